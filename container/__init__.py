@@ -1,0 +1,1 @@
+"""How the processes live: launch, sockets, settings, metric sinks, operator commands."""

@@ -1,0 +1,1 @@
+"""Recorded facts on their way out: EMF, CloudWatch, Prometheus, status page."""

@@ -1,0 +1,1 @@
+"""The runtime: one process that holds every model and answers MMS."""

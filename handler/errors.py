@@ -1,0 +1,136 @@
+"""Everything that can go wrong with a request, named for what went wrong.
+
+    ServingError
+    |-- RequestError                 the caller's request cannot be understood
+    |   |-- TargetInvalid            no target, or one that is no key below the prefix
+    |   |-- ContentTypeUnsupported   a body we have no reader for
+    |   |-- AcceptUnsupported        an answer we have no writer for
+    |   |-- PayloadInvalid           a body that is not what its content type says
+    |   |-- FeatureMismatch          rows that do not fit the model's features
+    |   `-- OutputUnsupported        an output this model's objective does not have
+    |-- ArtifactError                the target's archive cannot be served
+    |   |-- ArtifactMissing          no such object
+    |   |-- ArtifactForbidden        the store will not let us read it
+    |   |-- ArtifactUnavailable      the store failed; the next call tries again
+    |   |-- ArtifactBroken           damaged, or not a model
+    |   `-- ArtifactRefused          a sound archive that we will not serve, and why
+    `-- NotNow                       nothing is wrong with the request
+        |-- ModelNotReady            still loading when the wait budget ran out
+        |-- NoRoom                   no memory even after eviction
+        `-- Unavailable              draining, restarting or overloaded
+
+Rule: an error carries the values a reader needs and says what and where. What status it becomes is `dispatch.py`'s table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ServingError(Exception):
+    """Anything that ends a request without an answer."""
+
+
+class RequestError(ServingError):
+    """The caller's request cannot be understood."""
+
+
+class TargetInvalid(RequestError):
+    def __init__(self, target: str | None, why: str) -> None:
+        super().__init__(why if target is None else f"target {target!r}: {why}")
+        self.target = target
+        self.why = why
+
+
+class ContentTypeUnsupported(RequestError):
+    def __init__(self, content_type: str, supported: Sequence[str]) -> None:
+        super().__init__(f"content type {content_type!r} is not supported; use one of {', '.join(supported)}")
+        self.content_type = content_type
+
+
+class AcceptUnsupported(RequestError):
+    def __init__(self, accept: str, supported: Sequence[str]) -> None:
+        super().__init__(f"no answer can be given as {accept!r}; accept one of {', '.join(supported)}")
+        self.accept = accept
+
+
+class PayloadInvalid(RequestError):
+    """`where` is a place in the body a person can find: "line 3, column 2", "instances[0]"."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(f"{where}: {why}" if where else why)
+        self.where = where
+        self.why = why
+
+
+class FeatureMismatch(RequestError):
+    """Rows that do not fit the model: a wrong count, or names the model does not know."""
+
+
+class OutputUnsupported(RequestError):
+    def __init__(self, output: str, objective: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"output {output!r} does not exist for objective {objective}; it has {', '.join(allowed)}")
+        self.output = output
+        self.objective = objective
+
+
+class ArtifactError(ServingError):
+    """The target's archive cannot be served. `uri` is where it is (s3://..., or a path)."""
+
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(f"artifact {uri} {why}")
+        self.uri = uri
+        self.why = why
+
+
+class ArtifactMissing(ArtifactError):
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, "does not exist")
+
+
+class ArtifactForbidden(ArtifactError):
+    def __init__(self, uri: str, code: str) -> None:
+        super().__init__(uri, f"may not be read ({code})")
+        self.code = code
+
+
+class ArtifactUnavailable(ArtifactError):
+    def __init__(self, uri: str, code: str) -> None:
+        super().__init__(uri, f"unavailable ({code})")
+        self.code = code
+
+
+class ArtifactBroken(ArtifactError):
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(uri, f"is broken: {why}")
+
+
+class ArtifactRefused(ArtifactError):
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(uri, f"is refused: {why}")
+
+
+class NotNow(ServingError):
+    """Nothing is wrong with the request; it cannot be answered at this moment."""
+
+
+class ModelNotReady(NotNow):
+    def __init__(self, target: str, waited_s: float) -> None:
+        super().__init__(f"model {target} is still loading after {waited_s:.1f} s; call again")
+        self.target = target
+        self.waited_s = waited_s
+
+
+class NoRoom(NotNow):
+    def __init__(self, what: str, needed_bytes: int, budget_bytes: int) -> None:
+        super().__init__(f"no room for {what}: it needs {needed_bytes} bytes of a budget of {budget_bytes}")
+        self.needed_bytes = needed_bytes
+        self.budget_bytes = budget_bytes
+
+
+class Unavailable(NotNow):
+    """Draining, restarting or overloaded. `retry_after_s` becomes the Retry-After header."""
+
+    def __init__(self, why: str, retry_after_s: int = 1) -> None:
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
