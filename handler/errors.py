@@ -19,7 +19,7 @@
         |-- NoRoom                   no memory even after eviction
         `-- Unavailable              draining, restarting or overloaded
 
-Rule: an error carries the values a reader needs and says what and where. What status it becomes is `dispatch.py`'s table.
+Rule: an error carries the values a reader needs and says what and where. `dispatch.py` knows what status it becomes.
 """
 
 from __future__ import annotations
