@@ -1,0 +1,116 @@
+"""One run per key, however many callers ask for it at once; different keys run side by side.
+
+Rule: a run is forgotten before its outcome is told, so nobody who asks later can be handed the old one: an error is
+never remembered. A caller who looked for the finished thing just before that moment may therefore start a second run;
+`work` looks again before it does anything expensive.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import CancelledError, Executor, Future
+from typing import Generic, TypeVar
+
+from handler.errors import Unavailable
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Flight(Future[V]):
+    """The shared outcome of one run. Waiting is `result(timeout_s)`; giving up the wait leaves the run alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A running future cannot be cancelled: one waiter must not take the outcome from the others.
+        self.set_running_or_notify_cancel()
+
+    def result(self, timeout: float | None = None) -> V:
+        """What the run returned.
+
+        raises  TimeoutError when the run is still under way after `timeout` seconds; it goes on
+                else the run's own error, as a copy for this waiter, caused by the original. Raising one instance from
+                many threads would have each of them extend the same traceback, without end if it is kept.
+        """
+        error = self.exception(timeout)
+        if error is None:
+            return super().result()
+        try:
+            raise _copy(error) from error
+        finally:
+            del self, error  # a traceback holds this frame, which would hold the error that holds the traceback
+
+
+class Flights(Generic[K, V]):
+    """Runs under way on `executor`, by key. `len()` is how many.
+
+    Work that waits for another flight of the same executor can fill all its threads with waiting.
+    """
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._lock = threading.Lock()
+        self._flights: dict[K, Flight[V]] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def join(self, key: K, work: Callable[[], V]) -> Flight[V]:
+        """The flight of `key`: the one under way, or a new one that runs `work` on the executor.
+
+        Never raises: an executor that takes no more work fails the flight, with Unavailable, for all who joined it.
+        """
+        with self._lock:
+            flight = self._flights.get(key)
+            if flight is not None:
+                return flight
+            flight = self._flights[key] = Flight()
+        # Submitted outside the lock, so an executor that runs the work at once, in this thread, finds the lock free.
+        try:
+            run = self._executor.submit(self._run, key, work, flight)
+        except RuntimeError as error:  # what concurrent.futures says after shutdown, and when no thread can be started
+            self._fail(key, flight, _stopping(error))
+        else:
+            run.add_done_callback(lambda done: self._cancelled(key, flight) if done.cancelled() else None)
+        return flight
+
+    def _run(self, key: K, work: Callable[[], V], flight: Flight[V]) -> None:
+        try:
+            value = work()
+        except BaseException as error:  # noqa: BLE001 - waiters must hear of anything at all, or they wait for ever
+            self._fail(key, flight, error)
+        else:
+            self._forget(key)
+            flight.set_result(value)
+        finally:
+            del flight, work  # else the error's traceback, this frame and the flight hold each other
+
+    def _cancelled(self, key: K, flight: Flight[V]) -> None:
+        """The executor was shut down with the run still in its queue: nobody else will ever end this flight."""
+        self._fail(key, flight, _stopping(CancelledError()))
+
+    def _fail(self, key: K, flight: Flight[V], error: BaseException) -> None:
+        self._forget(key)
+        flight.set_exception(error)
+
+    def _forget(self, key: K) -> None:
+        with self._lock:
+            del self._flights[key]
+
+
+def _stopping(cause: BaseException) -> Unavailable:
+    error = Unavailable("the loader takes no more work")
+    error.__cause__ = cause
+    return error
+
+
+def _copy(error: BaseException) -> BaseException:
+    """The same class with the same values, and a traceback of its own.
+
+    Made without calling `__init__`, whose parameters need not be the `args` that copy.copy() would hand it.
+    """
+    kind = type(error)
+    copy = kind.__new__(kind, *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy
