@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from handler.errors import AcceptUnsupported
 from handler.payload import media
+from handler.payload.recordio import write_recordio
 
 # Scores, (n_rows, n_outputs), or named outputs: (n_rows,) for one value per row, more axes for a list per row.
 Predictions = NDArray[Any] | Mapping[str, NDArray[Any]]
@@ -128,6 +129,7 @@ _SCORE_WRITERS: dict[str, Callable[[NDArray[Any]], bytes]] = {
     media.JSON: _scores_json,
     media.JSONLINES: _scores_jsonlines,
     media.NPY: _scores_npy,
+    media.RECORDIO: lambda scores: write_recordio({"score": scores}),
 }
 
 _NAMED_WRITERS: dict[str, Callable[[Mapping[str, NDArray[Any]]], bytes]] = {
@@ -135,4 +137,5 @@ _NAMED_WRITERS: dict[str, Callable[[Mapping[str, NDArray[Any]]], bytes]] = {
     media.JSON: _named_json,
     media.JSONLINES: _named_jsonlines,
     media.NPY: _named_npy,
+    media.RECORDIO: write_recordio,
 }
