@@ -56,6 +56,9 @@ class Flights(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._flights)
 
+    def __contains__(self, key: K) -> bool:
+        return key in self._flights
+
     def join(self, key: K, work: Callable[[], V]) -> Flight[V]:
         """The flight of `key`: the one under way, or a new one that runs `work` on the executor.
 
