@@ -80,7 +80,7 @@ class HandlePool:
 
     def rest(self, booster: Booster) -> None:
         """Take a handle that nobody uses any more; the memory of its model is free when this returns."""
-        booster.load(_SMALLEST)
+        booster.load(SMALLEST)
         with self._lock:
             self._resting.append(booster)
 
@@ -90,7 +90,7 @@ class HandlePool:
 
 
 # One leaf, one feature: XGBoost's own JSON, by hand.
-_SMALLEST = (
+SMALLEST = (
     b'{"learner":{"attributes":{},"feature_names":[],"feature_types":[],"gradient_booster":{"model":{"cats":{"enc":[],'
     b'"feature_segments":[],"sorted_idx":[]},"gbtree_model_param":{"num_parallel_tree":"1","num_trees":"0"},'
     b'"iteration_indptr":[0],"tree_info":[],"trees":[]},"name":"gbtree"},"learner_model_param":{"base_score":"[0E0]",'

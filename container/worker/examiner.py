@@ -14,6 +14,7 @@ runtime gone ends with the status that makes the examiner end as well.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
@@ -28,12 +29,13 @@ from handler.artifacts import Limits, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
 from handler.importer import import_booster
 from handler.libxgboost import Booster, XGBoostError
-from handler.predictor import Facts
+from handler.predictor import SMALLEST, Facts
 
 TAKEN = b"+"
 RUNTIME_GONE = 3
 # A spare may take the time and memory of an honest large booster: 200 MB of UBJ load in about 2 s and 0.5 GB.
 CPU_S = 30
+WALL_S = 60  # on a busy machine it waits as long as it works
 BASE_MEMORY_BYTES = (
     1 << 30
 )  # what the interpreter, numpy and libxgboost map, mostly never touched, and room for small models
@@ -63,6 +65,11 @@ class _Mallinfo(ctypes.Structure):
 
 _libc = ctypes.CDLL(None)
 _libc.mallinfo2.restype = _Mallinfo
+_libc.malloc.restype = ctypes.c_void_p
+_libc.malloc.argtypes = [ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_TOUCHED_BYTES = 4 << 20
 
 
 def _allocated_bytes() -> int:
@@ -77,6 +84,10 @@ def main() -> NoReturn:
     spares = int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the runtime says when it is over
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _keep_heap()
+    _warm_up()
+    gc.disable()  # a spare ends before a collection would be worth the pages it touches
+    gc.freeze()
     living = 0
     while True:
         while living < spares:
@@ -89,9 +100,32 @@ def main() -> NoReturn:
             os._exit(0)  # the other spares see the same and end by themselves
 
 
+def _warm_up() -> None:
+    """Do once, on bytes of our own, what an artifact will ask for: what is set up on first use is then there."""
+    blank = Booster()
+    blank.load(SMALLEST)
+    _verdict(blank.save(), Task("nothing", None, 0, ignore_code=False))
+
+
+def _keep_heap() -> None:
+    """Make malloc serve all but huge blocks from one heap that it does not give back while this process lives."""
+    _libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    _libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def _touch_heap() -> None:
+    """A page that a forked process touches first costs it 3 us; an ordinary artifact touches a thousand. A spare has
+    time for that while it waits."""
+    block = _libc.malloc(_TOUCHED_BYTES)
+    ctypes.memset(block, 1, _TOUCHED_BYTES)
+    _libc.free(block)
+
+
 def _be_a_spare(tasks: socket.socket) -> NoReturn:
     status = 1
     try:
+        _touch_heap()
+        _warm_up()
         message, descriptors, _, _ = socket.recv_fds(tasks, 1, 1)
         if not message:
             status = RUNTIME_GONE
@@ -132,6 +166,7 @@ def _examine_one(runtime: socket.socket) -> None:
 def _bind(task: Task) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (task.memory_bytes, task.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+    signal.setitimer(signal.ITIMER_REAL, WALL_S)  # SIGALRM ends it, wherever it hangs
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 

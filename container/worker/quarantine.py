@@ -14,13 +14,13 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 
-from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, Task
+from container import settings
+from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, WALL_S, Task
 from handler.errors import ArtifactBroken, ArtifactRefused, ArtifactUnavailable
 from handler.predictor import Facts
 
 log = logging.getLogger(__name__)
 
-WALL_S = 60.0  # twice the spare's processor time: on a busy machine it waits as long as it works
 ANSWER_MAX_BYTES = 4 << 30
 HEAD_MAX_BYTES = 64 << 20  # facts of a booster with a million feature names
 
@@ -67,6 +67,8 @@ class Quarantine:
             self._examiner = subprocess.Popen(
                 [sys.executable, "-m", "container.worker.examiner", str(theirs.fileno()), str(self._n_spares)],
                 pass_fds=[theirs.fileno()],
+                # One OpenMP thread: a forked child of a process with more waits for threads it does not have.
+                env=settings.examiner_environment(),
                 stdin=subprocess.DEVNULL,
             )
         self._tasks = ours
