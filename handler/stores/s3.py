@@ -80,7 +80,7 @@ class S3Settings:
     read_timeout_s      longest silence on the socket; S3's own advice for small objects is to retry after seconds
     max_attempts        tries for an answer's headers, in `standard` mode: up to 1, then 2 s between them, and a retry
                         budget for all threads together, so that a failing S3 is not stormed
-    deadline_s          no attempt and no read starts after it; a fetch is over at most connect + read timeout later
+    deadline_s          no attempt, back-off or read starts after it, so a fetch is over at most one of those later
     allow_anonymous     without any credentials, ask unsigned (public buckets) rather than fail
     """
 
@@ -220,6 +220,8 @@ class S3Store:
                 signature_version=UNSIGNED if is_unsigned else None,
             ),
         )
+        # After an attempt, so that no back-off starts, and after the back-off, so that no attempt does.
+        client.meta.events.register_first("needs-retry.s3.GetObject", self._call.check)
         client.meta.events.register("before-send.s3.GetObject", self._call.check)
         return client
 
