@@ -108,7 +108,7 @@ class DirectoryStore:
         except FileNotFoundError as error:
             # The operator's trouble, not the caller's: no target can be served, and it may be mounted again.
             raise ArtifactUnavailable(uri, "NoSuchDirectory") from error
-        *folders, name = os.path.relpath(real, root).split("/")
+        *folders, name = real[len(root) :].strip("/").split("/")
         try:
             for part in folders:
                 inner = os.open(part, _FOLDER, dir_fd=folder)

@@ -102,6 +102,7 @@ class S3Store:
     checked  Content-Length always, and the CRC32 or SHA checksum that boto3 uploads with. Not ETag = MD5: with SSE-KMS,
              directory buckets and some other S3s the ETag looks like an MD5 and is none, and sound artifacts would be
              refused. A gzip archive carries a CRC32 of its own.
+    denied   S3 says AccessDenied, not NoSuchKey, for a missing object to a role without s3:ListBucket on the bucket
     """
 
     def __init__(self, bucket: str, prefix: str, *, max_artifact_bytes: int, settings: S3Settings) -> None:
