@@ -136,6 +136,29 @@ def drip(chunk_bytes: int, pause_s: float, *, times: int | None = None) -> Fault
     return Fault(act, times)
 
 
+def without_header(name: str, *, times: int | None = None) -> Fault:
+    """The right answer but for one header, as some gateways give it; the connection ends with it."""
+
+    def act(exchange: _Exchange, right: Answer) -> None:
+        exchange.send(replace(right, headers={k: v for k, v in right.headers.items() if k != name}))
+        exchange.close_connection = True
+
+    return Fault(act, times)
+
+
+def overlong(size: int, *, times: int | None = None) -> Fault:
+    """A chunked body of `size` bytes behind a Content-Length that says less; by HTTP's rules the chunks count."""
+
+    def act(exchange: _Exchange, right: Answer) -> None:
+        head = replace(right, headers=right.headers | {"Transfer-Encoding": "chunked"}, body=b"")
+        exchange.send(head)
+        for _ in range(0, size, 1024):
+            exchange.wfile.write(b"400\r\n" + b"x" * 1024 + b"\r\n")
+        exchange.wfile.write(b"0\r\n\r\n")
+
+    return Fault(act, times)
+
+
 def latency(delay_s: float, *, times: int | None = None) -> Fault:
     """The right answer, late."""
 

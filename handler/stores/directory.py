@@ -44,6 +44,10 @@ class DirectoryStore:
         self._root = root
         self._max_bytes = max_artifact_bytes
 
+    def connect(self) -> None:
+        if not self._root.is_dir():
+            raise ArtifactUnavailable(self.uri(""), "NoSuchDirectory")
+
     def uri(self, target: str) -> str:
         return f"{self._root}/{target}"
 
@@ -105,7 +109,7 @@ class DirectoryStore:
             raise ArtifactForbidden(uri, "OutsideDirectory")
         try:
             folder = os.open(root, _FOLDER)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             # The operator's trouble, not the caller's: no target can be served, and it may be mounted again.
             raise ArtifactUnavailable(uri, "NoSuchDirectory") from error
         *folders, name = real[len(root) :].strip("/").split("/")

@@ -26,6 +26,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from handler.errors import (
     ArtifactForbidden,
@@ -38,8 +39,8 @@ from handler.stores.store import Fetched, StoredObject
 from handler.targets import parse_target
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 READ_BYTES = 256 * 1024  # at most this much per recv; a small booster's archive is here in one or two
 
@@ -68,6 +69,15 @@ _CODES: dict[type[Exception], str] = {
     IncompleteReadError: "ConnectionBroken",
     ResponseStreamingError: "ConnectionBroken",
 }
+
+
+class _DeadlinePassed(Exception):
+    """No attempt or read may start any more."""
+
+
+# What boto3 is known to let through: its own tree, its parser's errors, urllib3's where a body is read (TLS), and
+# ValueError for an endpoint that is no URL or a header that is no number.
+_FOREIGN = (BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError, _DeadlinePassed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,14 +128,11 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}{target}"
 
     def connect(self) -> None:
-        """Make the client now (0.1 s, 15 MB) rather than within the first fetch. No request is sent.
-
-        raises   ArtifactUnavailable when boto3 cannot make one from its settings
-        """
+        """Make the client (0.1 s, 15 MB). It looks for credentials, within boto3's own limits, and asks S3 nothing."""
         try:
             self._connected()
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint_url that is no URL
-            raise ArtifactUnavailable(self.uri(""), _code(error)) from error
+        except _FOREIGN as error:
+            self._raise_ours(error, self.uri(""), None)
 
     def fetch(self, target: str) -> Fetched:
         fetched = self._get(target, known_version=None)
@@ -149,7 +156,7 @@ class S3Store:
                     except TargetInvalid:
                         continue  # a "folder" object, or a key that no caller could name
                     yield StoredObject(target, found["Size"], found["ETag"])
-        except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
+        except (ClientError, *_FOREIGN) as error:
             self._raise_ours(error, uri, client)
 
     def close(self) -> None:
@@ -167,34 +174,34 @@ class S3Store:
             client = self._connected()
             self._call.deadline = deadline
             answer = client.get_object(Bucket=self._bucket, Key=self._prefix + target, **condition)
-            with closing(answer["Body"]) as body:  # a connection with bytes still on it may not go back to the pool
-                data = self._read_whole(body, answer["ContentLength"], deadline)
-            return Fetched(data, answer["ETag"], uri)
+            # Closed on any failure: a connection with bytes still on it may not go back to the pool.
+            with closing(answer["Body"]):
+                return self._read_whole(answer, uri, deadline)
         except ClientError as error:
             if _status(error) == 304:
                 return None
             self._raise_ours(error, uri, client)
-        except _TooLarge as error:
-            raise ArtifactRefused(uri, f"{error.size} bytes are more than {self._max_bytes}") from error
-        except (BotoCoreError, ResponseParserError, _DeadlinePassed, ValueError, KeyError) as error:
+        except _FOREIGN as error:
             self._raise_ours(error, uri, client)
 
-    def _read_whole(self, body: StreamingBody, announced_bytes: int, deadline: float) -> bytes:
-        """The whole body; botocore compares its length and checksum when it reads the end."""
+    def _read_whole(self, answer: GetObjectOutputTypeDef, uri: str, deadline: float) -> Fetched:
+        """The answer with its whole body; botocore compares length and checksum when it reads the end."""
+        announced_bytes, version, body = answer.get("ContentLength"), answer.get("ETag"), answer["Body"]
+        if announced_bytes is None or version is None:
+            raise ArtifactUnavailable(uri, "NoContentLength" if version else "NoETag")  # a cut could not be told
         # No public way leads to read1(). The test with a dripping server says when this one closes.
         body._raw_stream = _AsItArrives(body._raw_stream)  # type: ignore[attr-defined]
-        if announced_bytes > self._max_bytes:
-            raise _TooLarge(announced_bytes)
         parts = []
-        read_bytes = 0
-        while part := body.read(READ_BYTES):
+        size = 0
+        while max(size, announced_bytes) <= self._max_bytes:
+            part = body.read(READ_BYTES)
+            if not part:
+                return Fetched(b"".join(parts), version, uri)
             parts.append(part)
-            read_bytes += len(part)
-            if read_bytes > self._max_bytes:  # a chunked answer may announce one size and send another
-                raise _TooLarge(read_bytes)
+            size += len(part)  # counted, since a chunked answer may announce one size and send another
             if time.monotonic() > deadline:
                 raise _DeadlinePassed
-        return b"".join(parts)
+        raise ArtifactRefused(uri, f"{max(size, announced_bytes)} bytes are more than {self._max_bytes}")
 
     def _connected(self) -> S3Client:
         """The one client. boto3 clients may be shared by threads; making one is what may not run twice at a time."""
@@ -241,16 +248,6 @@ class S3Store:
             if 400 <= status < 500 and status not in (408, 429) and code not in _PASSING and "Throttl" not in code:
                 raise ArtifactForbidden(uri, code) from error
         raise ArtifactUnavailable(uri, code) from error
-
-
-class _DeadlinePassed(Exception):
-    """No attempt or read may start any more."""
-
-
-class _TooLarge(Exception):
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.size = size
 
 
 class _Call(threading.local):

@@ -175,6 +175,8 @@ def test_a_root_that_has_gone_is_the_operators_trouble_and_may_come_back(root: P
         store.fetch("eu/a")
     with pytest.raises(ArtifactUnavailable, match="NoSuchDirectory"):
         list(store.list())
+    with pytest.raises(ArtifactUnavailable, match="NoSuchDirectory"):
+        store.connect()
     root.with_name("away").rename(root)
     assert store.fetch("eu/a").data == b"0123456789"
 

@@ -194,12 +194,22 @@ def moto_url() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def client(moto_url: str) -> Iterator[Any]:
+    client = boto3.client(
+        "s3", endpoint_url=moto_url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    )
+    client.create_bucket(Bucket="acme-models")
+    yield client
+    client.close()
+
+
 class S3Place:
-    def __init__(self, url: str, bucket: str, prefix: str) -> None:
-        self.url, self.bucket, self.prefix = url, bucket, prefix
+    """An empty prefix of a bucket, with a key beside it whose name starts alike."""
+
+    def __init__(self, client: Any, bucket: str, prefix: str) -> None:
+        self.client, self.bucket, self.prefix = client, bucket, prefix
         self.location = f"s3://{bucket}/{prefix}"
-        self.client: Any = boto3.client("s3", endpoint_url=url)
-        self.client.create_bucket(Bucket=bucket)
         self.client.put_object(Bucket=bucket, Key=f"{prefix.rstrip('/')}-neighbour", Body=b"not ours")
 
     def put(self, target: str, data: bytes) -> None:
@@ -209,19 +219,20 @@ class S3Place:
         self.client.delete_object(Bucket=self.bucket, Key=self.prefix + target)
 
     def open(self) -> Store:
-        return open_store(self.location, max_artifact_bytes=MAX_BYTES, s3=S3Settings(endpoint_url=self.url))
+        return open_store(
+            self.location, max_artifact_bytes=MAX_BYTES, s3=S3Settings(endpoint_url=self.client.meta.endpoint_url)
+        )
 
 
 class TestS3(StorePromises):
     @pytest.fixture
-    def place(self, moto_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Place]:
+    def place(self, client: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Place]:
         for name, value in ENVIRONMENT.items():
             monkeypatch.setenv(name, value)
-        place = S3Place(moto_url, "acme-models", "house/prices/")
+        place = S3Place(client, "acme-models", "house/prices/")
         yield place
-        for found in place.client.list_objects_v2(Bucket=place.bucket).get("Contents", ()):
-            place.client.delete_object(Bucket=place.bucket, Key=found["Key"])
-        place.client.close()
+        for found in client.list_objects_v2(Bucket=place.bucket).get("Contents", ()):
+            client.delete_object(Bucket=place.bucket, Key=found["Key"])
 
     def test_folder_objects_are_no_artifacts(self, place: S3Place, store: Store) -> None:
         place.put("", b"")
