@@ -191,7 +191,7 @@ class S3Store:
             raise ArtifactUnavailable(uri, "NoContentLength" if version else "NoETag")  # a cut could not be told
         # No public way leads to read1(). The test with a dripping server says when this one closes.
         body._raw_stream = _AsItArrives(body._raw_stream)  # type: ignore[attr-defined]
-        parts = []
+        parts: list[bytes] = []
         size = 0
         while max(size, announced_bytes) <= self._max_bytes:
             part = body.read(READ_BYTES)

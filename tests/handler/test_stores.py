@@ -219,9 +219,8 @@ class S3Place:
         self.client.delete_object(Bucket=self.bucket, Key=self.prefix + target)
 
     def open(self) -> Store:
-        return open_store(
-            self.location, max_artifact_bytes=MAX_BYTES, s3=S3Settings(endpoint_url=self.client.meta.endpoint_url)
-        )
+        settings = S3Settings(endpoint_url=self.client.meta.endpoint_url)
+        return open_store(self.location, max_artifact_bytes=MAX_BYTES, s3=settings)
 
 
 class TestS3(StorePromises):
