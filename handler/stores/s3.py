@@ -91,6 +91,7 @@ class S3Settings:
     max_attempts        tries for an answer's headers, in `standard` mode: up to 1, then 2 s between them, and a retry
                         budget for all threads together, so that a failing S3 is not stormed
     deadline_s          no attempt, back-off or read starts after it, so a fetch is over at most one of those later
+                        (not within it: DNS, boto3's look for credentials, and headers that drip byte by byte)
     allow_anonymous     without any credentials, ask unsigned (public buckets) rather than fail
     """
 
