@@ -29,7 +29,7 @@ class Flight(Future[V]):
     def result(self, timeout: float | None = None) -> V:
         """What the run returned.
 
-        raises  TimeoutError when the run is still under way after `timeout` seconds; it goes on
+        raises  TimeoutError when the run is still under way after `timeout` seconds; it goes on, and `done()` is False
                 else the run's own error, as a copy for this waiter, caused by the original. Raising one instance from
                 many threads would have each of them extend the same traceback, without end if it is kept.
         """
@@ -90,8 +90,11 @@ class Flights(Generic[K, V]):
         self._land(key).set_exception(_stopping(CancelledError()))
 
     def _land(self, key: K) -> Flight[V]:
-        """The flight of `key`, forgotten. A ThreadPoolExecutor that fails to start a thread has queued the run all the
-        same; when another thread gets to it, its flight has failed long ago, and the outcome is told to nobody."""
+        """The flight of `key`, forgotten.
+
+        A ThreadPoolExecutor that fails to start a thread has queued the run all the same. When another thread gets to
+        it, its flight has long failed; a newer flight of the key takes the outcome, as good as its own, or nobody does.
+        """
         with self._lock:
             return self._flights.pop(key, None) or Flight()
 

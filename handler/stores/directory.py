@@ -60,13 +60,16 @@ class DirectoryStore:
         return self._read(target, known_version=version)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """As promised; but a linked folder is not entered, since it may lead back to where it is."""
-        folder, slash, _ = prefix.rpartition("/")
+        """As promised; but a linked folder is not entered, since it may lead out, or back to where it is."""
+        folder = prefix[: prefix.rfind("/") + 1]
         root = os.path.realpath(self._root)
         if not os.path.isdir(root):
             raise ArtifactUnavailable(self.uri(prefix), "NoSuchDirectory")
+        start = os.path.join(root, folder).rstrip("/")
+        if folder and not (_is_below(start, root) and os.path.realpath(start) == start):
+            return  # a link, or no folder that a target could name, such as ".."
         try:
-            for stored in _walk(root, folder + slash, root):
+            for stored in _walk(root, folder, root):
                 if stored.target.startswith(prefix):
                     yield stored
         except OSError as error:

@@ -72,6 +72,15 @@ def test_a_link_that_leads_out_is_forbidden_and_not_listed(
     assert listed(store) == ["eu/a"]
 
 
+@pytest.mark.parametrize(
+    "prefix", ["out/", "out/s", "../", "../s", "eu/../../", "/", "/etc/", "/e", "in/", "./", "eu//", "eu/a/"]
+)
+def test_a_listing_is_not_led_out_by_its_prefix(root: Path, store: DirectoryStore, prefix: str) -> None:
+    (root / "out").symlink_to("..")
+    (root / "in").symlink_to("eu")
+    assert list(store.list(prefix)) == []
+
+
 def test_a_link_swapped_in_after_the_check_is_not_followed(
     root: Path, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
