@@ -42,3 +42,7 @@ def _serve(chosen: argparse.Namespace) -> int:
         level=chosen_settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
     return Supervisor(chosen_settings).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
