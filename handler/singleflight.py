@@ -29,7 +29,7 @@ class Flight(Future[V]):
     def result(self, timeout: float | None = None) -> V:
         """What the run returned.
 
-        raises  TimeoutError when the run is still under way after `timeout` seconds; it goes on
+        raises  TimeoutError when the run is still under way after `timeout` seconds; it goes on, and `done()` is False
                 else the run's own error, as a copy for this waiter, caused by the original. Raising one instance from
                 many threads would have each of them extend the same traceback, without end if it is kept.
         """
@@ -70,36 +70,36 @@ class Flights(Generic[K, V]):
                 return flight
             flight = self._flights[key] = Flight()
         # Submitted outside the lock, so an executor that runs the work at once, in this thread, finds the lock free.
+        # The run is told the key and not the flight: an error's frames lead to all that the executor holds of the run,
+        # and from there to the flight would close a circle of references around whatever the work had in its hands.
         try:
-            run = self._executor.submit(self._run, key, work, flight)
+            run = self._executor.submit(self._run, key, work)
         except RuntimeError as error:  # what concurrent.futures says after shutdown, and when no thread can be started
-            self._fail(key, flight, _stopping(error))
+            self._land(key).set_exception(_stopping(error))
         else:
-            run.add_done_callback(lambda done: self._cancelled(key, flight) if done.cancelled() else None)
+            run.add_done_callback(lambda done: self._cancelled(key) if done.cancelled() else None)
         return flight
 
-    def _run(self, key: K, work: Callable[[], V], flight: Flight[V]) -> None:
+    def _run(self, key: K, work: Callable[[], V]) -> None:
         try:
             value = work()
         except BaseException as error:  # noqa: BLE001 - waiters must hear of anything at all, or they wait for ever
-            self._fail(key, flight, error)
+            self._land(key).set_exception(error)
         else:
-            self._forget(key)
-            flight.set_result(value)
-        finally:
-            del flight, work  # else the error's traceback, this frame and the flight hold each other
+            self._land(key).set_result(value)
 
-    def _cancelled(self, key: K, flight: Flight[V]) -> None:
+    def _cancelled(self, key: K) -> None:
         """The executor was shut down with the run still in its queue: nobody else will ever end this flight."""
-        self._fail(key, flight, _stopping(CancelledError()))
+        self._land(key).set_exception(_stopping(CancelledError()))
 
-    def _fail(self, key: K, flight: Flight[V], error: BaseException) -> None:
-        self._forget(key)
-        flight.set_exception(error)
+    def _land(self, key: K) -> Flight[V]:
+        """The flight of `key`, forgotten.
 
-    def _forget(self, key: K) -> None:
+        A ThreadPoolExecutor that fails to start a thread has queued the run all the same. When another thread gets to
+        it, its flight has long failed; a newer flight of the key takes the outcome, as good as its own, or nobody does.
+        """
         with self._lock:
-            del self._flights[key]
+            return self._flights.pop(key, None) or Flight()
 
 
 def _stopping(cause: BaseException) -> Unavailable:
@@ -111,9 +111,17 @@ def _stopping(cause: BaseException) -> Unavailable:
 def _copy(error: BaseException) -> BaseException:
     """The same class with the same values, and a traceback of its own.
 
-    Made without calling `__init__`, whose parameters need not be the `args` that copy.copy() would hand it.
+    copy.copy() would call the class with `args`, which need not be what its `__init__` takes (ArtifactForbidden's are
+    not). So only the built-in class below it is initialised: it keeps fields of its own, such as OSError's file name.
     """
     kind = type(error)
-    copy = kind.__new__(kind, *error.args)
+    reduced = error.__reduce__()
+    args = reduced[1] if reduced[0] is kind else error.args
+    built_in = next(base for base in kind.__mro__ if base.__module__ == "builtins")
+    try:
+        copy: BaseException = kind.__new__(kind, *args)
+        built_in.__init__(copy, *args)  # type: ignore[misc] # a class from its own __mro__
+    except TypeError:  # a class whose __new__ takes something else again
+        return RuntimeError(f"{kind.__qualname__}: {error}")
     copy.__dict__.update(error.__dict__)
     return copy

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, ParamValidationError
 
 from container.launch.mms import POOL
 from container.operate.exits import CommandFailed, Exit
@@ -105,10 +105,11 @@ class Endpoint:
             answer = response["Body"].read()
         except ClientError as error:
             raise _refused(error, _ms_since(start)) from error
-        except HTTPClientError as error:
-            raise EndpointUnreachable(f"{self.url} does not answer: {error}") from error
+        except (ConnectionError, HTTPClientError) as error:
+            raise EndpointUnreachable(f"{self.url} does not answer ({type(error).__name__})") from error
         except (ParamValidationError, UnicodeEncodeError) as error:
-            raise CallImpossible(f"boto3 cannot send this request: {error}") from error
+            said = " ".join(str(error).split())
+            raise CallImpossible(f"boto3 cannot send this request: {said}") from error
         except (BotoCoreError, ValueError) as error:  # an answer that is none of SageMaker's
             raise CallFailed(f"{self.url} gave an answer boto3 cannot read: {error}") from error
         ms = _ms_since(start)

@@ -6,6 +6,7 @@ Rule: facts go to stdout, progress and trouble to stderr, and the next step come
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
 import time
@@ -28,7 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     invoke.add_command(commands)
     chosen = parser.parse_args(arguments)
     run = chosen.run
-    status: int = run(chosen)
+    try:
+        status: int = run(chosen)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
     return status
 
 
@@ -47,14 +51,14 @@ def _serve(chosen: argparse.Namespace) -> int:
     logging.basicConfig(
         level=chosen_settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-
     started_at = time.monotonic()
 
     def say_ready() -> None:
         host = "127.0.0.1" if chosen_settings.host == "0.0.0.0" else chosen_settings.host
         url = f"http://{host}:{chosen_settings.port}"
-        print(f"{READY:10}{url}   {chosen_settings.models}   {time.monotonic() - started_at:.1f} s")
-        print(f"next      mme invoke --url {url} --target KEY 1.0,2.0,3.0", flush=True)
+        with contextlib.suppress(BrokenPipeError):  # who reads no facts is served all the same
+            print(f"{READY:10}{url}   {chosen_settings.models}   {time.monotonic() - started_at:.1f} s")
+            print(f"next      mme invoke --url {url} --target KEY 1.0,2.0,3.0", flush=True)
 
     return Supervisor(chosen_settings, on_ready=say_ready).run()
 

@@ -5,6 +5,7 @@ Rule: whatever happens to a spare, the caller gets an answer in bounded time, an
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -22,6 +23,8 @@ from handler.predictor import Facts
 log = logging.getLogger(__name__)
 
 ANSWER_MAX_BYTES = 4 << 30
+MAX_TRIES = 3  # with an artifact that no spare has taken
+DYING_S = 0.1
 HEAD_MAX_BYTES = 64 << 20  # facts of a booster with a million feature names
 
 _ERRORS = {
@@ -100,7 +103,7 @@ class Quarantine:
         return self._examine(blob, Task(uri, None, memory_bytes, self._ignore_code))
 
     def _examine(self, blob: bytes, task: Task) -> Examined:
-        for _ in range(2):
+        for _ in range(MAX_TRIES):
             try:
                 return self._ask(blob, task)
             except _NotTaken:
@@ -108,10 +111,12 @@ class Quarantine:
         raise ArtifactUnavailable(task.uri, "no process to examine it")
 
     def _replace_dead_examiner(self) -> None:
+        """Start another if it is gone. It may be only the spare, and an examiner that is being killed takes a moment."""
         with self._lock:
-            if self._is_closed:
+            if self._is_closed or self._examiner is None:
                 return
-            if self._examiner is None or self._examiner.poll() is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._examiner.wait(timeout=DYING_S)
                 log.warning("the examiner is gone; starting another")
                 self._stop()
                 self._start()

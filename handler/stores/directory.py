@@ -44,6 +44,10 @@ class DirectoryStore:
         self._root = root
         self._max_bytes = max_artifact_bytes
 
+    def connect(self) -> None:
+        if not self._root.is_dir():
+            raise ArtifactUnavailable(self.uri(""), "NoSuchDirectory")
+
     def uri(self, target: str) -> str:
         return f"{self._root}/{target}"
 
@@ -56,13 +60,16 @@ class DirectoryStore:
         return self._read(target, known_version=version)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """As promised; but a linked folder is not entered, since it may lead back to where it is."""
-        folder, slash, _ = prefix.rpartition("/")
+        """As promised; but a linked folder is not entered, since it may lead out, or back to where it is."""
+        folder = prefix[: prefix.rfind("/") + 1]
         root = os.path.realpath(self._root)
         if not os.path.isdir(root):
             raise ArtifactUnavailable(self.uri(prefix), "NoSuchDirectory")
+        start = os.path.join(root, folder).rstrip("/")
+        if folder and not (_is_below(start, root) and os.path.realpath(start) == start):
+            return  # a link, or no folder that a target could name, such as ".."
         try:
-            for stored in _walk(root, folder + slash, root):
+            for stored in _walk(root, folder, root):
                 if stored.target.startswith(prefix):
                     yield stored
         except OSError as error:
@@ -105,10 +112,10 @@ class DirectoryStore:
             raise ArtifactForbidden(uri, "OutsideDirectory")
         try:
             folder = os.open(root, _FOLDER)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             # The operator's trouble, not the caller's: no target can be served, and it may be mounted again.
             raise ArtifactUnavailable(uri, "NoSuchDirectory") from error
-        *folders, name = os.path.relpath(real, root).split("/")
+        *folders, name = real[len(root) :].strip("/").split("/")
         try:
             for part in folders:
                 inner = os.open(part, _FOLDER, dir_fd=folder)

@@ -26,6 +26,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
 
 from handler.errors import (
     ArtifactForbidden,
@@ -38,8 +39,8 @@ from handler.stores.store import Fetched, StoredObject
 from handler.targets import parse_target
 
 if TYPE_CHECKING:
-    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 READ_BYTES = 256 * 1024  # at most this much per recv; a small booster's archive is here in one or two
 
@@ -70,6 +71,15 @@ _CODES: dict[type[Exception], str] = {
 }
 
 
+class _DeadlinePassed(Exception):
+    """No attempt or read may start any more."""
+
+
+# What boto3 is known to let through: its own tree, its parser's errors, urllib3's where a body is read (TLS), and
+# ValueError for an endpoint that is no URL or a header that is no number.
+_FOREIGN = (BotoCoreError, ResponseParserError, HTTPError, OSError, ValueError, _DeadlinePassed)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
     """How to speak to S3. None leaves the choice to boto3's own chain (environment, profile, instance role).
@@ -80,7 +90,8 @@ class S3Settings:
     read_timeout_s      longest silence on the socket; S3's own advice for small objects is to retry after seconds
     max_attempts        tries for an answer's headers, in `standard` mode: up to 1, then 2 s between them, and a retry
                         budget for all threads together, so that a failing S3 is not stormed
-    deadline_s          no attempt and no read starts after it; a fetch is over at most connect + read timeout later
+    deadline_s          no attempt, back-off or read starts after it, so a fetch is over at most one of those later
+                        (not within it: DNS, boto3's look for credentials, and headers that drip byte by byte)
     allow_anonymous     without any credentials, ask unsigned (public buckets) rather than fail
     """
 
@@ -102,6 +113,7 @@ class S3Store:
     checked  Content-Length always, and the CRC32 or SHA checksum that boto3 uploads with. Not ETag = MD5: with SSE-KMS,
              directory buckets and some other S3s the ETag looks like an MD5 and is none, and sound artifacts would be
              refused. A gzip archive carries a CRC32 of its own.
+    denied   S3 says AccessDenied, not NoSuchKey, for a missing object to a role without s3:ListBucket on the bucket
     """
 
     def __init__(self, bucket: str, prefix: str, *, max_artifact_bytes: int, settings: S3Settings) -> None:
@@ -117,14 +129,11 @@ class S3Store:
         return f"s3://{self._bucket}/{self._prefix}{target}"
 
     def connect(self) -> None:
-        """Make the client now (0.1 s, 15 MB) rather than within the first fetch. No request is sent.
-
-        raises   ArtifactUnavailable when boto3 cannot make one from its settings
-        """
+        """Make the client (0.1 s, 15 MB). It looks for credentials, within boto3's own limits, and asks S3 nothing."""
         try:
             self._connected()
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint_url that is no URL
-            raise ArtifactUnavailable(self.uri(""), _code(error)) from error
+        except _FOREIGN as error:
+            self._raise_ours(error, self.uri(""), None)
 
     def fetch(self, target: str) -> Fetched:
         fetched = self._get(target, known_version=None)
@@ -148,7 +157,7 @@ class S3Store:
                     except TargetInvalid:
                         continue  # a "folder" object, or a key that no caller could name
                     yield StoredObject(target, found["Size"], found["ETag"])
-        except (BotoCoreError, ClientError, ResponseParserError, ValueError) as error:
+        except (ClientError, *_FOREIGN) as error:
             self._raise_ours(error, uri, client)
 
     def close(self) -> None:
@@ -166,34 +175,34 @@ class S3Store:
             client = self._connected()
             self._call.deadline = deadline
             answer = client.get_object(Bucket=self._bucket, Key=self._prefix + target, **condition)
-            with closing(answer["Body"]) as body:  # a connection with bytes still on it may not go back to the pool
-                data = self._read_whole(body, answer["ContentLength"], deadline)
-            return Fetched(data, answer["ETag"], uri)
+            # Closed on any failure: a connection with bytes still on it may not go back to the pool.
+            with closing(answer["Body"]):
+                return self._read_whole(answer, uri, deadline)
         except ClientError as error:
             if _status(error) == 304:
                 return None
             self._raise_ours(error, uri, client)
-        except _TooLarge as error:
-            raise ArtifactRefused(uri, f"{error.size} bytes are more than {self._max_bytes}") from error
-        except (BotoCoreError, ResponseParserError, _DeadlinePassed, ValueError, KeyError) as error:
+        except _FOREIGN as error:
             self._raise_ours(error, uri, client)
 
-    def _read_whole(self, body: StreamingBody, announced_bytes: int, deadline: float) -> bytes:
-        """The whole body; botocore compares its length and checksum when it reads the end."""
+    def _read_whole(self, answer: GetObjectOutputTypeDef, uri: str, deadline: float) -> Fetched:
+        """The answer with its whole body; botocore compares length and checksum when it reads the end."""
+        announced_bytes, version, body = answer.get("ContentLength"), answer.get("ETag"), answer["Body"]
+        if announced_bytes is None or version is None:
+            raise ArtifactUnavailable(uri, "NoContentLength" if version else "NoETag")  # a cut could not be told
         # No public way leads to read1(). The test with a dripping server says when this one closes.
         body._raw_stream = _AsItArrives(body._raw_stream)  # type: ignore[attr-defined]
-        if announced_bytes > self._max_bytes:
-            raise _TooLarge(announced_bytes)
-        parts = []
-        read_bytes = 0
-        while part := body.read(READ_BYTES):
+        parts: list[bytes] = []
+        size = 0
+        while max(size, announced_bytes) <= self._max_bytes:
+            part = body.read(READ_BYTES)
+            if not part:
+                return Fetched(b"".join(parts), version, uri)
             parts.append(part)
-            read_bytes += len(part)
-            if read_bytes > self._max_bytes:  # a chunked answer may announce one size and send another
-                raise _TooLarge(read_bytes)
+            size += len(part)  # counted, since a chunked answer may announce one size and send another
             if time.monotonic() > deadline:
                 raise _DeadlinePassed
-        return b"".join(parts)
+        raise ArtifactRefused(uri, f"{max(size, announced_bytes)} bytes are more than {self._max_bytes}")
 
     def _connected(self) -> S3Client:
         """The one client. boto3 clients may be shared by threads; making one is what may not run twice at a time."""
@@ -220,6 +229,8 @@ class S3Store:
                 signature_version=UNSIGNED if is_unsigned else None,
             ),
         )
+        # After an attempt, so that no back-off starts, and after the back-off, so that no attempt does.
+        client.meta.events.register_first("needs-retry.s3.GetObject", self._call.check)
         client.meta.events.register("before-send.s3.GetObject", self._call.check)
         return client
 
@@ -238,16 +249,6 @@ class S3Store:
             if 400 <= status < 500 and status not in (408, 429) and code not in _PASSING and "Throttl" not in code:
                 raise ArtifactForbidden(uri, code) from error
         raise ArtifactUnavailable(uri, code) from error
-
-
-class _DeadlinePassed(Exception):
-    """No attempt or read may start any more."""
-
-
-class _TooLarge(Exception):
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.size = size
 
 
 class _Call(threading.local):

@@ -34,6 +34,13 @@ class Store(Protocol):
              ArtifactRefused      it is larger than we take, or no file at all
     """
 
+    def connect(self) -> None:
+        """Do now what the first call would otherwise wait for. Needed by nobody, good at start.
+
+        raises   ArtifactUnavailable when the store cannot be used as it is set up
+        """
+        ...
+
     def uri(self, target: str) -> str:
         """The artifact's full name for people and logs."""
         ...
