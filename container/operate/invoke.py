@@ -34,10 +34,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "body",
-        nargs="?",
-        metavar="BODY",
-        help="the request's body, behind -- when it starts with a minus; - reads it from stdin",
+        "body", nargs="?", metavar="BODY", help="the body, after -- when it starts with a minus; - reads it from stdin"
     )
     parser.add_argument("--target", required=True, metavar="KEY", help="the artifact's key below the endpoint's prefix")
     parser.add_argument("--file", type=Path, metavar="F", help="read the body from a file instead")
