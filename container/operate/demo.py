@@ -99,6 +99,7 @@ class Demo:
     def run(self, *, is_once: bool) -> int:
         try:
             with ExitStack() as closing:
+                closing.callback(self._printer.progress.clear)  # at the very end
                 # The endpoint starts before anything heavy is imported: its start takes longest, and a process forks
                 # best before it has threads. Until its first call it needs no more of the S3 server than the address.
                 bucket = closing.enter_context(EmbeddedBucket(BUCKET))
@@ -110,13 +111,11 @@ class Demo:
                 self._printer.say("\n" + fact("serving", f"{self._url} until Ctrl-C"))
                 raise ChildFailed(f"the endpoint ended with status {child.wait()}")
         except KeyboardInterrupt:
-            self._printer.progress.clear()
             return Exit.OK if self._is_told else Exit.INTERRUPTED
         except BrokenPipeError:  # as in `mme demo | head`: nobody reads on
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return Exit.FAILED
         except CommandFailed as error:
-            self._printer.progress.clear()
             return _trouble(str(error), error.exit)
 
     def _serve_arguments(self, bucket: EmbeddedBucket) -> list[str]:

@@ -22,8 +22,12 @@ import xgboost
 
 from container.operate import houses
 from container.operate.calling import Endpoint, client
+from container.operate.child import PortTaken
+from container.operate.child import free_port as first_free
+from container.operate.main import main
+from container.operate.page import Metrics
 from tests.boosters import expected
-from tests.container.operate.conftest import ROOT, Command
+from tests.command import ROOT, Command
 from tests.endpoint import command_line, free_port
 
 Run = Callable[..., Command]
@@ -139,6 +143,29 @@ def test_a_port_that_cannot_be_is_refused(run: Run, port: str) -> None:
     demo = run("demo", "--once", "--port", port)
     assert demo.wait() == 2
     assert demo.trouble == f"mme demo: --port: {port!r} is not a whole number from 1 to 32766\n"
+
+
+def test_without_the_s3_server_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("moto", "flask"):
+        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]  how Python notes what cannot be imported
+    assert main(["demo", "--once"]) == 2
+    assert capsys.readouterr().err == "mme demo: it needs moto, flask: pip install 'multi-model-endpoint[demo]'\n"
+
+
+def test_the_next_free_port_is_taken_when_none_was_asked_for() -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as taken:
+        port = taken.getsockname()[1]
+        assert port < first_free(range(port, 32767)) < 32767
+        with pytest.raises(PortTaken):
+            first_free([port])
+
+
+def test_metrics_of_no_calls_are_none_rather_than_zero() -> None:
+    assert Metrics.of([]).lines[1:] == (
+        "load        none   from S3 into memory", "cold call   none   the load included", "warm call   none",
+    )  # fmt: skip
 
 
 def pasted(demo: Command, start: str) -> str:
