@@ -60,8 +60,10 @@ class Command:
         """The first line of its output that begins with `start`."""
 
         def found() -> list[str]:
-            assert self._reader.is_alive() or self.lines, self.trouble
-            return [line for line in self.lines if line.startswith(start)]
+            has_ended = not self._reader.is_alive()
+            lines = [line for line in self.lines if line.startswith(start)]
+            assert lines or not has_ended, f"{self.output}\n{self.trouble}"
+            return lines
 
         until(found, PATIENCE_S)
         return found()[0]
