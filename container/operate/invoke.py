@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _EPILOG = """\
 exit codes
   0  answered
+  1  anything that is not below
   2  the command cannot be understood, or the body not be read
   3  the request was refused: no such target, or none that could be (ValidationError)
   4  the model or the body is at fault (ModelError)
   5  not now: still loading, overloaded or restarting; call again (ModelNotReadyException, ServiceUnavailable)
   6  nobody answers at the address
-  1  anything else
 """
 
 
