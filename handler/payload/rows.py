@@ -49,14 +49,14 @@ def fit_rows(rows: Rows, n_features: int, feature_names: tuple[str, ...] | None)
 
     rows            as decoded
     n_features      the model's
-    feature_names   the model's, None when it was trained without
+    feature_names   the model's; None or empty when it was trained without
     returns         float32, C-contiguous, (n_rows, n_features)
     raises          FeatureMismatch for a wrong count, a name the model does not know or one it misses
 
     Names decide when both sides have them, whatever the order. When only the request has them, its order is taken
     to be the model's: there is nothing to check it against.
     """
-    if rows.names is not None and feature_names is not None and rows.names != feature_names:
+    if rows.names is not None and feature_names and rows.names != feature_names:
         return np.ascontiguousarray(rows.values[:, _order(rows.names, feature_names)])
     n_columns = rows.values.shape[1]
     if n_columns != n_features:
