@@ -72,11 +72,10 @@ def _read_lines(body: bytes, n_features: int) -> Rows:
     text = text.strip(b" \n")
     if not text:
         raise PayloadInvalid("", "the body holds no rows")
-    head = text.partition(b"\n")[0]
-    separator = _separator(head)
+    separator = _separator(text.partition(b"\n")[0])
     if separator == b" ":
-        text, head = _spaces_to_commas(text, n_lines_above), _spaces_to_commas(head, n_lines_above)
-        separator = b","
+        text, separator = _spaces_to_commas(text, n_lines_above), b","
+    head = text.partition(b"\n")[0]
     refuse_too_wide(head.count(separator) + 1, n_features)
     sheet = _Sheet(separator, _width(head, separator), first_line=n_lines_above + 1)
     blocks = [sheet.read(piece, line) for line, piece in _pieces(text, sheet.first_line)]
@@ -95,7 +94,9 @@ def _spaces_to_commas(text: bytes, n_lines_above: int) -> bytes:
     if b"," in text:
         line = text.count(b"\n", 0, text.index(b",")) + n_lines_above + 1
         raise PayloadInvalid(f"line {line}", "a comma, where the first line separates its cells by spaces")
-    return re.sub(b" +", b",", re.sub(b" *\n *", b"\n", text))
+    while b"  " in text:  # each pass halves the longest run; " +" as a regular expression took 60 times the body
+        text = text.replace(b"  ", b" ")
+    return text.replace(b" \n", b"\n").replace(b"\n ", b"\n").replace(b" ", b",")
 
 
 def _width(head: bytes, separator: bytes) -> int:
@@ -217,6 +218,8 @@ def _read_block(text: bytes, n_columns: int) -> Floats | None:
     if letters:
         cells = _NAN.sub(b"null", cells)
     if b",," in cells:
+        if n_columns == 1:
+            return None  # a blank line looks like a missing value here
         # Twice, because neighbours share a comma and replace() does not look back.
         cells = cells.replace(b",,", b",null,").replace(b",,", b",null,")
     values = _read_numbers(cells[1:-1])
