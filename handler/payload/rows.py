@@ -69,8 +69,11 @@ def _order(names: tuple[str, ...], feature_names: tuple[str, ...]) -> list[int]:
     missing = [name for name in feature_names if name not in at]
     known = set(feature_names)
     unknown = [name for name in names if name not in known]
-    if missing or unknown:
-        faults = [f"{word} {_some(group)}" for word, group in (("missing", missing), ("unknown", unknown)) if group]
+    # Parquet and Arrow may carry a name twice; a JSON object cannot.
+    twice = [name for index, name in enumerate(names) if at[name] != index]
+    if missing or unknown or twice:
+        groups = (("missing", missing), ("unknown", unknown), ("twice", twice))
+        faults = [f"{word} {_some(group)}" for word, group in groups if group]
         raise FeatureMismatch(
             f"the model has {len(feature_names)} named features, the rows have {len(names)}: {'; '.join(faults)}"
         )
