@@ -40,7 +40,7 @@ def encode(predictions: Predictions, media_type: str, *, one_line: bool = False)
 
     predictions   scores or named outputs
     media_type    as `choose_media_type` gave it
-    one_line      CSV as AWS's multi-model handler writes it: all on one line, joined by commas
+    one_line      plain scores as CSV the way AWS's multi-model handler writes them: on one line, joined by commas
     raises        AcceptUnsupported for a media type we have no writer for
     """
     outputs = predictions.outputs

@@ -36,6 +36,9 @@ _TENSORS: dict[int, np.dtype[Any]] = {2: np.dtype("<f4"), 3: np.dtype("<f8"), 7:
 # Records read one by one, 15 us each. Dense rows of floats that differ in nothing else are read all at once, unlimited.
 MAX_RECORDS = 250_000
 
+# Fields of one message. A record has five and a tensor three, unless its values are not packed.
+MAX_FIELDS = 10_000
+
 # A 64-bit varint has at most this many bytes of seven bits.
 _VARINT_BYTES = 10
 _64_BITS = (1 << 64) - 1
@@ -76,15 +79,13 @@ def read_recordio(body: bytes, n_features: int) -> Rows:
         tensors.append(_read_record(body, start, end, n_features, f"record {at}"))
     is_sparse = any(tensor.keys is not None for tensor in tensors)
     n_columns = n_features if is_sparse else len(tensors[0].values)
+    for at, tensor in enumerate(tensors, 1):
+        if tensor.keys is None and len(tensor.values) != n_columns:
+            raise PayloadInvalid(f"record {at}", f"{len(tensor.values)} values, where others have {n_columns}")
     values = sparse_rows(len(tensors), n_columns) if is_sparse else np.empty((len(tensors), n_columns), np.float32)
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is found by that
-        for at, (row, tensor) in enumerate(zip(values, tensors, strict=True), 1):
-            if tensor.keys is not None:
-                row[tensor.keys] = tensor.values
-            elif len(tensor.values) == n_columns:
-                row[:] = tensor.values
-            else:
-                raise PayloadInvalid(f"record {at}", f"{len(tensor.values)} values, where others have {n_columns}")
+        for row, tensor in zip(values, tensors, strict=True):
+            row[slice(None) if tensor.keys is None else tensor.keys] = tensor.values
     return Rows(finite(values, "record {row}, value {column}"))
 
 
@@ -194,8 +195,11 @@ def _check_sparse(
 
 def _fields(body: bytes, start: int, end: int, where: str) -> Iterator[tuple[int, int, int, int]]:
     """Number, wire type, start and end of each field's content in a message."""
-    at = start
+    at, n_fields = start, 0
     while at < end:
+        n_fields += 1
+        if n_fields > MAX_FIELDS:
+            raise PayloadInvalid(where, f"a message of more than {MAX_FIELDS} fields")
         tag, at = _varint(body, at, end, where)
         wire = tag & 7
         if wire == _BYTES:

@@ -174,6 +174,8 @@ def test_values_written_one_by_one_read_like_packed_ones() -> None:
         (framed(b"\x0b"), "record 1: .* wire type 3"),
         (framed(record(field(1, bytes(4)) + field(2, b"\0\1"))), "record 1: 2 keys for 1 values"),
         (framed(record(field(1, bytes(8)) + field(2, b"\0\0"))), "record 1: a key appears twice"),
+        (framed(b"\x1a\x00" * 20_000), "record 1: a message of more than 10000 fields"),
+        (framed(dense(*range(9_000)), *[dense(1)] * 1000), "record 2: 1 values, where others have 9000"),
         (framed(record(field(1, b"\xff" * 100), 7)), "record 1: .* does not end"),
     ],
 )
