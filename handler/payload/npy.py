@@ -43,7 +43,7 @@ def read_npy(body: bytes, n_features: int) -> Rows:  # noqa: ARG001 - every read
     if n_bytes != there:
         raise PayloadInvalid("npy header", f"shape {shape} of {dtype} takes {n_bytes} bytes, {there} are there")
     array = np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if is_fortran else "C")
-    with np.errstate(over="ignore"):  # a number beyond float32 becomes infinite, and is found by that
+    with np.errstate(over="ignore", invalid="ignore"):  # a number beyond float32 becomes infinite, and is found by that
         values = np.ascontiguousarray(array, dtype=np.float32)
     return Rows(finite(values.reshape(-1, shape[-1])))
 

@@ -83,7 +83,9 @@ def read_recordio(body: bytes, n_features: int) -> Rows:
         if tensor.keys is None and len(tensor.values) != n_columns:
             raise PayloadInvalid(f"record {at}", f"{len(tensor.values)} values, where others have {n_columns}")
     values = sparse_rows(len(tensors), n_columns) if is_sparse else np.empty((len(tensors), n_columns), np.float32)
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is found by that
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # a float64 beyond float32 becomes infinite, and is found by that
         for row, tensor in zip(values, tensors, strict=True):
             row[slice(None) if tensor.keys is None else tensor.keys] = tensor.values
     return Rows(finite(values, "record {row}, value {column}"))
@@ -122,7 +124,7 @@ def _read_alike(body: bytes, n_features: int) -> NDArray[np.float32] | None:
         if (grid[:, frame] != grid[0, frame]).any():
             return None
     floats = np.ascontiguousarray(grid[:, values]).view(first.values.dtype)
-    with np.errstate(over="ignore"):  # as above
+    with np.errstate(over="ignore", invalid="ignore"):  # as above
         return floats.astype(np.float32)
 
 

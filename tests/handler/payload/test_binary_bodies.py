@@ -266,9 +266,25 @@ class TestArrow:
         with pytest.raises(PayloadInvalid, match="100000000 rows of 1 columns"):
             decode(stream.getvalue(), STREAM, 1)
 
+    @pytest.mark.parametrize("compression", ["lz4", "zstd"])
+    def test_compressed_arrow_is_read_and_what_it_unpacks_to_is_bounded(self, compression: str) -> None:
+        pa = pytest.importorskip("pyarrow")
+        options = pa.ipc.IpcWriteOptions(compression=compression)
+        for content_type, writer in ((STREAM, pa.ipc.new_stream), (FILE, pa.ipc.new_file)):
+            for n_rows, is_read in ((1_000, True), (20_000_000, False)):
+                file = io.BytesIO()
+                batch = pa.record_batch({"a": np.zeros(n_rows), "b": np.zeros(n_rows)})
+                with writer(file, batch.schema, options=options) as sink:
+                    sink.write_batch(batch)
+                if is_read:
+                    assert decode(file.getvalue(), content_type, 2).values.shape == (n_rows, 2)
+                else:
+                    assert len(file.getvalue()) < 2_000_000
+                    with pytest.raises(PayloadInvalid, match="320000000 bytes uncompressed, more than 256000000"):
+                        decode(file.getvalue(), content_type, 2)
+
     def test_without_pyarrow_the_refusal_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("pyarrow", "pyarrow.parquet", "pyarrow.ipc"):
-            monkeypatch.setitem(sys.modules, name, None)
+        monkeypatch.setitem(sys.modules, "pyarrow", None)
         for content_type in (PARQUET, STREAM, FILE):
             with pytest.raises(ContentTypeUnsupported, match="pyarrow is not installed here"):
                 decode(b"PAR1", content_type, 1)
