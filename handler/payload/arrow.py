@@ -79,7 +79,7 @@ def _weigh(messages: Iterable[Any]) -> None:
     n_bytes = 0
     for message in messages:
         if message.type == "record batch":
-            n_bytes += _unpacked_bytes(message.metadata.to_pybytes(), memoryview(message.body))
+            n_bytes += _unpacked_bytes(message.metadata.to_pybytes(), memoryview(message.body or b""))
         elif message.type != "schema":
             raise PayloadInvalid("", f"a message of type {message.type}, where rows were expected")
     if n_bytes > MAX_DECODED_BYTES:
