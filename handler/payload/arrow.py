@@ -1,7 +1,7 @@
 """Rows as Parquet or Arrow IPC, read through pyarrow when it is installed.
 
 Rule: a few compressed bytes may claim billions of rows, so the claimed cells are counted before any is decoded, and
-again as they come. pyarrow is imported by the first such body and by nothing else: it costs 40 MB and 0.2 s.
+again as they come. pyarrow is imported by the first such body and by nothing else: 36 MB and 0.14 s.
 """
 
 from __future__ import annotations

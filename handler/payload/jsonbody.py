@@ -30,7 +30,7 @@ Place = Callable[[int], str]
 
 _BOM = b"\xef\xbb\xbf"
 
-# Arrays and objects in one JSON body. Each costs 90 to 250 bytes beside its numbers, and "[]," makes one of three
+# Arrays and objects in one JSON body. Each costs 100 to 300 bytes beside its numbers, and "[]," makes one of three
 # bytes, so 25 MB could become 700. Formats without that cost (CSV, npy, Parquet) have no such limit.
 MAX_LISTS = 300_000
 

@@ -23,7 +23,7 @@ from handler.payload.rows import Floats, Rows, sparse_rows
 # A line costs 2 us of Python before its first cell.
 MAX_LINES = 1_000_000
 
-# Text turned to numbers in one go; Python objects for its tokens cost ~25 times their text.
+# Text turned to numbers in one go: its tokens are Python objects for a while, many times their text.
 PIECE_BYTES = 128 * 1024
 
 _ORDINARY = b"0123456789+-.eE: naNA"

@@ -33,7 +33,7 @@ _FEATURES, _LABEL = 1, 2
 _VALUES, _KEYS, _SHAPE = 1, 2, 3
 _TENSORS: dict[int, np.dtype[Any]] = {2: np.dtype("<f4"), 3: np.dtype("<f8"), 7: np.dtype("<i4")}
 
-# Records read one by one, 15 us each. Dense rows of floats that differ in nothing else are read all at once, unlimited.
+# Records read one by one, 20 us each. Dense rows of floats that differ in nothing else are read all at once, unlimited.
 MAX_RECORDS = 250_000
 
 # Fields of one message. A record has five and a tensor three, unless its values are not packed.
