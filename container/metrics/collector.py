@@ -1,7 +1,7 @@
 """The one thread that reads the recorder for everything that pushes: the history, and every sink.
 
-Rule: whoever makes a Collector starts and closes it, and closing it closes its sinks: a last report, then each sink's own
-flush, all within one deadline. A sink that fails or hangs costs its own reports and nothing else.
+Rule: whoever makes a Collector starts and closes it, and closing it closes its sinks: a last report, then each sink's
+own flush, all within one deadline. A sink that fails or hangs costs its own reports and nothing else.
 """
 
 from __future__ import annotations
@@ -104,5 +104,5 @@ class Collector:
 
 
 def _next(due_s: float, every_s: float, now_s: float) -> float:
-    """The next due time on the same grid that lies ahead: a process that was paused does not catch up point by point."""
+    """The next due time on the same grid that lies ahead: a paused process does not catch up point by point."""
     return due_s + every_s * (1 + (now_s - due_s) // every_s)

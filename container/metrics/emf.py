@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice, repeat
@@ -36,7 +37,7 @@ MAX_LINE_BYTES = select.PIPE_BUF  # POSIX: a write of up to this many bytes to a
 MAX_VALUES = 100
 MAX_METRICS = 100
 MAX_BACKLOG_LINES = 500  # about an hour of a quiet endpoint's reports, at most 2 MB
-WRITABLE_WAIT_MS = 1_000
+WRITABLE_WAIT_S = 1.0
 
 
 class EmfSink:
@@ -86,17 +87,18 @@ class EmfSink:
             self._recorder.count(REPORTS_DROPPED)
 
     def close(self, deadline_s: float) -> None:
-        """Try once more to write what waits; wait no longer than `deadline_s`, counted from now."""
-        self._write_waiting(wait_ms=int(deadline_s * 1000))
+        """Write what still waits, for at most `deadline_s`."""
+        self._write_waiting(deadline_s)
 
-    def _write_waiting(self, wait_ms: int = WRITABLE_WAIT_MS) -> None:
+    def _write_waiting(self, deadline_s: float = WRITABLE_WAIT_S) -> None:
+        ends_s = time.monotonic() + deadline_s
         writable = select.poll()
         writable.register(self._fd, select.POLLOUT)
         while self._waiting:
             line = self._waiting[0]
             try:
                 # A reader that has stopped reading must not stop the collector, which has other sinks to serve.
-                if not writable.poll(wait_ms):
+                if not writable.poll(max(0.0, ends_s - time.monotonic()) * 1000):
                     log.warning("metrics wait: nobody reads the log they are written to")
                     return
                 written = os.write(self._fd, line)
