@@ -18,7 +18,6 @@ from handler.telemetry import (
     MODEL_CACHE_HIT,
     MODEL_LATENCY,
     MODEL_LOADING_TIME,
-    OVERHEAD_LATENCY,
     RELOADS_WITHIN_MINUTES,
     Totals,
 )
@@ -43,7 +42,6 @@ class Point:
     reloads: int
     model_p50_us: float | None
     model_p99_us: float | None
-    overhead_p99_us: float | None
     load_p50_us: float | None
     load_p99_us: float | None
     loaded_models: float | None
@@ -65,7 +63,6 @@ class Point:
             reloads=moved.total(RELOADS_WITHIN_MINUTES),
             model_p50_us=moved.percentile_us(MODEL_LATENCY, 50),
             model_p99_us=moved.percentile_us(MODEL_LATENCY, 99),
-            overhead_p99_us=moved.percentile_us(OVERHEAD_LATENCY, 99),
             load_p50_us=moved.percentile_us(MODEL_LOADING_TIME, 50),
             load_p99_us=moved.percentile_us(MODEL_LOADING_TIME, 99),
             loaded_models=moved.gauges.get(LOADED_MODEL_COUNT.name),

@@ -29,7 +29,7 @@ NOW_S = 60.0  # what the page calls "now"
 FAILING_SHARE, FAILING_MIN = 0.01, 5  # of requests in the last minute; a single failure wakes nobody
 REFUSING_SHARE, REFUSING_MIN = 0.10, 10
 THRASHING_SHARE, THRASHING_MIN = 0.20, 10  # of loads in the last five minutes that brought back a model just evicted
-ROWS = 12
+ROWS, WORST_ROWS = 12, 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,7 @@ def status(source: Source, recorder: LiveRecorder, history: History, clock_s: Ca
         "busiest": [_busy_row(row) for row in totals.traffic if row.model != OTHER][:ROWS],
         "others": _busy_row(totals.traffic[-1]) if totals.traffic else None,
         "thrashing": _thrashing_rows(reloads),
+        "thrashing_models": len({reload.model for reload in reloads}),
         "evicted": [_eviction_row(eviction) for eviction in recorder.recent_evictions()[:ROWS]],
     }
 
@@ -111,7 +112,7 @@ def judge(health: Health, minute: Sequence[Point], minutes: Sequence[Point], rel
         return Verdict("good", "Idle", "Ready; no requests in the last minute.")
     hits, lookups = _sum(minute, lambda point: point.hits), _sum(minute, lambda point: point.lookups)
     ratio = _share(hits, lookups)
-    found = "" if ratio is None else f", {ratio:.1%} of them from memory"
+    found = "" if ratio is None else f", {ratio * 100:.3g}% of them from memory"
     return Verdict("good", "Healthy", f"{requests:,} requests in the last minute{found}.")
 
 
@@ -125,7 +126,6 @@ def _columns(points: Sequence[Point]) -> dict[str, list[float | None]]:
         "requests_per_s": [round(point.requests / point.duration_s, 2) for point in points],
         "model_p50_ms": [_ms(point.model_p50_us) for point in points],
         "model_p99_ms": [_ms(point.model_p99_us) for point in points],
-        "overhead_p99_ms": [_ms(point.overhead_p99_us) for point in points],
         "load_p50_ms": [_ms(point.load_p50_us) for point in points],
         "load_p99_ms": [_ms(point.load_p99_us) for point in points],
         "evictions": [point.evictions for point in points],
@@ -148,7 +148,7 @@ def _thrashing_rows(reloads: Sequence[Reload]) -> list[dict[str, object]]:
     last_away_s = {reload.model: reload.away_s for reload in reversed(reloads)}
     return [
         {"model": model, "reloads": count, "away_s": round(last_away_s[model], 1)}
-        for model, count in times.most_common(ROWS)
+        for model, count in times.most_common(WORST_ROWS)
     ]
 
 

@@ -5,15 +5,16 @@ const EVERY_MS = 5000;
 const GLYPHS = { good: "\u2713", warn: "\u26A0\uFE0E", bad: "\u2715", lost: "?" };
 const $ = (id) => document.getElementById(id);
 
+const plain = (decimal) => decimal.replace(/\.0+$|(\.\d*?)0+$/, "$1"); // 50.0 -> 50, 0.20 -> 0.2
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const count = (n) => (n === null ? "\u2013" : whole.format(n));
-const percent = (share) => (share === null ? "\u2013" : `${(share * 100).toFixed(share === 1 || share === 0 ? 0 : 1)} %`);
-const rate = (n) => (n === null ? "\u2013" : n >= 100 ? whole.format(n) : n.toFixed(n >= 10 ? 1 : 2).replace(/\.?0+$/, ""));
+const percent = (share) => (share === null ? "\u2013" : `${plain((share * 100).toFixed(1))}%`);
+const rate = (n) => (n === null ? "\u2013" : n >= 100 ? whole.format(n) : plain(n.toFixed(n >= 10 ? 1 : 2)));
 
 function ms(value) {
   if (value === null) return "\u2013";
-  if (value >= 1000) return `${(value / 1000).toFixed(value >= 10000 ? 0 : 1)} s`;
-  return `${value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2)} ms`;
+  if (value >= 1000) return `${plain((value / 1000).toFixed(value >= 10000 ? 0 : 1))} s`;
+  return `${plain(value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2))} ms`;
 }
 
 function bytes(n) {
@@ -30,7 +31,7 @@ function span(seconds) {
   return s < 172800 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
 }
 
-const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 
 // ---------------------------------------------------------------------------------------------------------------- charts
 
@@ -40,7 +41,7 @@ const CHARTS = [
   { id: "chart-requests", name: "Requests per second", format: rate, lines: [{ key: "requests_per_s", name: "requests", area: true }] },
   { id: "chart-latency", name: "Model latency", format: ms, lines: [{ key: "model_p50_ms", name: "p50" }, { key: "model_p99_ms", name: "p99" }] },
   { id: "chart-load", name: "Model load time", format: ms, lines: [{ key: "load_p50_ms", name: "p50" }, { key: "load_p99_ms", name: "p99" }] },
-  { id: "chart-churn", name: "Churn per point", format: rate, lines: [{ key: "evictions", name: "evictions" }, { key: "reloads", name: "reloads within 5 min" }] },
+  { id: "chart-churn", name: "Evictions and reloads, per 5 s", format: rate, lines: [{ key: "evictions", name: "evictions" }, { key: "reloads", name: "back within 5 min" }] },
 ];
 const LEFT = 52, RIGHT = 6, TOP = 6, BOTTOM = 18, HEIGHT = 150;
 
@@ -217,6 +218,7 @@ function show(status) {
   $("meter").setAttribute("aria-valuenow", Math.round(share * 100));
 
   $("thrash-panel").hidden = !status.thrashing.length;
+  $("thrash-note").textContent = `Evicted and loaded again within five minutes: ${count(status.thrashing_models)} models in the last five minutes. The worst:`;
   rows("thrash-rows", status.thrashing, (row) => [[row.model, "name"], [count(row.reloads), "n hot"], [span(row.away_s), "n"]], 3, "");
   const busy = status.others && status.others.requests_per_s > 0 ? [...status.busiest, { ...status.others, model: "all others" }] : status.busiest;
   rows("busy-rows", busy, (row) => [
