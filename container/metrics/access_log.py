@@ -77,6 +77,7 @@ class AccessLog:
                 left += self._queue.get_nowait() is not None
             except Empty:
                 break
+        self._queue.put(None)  # the writer may still be in a write; whenever it returns, this is the end
         if left:
             self._recorder.count(LOG_LINES_DROPPED, left)
 
