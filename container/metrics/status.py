@@ -101,7 +101,8 @@ def judge(health: Health, minute: Sequence[Point], minutes: Sequence[Point], rel
             "warn",
             "Thrashing",
             f"{returned:,} of {loads:,} loads in five minutes brought back a model evicted less than five minutes "
-            f"before ({models:,} models): the memory budget is too small for the models in use.",
+            f"before ({models:,} {'model' if models == 1 else 'models'}): the memory budget is too small for the "
+            "models in use.",
         )
     refused = _sum(minute, lambda point: point.errors_4xx)
     if refused >= REFUSING_MIN and refused > REFUSING_SHARE * requests:
