@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -363,27 +363,35 @@ class Silent:
 
 
 class _Ledger:
-    """What one thread has recorded since it began. Written by that thread alone, read by any."""
+    """What one thread has recorded since it began. Written by that thread alone, read by any.
 
-    __slots__ = ("__weakref__", "cells", "traffic")
+    Only cells that were ever moved exist: in hosted mode there is a thread per model, and most move a dozen of them.
+    """
+
+    __slots__ = ("cells", "told", "traffic")
 
     def __init__(self) -> None:
-        self.cells = [0] * _N_CELLS
+        self.cells: defaultdict[int, int] = defaultdict(int)
+        self.told: dict[int, int] = {}  # the reader's: the cells as it last saw them
         self.traffic = Traffic()
+
+
+class _Lease:
+    """Held by nothing but its thread, and gone with it, whoever made the thread."""
+
+    __slots__ = ("__weakref__",)
 
 
 class _OwnLedger(threading.local):
     """The calling thread's ledger, made and enrolled on the thread's first recording."""
 
-    def __init__(self, enrol: Callable[[_Ledger, object], None]) -> None:
+    def __init__(self, enrol: Callable[[_Ledger, _Lease], None]) -> None:
         self.ledger = _Ledger()
-        # Dies with the thread, whoever made the thread: that is how the recorder knows the ledger is final.
-        self.lease = _Lease()
+        self.lease = _Lease()  # once it is gone, the recorder knows that the ledger is final
         enrol(self.ledger, self.lease)
 
 
-class _Lease:
-    __slots__ = ("__weakref__",)
+_Enrolment = tuple[_Ledger, weakref.ref[_Lease]]
 
 
 class LiveRecorder:
@@ -395,9 +403,10 @@ class LiveRecorder:
 
     def __init__(self, *, top_models: int = 50, clock_s: Callable[[], float] = time.time) -> None:
         self._clock_s = clock_s
-        self._books = threading.Lock()  # held by readers and by a thread's first and last moment, never while recording
-        self._enrolled: list[tuple[_Ledger, weakref.ref[object]]] = []
-        self._retired = [0] * _N_CELLS
+        self._joining: deque[_Enrolment] = deque()  # threads that began to record since the last reading
+        self._books = threading.Lock()  # between readers only; guards the three lines below
+        self._enrolled: list[_Enrolment] = []
+        self._cells = [0] * _N_CELLS  # the sum of all ledgers as last read, of ended threads too
         self._board = TrafficBoard(top_models)
         self._gauges: dict[str, Callable[[], float]] = {}
         self._residence = threading.Lock()  # guards the three lines below; loads and evictions only
@@ -501,21 +510,28 @@ class LiveRecorder:
     def collect(self) -> Totals:
         """Everything recorded so far by every thread, dead ones included. Callable from any thread, at any time."""
         with self._books:
-            # The lease is looked at before the cells: once it is dead the thread writes no more, so what is read after
-            # is final. Looked at after, a recording between the two would be folded away unread.
-            final = [lease() is None for _, lease in self._enrolled]
-            cells = list(self._retired)
-            for (ledger, _), is_final in zip(self._enrolled, final, strict=True):
-                own = ledger.cells[:]
-                cells = [total + cell for total, cell in zip(cells, own, strict=True)]
-                if is_final:
-                    self._retired = [total + cell for total, cell in zip(self._retired, own, strict=True)]
+            while self._joining:
+                self._enrolled.append(self._joining.popleft())
+            living = []
+            for ledger, lease in self._enrolled:
+                # The lease is looked at before the cells: once it is dead the thread writes no more, so what is read
+                # then is final. Looked at afterwards, a recording in between would be let go unread.
+                if lease() is not None:
+                    living.append((ledger, lease))
+                self._add(ledger)
                 self._board.take(ledger.traffic)
+            self._enrolled = living
             now_s = self._clock_s()
             self._board.settle(now_s)
-            traffic, all_traffic = self._board.rows(), self._board.total()
-            self._enrolled = [pair for pair, is_final in zip(self._enrolled, final, strict=True) if not is_final]
-        return Totals(now_s, tuple(cells), MappingProxyType(self._read_gauges()), traffic, all_traffic)
+            cells, traffic, all_traffic = tuple(self._cells), self._board.rows(), self._board.total()
+        return Totals(now_s, cells, MappingProxyType(self._read_gauges()), traffic, all_traffic)
+
+    def _add(self, ledger: _Ledger) -> None:
+        now = dict(ledger.cells)  # one step under the interpreter lock, so it is never read half changed
+        told, ledger.told = ledger.told, now
+        if now != told:
+            for place, cell in now.items():
+                self._cells[place] += cell - told.get(place, 0)
 
     def recent_evictions(self) -> tuple[Eviction, ...]:
         """The models that left most recently, the last one first."""
@@ -536,6 +552,5 @@ class LiveRecorder:
                 log.exception("gauge %s could not be read", name)
         return values
 
-    def _enrol(self, ledger: _Ledger, lease: object) -> None:
-        with self._books:
-            self._enrolled.append((ledger, weakref.ref(lease)))
+    def _enrol(self, ledger: _Ledger, lease: _Lease) -> None:
+        self._joining.append((ledger, weakref.ref(lease)))

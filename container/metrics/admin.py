@@ -23,6 +23,7 @@ from heapq import nsmallest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
@@ -187,6 +188,11 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if is_v6 else socket.AF_INET
         super().__init__(address, _Handler)
         self.is_loopback = _is_loopback(str(self.server_address[0]))
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's own, which asks the name service for this host's name and may wait for it.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):

@@ -13,7 +13,6 @@ from typing import Literal
 from container.metrics.history import History, Point
 from container.metrics.source import Health, Source
 from handler.telemetry import (
-    MODEL_LATENCY,
     QUEUE_DEPTH,
     RELOAD_WINDOW_S,
     REPORTS_DROPPED,
@@ -71,7 +70,6 @@ def status(source: Source, recorder: LiveRecorder, history: History, clock_s: Ca
             "process_bytes": snapshot.process_bytes,
             "queue_depth": totals.gauges.get(QUEUE_DEPTH.name),
             "reports_dropped": totals.total(REPORTS_DROPPED),
-            "answered": totals.count(MODEL_LATENCY),
         },
         "history": _columns(points),
         "busiest": [_busy_row(row) for row in totals.traffic if row.model != OTHER][:ROWS],

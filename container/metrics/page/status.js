@@ -36,7 +36,7 @@ const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digi
 // ---------------------------------------------------------------------------------------------------------------- charts
 
 const CHARTS = [
-  { id: "chart-models", name: "Loaded models", format: count, lines: [{ key: "loaded_models", name: "models", area: true }] },
+  { id: "chart-models", name: "Loaded models", format: rate, lines: [{ key: "loaded_models", name: "models", area: true }] },
   { id: "chart-hits", name: "Cache hit ratio", format: percent, top: 1, lines: [{ key: "hit_ratio", name: "from memory", area: true }] },
   { id: "chart-requests", name: "Requests per second", format: rate, lines: [{ key: "requests_per_s", name: "requests", area: true }] },
   { id: "chart-latency", name: "Model latency", format: ms, lines: [{ key: "model_p50_ms", name: "p50" }, { key: "model_p99_ms", name: "p99" }] },
@@ -218,7 +218,7 @@ function show(status) {
   $("meter").setAttribute("aria-valuenow", Math.round(share * 100));
 
   $("thrash-panel").hidden = !status.thrashing.length;
-  $("thrash-note").textContent = `Evicted and loaded again within five minutes: ${count(status.thrashing_models)} models in the last five minutes. The worst:`;
+  $("thrash-note").textContent = `Evicted and loaded again within five minutes; in the last five minutes: ${count(status.thrashing_models)}. The worst:`;
   rows("thrash-rows", status.thrashing, (row) => [[row.model, "name"], [count(row.reloads), "n hot"], [span(row.away_s), "n"]], 3, "");
   const busy = status.others && status.others.requests_per_s > 0 ? [...status.busiest, { ...status.others, model: "all others" }] : status.busiest;
   rows("busy-rows", busy, (row) => [
@@ -228,6 +228,8 @@ function show(status) {
   rows("evicted-rows", status.evicted, (row) => [
     [row.model, "name"], [`${span(status.at_s - row.at_s)} ago`, "n"], [span(row.age_s), "n"], [bytes(row.n_bytes), "n"],
   ], 4, "Nothing has been evicted.");
+  $("dropped").hidden = !now.reports_dropped;
+  $("dropped").textContent = `${count(now.reports_dropped)} metric reports could not be delivered.`;
   historyRows(status.history);
   for (const chart of CHARTS) draw(chart, status.history, status.at_s);
   $("verdict").parentNode.querySelector("main").classList.remove("old");

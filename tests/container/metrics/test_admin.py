@@ -201,3 +201,19 @@ def test_closing_cuts_what_is_open_ends_every_thread_and_frees_the_port(process:
 def test_status_is_served_with_its_history(server: AdminServer, recorder: LiveRecorder, clock: Any) -> None:
     assert get_json(server, "/status.json")["verdict"]["headline"] == "Idle"
     assert Point.between(recorder.collect(), recorder.collect()).requests == 0
+
+
+def test_the_port_can_be_bound_on_ipv6(process: Any, recorder: LiveRecorder) -> None:
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 loopback here")
+    server = AdminServer(
+        source=process, recorder=recorder, history=History(), prometheus=PrometheusDoor(recorder), host="::1"
+    )
+    server.start()
+    try:
+        assert get(server, "/healthz")[0] == 200
+    finally:
+        server.close()
