@@ -202,7 +202,7 @@ _NOT_READY = _FIRST_CELL[MODEL_NOT_READY.name]
 RELOAD_WINDOW_S = 300.0  # "within minutes": a model that returns this soon after its eviction should not have left
 MAX_EVICTED_REMEMBERED = 10_000  # names; more evictions than this in one window is thrash that needs no exact figure
 RECENT_EVICTIONS = 50  # shown on the status page
-RECENT_RELOADS = 1_000  # enough to say which models thrash
+RECENT_RELOADS = 5_000  # enough to say which models thrash
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,13 +94,15 @@ def judge(health: Health, minute: Sequence[Point], minutes: Sequence[Point], rel
     loads = _sum(minutes, lambda point: point.loads)
     returned = _sum(minutes, lambda point: point.reloads)
     if returned >= THRASHING_MIN and returned >= THRASHING_SHARE * loads:
-        models = len({reload.model for reload in reloads})
+        n_models = len({reload.model for reload in reloads})
+        models = f"{n_models:,} {'model' if n_models == 1 else 'models'}"
+        if len(reloads) < returned:  # the recorder counts all reloads, and remembers a bounded number by name
+            models = f"at least {models}"
         return Verdict(
             "warn",
             "Thrashing",
             f"{returned:,} of {loads:,} loads in five minutes brought back a model evicted less than five minutes "
-            f"before ({models:,} {'model' if models == 1 else 'models'}): the memory budget is too small for the "
-            "models in use.",
+            f"before ({models}): the memory budget is too small for the models in use.",
         )
     refused = _sum(minute, lambda point: point.errors_4xx)
     if refused >= REFUSING_MIN and refused > REFUSING_SHARE * requests:

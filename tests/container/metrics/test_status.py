@@ -53,6 +53,12 @@ def test_thrash_is_a_share_of_loads_that_bring_back_what_was_just_evicted(
         assert "(1 model)" in verdict.detail
 
 
+def test_more_reloads_than_are_remembered_by_name_are_said_to_be_more() -> None:
+    verdict = judge(WELL, busy(), busy(loads=9_000, reloads=8_000), [Reload(f"m{i}", 1.0, 2.0) for i in range(5_000)])
+    assert "8,000 of 9,000 loads" in verdict.detail
+    assert "(at least 5,000 models)" in verdict.detail
+
+
 def test_failing_outranks_thrashing() -> None:
     assert judge(WELL, busy(errors_5xx=50), busy(loads=10, reloads=10), []).headline == "Failing"
 
