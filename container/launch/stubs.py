@@ -1,0 +1,99 @@
+"""Stubs and the sockets that were bound for them.
+
+A stub asks by one line in the control FIFO. We bind the socket MMS will connect to, tell the stub what MMS wants to read,
+and keep the reply open; the stub's death, MMS's way of letting a model go, shows as an error on it.
+
+Rule: the sockets belong to the supervisor, so a runtime that dies leaves MMS's books true; the next one listens on the
+same sockets, and what MMS connected in between waits in their backlog.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 1024  # more than there can be workers of one model
+_REQUEST = re.compile(rb"(\.mms\.sock\.\d+) (reply\.\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A socket in MMS's temp directory, and the stub it was bound for."""
+
+    name: str
+    listener: socket.socket
+    reply: int
+
+
+class Stubs:
+    """Owns the control FIFO and every binding.
+
+    directory   MMS's temp directory, where FIFOs and sockets are
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        os.mkfifo(directory / "control", 0o600)
+        # Read and write, so that it never ends when a stub closes it.
+        self.control = os.open(directory / "control", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._partial = b""
+        self._bindings: dict[int, Binding] = {}  # by reply descriptor
+
+    @property
+    def bindings(self) -> list[Binding]:
+        return list(self._bindings.values())
+
+    def on_control(self) -> list[Binding]:
+        """Bind for every stub that has asked. Call when `control` is readable."""
+        with contextlib.suppress(BlockingIOError):
+            self._partial += os.read(self.control, 64 * 1024)
+        *lines, self._partial = self._partial.split(b"\n")
+        return [binding for line in lines if (binding := self._bind(line)) is not None]
+
+    def _bind(self, line: bytes) -> Binding | None:
+        match = _REQUEST.fullmatch(line)
+        if match is None:
+            log.error("a stub asked for %r, which makes no sense", line)
+            return None
+        name, reply_name = (part.decode() for part in match.groups())
+        try:
+            reply = os.open(self._directory / reply_name, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:  # ENXIO, ENOENT: killed between asking and now
+            log.warning("the stub for %s is gone already: %s", name, error)
+            return None
+        path = self._directory / name
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+        binding = Binding(name, listener, reply)
+        self._bindings[reply] = binding
+        # MMS parses these two lines of what it takes for its worker's output; it connects after the second.
+        os.write(reply, b"[PID] %d\nMMS worker started.\n" % os.getpid())
+        return binding
+
+    def on_reply_error(self, reply: int) -> Binding | None:
+        """The stub behind this reply has ended: its socket goes. Returns what it was."""
+        binding = self._bindings.pop(reply, None)
+        if binding is not None:
+            self._release(binding)
+        return binding
+
+    def _release(self, binding: Binding) -> None:
+        os.close(binding.reply)
+        binding.listener.close()
+        (self._directory / binding.name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let every stub end and every socket go."""
+        for binding in self._bindings.values():
+            self._release(binding)
+        self._bindings.clear()
+        os.close(self.control)

@@ -1,0 +1,317 @@
+"""Starts the runtime and the JVM, keeps the runtime going, and takes everything down together.
+
+    mme (this process) --+-- runtime          ended: started again, MMS stays
+                         `-- JVM (MMS)        ended: everything ends, non-zero, with the reason
+                               `-- stubs      end with the model, with MMS or with us
+
+Rule: one thread, one loop, nothing in it blocks. What this process opens, it closes in `_clean_up`, however it ends; if it
+is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from container import settings as settings_module
+from container.channel import Channel
+from container.launch import mms
+from container.launch.children import Child, Children
+from container.launch.stubs import Binding, Stubs
+from container.settings import Settings
+
+log = logging.getLogger("mme")
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+SETTLED_S = 10.0  # a runtime that lived this long was fine; one that died sooner is started with growing pauses
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 2.0
+MAX_FAILED_STARTS = 3  # of a runtime that never once came up: it would not come up by itself
+JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM
+RUNTIME_PATIENCE_S = 3.0
+LAST_LINES = 15  # of the JVM's output, told when it dies
+
+
+class LaunchFailed(Exception):
+    """The endpoint cannot start, and why."""
+
+
+class Supervisor:
+    """One endpoint. `run` returns the process's exit status.
+
+    on_ready   called once, when the first request can be answered
+    """
+
+    def __init__(self, settings: Settings, *, on_ready: Callable[[], None] = lambda: None) -> None:
+        self._settings = settings
+        self._on_ready = on_ready
+        self._started_at = time.monotonic()
+        self._is_ready = False
+        self._has_mms_started = False
+        self._n_workers = 0
+        self._failed_starts = 0
+        self._has_ever_started = False
+        self._restart_at: float | None = None
+        self._drain_until: float | None = None
+        self._status: int | None = None  # set when it is time to end
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._partial_line = b""
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._children = Children()
+        self._runtime: Child | None = None
+        self._channel: Channel | None = None
+        self._jvm: Child | None = None
+
+    def run(self) -> int:
+        try:
+            self._open()
+            while self._status is None:
+                self._turn()
+            return self._status
+        except (LaunchFailed, mms.ScratchUnusable) as error:
+            log.error("%s", error)
+            return EXIT_FAILED
+        finally:
+            self._clean_up()
+
+    # -- opening -------------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        self._epoll = select.epoll()
+        self._wakeup, wakeup_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wakeup_in = wakeup_in
+        signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)  # the number arrives through the wakeup descriptor
+        self._watch(self._wakeup, select.EPOLLIN, self._on_signals)
+        self._refuse_taken_port()
+        try:
+            root = tempfile.mkdtemp(prefix="mme-", dir=self._settings.scratch)
+        except OSError as error:
+            raise LaunchFailed(
+                f"no scratch directory in {error.filename}: {error.strerror}; set MME_SCRATCH"
+            ) from error
+        self._scratch = mms.Scratch(Path(root))
+        mms.write_files(self._scratch, self._settings)
+        self._stubs = Stubs(self._scratch.tmp)
+        self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
+        self._start_runtime()
+        self._start_jvm()
+
+    def _refuse_taken_port(self) -> None:
+        """MMS would say so too, with a page of stack trace."""
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self._settings.host, self._settings.port))
+            except OSError as error:
+                where = f"{self._settings.host}:{self._settings.port}"
+                raise LaunchFailed(f"cannot listen on {where}: {error.strerror}; choose another with --port") from error
+
+    def _watch(self, descriptor: int, events: int, handler: Callable[[], None]) -> None:
+        self._handlers[descriptor] = handler
+        self._epoll.register(descriptor, events)
+
+    def _unwatch(self, descriptor: int) -> None:
+        del self._handlers[descriptor]
+        self._epoll.unregister(descriptor)
+
+    # -- the loop ------------------------------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        now = time.monotonic()
+        if self._restart_at is not None and now >= self._restart_at:
+            self._restart_at = None
+            self._start_runtime()
+        if self._drain_until is not None and now >= self._drain_until:
+            log.warning("requests were still in flight when the drain time was over")
+            self._status = EXIT_OK
+            return
+        clocks = [at for at in (self._restart_at, self._drain_until) if at is not None]
+        timeout = max(0.0, min(clocks) - now) if clocks else -1
+        for descriptor, _ in self._epoll.poll(timeout):
+            handler = self._handlers.get(descriptor)  # an earlier event of this round may have closed it
+            if handler is not None:
+                handler()
+
+    def _on_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in os.read(self._wakeup, 4096):
+                if number == signal.SIGCHLD:
+                    for child in self._children.reap():
+                        self._on_child_end(child)
+                else:
+                    self._on_stop(signal.Signals(number))
+
+    def _on_stop(self, number: signal.Signals) -> None:
+        if self._drain_until is not None or self._channel is None or not self._is_ready:
+            log.info("%s: stopping now", number.name)
+            self._status = EXIT_OK
+            return
+        log.info("%s: answering what is in flight, then stopping", number.name)
+        self._drain_until = time.monotonic() + self._settings.drain_s
+        self._channel.send("drain")
+
+    def _on_child_end(self, child: Child) -> None:
+        if child is self._jvm:
+            said = "".join(f"\n  {line}" for line in self._last_lines)
+            log.error("the front end (MMS) %s%s", child.ending, f"; it said:{said}" if said else "")
+            self._status = EXIT_FAILED
+        elif child is self._runtime:
+            self._on_runtime_end(child)
+
+    # -- the runtime ---------------------------------------------------------------------------------------------------
+
+    def _start_runtime(self) -> None:
+        channel, theirs = Channel.pair()
+        with theirs:
+            self._runtime = self._children.start(
+                "runtime",
+                [sys.executable, "-m", "container.worker", str(theirs.fileno())],
+                environment=settings_module.runtime_environment(),
+                pass_fds=[theirs.fileno()],
+            )
+        self._channel = channel
+        self._watch(channel.fileno(), select.EPOLLIN, self._on_note)
+        channel.send("settings", {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp)})
+        for binding in self._stubs.bindings:
+            self._offer(binding)
+
+    def _on_runtime_end(self, child: Child) -> None:
+        self._close_channel()
+        self._n_workers = 0
+        if self._drain_until is not None:
+            log.error("the runtime %s while draining", child.ending)
+            self._status = EXIT_FAILED
+            return
+        if time.monotonic() - child.started_at >= SETTLED_S:
+            self._failed_starts = 0
+        self._failed_starts += 1
+        if not self._has_ever_started and self._failed_starts >= MAX_FAILED_STARTS:
+            log.error("the runtime %s; it does not start", child.ending)
+            self._status = EXIT_FAILED
+            return
+        pause_s = (
+            min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failed_starts - 1)) if self._failed_starts > 1 else 0.0
+        )
+        log.error("the runtime %s; starting another in %.1f s", child.ending, pause_s)
+        self._restart_at = time.monotonic() + pause_s
+
+    def _close_channel(self) -> None:
+        if self._channel is not None:
+            self._unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+
+    def _on_note(self) -> None:
+        assert self._channel is not None
+        note = self._channel.receive()
+        if note is None:
+            self._close_channel()  # it has ended or is about to: SIGCHLD says how
+        elif note.what == "started":
+            self._has_ever_started = True
+        elif note.what == "refused":
+            log.error("%s", note.value)
+            self._status = EXIT_FAILED
+        elif note.what == "workers":
+            self._n_workers = note.value
+            self._check_ready()
+        elif note.what == "drained":
+            log.info("nothing is in flight any more")
+            self._status = EXIT_OK
+
+    def _check_ready(self) -> None:
+        if not self._is_ready and self._has_mms_started and self._n_workers >= self._settings.workers:
+            self._is_ready = True
+            log.info("ready after %.1f s", time.monotonic() - self._started_at)
+            self._on_ready()
+
+    # -- MMS and its stubs ---------------------------------------------------------------------------------------------
+
+    def _start_jvm(self) -> None:
+        self._jvm_output, theirs = os.pipe2(os.O_CLOEXEC)
+        command = mms.command(self._scratch, self._settings, settings_module.java_home())
+        try:
+            self._jvm = self._children.start(
+                "MMS", command, environment=settings_module.mms_environment(), output=theirs
+            )
+        except OSError as error:
+            raise LaunchFailed(f"cannot start Java ({command[0]}): {error.strerror}") from error
+        finally:
+            os.close(theirs)
+        os.set_blocking(self._jvm_output, False)
+        self._watch(self._jvm_output, select.EPOLLIN, self._on_jvm_output)
+
+    def _on_jvm_output(self) -> None:
+        try:
+            data = os.read(self._jvm_output, 64 * 1024)
+        except BlockingIOError:
+            return
+        if not data:
+            self._unwatch(self._jvm_output)
+        *lines, self._partial_line = (self._partial_line + data).split(b"\n")
+        for line in lines:
+            text = line.decode(errors="replace").rstrip()
+            if text == mms.STARTED:
+                self._has_mms_started = True
+                self._check_ready()
+            elif text and not text.startswith(mms.HARMLESS):
+                self._last_lines.append(text)
+                log.info("MMS: %s", text)
+
+    def _on_control(self) -> None:
+        for binding in self._stubs.on_control():
+            self._watch(binding.reply, 0, partial(self._on_stub_end, binding.reply))
+            self._offer(binding)
+
+    def _offer(self, binding: Binding) -> None:
+        if self._channel is not None:
+            self._channel.send("listen", binding.name, [binding.listener.fileno()])
+
+    def _on_stub_end(self, reply: int) -> None:
+        self._unwatch(reply)
+        binding = self._stubs.on_reply_error(reply)
+        if binding is not None and self._channel is not None:
+            self._channel.send("unlisten", binding.name)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _clean_up(self) -> None:
+        """In this order: no new requests, no stubs, no runtime, no files. Each step has its own patience."""
+        if self._jvm is not None:
+            self._jvm.kill(signal.SIGTERM)
+            self._wait_for(self._jvm, JVM_PATIENCE_S)
+        if hasattr(self, "_stubs"):
+            self._stubs.close()
+        if self._runtime is not None:
+            if self._channel is not None:
+                self._channel.close()  # the runtime ends when it reads the end of its channel
+            self._wait_for(self._runtime, RUNTIME_PATIENCE_S)
+        if not self._children.wait_all(2.0):
+            log.error("some processes would not end")
+        if hasattr(self, "_scratch"):
+            shutil.rmtree(self._scratch.root, ignore_errors=True)
+        signal.set_wakeup_fd(-1)
+
+    def _wait_for(self, child: Child, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        while child.is_alive:
+            self._children.reap()
+            if time.monotonic() >= deadline:
+                log.warning("%s does not end; killing it", child.name)
+                child.kill()
+                deadline += patience_s
+            time.sleep(0.01)

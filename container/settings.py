@@ -1,0 +1,276 @@
+"""What an operator may set, read once and checked.
+
+Rule: nothing else reads the environment. A flag of `mme serve` and a variable of the same meaning are one setting; the
+flag wins. A bad value is refused with where it came from, what came and what fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+# InvokeEndpoint's limit for a body and an answer. Source: SageMaker guide, hosting FAQs.
+MAX_BODY_BYTES = 25 * 1024 * 1024
+# What a frame holds besides the body: headers, at most 8 KiB in Netty, with their lengths, and the request's id.
+FRAME_EXTRA_BYTES = 64 * 1024
+# MMS refuses ports from here on: Connector.java compares with Short.MAX_VALUE.
+PORT_LIMIT = 32767
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|[kKMGT]i?B?)?")
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "KI": 2**10,
+    "MI": 2**20,
+    "GI": 2**30,
+    "TI": 2**40,
+}
+
+
+class SettingInvalid(Exception):
+    """A setting that cannot be used: which one, what came, what fits."""
+
+    def __init__(self, name: str, value: str, wanted: str) -> None:
+        super().__init__(f"{name}: {value!r} is not {wanted}")
+
+
+def size_bytes(text: str) -> int:
+    """`2GiB`, `512MB`, `1.5G` or plain bytes."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError("a size such as 2GiB, 512MB or 1073741824")
+    number, unit = match[1], (match[2] or "").upper().removesuffix("B")
+    size = int(float(number) * _UNITS[unit]) if "." in number else int(number) * _UNITS[unit]
+    if not 0 < size < 2**60:
+        raise ValueError("a size above zero")
+    return size
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        wanted = f"a whole number from {low} to {high}"
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not low <= value <= high:
+            raise ValueError(wanted)
+        return value
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        wanted = f"seconds from {low:g} to {high:g}"
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(wanted) from None
+        if not low <= value <= high or math.isnan(value):
+            raise ValueError(wanted)
+        return value
+
+    return parse
+
+
+def _text(text: str) -> str:
+    if not text.strip() or not text.isprintable():
+        raise ValueError("a printable text")
+    return text.strip()
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.strip().lower() in {"1", "true", "yes", "on"}:
+        return True
+    if text.strip().lower() in {"0", "false", "no", "off", ""}:
+        return False
+    raise ValueError("true or false")
+
+
+def _level(text: str) -> str:
+    if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError("debug, info, warning or error")
+    return text.upper()
+
+
+def _setting(
+    help: str, parse: Callable[[str], Any], *variables: str, default: Any = MISSING, flag: str | None = None
+) -> Any:
+    metadata = {"help": help, "parse": parse, "variables": variables, "flag": flag}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One endpoint's settings, all checked."""
+
+    models: str = _setting(
+        "where the artifacts are: s3://bucket/prefix/ or a directory", _text, "MME_MODELS", flag="--models"
+    )
+    host: str = _setting("address to listen on; 0.0.0.0 for all", _text, "MME_HOST", default="127.0.0.1", flag="--host")
+    port: int = _setting(
+        "port to listen on",
+        _whole(1, PORT_LIMIT - 1),
+        "MME_PORT",
+        "SAGEMAKER_BIND_TO_PORT",
+        default=8080,
+        flag="--port",
+    )
+    memory_bytes: int | None = _setting(
+        "memory for models, such as 2GiB; else what the container's limit leaves",
+        size_bytes,
+        "MME_MEMORY",
+        default=None,
+        flag="--memory",
+    )
+    workers: int = _setting(
+        "requests answered at the same time", _whole(1, 512), "MME_WORKERS", default=16, flag="--workers"
+    )
+    loaders: int = _setting("models loaded at the same time", _whole(1, 64), "MME_LOADERS", default=4, flag="--loaders")
+    wait_s: float = _setting(
+        "seconds a request waits for its model to load before it gets ModelNotReadyException",
+        _seconds(0, 55),  # InvokeEndpoint ends after 60
+        "MME_WAIT_S",
+        default=30.0,
+        flag="--wait",
+    )
+    drain_s: float = _setting(
+        "seconds that requests in flight have after SIGTERM",
+        _seconds(0, 25),
+        "MME_DRAIN_S",
+        default=20.0,
+        flag="--drain",
+    )
+    queue: int = _setting(
+        "requests that may wait for a worker; one more gets 503", _whole(1, 100_000), "MME_QUEUE", default=1000,
+        flag="--queue",
+    )  # fmt: skip
+    max_body_bytes: int = _setting(
+        "largest request body and answer", size_bytes, "MME_MAX_BODY", default=MAX_BODY_BYTES, flag="--max-body"
+    )
+    max_artifact_bytes: int = _setting(
+        "largest artifact fetched", size_bytes, "MME_MAX_ARTIFACT", default=512 * 2**20, flag="--max-artifact"
+    )
+    jvm_heap_bytes: int = _setting(
+        "heap of the Java front end", size_bytes, "MME_JVM_HEAP", default=192 * 2**20, flag="--jvm-heap"
+    )
+    endpoint_url: str | None = _setting(
+        "another S3 than Amazon's, such as http://127.0.0.1:5000",
+        _text,
+        "MME_S3_ENDPOINT_URL",
+        default=None,
+        flag="--s3-endpoint-url",
+    )
+    ignore_code: bool = _setting(
+        "serve archives that carry a code/ directory, without that code",
+        _yes_or_no,
+        "MME_IGNORE_CODE",
+        default=False,
+        flag="--ignore-code",
+    )
+    scratch: str | None = _setting(
+        "writable directory for sockets and temporary files; else the system's", _text, "MME_SCRATCH", default=None,
+        flag="--scratch",
+    )  # fmt: skip
+    log_level: str = _setting(
+        "debug, info, warning or error", _level, "MME_LOG_LEVEL", default="INFO", flag="--log-level"
+    )
+
+    @property
+    def max_frame_bytes(self) -> int:
+        return self.max_body_bytes + FRAME_EXTRA_BYTES
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        return cls(**json.loads(text))
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """A flag for each setting; each one's help names its variable."""
+    for one in fields(Settings):
+        meta = one.metadata
+        default = "" if one.default in (MISSING, None) else f"; default {one.default}"
+        text = f"{meta['help']} ({meta['variables'][0]}{default})"
+        if one.type == "bool":
+            parser.add_argument(meta["flag"], dest=one.name, action="store_const", const="true", help=text)
+        else:
+            parser.add_argument(meta["flag"], dest=one.name, metavar=meta["flag"][2:].upper(), help=text)
+
+
+def read(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from flags (by field name), then the environment, then the defaults. Raises SettingInvalid."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    for one in fields(Settings):
+        meta = one.metadata
+        given = flags.get(one.name)
+        if given is not None:
+            values[one.name] = _parsed(meta["flag"], given, meta["parse"])
+            continue
+        for variable in meta["variables"]:
+            if environ.get(variable):
+                values[one.name] = _parsed(variable, environ[variable], meta["parse"])
+                break
+        else:
+            if one.default is MISSING:
+                raise SettingInvalid(f"{meta['flag']} (or {meta['variables'][0]})", "", meta["help"])
+    return Settings(**values)
+
+
+def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SettingInvalid(name, text, str(error)) from None
+
+
+# Of the environment, MMS takes settings of its own (ConfigManager.java, and our scratch must win), and Java takes options.
+_NOT_FOR_MMS = re.compile(
+    r"MMS_.*|MODEL_SERVER_HOME|LOG_LOCATION|METRICS_LOCATION|PYTHONPATH|TEMP|.*(SECRET|TOKEN|PASSWORD|CREDENTIAL).*|AWS_.*"
+)
+
+
+def mms_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the JVM: without what would configure MMS behind our back, and without credentials."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if not _NOT_FOR_MMS.fullmatch(name)}
+
+
+def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the runtime. Idle BLAS and OpenMP threads are memory, and its malloc must give memory back."""
+    environ = os.environ if environ is None else environ
+    return {
+        **environ,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        # One heap: what an evicted model leaves is then one trim away, and the next model fits into it.
+        "MALLOC_ARENA_MAX": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def examiner_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the examiner: the runtime's, and a malloc without per-thread caches, which count freed blocks
+    as used (`mallinfo2`) and so hide up to 200 KB of what a load takes."""
+    return {**runtime_environment(environ), "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+
+
+def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
+    """MME_JAVA_HOME: a Java runtime to use instead of the installed wheel's."""
+    environ = os.environ if environ is None else environ
+    return Path(environ["MME_JAVA_HOME"]) if environ.get("MME_JAVA_HOME") else None

@@ -1,0 +1,203 @@
+"""Throw-away processes that open artifacts nobody has looked into yet.
+
+XGBoost's loader is not safe on damaged bytes: one file in six with a few bytes changed crashes the process, some never
+return. In the runtime that would be everyone's outage, so an artifact is opened, checked, loaded and written anew by a
+process that serves exactly one artifact and then ends. What it wrote is what the runtime loads.
+
+    runtime --SEQPACKET: one end of a socket pair per artifact--> [ spare | spare | ... ]   forked by the examiner
+    runtime <--STREAM: "taken", then the verdict----------------- the spare that took it
+
+Rule: the examiner itself reads nothing. It forks spares, and a new one for each that ended; a spare that finds the
+runtime gone ends with the status that makes the examiner end as well.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from dataclasses import asdict, dataclass
+from typing import NoReturn
+
+from handler.artifacts import Limits, read_artifact, read_bundle
+from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
+from handler.importer import import_booster
+from handler.libxgboost import Booster, XGBoostError
+from handler.predictor import SMALLEST, Facts
+
+TAKEN = b"+"
+RUNTIME_GONE = 3
+# A spare may take the time and memory of an honest large booster: 200 MB of UBJ load in about 2 s and 0.5 GB.
+CPU_S = 30
+WALL_S = 60  # on a busy machine it waits as long as it works
+BASE_MEMORY_BYTES = (
+    1 << 30
+)  # what the interpreter, numpy and libxgboost map, mostly never touched, and room for small models
+MEMORY_PER_BYTE = 24  # JSON documents are the worst: parsed objects, the booster and the copy written anew
+
+HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON before them
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """uri: for messages. bundle: a directory to read instead of the payload. memory_bytes: the bound for this one."""
+
+    uri: str
+    bundle: str | None
+    memory_bytes: int
+    ignore_code: bool
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+_libc = ctypes.CDLL(None)
+_libc.mallinfo2.restype = _Mallinfo
+_libc.malloc.restype = ctypes.c_void_p
+_libc.malloc.argtypes = [ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_TOUCHED_BYTES = 4 << 20
+
+
+def _allocated_bytes() -> int:
+    info = _libc.mallinfo2()
+    allocated: int = info.uordblks + info.hblkhd
+    return allocated
+
+
+def main() -> NoReturn:
+    """argv: the descriptor of the task socket, and how many spares to keep."""
+    tasks = socket.socket(fileno=int(sys.argv[1]))
+    spares = int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the runtime says when it is over
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _keep_heap()
+    _warm_up()
+    gc.disable()  # a spare ends before a collection would be worth the pages it touches
+    gc.freeze()
+    living = 0
+    while True:
+        while living < spares:
+            if os.fork() == 0:
+                _be_a_spare(tasks)
+            living += 1
+        _, status = os.wait()
+        living -= 1
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == RUNTIME_GONE:
+            os._exit(0)  # the other spares see the same and end by themselves
+
+
+def _warm_up() -> None:
+    """Do once, on bytes of our own, what an artifact will ask for: what is set up on first use is then there."""
+    blank = Booster()
+    blank.load(SMALLEST)
+    _verdict(blank.save(), Task("nothing", None, 0, ignore_code=False))
+
+
+def _keep_heap() -> None:
+    """Make malloc serve all but huge blocks from one heap that it does not give back while this process lives."""
+    _libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    _libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def _touch_heap() -> None:
+    """A page that a forked process touches first costs it 3 us; an ordinary artifact touches a thousand. A spare has
+    time for that while it waits."""
+    block = _libc.malloc(_TOUCHED_BYTES)
+    ctypes.memset(block, 1, _TOUCHED_BYTES)
+    _libc.free(block)
+
+
+def _be_a_spare(tasks: socket.socket) -> NoReturn:
+    status = 1
+    try:
+        _touch_heap()
+        _warm_up()
+        message, descriptors, _, _ = socket.recv_fds(tasks, 1, 1)
+        if not message:
+            status = RUNTIME_GONE
+        else:
+            with socket.socket(fileno=descriptors[0]) as runtime:
+                runtime.sendall(TAKEN)
+                _examine_one(runtime)
+            status = 0
+    finally:
+        os._exit(status)  # neither the examiner's exit handlers nor its buffers are ours
+
+
+def _examine_one(runtime: socket.socket) -> None:
+    with runtime.makefile("rb") as stream:
+        n_payload, n_json = HEADER.unpack(stream.read(HEADER.size))
+        task = Task(**json.loads(stream.read(n_json)))
+        _bind(task)
+        try:
+            documents, verdict = _verdict(stream.read(n_payload), task)
+        except (ArtifactBroken, ArtifactRefused) as error:
+            documents, verdict = [], {"error": type(error).__name__, "why": error.why}
+        except ServingError as error:
+            documents, verdict = [], {"error": "ArtifactUnavailable", "why": str(error)}
+        except MemoryError:
+            documents, verdict = (
+                [],
+                {
+                    "error": "ArtifactRefused",
+                    "why": f"reading it takes more than {task.memory_bytes} bytes",
+                },
+            )
+    head = json.dumps({**verdict, "documents": [len(document) for document in documents]}).encode()
+    runtime.sendall(HEADER.pack(sum(map(len, documents)), len(head)) + head)
+    for document in documents:
+        runtime.sendall(document)
+
+
+def _bind(task: Task) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (task.memory_bytes, task.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S))
+    signal.setitimer(signal.ITIMER_REAL, WALL_S)  # SIGALRM ends it, wherever it hangs
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
+    limits = Limits(ignore_code=task.ignore_code)
+    members = read_artifact(blob, task.uri, limits) if task.bundle is None else read_bundle(task.bundle, limits)
+    documents: list[bytes] = []
+    facts: list[dict[str, object]] = []
+    for member in members:
+        imported = import_booster(member.data, task.uri)
+        booster = Booster()
+        before = _allocated_bytes()
+        try:
+            booster.load(imported.document)
+            loaded = Facts(
+                objective=imported.facts.objective,
+                booster=imported.facts.booster,
+                n_features=booster.n_features(),
+                n_outputs=imported.facts.n_outputs,
+                resident_bytes=_allocated_bytes() - before,
+                feature_names=imported.facts.feature_names,
+                feature_types=imported.facts.feature_types,
+                corrections=imported.facts.corrections,
+            )
+            documents.append(booster.save())
+        except XGBoostError as error:
+            raise ArtifactBroken(task.uri, f"XGBoost does not load {member.name}: {error}") from error
+        facts.append(asdict(loaded))
+    return documents, {"facts": facts}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""How much memory there is, and giving it back.
+
+Rule: a freed model is not memory until `malloc_trim` has run: of 179 MB of deleted boosters the system got back 0 MB
+before it and 178 MB after.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+_libc = ctypes.CDLL(None)
+
+# What the JVM takes besides its heap (metaspace, code cache, thread stacks, Netty's direct buffers), the supervisor, the
+# examiner and one spare at work, and the interpreter with boto3. Measured with benchmarks/memory.py, rounded up.
+JVM_EXTRA_BYTES = 110 << 20
+PROCESSES_BYTES = 130 << 20
+# Of what is left, for request bodies, downloads and artifacts under examination.
+HEADROOM = 0.10
+MIN_BUDGET_BYTES = 32 << 20
+
+# A cgroup v1 without a limit says 2**63 rounded down to a page.
+_UNLIMITED_BYTES = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The memory this container may use, and who says so."""
+
+    n_bytes: int
+    source: str
+
+
+def container_limit(root: Path = Path("/")) -> Limit:
+    """The tightest limit on this process: cgroup v2, cgroup v1, or else the machine's memory."""
+    limits = [_machine(root)]
+    own = _own_cgroups(root)
+    if "" in own:
+        limits += _limits(root / "sys/fs/cgroup", own[""], "memory.max", "cgroup v2")
+        limits += _limits(root / "sys/fs/cgroup/unified", own[""], "memory.max", "cgroup v2")
+    if "memory" in own:
+        limits += _limits(root / "sys/fs/cgroup/memory", own["memory"], "memory.limit_in_bytes", "cgroup v1")
+    return min(limits, key=lambda limit: limit.n_bytes)
+
+
+def _own_cgroups(root: Path) -> dict[str, str]:
+    """This process's cgroup by controller; v2 is the one without a name. Lines are `4:memory:/a/b` and `0::/a/b`."""
+    groups: dict[str, str] = {}
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return groups
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            groups[controller] = path
+    return groups
+
+
+def _limits(mount: Path, group: str, name: str, source: str) -> list[Limit]:
+    """Limits of a group and of all groups above it. In a container the path may be the host's; the mount's root is ours."""
+    found: list[Limit] = []
+    here = mount / group.lstrip("/")
+    for folder in (here, *here.parents):
+        if mount not in (folder, *folder.parents):
+            break
+        try:
+            text = (folder / name).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit() and int(text) < _UNLIMITED_BYTES:
+            found.append(Limit(int(text), source))
+    return found
+
+
+def _machine(root: Path) -> Limit:
+    for line in (root / "proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            return Limit(int(line.split()[1]) * 1024, "the machine")
+    return Limit(_UNLIMITED_BYTES, "nothing")
+
+
+def model_budget(limit_bytes: int, jvm_heap_bytes: int) -> int:
+    """What a container of this size leaves for models."""
+    left = limit_bytes - jvm_heap_bytes - JVM_EXTRA_BYTES - PROCESSES_BYTES
+    return max(MIN_BUDGET_BYTES, int(left * (1 - HEADROOM)))
+
+
+def process_resident_bytes() -> int:
+    """What this process holds in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+class Trimmer:
+    """Gives freed memory back to the system, on a thread of its own, soon after models were freed.
+
+    Owned by the runtime's main; `close` ends the thread. Under thrash the next model takes the place of the last and there
+    is little to give back, so a trim waits until it is worth its time or nothing has been freed for a while.
+
+    worth_bytes   trim at once when so much has been freed
+    pause_s       else after so long
+    """
+
+    def __init__(self, worth_bytes: int = 16 << 20, pause_s: float = 0.2) -> None:
+        self._worth_bytes = worth_bytes
+        self._pause_s = pause_s
+        self._freed_bytes = 0
+        self._wake = threading.Condition()
+        self._is_closed = False
+        self.n_trims = 0
+        self._thread = threading.Thread(target=self._run, name="trimmer", daemon=True)
+        self._thread.start()
+
+    def freed(self, n_bytes: int) -> None:
+        """Models of so many bytes have been freed. Cheap; called on any thread."""
+        with self._wake:
+            was = self._freed_bytes
+            self._freed_bytes += n_bytes
+            if was == 0 or was < self._worth_bytes <= self._freed_bytes:
+                self._wake.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._freed_bytes or self._is_closed)
+                self._wake.wait_for(
+                    lambda: self._freed_bytes >= self._worth_bytes or self._is_closed, timeout=self._pause_s
+                )
+                if self._is_closed:
+                    return
+                self._freed_bytes = 0
+            _libc.malloc_trim(0)
+            self.n_trims += 1
+
+    def close(self) -> None:
+        with self._wake:
+            self._is_closed = True
+            self._wake.notify()
+        self._thread.join()

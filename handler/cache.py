@@ -1,0 +1,376 @@
+"""Models held in memory, least recently used first out.
+
+Rule: the lock guards bookkeeping only. S3, disk and XGBoost are never touched while it is held.
+
+A model's bytes are on the book from before it is loaded (reserved) until after its memory is free. In between it is in
+the index, where a borrower finds it, or on its way out: a model that leaves while it is borrowed stays whole until the
+last borrower lets go, and counts until then.
+
+    miss -> one flight per target -> prepare (fetch, examine) -> reserve (evict just enough) -> load -> index
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol
+
+from handler.errors import ModelNotReady, NoRoom, Unavailable
+from handler.predictor import Model
+from handler.singleflight import Flights
+from handler.telemetry import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recorder
+
+# How long a load waits for borrowers to let go of memory it was promised, before it says that there is no room.
+ROOM_WAIT_S = 5.0
+# How long a cold caller stays when too many others already wait: enough for a load from nearby, short for a thread.
+CROWDED_WAIT_S = 0.25
+
+
+class Prepared(Protocol):
+    """An artifact fetched and examined: its cost is known, its memory not yet taken."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def n_bytes(self) -> int: ...
+    @property
+    def downloaded_bytes(self) -> int: ...
+    @property
+    def download_us(self) -> int: ...
+    @property
+    def examine_us(self) -> int: ...
+    def load(self) -> Model: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """What the cache tells of one model it holds. `idle_s` and `age_s` are since its last use and its load."""
+
+    target: str
+    version: str
+    n_bytes: int
+    hits: int
+    age_s: float
+    idle_s: float
+    borrowers: int
+
+
+class _Entry:
+    __slots__ = ("borrowers", "hits", "is_leaving", "loaded_at", "model", "n_bytes", "target", "used_at", "version")
+
+    def __init__(self, target: str, version: str, model: Model, n_bytes: int, now: float) -> None:
+        self.target = target
+        self.version = version
+        self.model = model
+        self.n_bytes = n_bytes
+        self.borrowers = 0
+        self.hits = 0
+        self.is_leaving = False
+        self.loaded_at = now
+        self.used_at = now
+
+
+class Borrowed:
+    """A model in use: `with cache.borrow(target) as borrowed`.
+
+    is_hit    it was in memory when asked for
+    wait_us   microseconds spent waiting for its load; 0 for a hit
+    """
+
+    __slots__ = ("_cache", "_entry", "is_hit", "model", "wait_us")
+
+    def __init__(self, cache: ModelCache, entry: _Entry, is_hit: bool, wait_us: int) -> None:
+        self._cache = cache
+        self._entry = entry
+        self.model = entry.model
+        self.is_hit = is_hit
+        self.wait_us = wait_us
+
+    def __enter__(self) -> Borrowed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cache._release(self._entry)
+
+
+class ModelCache:
+    """Owns loading once, counting bytes and choosing who leaves.
+
+    budget_bytes   what all models together may take, those being loaded and those on their way out included
+    prepare        fetches and examines a target's artifact; runs on the executor, several targets at once
+    executor       runs the loads; owned and shut down by the caller
+    max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady soon, so that
+                   threads stay free for models in memory
+    on_freed       told after models' memory was freed, with the bytes
+    clock          seconds, monotonic
+    """
+
+    def __init__(
+        self,
+        *,
+        budget_bytes: int,
+        prepare: Callable[[str], Prepared],
+        executor: Executor,
+        max_waiting: int,
+        recorder: Recorder,
+        on_freed: Callable[[int], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.budget_bytes = budget_bytes
+        self._prepare = prepare
+        self._flights: Flights[str, _Entry] = Flights(executor)
+        self._places = threading.BoundedSemaphore(max_waiting)
+        self._recorder = recorder
+        self._on_freed = on_freed
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._index: OrderedDict[str, _Entry] = OrderedDict()
+        self._booked = 0  # bytes of models indexed, being loaded and on their way out
+        self._leaving = 0  # of these, bytes on their way out
+        self._wanting_room = 0  # loads that wait for bytes to be released
+        self._is_closed = False
+
+    # -- borrowing -----------------------------------------------------------------------------------------------------
+
+    def borrow(self, target: str, wait_s: float) -> Borrowed:
+        """The target's model, loaded if need be, held in memory until the `with` block ends.
+
+        raises   ModelNotReady when its load has not ended after wait_s (the load goes on), NoRoom, Unavailable while
+                 closing, and whatever `prepare` raises
+        """
+        entry = self._take(target)
+        if entry is not None:
+            return Borrowed(self, entry, True, 0)
+        start = self._clock()
+        with self._place_to_wait(target, wait_s):
+            while True:
+                if target in self._flights:
+                    self._recorder.count(SINGLE_FLIGHT_WAITERS)
+                flight = self._flights.join(target, lambda: self._load(target))
+                waited_s = self._clock() - start
+                try:
+                    loaded = flight.result(timeout=max(0.0, wait_s - waited_s))
+                except FutureTimeout:
+                    raise ModelNotReady(target, self._clock() - start) from None
+                except CancelledError:
+                    raise Unavailable("the endpoint is stopping") from None
+                # Under thrash it may be gone again by now; then the next round loads it anew.
+                if self._take_loaded(loaded):
+                    return Borrowed(self, loaded, False, max(1, round((self._clock() - start) * 1e6)))
+
+    def _take(self, target: str) -> _Entry | None:
+        with self._lock:
+            entry = self._index.get(target)
+            if entry is None:
+                return None
+            entry.borrowers += 1
+            entry.hits += 1
+            entry.used_at = self._clock()
+            self._index.move_to_end(target)
+            return entry
+
+    def _take_loaded(self, entry: _Entry) -> bool:
+        with self._lock:
+            if entry.is_leaving:
+                return False
+            entry.borrowers += 1
+            entry.used_at = self._clock()
+            self._index.move_to_end(entry.target)
+            return True
+
+    def _release(self, entry: _Entry) -> None:
+        with self._lock:
+            entry.borrowers -= 1
+            if entry.borrowers:
+                return
+            if not entry.is_leaving:
+                if self._wanting_room:
+                    self._room.notify_all()
+                return
+        self._free([entry])
+
+    @contextmanager
+    def _place_to_wait(self, target: str, wait_s: float) -> Iterator[None]:
+        patience_s = min(wait_s, CROWDED_WAIT_S)
+        if not self._places.acquire(timeout=patience_s):
+            self._flights.join(target, lambda: self._load(target))  # the load begins all the same
+            raise ModelNotReady(target, patience_s)
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    # -- loading, on a thread of the executor --------------------------------------------------------------------------
+
+    def _load(self, target: str) -> _Entry:
+        present = self._peek(target)
+        if present is not None:  # loaded by an earlier flight, between the caller's look and this one's start
+            return present
+        prepared = self._prepare(target)
+        self._reserve(target, prepared.n_bytes)
+        start = self._clock()
+        try:
+            model = prepared.load()
+        except BaseException:
+            self._unbook(prepared.n_bytes)
+            raise
+        now = self._clock()
+        entry = _Entry(target, prepared.version, model, prepared.n_bytes, now)
+        with self._lock:
+            closed = self._is_closed
+            if not closed:
+                self._index[target] = entry
+        if closed:
+            model.close()
+            self._unbook(prepared.n_bytes)
+            raise Unavailable("the endpoint is stopping")
+        self._recorder.loaded(
+            target,
+            load_us=round((now - start) * 1e6) + prepared.examine_us,
+            download_us=prepared.download_us,
+            downloaded_bytes=prepared.downloaded_bytes,
+        )
+        return entry
+
+    def _peek(self, target: str) -> _Entry | None:
+        with self._lock:
+            return self._index.get(target)
+
+    def _reserve(self, target: str, n_bytes: int) -> None:
+        """Book n_bytes, evicting just enough. Raises NoRoom, at once when the whole budget would not do."""
+        if n_bytes > self.budget_bytes:
+            raise NoRoom(f"model {target}", n_bytes, self.budget_bytes)
+        deadline = self._clock() + ROOM_WAIT_S
+        while True:
+            with self._lock:
+                missing = self._booked + n_bytes - self.budget_bytes
+                if missing <= 0:
+                    self._booked += n_bytes
+                    return
+                victims = self._choose_victims(missing - self._leaving)
+                if not victims:
+                    # What is missing is on its way out, or borrowed: whoever frees or releases it wakes this thread.
+                    self._wanting_room += 1
+                    woken = self._room.wait(timeout=max(0.0, deadline - self._clock()))
+                    self._wanting_room -= 1
+                    if not woken and self._clock() >= deadline:
+                        raise NoRoom(f"model {target}", n_bytes, self.budget_bytes)
+            self._evict(victims)
+
+    def _choose_victims(self, missing: int) -> list[_Entry]:
+        """Take the least recently used models that nobody has borrowed out of the index, until `missing` bytes are."""
+        victims: list[_Entry] = []
+        for entry in self._index.values():
+            if missing <= 0:
+                break
+            if not entry.borrowers:
+                victims.append(entry)
+                missing -= entry.n_bytes
+        for entry in victims:
+            self._take_out(entry)
+        return victims
+
+    def _take_out(self, entry: _Entry) -> None:
+        del self._index[entry.target]
+        entry.is_leaving = True
+        self._leaving += entry.n_bytes
+
+    # -- leaving -------------------------------------------------------------------------------------------------------
+
+    def _evict(self, victims: list[_Entry]) -> None:
+        for entry in victims:
+            start = self._clock()
+            self._free([entry])
+            now = self._clock()
+            self._recorder.evicted(
+                entry.target,
+                unload_us=round((now - start) * 1e6),
+                age_us=round((now - entry.loaded_at) * 1e6),
+                n_bytes=entry.n_bytes,
+            )
+
+    def _free(self, entries: list[_Entry]) -> None:
+        """Give back the memory of models that have left the index and that nobody holds."""
+        for entry in entries:
+            entry.model.close()
+        n_bytes = sum(entry.n_bytes for entry in entries)
+        with self._lock:
+            self._leaving -= n_bytes
+            self._booked -= n_bytes
+            self._room.notify_all()
+        self._on_freed(n_bytes)
+
+    def _unbook(self, n_bytes: int) -> None:
+        with self._lock:
+            self._booked -= n_bytes
+            self._room.notify_all()
+
+    def drop(self, target: str) -> bool:
+        """Let a model go; its memory is free when this returns, or when its last borrower lets go. False: not here."""
+        with self._lock:
+            entry = self._index.get(target)
+            if entry is None:
+                return False
+            self._take_out(entry)
+            is_borrowed = entry.borrowers > 0
+        if not is_borrowed:
+            start = self._clock()
+            self._free([entry])
+            self._recorder.time_us(MODEL_UNLOADING_TIME, round((self._clock() - start) * 1e6))
+        return True
+
+    def shed(self, n_bytes: int) -> int:
+        """Evict the least recently used models until at least n_bytes are free, or none is left. Returns the bytes."""
+        with self._lock:
+            victims = self._choose_victims(n_bytes)
+        self._evict(victims)
+        return sum(entry.n_bytes for entry in victims)
+
+    def close(self) -> None:
+        """Let everything go and load nothing any more. Models still borrowed are freed by their last borrower."""
+        with self._lock:
+            self._is_closed = True
+            idle = [entry for entry in self._index.values() if not entry.borrowers]
+            for entry in list(self._index.values()):
+                self._take_out(entry)
+        self._free(idle)
+
+    # -- telling -------------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __contains__(self, target: str) -> bool:
+        return target in self._index
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes on the book: models in the index, being loaded, and on their way out."""
+        return self._booked
+
+    def residents(self) -> list[Resident]:
+        """Every model in memory, least recently used first."""
+        now = self._clock()
+        with self._lock:
+            return [
+                Resident(
+                    entry.target,
+                    entry.version,
+                    entry.n_bytes,
+                    entry.hits,
+                    now - entry.loaded_at,
+                    now - entry.used_at,
+                    entry.borrowers,
+                )
+                for entry in self._index.values()
+            ]

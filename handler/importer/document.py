@@ -1,0 +1,452 @@
+"""XGBoost's own document (JSON or UBJSON, releases 1.0 to 3.2): from its values to a Learner, and from a Learner to its bytes.
+
+Rule: the bytes that libxgboost reads are written here, field by field, in the one layout of release 3.2; nothing of a file is passed
+through. What XGBoost's loader does with an unexpected field, order or type is therefore never found out.
+
+Source: XGBoost doc/model.schema; src/learner.cc, src/gbm/*.cc, src/tree/tree_model.cc (LoadModel, SaveModel).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from handler.importer import ubj
+from handler.importer.broken import Damaged, Unsupported
+from handler.importer.learner import NO_PARENT, Array, Learner, Trees
+
+NEWEST = (3, 2)  # the release whose libxgboost reads what we write
+
+# column of Trees -> (field of a tree, type in memory, letter and type in UBJSON); in the order of XGBoost's own files
+NODE_FIELDS = {
+    "base_weight": ("base_weights", np.float32, "d", ">f4"),
+    "default_left": ("default_left", np.uint8, "U", "u1"),
+    "left": ("left_children", np.int32, "l", ">i4"),
+    "loss_change": ("loss_changes", np.float32, "d", ">f4"),
+    "parent": ("parents", np.int32, "l", ">i4"),
+    "right": ("right_children", np.int32, "l", ">i4"),
+    "split_condition": ("split_conditions", np.float32, "d", ">f4"),
+    "split_index": ("split_indices", np.int64, "l", ">i4"),
+    "split_type": ("split_type", np.uint8, "U", "u1"),
+    "sum_hessian": ("sum_hessian", np.float32, "d", ">f4"),
+}
+CATEGORY_FIELDS = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
+NUMBER = re.compile(r"[+-]?(\d{1,64}\.?\d{0,64}|\.\d{1,64})([eE][+-]?\d{1,4})?")
+WHOLE = re.compile(r"-?\d{1,18}")
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def learner_of(root: Any) -> Learner:
+    """The booster in a parsed document, its shape verified as far as types and lengths go.
+
+    raises   Damaged when a field is missing or of the wrong kind; Unsupported for a release newer than NEWEST and for trees with
+             a vector in each leaf
+    """
+    root = _mapping(root, "document")
+    if "Model" in root and "learner" not in root:  # the memory snapshot inside pickles: {"Config": ..., "Model": ...}
+        root = _mapping(root["Model"], "Model")
+    release = _release(root.get("version"))
+    learner = _mapping(_get(root, "learner", "document"), "learner")
+    params = _mapping(_get(learner, "learner_model_param", "learner"), "learner_model_param")
+    objective = _mapping(_get(learner, "objective", "learner"), "objective")
+    gradient = _mapping(_get(learner, "gradient_booster", "learner"), "gradient_booster")
+    found = Learner(
+        release=release,
+        objective=_text(_get(objective, "name", "objective"), "objective.name"),
+        objective_params={
+            name: {key: _text(value, f"{name}.{key}") for key, value in group.items()}
+            for name, group in objective.items()
+            if isinstance(group, dict)
+        },
+        booster=_text(_get(gradient, "name", "gradient_booster"), "gradient_booster.name"),
+        base_score=base_score(_text(_get(params, "base_score", "learner_model_param"), "base_score")),
+        n_features=whole(params, "num_feature"),
+        num_class=whole(params, "num_class"),
+        n_targets=whole(params, "num_target") if "num_target" in params else 1,
+        attributes={
+            key: _text(value, f"attributes.{key}")
+            for key, value in _mapping(learner.get("attributes", {}), "attributes").items()
+        },
+        feature_names=_texts(learner.get("feature_names", []), "feature_names"),
+        feature_types=_texts(learner.get("feature_types", []), "feature_types"),
+    )
+    _read_booster(gradient, found)
+    return found
+
+
+def _read_booster(gradient: dict[str, Any], into: Learner) -> None:
+    if into.booster == "gblinear":
+        model = _mapping(_get(gradient, "model", "gblinear"), "gblinear.model")
+        into.linear = _numbers(_get(model, "weights", "gblinear.model"), np.float32, "weights")
+        rounds = model.get("boosted_rounds", 0)
+        into.linear_rounds = rounds if isinstance(rounds, int) else 0
+        return
+    if into.booster == "dart":
+        into.tree_weights = _numbers(_get(gradient, "weight_drop", "dart"), np.float32, "weight_drop")
+        gradient = _mapping(_get(gradient, "gbtree", "dart"), "dart.gbtree")
+    elif into.booster != "gbtree":
+        raise Unsupported(f"booster {into.booster[:40]!r} is not known to XGBoost")
+    into.trees = _trees(_mapping(_get(gradient, "model", "gbtree"), "gbtree.model"), into)
+
+
+def _trees(model: dict[str, Any], of: Learner) -> Trees:
+    params = _mapping(_get(model, "gbtree_model_param", "gbtree.model"), "gbtree_model_param")
+    trees = _get(model, "trees", "gbtree.model")
+    if not isinstance(trees, list):
+        raise Damaged("trees is no list")
+    n_trees = whole(params, "num_trees")
+    if n_trees != len(trees):
+        raise Damaged(f"num_trees is {n_trees}, there are {len(trees)} trees")
+    trees = _in_order(trees)
+    sizes = _sizes(trees)
+    columns: dict[str, Array] = {}
+    for column, (name, dtype, _, _) in NODE_FIELDS.items():
+        columns[column] = _column(trees, name, dtype, sizes)
+    group = _numbers(_get(model, "tree_info", "gbtree.model"), np.int64, "tree_info")
+    n_parallel = whole(params, "num_parallel_tree") if "num_parallel_tree" in params else 1
+    stated = model.get("iteration_indptr")
+    iteration_starts = (
+        iterations(n_trees, n_parallel, of.n_groups)
+        if stated is None
+        else _numbers(stated, np.int64, "iteration_indptr")
+    )
+    of.has_category_names = bool(isinstance(cats := model.get("cats"), dict) and cats.get("enc"))
+    return Trees(
+        starts=starts_of(sizes),
+        **columns,
+        group=group,
+        n_parallel=n_parallel,
+        iteration_starts=iteration_starts,
+        **_categories(trees),
+    )
+
+
+def _in_order(trees: list[Any]) -> list[dict[str, Any]]:
+    """Trees sorted by their `id`: XGBoost stores a tree at its id, wherever in the list it stands."""
+    ids = [tree.get("id") if isinstance(tree, dict) else None for tree in trees]
+    if ids == list(range(len(trees))):
+        return trees
+    placed: list[Any] = [None] * len(trees)
+    for tree, number in zip(trees, ids, strict=True):
+        if type(number) is not int or not 0 <= number < len(trees) or placed[number] is not None:
+            raise Damaged("the ids of the trees are not 0, 1, 2, ...")
+        placed[number] = tree
+    return placed
+
+
+def _sizes(trees: list[dict[str, Any]]) -> list[int]:
+    """The number of nodes of each tree, as its tree_param says."""
+    sizes = []
+    for number, tree in enumerate(trees):
+        param = tree.get("tree_param")
+        if type(param) is not dict:
+            raise Damaged(f"tree {number} has no tree_param")
+        try:
+            size, leaf_size = int(param["num_nodes"]), int(param.get("size_leaf_vector", "1"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Damaged(f"tree_param of tree {number} is incomplete") from error
+        if leaf_size not in (0, 1):
+            raise Unsupported(
+                f"tree {number} has vectors of {leaf_size} values as leaves (multi_strategy=multi_output_tree)"
+            )
+        sizes.append(size)
+    if sizes and min(sizes) < 1:
+        raise Damaged("a tree has no nodes")
+    return sizes
+
+
+def _column(trees: list[dict[str, Any]], name: str, dtype: Any, sizes: list[int]) -> Array:
+    """One field of all trees, concatenated."""
+    try:
+        parts = [tree[name] for tree in trees]
+    except KeyError:
+        if name == "split_type":  # before 1.3 every split is numerical
+            return np.zeros(sum(sizes), np.uint8)
+        raise Damaged(f"a tree has no {name}") from None
+    column, lengths = _concatenated(parts, dtype, name)
+    if lengths != sizes:
+        raise Damaged(f"{name} of a tree has another length than its num_nodes")
+    return column
+
+
+def _concatenated(parts: list[Any], dtype: Any, name: str) -> tuple[Array, list[int]]:
+    if parts and type(parts[0]) is ubj.Typed:
+        codes = {part.code if type(part) is ubj.Typed else None for part in parts}
+        if len(codes) == 1 and None not in codes:
+            stored = ubj.DTYPES[parts[0].code]
+            joined = np.frombuffer(b"".join([part.raw for part in parts]), stored)
+            return _fitted(joined, dtype, name), [len(part.raw) // stored.itemsize for part in parts]
+    arrays = [_numbers(part, dtype, name) for part in parts]
+    return (np.concatenate(arrays) if arrays else np.zeros(0, dtype)), [len(array) for array in arrays]
+
+
+def _categories(trees: list[dict[str, Any]]) -> dict[str, Array]:
+    if not any("categories_nodes" in tree for tree in trees):
+        nothing = np.zeros(0, np.int64)
+        empty_starts = np.zeros(len(trees) + 1, np.int64)
+        return {
+            "categories": nothing,
+            "category_sizes": nothing,
+            "category_nodes": nothing,
+            "category_starts": empty_starts,
+            "category_node_starts": empty_starts,
+        }
+    found = {name: _concatenated([tree.get(name, []) for tree in trees], np.int64, name) for name in CATEGORY_FIELDS}
+    (categories, per_tree), (nodes, n_nodes) = found["categories"], found["categories_nodes"]
+    (segments, n_segments), (sizes, n_sizes) = found["categories_segments"], found["categories_sizes"]
+    if not n_nodes == n_segments == n_sizes:
+        raise Damaged("categories_nodes, categories_segments and categories_sizes of a tree differ in length")
+    starts, node_starts = starts_of(per_tree), starts_of(n_nodes)
+    if len(sizes):
+        if sizes.min() < 1 or sizes.max() > len(categories):
+            raise Damaged("categories_sizes of a tree do not fit its categories")
+        # XGBoost writes segments one behind another; overlapping ones would let a small file describe a huge booster.
+        ends = np.cumsum(sizes)
+        tree_of = np.repeat(np.arange(len(trees)), n_nodes)
+        if ends[-1] != len(categories) or not np.array_equal(ends - sizes - starts[tree_of], segments):
+            raise Damaged("categories_segments of a tree do not cover its categories")
+    elif len(categories):
+        raise Damaged("a tree has categories and no node that uses them")
+    return {
+        "categories": categories,
+        "category_sizes": sizes,
+        "category_nodes": nodes,
+        "category_starts": starts,
+        "category_node_starts": node_starts,
+    }
+
+
+def iterations(n_trees: int, n_parallel: int, n_groups: int) -> Array:
+    """Where each boosting round begins, for files from before release 2.0, which do not say: trees come round by round."""
+    per_round = n_parallel * n_groups
+    if per_round < 1 or n_trees % per_round:
+        raise Damaged(f"{n_trees} trees are no whole number of rounds of {n_parallel} x {n_groups}")
+    return np.arange(0, n_trees + 1, per_round, dtype=np.int64)
+
+
+def starts_of(lengths: list[int]) -> Array:
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(np.asarray(lengths, np.int64), out=starts[1:])
+    return starts
+
+
+def base_score(text: str) -> Array:
+    """`5E-1`, or from release 3.1 `[5E-1,2.5E-1]`, as float32."""
+    text = text.strip()
+    items = text[1:-1].split(",") if text[:1] == "[" and text[-1:] == "]" else [text]
+    for item in items:
+        if not NUMBER.fullmatch(item.strip()):
+            raise Damaged(f"base_score {item.strip()[:40]!r} is no finite number")
+    with np.errstate(over="ignore"):
+        return np.array([float(item) for item in items]).astype(np.float32)
+
+
+def whole(params: dict[str, Any], name: str) -> int:
+    value = _text(_get(params, name, "parameters"), name)
+    if not WHOLE.fullmatch(value):
+        raise Damaged(f"{name} is {value[:40]!r}, which is no whole number")
+    return int(value)
+
+
+def _release(version: Any) -> tuple[int, ...] | None:
+    if version is None:
+        return None
+    if isinstance(version, ubj.Typed):
+        version = version.values().tolist()
+    if (
+        not isinstance(version, list)
+        or len(version) != 3
+        or not all(type(part) is int and 0 <= part < 1000 for part in version)
+    ):
+        raise Damaged("version is not three whole numbers")
+    if tuple(version[:2]) > NEWEST:
+        stated = ".".join(map(str, version))
+        raise Unsupported(
+            f"it was written by XGBoost {stated}; this endpoint answers with XGBoost {'.'.join(map(str, NEWEST))}"
+        )
+    return tuple(version)
+
+
+def _get(mapping: dict[str, Any], name: str, where: str) -> Any:
+    try:
+        return mapping[name]
+    except KeyError:
+        raise Damaged(f"{where} has no {name}") from None
+
+
+def _mapping(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Damaged(f"{where} is no object")
+    return value
+
+
+def _text(value: Any, where: str) -> str:
+    if type(value) is not str:
+        raise Damaged(f"{where[:80]} is no string")
+    return value
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    if isinstance(value, ubj.Typed) and not value.raw:
+        return ()
+    if not isinstance(value, list) or not all(type(item) is str for item in value):
+        raise Damaged(f"{where} is no list of strings")
+    return tuple(value)
+
+
+def _numbers(value: Any, dtype: Any, where: str) -> Array:
+    """A list or typed array of numbers (or booleans) as `dtype`; whole numbers must be whole and fit."""
+    if isinstance(value, ubj.Typed):
+        return _fitted(value.values(), dtype, where)
+    if not isinstance(value, list):
+        raise Damaged(f"{where} is no list")
+    if not value:
+        return np.zeros(0, dtype)
+    if not set(map(type, value)) <= {int, float, bool}:
+        raise Damaged(f"{where} holds something that is no number")
+    try:
+        return _fitted(np.array(value), dtype, where)
+    except OverflowError as error:
+        raise Damaged(f"{where} holds a number out of range") from error
+
+
+def _fitted(stored: Array, dtype: Any, where: str) -> Array:
+    """The same numbers as `dtype`; a float too large for float32 becomes infinite, which the checks then see."""
+    if stored.dtype.kind not in "ifbu":
+        raise Damaged(f"{where} holds a number out of range")
+    if np.dtype(dtype).kind in "iu":
+        if stored.dtype.kind == "f":
+            raise Damaged(f"{where} holds fractions where whole numbers belong")
+        if stored.dtype.kind != "b" and stored.dtype.newbyteorder("=") != dtype and len(stored):
+            bounds = np.iinfo(dtype)
+            if stored.min() < bounds.min or stored.max() > bounds.max:
+                raise Damaged(f"{where} holds a number out of range")
+    with np.errstate(over="ignore"):
+        return stored.astype(dtype)
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def ubj_of(learner: Learner) -> bytes:
+    """The document of release 3.2 for a checked Learner."""
+    params = {
+        "base_score": "[" + ",".join(map(str, learner.base_score)) + "]",
+        # With 1, a booster without trees forgets its base_score when it is loaded (Intercept::NeedFit).
+        "boost_from_average": "0",
+        "num_class": str(learner.num_class),
+        "num_feature": str(learner.n_features),
+        "num_target": str(learner.n_targets),
+    }
+    objective = {"name": ubj.text(learner.objective)}
+    objective |= {name: ubj.text_mapping(group) for name, group in learner.objective_params.items()}
+    return ubj.mapping(
+        {
+            "learner": ubj.mapping(
+                {
+                    "attributes": ubj.text_mapping(learner.attributes),
+                    "feature_names": _text_array(learner.feature_names),
+                    "feature_types": _text_array(learner.feature_types),
+                    "gradient_booster": _gradient_booster(learner),
+                    "learner_model_param": ubj.text_mapping(params),
+                    "objective": ubj.mapping(objective),
+                }
+            ),
+            "version": ubj.array_head(3) + b"".join(map(ubj.integer, (*NEWEST, 0))),
+        }
+    )
+
+
+def _gradient_booster(learner: Learner) -> bytes:
+    if learner.linear is not None:
+        weights = ubj.typed_head("d", len(learner.linear)) + learner.linear.astype(">f4").tobytes()
+        model = ubj.mapping({"boosted_rounds": ubj.integer(learner.linear_rounds), "weights": weights})
+        return ubj.mapping({"model": model, "name": ubj.text("gblinear")})
+    assert learner.trees is not None
+    gbtree = ubj.mapping({"model": _gbtree_model(learner.trees, learner.n_features), "name": ubj.text("gbtree")})
+    if learner.tree_weights is None:
+        return gbtree
+    weights = ubj.array_head(len(learner.tree_weights)) + _scalars(b"d", learner.tree_weights, ">f4")
+    return ubj.mapping({"gbtree": gbtree, "name": ubj.text("dart"), "weight_drop": weights})
+
+
+def _gbtree_model(trees: Trees, n_features: int) -> bytes:
+    return ubj.mapping(
+        {
+            "gbtree_model_param": ubj.text_mapping(
+                {"num_parallel_tree": str(trees.n_parallel), "num_trees": str(trees.n_trees)}
+            ),
+            "iteration_indptr": ubj.array_head(len(trees.iteration_starts))
+            + _scalars(b"l", trees.iteration_starts, ">i4"),
+            "tree_info": ubj.array_head(trees.n_trees) + _scalars(b"l", trees.group, ">i4"),
+            "trees": ubj.array_head(trees.n_trees) + b"".join(_tree_pieces(trees, n_features)),
+        }
+    )
+
+
+def _tree_pieces(trees: Trees, n_features: int) -> list[bytes | memoryview]:
+    """The bytes of all trees, as pieces: field heads between slices of columns that were turned big-endian in one go."""
+    deleted = (trees.split_index == NO_PARENT) & (trees.default_left == 1)
+    counted = np.concatenate(([0], np.cumsum(deleted)))
+    n_deleted = np.diff(counted[trees.starts]).tolist()
+    columns = [
+        (
+            memoryview(getattr(trees, column).astype(stored).tobytes()),
+            ubj.key(name) + ubj.typed_head(letter, 0)[:-8],
+            np.dtype(stored).itemsize,
+        )
+        for column, (name, _, letter, stored) in NODE_FIELDS.items()
+    ]
+    starts, category_starts, node_starts = (
+        trees.starts.tolist(),
+        trees.category_starts.tolist(),
+        trees.category_node_starts.tolist(),
+    )
+    tail = ubj.text_mapping({"num_feature": str(n_features), "size_leaf_vector": "1"})[1:]
+    no_categories = _tree_categories(trees, slice(0, 0), slice(0, 0))
+    keys = {name: ubj.key(name) for name in ("id", "tree_param", "num_nodes", "num_deleted")}
+    pieces: list[bytes | memoryview] = []
+    for number in range(trees.n_trees):
+        begin, end = starts[number], starts[number + 1]
+        size = (end - begin).to_bytes(8, "big")
+        pieces += (b"{", keys["id"], ubj.integer(number))
+        for column, head, width in columns:
+            pieces += (head, size, column[begin * width : end * width])
+        first, last = node_starts[number], node_starts[number + 1]
+        if first == last:
+            pieces.append(no_categories)
+        else:
+            pieces.append(
+                _tree_categories(trees, slice(category_starts[number], category_starts[number + 1]), slice(first, last))
+            )
+        pieces += (keys["tree_param"], b"{", keys["num_nodes"], ubj.text(str(end - begin)))
+        pieces += (keys["num_deleted"], ubj.text(str(n_deleted[number])), tail, b"}")
+    return pieces
+
+
+def _tree_categories(trees: Trees, categories: slice, nodes: slice) -> bytes:
+    sizes = trees.category_sizes[nodes]
+    return b"".join(
+        ubj.key(name) + ubj.typed_head(letter, len(values)) + values.astype(stored).tobytes()
+        for name, values, letter, stored in (
+            ("categories", trees.categories[categories], "l", ">i4"),
+            ("categories_nodes", trees.category_nodes[nodes], "l", ">i4"),
+            ("categories_segments", np.cumsum(sizes) - sizes, "L", ">i8"),
+            ("categories_sizes", sizes, "L", ">i8"),
+        )
+    )
+
+
+def _scalars(marker: bytes, values: Array, stored: str) -> bytes:
+    """Untyped numbers, each behind its marker: what XGBoost's loader insists on for tree_info, iteration_indptr and weight_drop."""
+    record = np.zeros(len(values), np.dtype([("marker", "S1"), ("value", stored)]))
+    record["marker"], record["value"] = marker, values
+    return record.tobytes()
+
+
+def _text_array(values: tuple[str, ...]) -> bytes:
+    return ubj.array_head(len(values)) + b"".join(map(ubj.text, values))

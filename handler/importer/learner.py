@@ -1,0 +1,83 @@
+"""A booster as values: what every format is read into, checked as, corrected as and written from.
+
+Rule: nothing here is trusted yet. `checks.py` decides whether the numbers make trees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+NO_NODE = -1
+NO_PARENT = 0x7FFFFFFF  # how XGBoost writes the root's parent
+DELETED_SPLIT = 0x7FFFFFFF  # the split index of a node that pruning has deleted, together with default_left
+
+
+@dataclass(slots=True)
+class Trees:
+    """All trees of a booster, each column the trees' arrays one behind another.
+
+    node columns      (n_nodes,): left, right, parent int32, node numbers within the tree; split_index int64; split_condition
+                      float32, the threshold, or the value of a leaf; default_left, split_type uint8; loss_change, sum_hessian,
+                      base_weight float32
+    starts            int64, (n_trees + 1,): where each tree's nodes begin
+    group             int64, (n_trees,): the output a tree adds to
+    iteration_starts  int64, (n_iterations + 1,): the first tree of each boosting round
+    categories, category_sizes, category_nodes: the categories that go right, how many for each categorical node, and which
+                      node it is; `category_starts` and `category_node_starts`, (n_trees + 1,), cut them into trees
+    """
+
+    starts: Array
+    left: Array
+    right: Array
+    parent: Array
+    split_index: Array
+    split_condition: Array
+    default_left: Array
+    loss_change: Array
+    sum_hessian: Array
+    base_weight: Array
+    split_type: Array
+    group: Array
+    n_parallel: int
+    iteration_starts: Array
+    categories: Array
+    category_sizes: Array
+    category_nodes: Array
+    category_starts: Array
+    category_node_starts: Array
+
+    @property
+    def n_trees(self) -> int:
+        return len(self.starts) - 1
+
+
+@dataclass(slots=True)
+class Learner:
+    """`release` is what wrote the file, None when it does not say. `base_score` is as the current format stores it: before the
+    objective's link, one value or one for each output. `linear` are gblinear's weights, (n_features + 1, n_groups), bias last."""
+
+    release: tuple[int, ...] | None
+    objective: str
+    objective_params: dict[str, dict[str, str]]
+    booster: str
+    base_score: Array
+    n_features: int
+    num_class: int
+    n_targets: int
+    trees: Trees | None = None
+    tree_weights: Array | None = None  # dart
+    linear: Array | None = None
+    linear_rounds: int = 0
+    attributes: dict[str, str] = field(default_factory=dict)
+    feature_names: tuple[str, ...] = ()
+    feature_types: tuple[str, ...] = ()
+    has_category_names: bool = False
+
+    @property
+    def n_groups(self) -> int:
+        return max(1, self.num_class, self.n_targets)

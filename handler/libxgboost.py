@@ -1,0 +1,190 @@
+"""The functions of libxgboost that serving needs, called directly.
+
+Rule: XGBoost's Python package is never imported. It would cost half a second and 40 MB (scipy) at start, and about
+100 us a prediction (`Booster.inplace_predict` against `XGBoosterPredictFromDense` with a prepared configuration).
+
+Every call releases the interpreter lock. A handle may be shared by threads that predict; loading needs it alone.
+Source: xgboost 3.2.0, include/xgboost/c_api.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import logging
+from ctypes import POINTER, byref, c_char_p, c_int, c_uint64, c_void_p
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+
+class XGBoostError(Exception):
+    """What libxgboost said, without its stack trace."""
+
+
+class Kind(IntEnum):
+    """What is predicted, in libxgboost's own numbering (XGBoosterPredictFromDMatrix, "type")."""
+
+    VALUE = 0
+    MARGIN = 1
+    CONTRIBS = 2
+    APPROX_CONTRIBS = 3
+    INTERACTIONS = 4
+    APPROX_INTERACTIONS = 5
+    LEAF = 6
+
+
+_CONFIGS = {
+    kind: (
+        f'{{"type":{kind.value},"training":false,"iteration_begin":0,"iteration_end":0,"strict_shape":true,'
+        '"missing":NaN,"cache_id":0}'
+    ).encode()
+    for kind in Kind
+}
+_DMATRIX_CONFIG = b'{"missing":NaN,"nthread":1}'
+
+
+def _library_path() -> Path:
+    spec = importlib.util.find_spec("xgboost")  # finds the package and does not import it
+    if spec is None or spec.origin is None:
+        raise ImportError("xgboost is not installed")
+    return Path(spec.origin).parent / "lib" / "libxgboost.so"
+
+
+_LogCallback = ctypes.CFUNCTYPE(None, c_char_p)
+
+
+def _log(message: bytes) -> None:
+    log.info("%s", message.decode(errors="replace").strip())
+
+
+_on_log = _LogCallback(_log)  # kept: libxgboost holds no reference
+
+
+def _open() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(_library_path()))
+    signatures: dict[str, list[type]] = {
+        "XGBoosterCreate": [c_void_p, c_uint64, POINTER(c_void_p)],
+        "XGBoosterFree": [c_void_p],
+        "XGBoosterSetParam": [c_void_p, c_char_p, c_char_p],
+        "XGBoosterLoadModelFromBuffer": [c_void_p, c_char_p, c_uint64],
+        "XGBoosterSaveModelToBuffer": [c_void_p, c_char_p, POINTER(c_uint64), POINTER(c_void_p)],
+        "XGBoosterGetNumFeature": [c_void_p, POINTER(c_uint64)],
+        "XGBoosterPredictFromDense": [
+            c_void_p, c_char_p, c_char_p, c_void_p, POINTER(POINTER(c_uint64)), POINTER(c_uint64), POINTER(c_void_p),
+        ],
+        "XGBoosterPredictFromDMatrix": [
+            c_void_p, c_void_p, c_char_p, POINTER(POINTER(c_uint64)), POINTER(c_uint64), POINTER(c_void_p),
+        ],
+        "XGDMatrixCreateFromDense": [c_char_p, c_char_p, POINTER(c_void_p)],
+        "XGDMatrixFree": [c_void_p],
+        "XGDMatrixSetStrFeatureInfo": [c_void_p, c_char_p, POINTER(c_char_p), c_uint64],
+    }  # fmt: skip
+    for name, arguments in signatures.items():
+        function = getattr(library, name)
+        function.argtypes = arguments
+        function.restype = c_int
+    library.XGBGetLastError.restype = c_char_p
+    library.XGBRegisterLogCallback.argtypes = [_LogCallback]
+    library.XGBRegisterLogCallback(_on_log)
+    return library
+
+
+_lib = _open()
+_predict_from_dense = _lib.XGBoosterPredictFromDense
+
+
+def _check(status: int) -> None:
+    if status:
+        text = (_lib.XGBGetLastError() or b"unknown error").decode(errors="replace")
+        # "[12:00:00] /path/learner.cc:846: Check failed: a == b : why\nStack trace:\n ..."
+        raise XGBoostError(text.split("\nStack trace", 1)[0].split(": ", 1)[-1].strip())
+
+
+def array_interface(rows: Floats) -> bytes:
+    """What libxgboost is told of a C-contiguous float32 array, which must outlive the call it is told in."""
+    n_rows, n_columns = rows.shape
+    address = rows.__array_interface__["data"][0]
+    return b'{"data":[%d,true],"shape":[%d,%d],"typestr":"<f4","version":3}' % (address, n_rows, n_columns)
+
+
+class Booster:
+    """One native handle, loaded anew as often as wanted.
+
+    libxgboost keeps about 380 bytes for every pair of a handle and a thread that has predicted with it, and freeing
+    the handle clears only the freeing thread's. So handles are not freed but loaded again: see `HandlePool`.
+    """
+
+    __slots__ = ("_handle",)
+
+    def __init__(self) -> None:
+        handle = c_void_p()
+        _check(_lib.XGBoosterCreate(None, 0, byref(handle)))
+        self._handle = handle
+        _check(_lib.XGBoosterSetParam(handle, b"nthread", b"1"))
+
+    def load(self, document: bytes) -> None:
+        """Make this the booster of a UBJ or JSON document. Only for bytes that libxgboost wrote itself: it is not safe
+        on damaged ones."""
+        _check(_lib.XGBoosterLoadModelFromBuffer(self._handle, document, len(document)))
+        self.n_features()  # configures the booster now, while no other thread has it
+
+    def save(self) -> bytes:
+        """The booster as a UBJ document."""
+        size, data = c_uint64(), c_void_p()
+        _check(_lib.XGBoosterSaveModelToBuffer(self._handle, b'{"format":"ubj"}', byref(size), byref(data)))
+        return ctypes.string_at(data, size.value)
+
+    def n_features(self) -> int:
+        count = c_uint64()
+        _check(_lib.XGBoosterGetNumFeature(self._handle, byref(count)))
+        return count.value
+
+    def predict_dense(self, rows: Floats, kind: Kind) -> Floats:
+        """Score rows as they lie in memory; trees only, and of the kinds only VALUE and MARGIN.
+
+        rows      float32, C-contiguous, (n_rows, n_features)
+        returns   float32, (n_rows, n_outputs)
+        """
+        shape, n_axes, scores = POINTER(c_uint64)(), c_uint64(), c_void_p()
+        status = _predict_from_dense(
+            self._handle, array_interface(rows), _CONFIGS[kind], None, byref(shape), byref(n_axes), byref(scores)
+        )
+        _check(status)
+        n_rows, n_outputs = shape[0], shape[1]
+        # libxgboost owns the scores until this thread's next call with this handle
+        copy = ctypes.string_at(scores, n_rows * n_outputs * 4)
+        return np.frombuffer(copy, np.float32).reshape(n_rows, n_outputs)
+
+    def predict_matrix(self, rows: Floats, kind: Kind, feature_types: tuple[str, ...] = ()) -> Floats:
+        """Score rows through a DMatrix: every booster, every kind, not safe beside another call on the same handle.
+
+        returns   float32; (n_rows, n_outputs), and for the other kinds the axes of XGBoost's "strict_shape"
+        """
+        matrix = c_void_p()
+        _check(_lib.XGDMatrixCreateFromDense(array_interface(rows), _DMATRIX_CONFIG, byref(matrix)))
+        try:
+            if feature_types:
+                values = (c_char_p * len(feature_types))(*(name.encode() for name in feature_types))
+                _check(_lib.XGDMatrixSetStrFeatureInfo(matrix, b"feature_type", values, len(feature_types)))
+            shape, n_axes, scores = POINTER(c_uint64)(), c_uint64(), c_void_p()
+            _check(
+                _lib.XGBoosterPredictFromDMatrix(
+                    self._handle, matrix, _CONFIGS[kind], byref(shape), byref(n_axes), byref(scores)
+                )
+            )
+            axes = tuple(shape[axis] for axis in range(n_axes.value))
+            count = int(np.prod(axes, dtype=np.int64))
+            return np.frombuffer(ctypes.string_at(scores, count * 4), np.float32).reshape(axes)
+        finally:
+            _lib.XGDMatrixFree(matrix)
+
+    def free(self) -> None:
+        _check(_lib.XGBoosterFree(self._handle))
+        self._handle = c_void_p()

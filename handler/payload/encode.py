@@ -1,0 +1,141 @@
+"""From predictions to the bytes of an answer.
+
+Rule: a float32 is written as the shortest decimal that reads back as the same float32, by orjson and for whole arrays
+at once; the separators are then put right with bytes.replace. NaN (no prediction is one, but a float may be) is null
+in JSON and nan in CSV.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from handler.errors import AcceptUnsupported
+from handler.payload import media
+from handler.payload.recordio import write_recordio
+
+# Scores, (n_rows, n_outputs), or named outputs: (n_rows,) for one value per row, more axes for a list per row.
+Predictions = NDArray[Any] | Mapping[str, NDArray[Any]]
+
+_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+def encode(predictions: Predictions, media_type: str, *, one_line: bool = False) -> bytes:
+    """The answer's body.
+
+    predictions   scores, (n_rows, n_outputs), or named outputs with rows along their first axis
+    media_type    as `choose_media_type` gave it
+    one_line      CSV as AWS's multi-model handler writes it: all on one line, joined by commas
+    raises        AcceptUnsupported for a media type we have no writer for
+    """
+    if isinstance(predictions, Mapping):
+        writer = _NAMED_WRITERS.get(media_type)
+        if writer is not None:
+            return writer({name: np.ascontiguousarray(column) for name, column in predictions.items()})
+    else:
+        if not predictions.flags.c_contiguous:  # orjson takes no other
+            predictions = np.ascontiguousarray(predictions)
+        if one_line and media_type == media.CSV:
+            return _csv_text(predictions)[2:-2].replace(b"],[", b",")
+        score_writer = _SCORE_WRITERS.get(media_type)
+        if score_writer is not None:
+            return score_writer(predictions)
+    raise AcceptUnsupported(media_type, media.ACCEPTED)
+
+
+def _scores_csv(scores: NDArray[Any]) -> bytes:
+    return _csv_text(scores)[2:-2].replace(b"],[", b"\n")
+
+
+def _scores_json(scores: NDArray[Any]) -> bytes:
+    return b'{"predictions":[' + _score_objects(scores, b",") + b"]}"
+
+
+def _scores_jsonlines(scores: NDArray[Any]) -> bytes:
+    return _score_objects(scores, b"\n") + b"\n"
+
+
+def _score_objects(scores: NDArray[Any], between: bytes) -> bytes:
+    """{"score":0.5} for each row, or {"score":[0.5,0.2]} when a row has several outputs."""
+    text = orjson.dumps(scores, option=_NUMPY)
+    if scores.shape[1] == 1:
+        return b'{"score":' + text[2:-2].replace(b"],[", b"}" + between + b'{"score":') + b"}"
+    return b'{"score":' + text[1:-1].replace(b"],[", b"]}" + between + b'{"score":[') + b"}"
+
+
+def _csv_text(values: NDArray[Any]) -> bytes:
+    """A JSON array, but for NaN and the infinities, which JSON has no words for."""
+    text = orjson.dumps(values, option=_NUMPY)
+    if b"null" in text:
+        words = json.dumps(values.astype(str).tolist(), separators=(",", ":"))
+        text = words.replace('"', "").encode()
+    return text
+
+
+def _named_csv(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    cells = [_csv_cells(column) for column in columns.values()]
+    return b"\n".join(map(b",".join, zip(*cells, strict=True)))
+
+
+def _csv_cells(column: NDArray[Any]) -> list[bytes]:
+    """One cell per row; a list is written as AWS's image does, in quotes: "[0.4, 0.6]"."""
+    if column.ndim == 1:
+        return _csv_text(column)[1:-1].split(b",")
+    return [b'"' + _csv_text(row).replace(b",", b", ") + b'"' for row in column]
+
+
+def _named_json(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    return orjson.dumps({"predictions": list(_records(columns))}, option=_NUMPY)
+
+
+def _named_jsonlines(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    option = _NUMPY | orjson.OPT_APPEND_NEWLINE
+    return b"".join(orjson.dumps(record, option=option) for record in _records(columns))
+
+
+def _records(columns: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, Any]]:
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def _scores_npy(scores: NDArray[Any]) -> bytes:
+    """(n_rows,) for a model with one output, as Booster.predict gives it; else (n_rows, n_outputs)."""
+    return _npy(scores[:, 0] if scores.shape[1] == 1 else scores)
+
+
+def _named_npy(columns: Mapping[str, NDArray[Any]]) -> bytes:
+    """A structured array: one field per output, one element per row."""
+    fields = [(name, column.dtype, column.shape[1:]) for name, column in columns.items()]
+    table = np.empty(len(next(iter(columns.values()))), dtype=fields)
+    for name, column in columns.items():
+        table[name] = column
+    return _npy(table)
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=False)
+    return file.getvalue()
+
+
+_SCORE_WRITERS: dict[str, Callable[[NDArray[Any]], bytes]] = {
+    media.CSV: _scores_csv,
+    media.JSON: _scores_json,
+    media.JSONLINES: _scores_jsonlines,
+    media.NPY: _scores_npy,
+    media.RECORDIO: lambda scores: write_recordio({"score": scores}),
+}
+
+_NAMED_WRITERS: dict[str, Callable[[Mapping[str, NDArray[Any]]], bytes]] = {
+    media.CSV: _named_csv,
+    media.JSON: _named_json,
+    media.JSONLINES: _named_jsonlines,
+    media.NPY: _named_npy,
+    media.RECORDIO: write_recordio,
+}

@@ -1,0 +1,188 @@
+"""One connection over a real socket pair: what it answers, and what ends it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from container.worker import wire
+from container.worker.connection import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, Connection
+from handler.messages import Answer, Request
+
+FRAMES = Path(__file__).parents[2] / "frames"
+PREDICT = (FRAMES / "predict-invocations.bin").read_bytes()
+LOAD = (FRAMES / "load.bin").read_bytes()
+
+
+def integer(value: int) -> bytes:
+    return struct.pack("!i", value)
+
+
+def blob(data: bytes) -> bytes:
+    return integer(len(data)) + data
+
+
+class Peer:
+    """MMS's side of a connection that is served on a thread."""
+
+    def __init__(self, io_dir: Path) -> None:
+        self.requests: list[Request] = []
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(10)
+        self.connection = Connection(
+            theirs,
+            answer=self._answer,
+            on_load=lambda _, load: (200, f"{load.model_name} is ready"),
+            io_dir=io_dir,
+            max_frame_bytes=8 << 20,
+        )
+        self.thread = threading.Thread(target=self.connection.serve)
+        self.thread.start()
+
+    def _answer(self, request: Request) -> Answer:
+        self.requests.append(request)
+        return Answer(200, "text/plain", b"%d bytes" % len(request.body), (("x-a", "b"),))
+
+    def call(self, frame: bytes) -> bytes:
+        self.socket.sendall(frame)
+        return self.reply()
+
+    def reply(self) -> bytes:
+        data = b""
+        while not data.endswith(integer(-1)):
+            got = self.socket.recv(65536)
+            assert got, "the connection ended"
+            data += got
+        return data
+
+    def is_ended(self) -> bool:
+        return self.socket.recv(1) == b""
+
+    def close(self) -> None:
+        self.socket.close()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture
+def peer(tmp_path: Path) -> Iterator[Peer]:
+    one = Peer(tmp_path)
+    yield one
+    one.close()
+
+
+def test_a_request_gets_its_answer_under_its_own_id(peer: Peer) -> None:
+    reply = peer.call(PREDICT)
+    (request,) = peer.requests
+    assert request.body == b"1,2,3"
+    assert request.headers["x-amzn-sagemaker-target-model"] == "us/Houston_TX.tar.gz"
+    assert PREDICT[5:41] in reply  # the request's id, 36 characters
+    assert b"5 bytes" in reply
+    assert blob(b"x-a") + blob(b"b") in reply
+
+
+def test_of_several_inputs_named_body_the_last_is_the_body(peer: Peer) -> None:
+    peer.call((FRAMES / "predict-query.bin").read_bytes())
+    assert peer.requests[0].body == b'{"instances":[[1,2]]}'
+
+
+def test_a_form_has_no_body(peer: Peer) -> None:
+    peer.call((FRAMES / "predict-form.bin").read_bytes())
+    assert peer.requests[0].body == b""
+
+
+def test_a_load_is_answered_and_mms_finds_the_files_it_opens_afterwards(peer: Peer, tmp_path: Path) -> None:
+    reply = peer.call(LOAD)
+    assert b"segments is ready [PID]:" in reply
+    assert sorted(path.name.rpartition("-")[2] for path in tmp_path.iterdir()) == ["stderr", "stdout"]
+    assert all(path.readlink() == Path("/dev/null") for path in tmp_path.iterdir())
+    peer.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, RECEIVE_BYTES, RECEIVE_BYTES + 1, LARGE_RECEIVE_BYTES + 1, 5 << 20])
+def test_bodies_of_any_size_arrive_whole(peer: Peer, size: int) -> None:
+    body = bytes(index % 251 for index in range(min(size, 1000))) * (size // 1000 + 1)
+    body = body[:size]
+    frame = b"I" + blob(b"id") + integer(-1) + blob(b"body") + blob(b"") + blob(body) + integer(-1) * 2
+    assert b"%d bytes" % size in peer.call(frame)
+    assert peer.requests[0].body == body
+
+
+def test_a_frame_that_dribbles_in_is_served(peer: Peer) -> None:
+    for at in range(len(PREDICT)):
+        peer.socket.sendall(PREDICT[at : at + 1])
+    assert b"5 bytes" in peer.reply()
+
+
+def test_two_frames_in_one_piece_get_two_replies(peer: Peer) -> None:
+    peer.socket.sendall(PREDICT + PREDICT)
+    data = b""
+    while data.count(b"5 bytes") < 2:
+        data += peer.socket.recv(65536)
+    assert len(peer.requests) == 2
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"I" + integer(2**31 - 1),
+        b"L" + blob(b"m") + blob(b"/p") + integer(1) + blob(b"h") + integer(-1) + blob(b"../../etc/cron.d/x"),
+        b"I" + blob(b"id") + integer(-1) + blob(b"body") + blob(b"") + integer(9 << 20),
+    ],
+)
+def test_a_hostile_frame_ends_its_connection_and_no_other(tmp_path: Path, frame: bytes) -> None:
+    bystander, hostile = Peer(tmp_path), Peer(tmp_path)
+    try:
+        assert b"5 bytes" in bystander.call(PREDICT)
+        hostile.socket.sendall(frame)
+        assert hostile.is_ended()
+        assert b"5 bytes" in bystander.call(PREDICT)
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        bystander.close()
+        hostile.close()
+
+
+def test_a_connection_cut_in_mid_frame_is_over(peer: Peer) -> None:
+    peer.socket.sendall(PREDICT[:50])
+    peer.socket.shutdown(socket.SHUT_WR)
+    assert peer.is_ended()
+    peer.thread.join(10)
+    assert not peer.connection.is_busy
+    assert peer.requests == []
+
+
+def test_it_is_busy_from_the_first_byte_of_a_frame_to_the_last_of_its_reply(peer: Peer) -> None:
+    assert not peer.connection.is_busy
+    peer.socket.sendall(PREDICT[:50])
+    while not peer.connection.is_busy:
+        pass
+    peer.socket.sendall(PREDICT[50:])
+    peer.reply()
+    while peer.connection.is_busy:
+        pass
+    assert peer.connection.n_served == 1
+
+
+def test_close_ends_an_idle_connection(peer: Peer) -> None:
+    peer.call(PREDICT)
+    peer.connection.close()
+    assert peer.is_ended()
+
+
+def test_an_answer_that_mms_could_not_read_ends_the_connection_rather_than_confusing_it(tmp_path: Path) -> None:
+    peer = Peer(tmp_path)
+    try:
+        peer.connection._answer = lambda _: Answer(200, "text/csv", b"", (("x", "y" * 5000),))
+        peer.socket.sendall(PREDICT)
+        assert peer.is_ended()
+    finally:
+        peer.close()
+    assert wire.MAX_REPLY_HEADER_BYTES < 2048

@@ -1,0 +1,125 @@
+"""Artifacts examined by processes that may die of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from container.worker.quarantine import Quarantine
+from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused
+from handler.libxgboost import Booster, Kind
+from tests import boosters
+
+
+@pytest.fixture(scope="module")
+def quarantine() -> Iterator[Quarantine]:
+    one = Quarantine(n_spares=2)
+    one.start()
+    yield one
+    one.close()
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def processor_ticks(pid: int) -> int:
+    """Hundredths of a second a process has worked; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
+def test_a_sound_artifact_comes_back_as_a_document_and_its_facts(quarantine: Quarantine) -> None:
+    examined = quarantine.examine(boosters.segment_archive(3), "s3://b/three.tar.gz")
+    (facts,), (document,) = examined.facts, examined.documents
+    assert (facts.objective, facts.booster, facts.n_features, facts.n_outputs) == ("reg:squarederror", "gbtree", 6, 1)
+    booster = Booster()
+    booster.load(document)
+    x = boosters.rows(10, 6)
+    assert (booster.predict_dense(x, Kind.VALUE) == boosters.expected(boosters.segment(3), x)).all()
+
+
+def test_the_bytes_a_booster_will_take_are_measured(quarantine: Quarantine) -> None:
+    booster = boosters.train(n_rounds=100, max_depth=6)
+    document = boosters.document(booster)
+    (facts,) = quarantine.examine(boosters.archive({"xgboost-model": document}), "x").facts
+    assert 1.0 < facts.resident_bytes / len(document) < 1.6  # 1.2 to 1.5 in bulk, by shape
+
+
+@pytest.mark.parametrize(
+    ("blob", "error"),
+    [
+        (b"", ArtifactBroken),
+        (b"no model at all", ArtifactBroken),
+        (boosters.archive({"readme.txt": b"hello"}), ArtifactError),
+        (boosters.segment_archive(1)[:-40], ArtifactBroken),
+        (boosters.archive({"xgboost-model": boosters.document(boosters.segment(1))[:-100]}), ArtifactBroken),
+        (boosters.archive({"../xgboost-model": b"{}"}), ArtifactRefused),
+    ],
+)
+def test_a_bad_artifact_is_an_error_that_names_it(quarantine: Quarantine, blob: bytes, error: type[Exception]) -> None:
+    with pytest.raises(error, match="s3://b/bad"):
+        quarantine.examine(blob, "s3://b/bad")
+
+
+def test_several_artifacts_are_examined_at_the_same_time(quarantine: Quarantine) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda seed: quarantine.examine(boosters.segment_archive(seed), "x"), range(8)))
+    assert [one.facts[0].n_features for one in found] == [6] * 8
+
+
+def test_a_spare_that_dies_of_an_artifact_makes_it_broken_and_leaves_the_rest_alone(quarantine: Quarantine) -> None:
+    """Nothing we know of crashes XGBoost through the checks, so the crash comes from outside."""
+    pid = quarantine.examiner_pid
+    assert pid is not None
+    slow = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=10_000, max_depth=6))})
+    deadline = time.monotonic() + 10
+    while len(children_of(pid)) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    def kill_those_at_work() -> None:
+        while not (busy := [spare for spare in children_of(pid) if processor_ticks(spare) > 6]):
+            time.sleep(0.001)
+        for spare in busy:
+            os.kill(spare, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_those_at_work)
+    killer.start()
+    with pytest.raises(ArtifactBroken, match="ended the process"):
+        quarantine.examine(slow, "s3://b/killer")
+    killer.join()
+    assert quarantine.examiner_pid == pid
+    assert quarantine.examine(boosters.segment_archive(2), "x").facts[0].n_features == 6
+
+
+def test_when_the_examiner_is_killed_the_next_artifact_starts_another(quarantine: Quarantine) -> None:
+    pid = quarantine.examiner_pid
+    assert pid is not None
+    for victim in (pid, *children_of(pid)):
+        os.kill(victim, signal.SIGKILL)
+    assert quarantine.examine(boosters.segment_archive(4), "x").facts[0].n_features == 6
+    assert quarantine.examiner_pid != pid
+
+
+def test_closing_leaves_no_process() -> None:
+    one = Quarantine(n_spares=3)
+    one.start()
+    one.examine(boosters.segment_archive(1), "x")
+    pid = one.examiner_pid
+    assert pid is not None
+    family = [pid, *children_of(pid)]
+    one.close()
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{member}").exists() for member in family) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not [member for member in family if Path(f"/proc/{member}").exists()]

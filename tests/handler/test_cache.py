@@ -1,0 +1,342 @@
+"""Loading once, counting bytes, choosing who leaves."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from handler.cache import ModelCache
+from handler.errors import ArtifactMissing, ModelNotReady, NoRoom, Unavailable
+from handler.telemetry import (
+    EVICTIONS,
+    MODEL_UNLOADING_TIME,
+    SINGLE_FLIGHT_WAITERS,
+    LiveRecorder,
+)
+from tests.fakes import FakeClock, InlineExecutor
+
+WAIT_S = 10.0
+
+
+class Model:
+    """Knows whether its memory was given back, and refuses to be given back twice."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_closed = False
+
+    def close(self) -> None:
+        assert not self.is_closed
+        self.is_closed = True
+
+
+@dataclass
+class Artifact:
+    target: str
+    n_bytes: int
+    version: str = "v1"
+    downloaded_bytes: int = 7
+    download_us: int = 1
+    examine_us: int = 1
+    on_load: Callable[[], None] = lambda: None
+
+    def load(self) -> Model:
+        self.on_load()
+        return Model(self.target)
+
+
+@dataclass
+class Shelf:
+    """Artifacts by target. What is prepared is listed; `gate`, when set, holds up every preparation."""
+
+    sizes: dict[str, int]
+    prepared: list[str] = field(default_factory=list)
+    gate: threading.Event | None = None
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    load_error: Exception | None = None
+
+    def prepare(self, target: str) -> Artifact:
+        self.prepared.append(target)
+        self.begun.release()
+        if self.gate is not None:
+            assert self.gate.wait(WAIT_S)
+        if target not in self.sizes:
+            raise ArtifactMissing(target)
+        return Artifact(target, self.sizes[target], on_load=self._maybe_fail)
+
+    def _maybe_fail(self) -> None:
+        if self.load_error is not None:
+            raise self.load_error
+
+
+def make_cache(shelf: Shelf, budget_bytes: int, **options: object) -> ModelCache:
+    settings = {"executor": InlineExecutor(), "max_waiting": 100, "recorder": LiveRecorder()} | options
+    return ModelCache(budget_bytes=budget_bytes, prepare=shelf.prepare, **settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as executor:
+        yield executor
+
+
+def touch(cache: ModelCache, target: str) -> bool:
+    """Borrow and let go; whether it was in memory."""
+    with cache.borrow(target, WAIT_S) as borrowed:
+        assert borrowed.model.name == target  # type: ignore[attr-defined]
+        assert not borrowed.model.is_closed  # type: ignore[attr-defined]
+        return borrowed.is_hit
+
+
+def loaded(cache: ModelCache) -> list[str]:
+    return [resident.target for resident in cache.residents()]
+
+
+def test_the_first_borrower_loads_and_the_second_hits() -> None:
+    shelf = Shelf({"a": 10})
+    cache = make_cache(shelf, 100)
+    assert [touch(cache, "a"), touch(cache, "a")] == [False, True]
+    assert shelf.prepared == ["a"]
+    assert (len(cache), cache.resident_bytes, "a" in cache) == (1, 10, True)
+
+
+def test_a_load_evicts_the_least_recently_used_and_just_enough() -> None:
+    cache = make_cache(Shelf({"a": 40, "b": 30, "c": 30, "d": 20}), 100)
+    for target in ("a", "b", "c", "a"):
+        touch(cache, target)
+    touch(cache, "d")
+    assert loaded(cache) == ["c", "a", "d"]
+    assert cache.resident_bytes == 90
+
+
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=8),
+    st.lists(st.integers(0, 7), max_size=60),
+)
+def test_a_serial_trace_hits_and_evicts_as_the_textbook_lru_does(sizes: list[int], trace: list[int]) -> None:
+    shelf = Shelf({str(number): size for number, size in enumerate(sizes)})
+    recorder = LiveRecorder()
+    cache = make_cache(shelf, 100, recorder=recorder)
+    reference: OrderedDict[str, int] = OrderedDict()
+    evictions = 0
+    for number in trace:
+        target = str(number % len(sizes))
+        expected = target in reference
+        if expected:
+            reference.move_to_end(target)
+        else:
+            while sum(reference.values()) + shelf.sizes[target] > 100:
+                reference.popitem(last=False)
+                evictions += 1
+            reference[target] = shelf.sizes[target]
+        assert touch(cache, target) == expected
+        assert loaded(cache) == list(reference)
+        assert cache.resident_bytes == sum(reference.values()) <= 100
+    assert recorder.collect().total(EVICTIONS) == evictions
+
+
+def test_a_model_too_big_for_the_whole_budget_evicts_nobody() -> None:
+    cache = make_cache(Shelf({"a": 50, "b": 50, "huge": 101}), 100)
+    touch(cache, "a")
+    touch(cache, "b")
+    with pytest.raises(NoRoom, match="101 bytes of a budget of 100"):
+        touch(cache, "huge")
+    assert loaded(cache) == ["a", "b"]
+
+
+def test_a_borrowed_model_is_not_evicted_for_another() -> None:
+    cache = make_cache(Shelf({"a": 60, "b": 40, "c": 40}), 100)
+    with cache.borrow("a", WAIT_S) as held:
+        touch(cache, "b")
+        touch(cache, "c")
+        assert loaded(cache) == ["a", "c"]
+        assert not held.model.is_closed  # type: ignore[attr-defined]
+
+
+def test_when_everything_is_borrowed_a_load_waits_for_a_release(pool: ThreadPoolExecutor) -> None:
+    cache = make_cache(Shelf({"a": 100, "b": 100}), 100, executor=pool)
+    held = cache.borrow("a", WAIT_S)
+    with ThreadPoolExecutor(1) as caller:
+        other = caller.submit(touch, cache, "b")
+        while not cache._wanting_room:
+            pass
+        assert cache.resident_bytes == 100
+        held.__exit__(None, None, None)
+        assert other.result(WAIT_S) is False
+    assert loaded(cache) == ["b"]
+
+
+def test_when_nobody_releases_there_is_no_room_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("handler.cache.ROOM_WAIT_S", 0.05)
+    cache = make_cache(Shelf({"a": 100, "b": 1}), 100)
+    with cache.borrow("a", WAIT_S), pytest.raises(NoRoom):
+        touch(cache, "b")
+    assert (loaded(cache), cache.resident_bytes) == (["a"], 100)
+    assert touch(cache, "b") is False
+
+
+def test_a_dropped_model_counts_until_its_last_borrower_lets_go() -> None:
+    recorder = LiveRecorder()
+    freed: list[int] = []
+    cache = make_cache(Shelf({"a": 60}), 100, recorder=recorder, on_freed=freed.append)
+    with cache.borrow("a", WAIT_S) as first, cache.borrow("a", WAIT_S):
+        assert cache.drop("a")
+        assert "a" not in cache
+        assert cache.resident_bytes == 60
+        assert not first.model.is_closed  # type: ignore[attr-defined]
+    assert first.model.is_closed  # type: ignore[attr-defined]
+    assert (cache.resident_bytes, freed) == (0, [60])
+    assert not cache.drop("a")
+
+
+def test_dropping_an_idle_model_frees_it_at_once_and_is_timed() -> None:
+    recorder = LiveRecorder()
+    cache = make_cache(Shelf({"a": 60}), 100, recorder=recorder)
+    touch(cache, "a")
+    assert cache.drop("a")
+    assert cache.resident_bytes == 0
+    assert recorder.collect().count(MODEL_UNLOADING_TIME) == 1
+
+
+def test_sixty_four_first_callers_cause_one_load(pool: ThreadPoolExecutor) -> None:
+    shelf = Shelf({"a": 10}, gate=threading.Event())
+    recorder = LiveRecorder()
+    cache = make_cache(shelf, 100, executor=pool, recorder=recorder)
+    with ThreadPoolExecutor(64) as callers:
+        calls = [callers.submit(touch, cache, "a") for _ in range(64)]
+        assert shelf.begun.acquire(timeout=WAIT_S)
+        while recorder.collect().total(SINGLE_FLIGHT_WAITERS) < 60:
+            pass  # a few may look at the flights in the very moment the first one starts theirs
+        assert shelf.gate is not None
+        shelf.gate.set()
+        assert not any(call.result(WAIT_S) for call in calls)
+    assert shelf.prepared == ["a"]
+
+
+def test_different_targets_load_at_the_same_time(pool: ThreadPoolExecutor) -> None:
+    shelf = Shelf({str(number): 1 for number in range(8)}, gate=threading.Event())
+    cache = make_cache(shelf, 100, executor=pool)
+    with ThreadPoolExecutor(8) as callers:
+        calls = [callers.submit(touch, cache, target) for target in shelf.sizes]
+        for _ in shelf.sizes:  # all eight have begun while none is allowed to end
+            assert shelf.begun.acquire(timeout=WAIT_S)
+        assert shelf.gate is not None
+        shelf.gate.set()
+        assert [call.result(WAIT_S) for call in calls] == [False] * 8
+
+
+def test_a_failed_load_reaches_its_callers_and_is_tried_again() -> None:
+    shelf = Shelf({})
+    cache = make_cache(shelf, 100)
+    with pytest.raises(ArtifactMissing):
+        touch(cache, "a")
+    shelf.sizes["a"] = 10
+    assert touch(cache, "a") is False
+    assert shelf.prepared == ["a", "a"]
+
+
+def test_a_load_that_fails_after_its_room_was_booked_gives_the_room_back() -> None:
+    shelf = Shelf({"a": 10}, load_error=RuntimeError("native"))
+    cache = make_cache(shelf, 100)
+    with pytest.raises(RuntimeError, match="native"):
+        touch(cache, "a")
+    assert cache.resident_bytes == 0
+
+
+def test_a_caller_who_waited_long_enough_leaves_and_the_load_goes_on(pool: ThreadPoolExecutor) -> None:
+    shelf = Shelf({"a": 10}, gate=threading.Event())
+    cache = make_cache(shelf, 100, executor=pool)
+    with pytest.raises(ModelNotReady, match="still loading"):
+        cache.borrow("a", 0.01)
+    assert shelf.gate is not None
+    shelf.gate.set()
+    assert touch(cache, "a") in (True, False)
+    assert shelf.prepared == ["a"]
+
+
+def test_when_too_many_wait_one_more_is_sent_away_and_its_load_begins(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handler.cache.CROWDED_WAIT_S", 0.01)
+    shelf = Shelf({"a": 10, "b": 10, "c": 10}, gate=threading.Event())
+    cache = make_cache(shelf, 100, executor=pool, max_waiting=1)
+    with ThreadPoolExecutor(1) as callers:
+        waiting = callers.submit(touch, cache, "a")
+        assert shelf.begun.acquire(timeout=WAIT_S)
+        with pytest.raises(ModelNotReady):
+            touch(cache, "b")
+        assert shelf.begun.acquire(timeout=WAIT_S)
+        assert shelf.gate is not None
+        shelf.gate.set()
+        assert waiting.result(WAIT_S) is False
+    assert sorted(shelf.prepared) == ["a", "b"]
+
+
+def test_shedding_evicts_the_oldest_until_enough_is_free() -> None:
+    cache = make_cache(Shelf({"a": 10, "b": 20, "c": 30}), 100)
+    for target in ("a", "b", "c"):
+        touch(cache, target)
+    assert cache.shed(15) == 30
+    assert loaded(cache) == ["c"]
+    assert cache.shed(1000) == 30
+    assert cache.resident_bytes == 0
+
+
+def test_a_closed_cache_frees_everything_and_loads_nothing() -> None:
+    cache = make_cache(Shelf({"a": 10, "b": 10}), 100)
+    touch(cache, "a")
+    cache.close()
+    assert (len(cache), cache.resident_bytes) == (0, 0)
+    with pytest.raises(Unavailable):
+        touch(cache, "b")
+    assert cache.resident_bytes == 0
+
+
+def test_residents_tell_age_idle_time_hits_and_borrowers() -> None:
+    clock = FakeClock()
+    cache = make_cache(Shelf({"a": 10}), 100, clock=clock)
+    touch(cache, "a")
+    clock.advance(5)
+    touch(cache, "a")
+    clock.advance(2)
+    (resident,) = cache.residents()
+    assert (resident.age_s, resident.idle_s, resident.hits, resident.borrowers) == (7, 2, 1, 0)
+    assert (resident.target, resident.version, resident.n_bytes) == ("a", "v1", 10)
+
+
+def test_under_threads_the_book_stays_true_and_nobody_gets_a_closed_or_foreign_model(pool: ThreadPoolExecutor) -> None:
+    shelf = Shelf({str(number): 5 + number % 7 for number in range(40)})
+    cache = make_cache(shelf, 100, executor=pool)
+    overdrawn: list[int] = []
+
+    def caller(seed: int) -> int:
+        choice = random.Random(seed)
+        hits = 0
+        for _ in range(300):
+            with ExitStack() as held:
+                for _ in range(choice.choice((1, 1, 1, 2))):
+                    target = str(choice.randrange(40))
+                    borrowed = held.enter_context(cache.borrow(target, WAIT_S))
+                    assert borrowed.model.name == target  # type: ignore[attr-defined]
+                    assert not borrowed.model.is_closed  # type: ignore[attr-defined]
+                    hits += borrowed.is_hit
+                if cache.resident_bytes > 100:
+                    overdrawn.append(cache.resident_bytes)
+        return hits
+
+    with ThreadPoolExecutor(6) as callers:
+        hits = sum(callers.map(caller, range(6)))
+    assert hits > 0
+    assert not overdrawn
+    assert cache.resident_bytes == sum(resident.n_bytes for resident in cache.residents())
+    cache.close()
+    assert cache.resident_bytes == 0

@@ -1,0 +1,144 @@
+"""The direct path into libxgboost against XGBoost's own Python package."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from handler.errors import FeatureMismatch
+from handler.libxgboost import Booster, Kind, XGBoostError
+from handler.predictor import SCORES_PER_CALL, SMALLEST, Facts, HandlePool, Model
+from tests import boosters
+
+CASES: dict[str, dict[str, Any]] = {
+    "squarederror": {"objective": "reg:squarederror"},
+    "logistic": {"objective": "binary:logistic"},
+    "softprob": {"objective": "multi:softprob", "num_class": 3},
+    "softmax": {"objective": "multi:softmax", "num_class": 4},
+    "dart": {"booster": "dart", "rate_drop": 0.3},
+    "gblinear": {"booster": "gblinear"},
+    "forest": {"num_parallel_tree": 4, "subsample": 0.7},
+}
+
+
+@pytest.fixture(scope="module")
+def trained() -> dict[str, xgboost.Booster]:
+    return {name: boosters.train(**parameters) for name, parameters in CASES.items()}
+
+
+def facts_of(name: str, booster: xgboost.Booster) -> Facts:
+    parameters = CASES[name]
+    n_outputs = parameters.get("num_class", 1) if parameters.get("objective") != "multi:softmax" else 1
+    return Facts(
+        objective=parameters.get("objective", "reg:squarederror"),
+        booster=parameters.get("booster", "gbtree"),
+        n_features=booster.num_features(),
+        n_outputs=n_outputs,
+        resident_bytes=1,
+    )
+
+
+def model_of(name: str, booster: xgboost.Booster, pool: HandlePool) -> Model:
+    return Model(pool.load(boosters.document(booster)), facts_of(name, booster), pool.rest)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("n_rows", [1, 2, SCORES_PER_CALL, SCORES_PER_CALL + 1, 1000])
+def test_scores_are_xgboosts_own(trained: dict[str, xgboost.Booster], name: str, n_rows: int) -> None:
+    x = boosters.rows(n_rows, 6, seed=n_rows)
+    x[::3, 1] = np.nan
+    scores = model_of(name, trained[name], HandlePool()).predict(x)
+    wanted = boosters.expected(trained[name], x)
+    assert scores.dtype == np.float32
+    assert scores.shape == wanted.shape
+    if name == "dart":  # XGBoost itself adds dart's trees in another order in place, and differs in the last bit
+        np.testing.assert_allclose(scores, wanted, rtol=1e-6)
+    else:
+        np.testing.assert_array_equal(scores, wanted)
+
+
+@pytest.mark.parametrize("name", ["squarederror", "softprob", "gblinear"])
+@pytest.mark.parametrize("kind", [Kind.MARGIN, Kind.CONTRIBS, Kind.LEAF])
+def test_other_kinds_are_xgboosts_own(trained: dict[str, xgboost.Booster], name: str, kind: Kind) -> None:
+    if (name, kind) == ("gblinear", Kind.LEAF):
+        pytest.skip("a linear booster has no leaves")
+    x = boosters.rows(5, 6)
+    option = {Kind.MARGIN: "output_margin", Kind.CONTRIBS: "pred_contribs", Kind.LEAF: "pred_leaf"}[kind]
+    wanted = trained[name].predict(xgboost.DMatrix(x), strict_shape=True, **{option: True})
+    np.testing.assert_array_equal(model_of(name, trained[name], HandlePool()).predict(x, kind), wanted)
+
+
+@pytest.mark.parametrize("n_columns", [0, 1, 5, 7])
+def test_a_wrong_number_of_columns_is_refused(trained: dict[str, xgboost.Booster], n_columns: int) -> None:
+    model = model_of("squarederror", trained["squarederror"], HandlePool())
+    with pytest.raises(FeatureMismatch, match=f"{n_columns} features, the model has 6"):
+        model.predict(np.zeros((2, n_columns), np.float32))
+
+
+def test_a_used_handle_answers_as_a_new_one_whatever_it_held(trained: dict[str, xgboost.Booster]) -> None:
+    x = boosters.rows(4, 6)
+    pool = HandlePool()
+    for before in CASES:
+        for after in CASES:
+            for name in (before, after):
+                model = model_of(name, trained[name], pool)
+                fresh = model_of(name, trained[name], HandlePool())
+                np.testing.assert_array_equal(model.predict(x), fresh.predict(x))
+                model.close()
+    assert pool.n_resting == 1
+
+
+def test_a_handle_rests_after_a_document_it_could_not_load() -> None:
+    pool = HandlePool()
+    with pytest.raises(XGBoostError):
+        pool.load(b'{"learner":{}}')
+    assert pool.n_resting == 1
+    assert pool.load(SMALLEST).n_features() == 1
+
+
+def test_closing_twice_gives_the_handle_back_once(trained: dict[str, xgboost.Booster]) -> None:
+    pool = HandlePool()
+    model = model_of("squarederror", trained["squarederror"], pool)
+    model.close()
+    model.close()
+    assert pool.n_resting == 1
+
+
+def test_a_saved_booster_loads_and_saves_to_the_same_bytes(trained: dict[str, xgboost.Booster]) -> None:
+    for booster in trained.values():
+        first, second = Booster(), Booster()
+        first.load(boosters.document(booster))
+        second.load(first.save())
+        assert second.save() == first.save()
+
+
+@pytest.mark.parametrize("name", ["softprob", "gblinear"])
+def test_threads_share_a_model_and_models_change_hands_under_them(
+    trained: dict[str, xgboost.Booster], name: str
+) -> None:
+    x = boosters.rows(3, 6)
+    wanted = boosters.expected(trained[name], x)
+    other = boosters.document(trained["squarederror"])
+    pool = HandlePool()
+    model = model_of(name, trained[name], pool)
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            pool.rest(pool.load(other))
+
+    with ThreadPoolExecutor(5) as threads:
+        churning = threads.submit(churn)
+        answers = [threads.submit(lambda: [model.predict(x) for _ in range(200)]) for _ in range(4)]
+        try:
+            for answer in answers:
+                for scores in answer.result(30):
+                    np.testing.assert_array_equal(scores, wanted)
+        finally:
+            stop.set()
+        churning.result(10)
