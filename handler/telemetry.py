@@ -240,9 +240,10 @@ class Reload:
 class Invocation:
     """The facts of one request, for the access log.
 
-    target     what the caller named, or None
-    is_hit     True from memory, False after a load, None when the cache was never asked
-    stages_us  what took how long, in order: (("decode", 41), ("predict", 63), ...)
+    request_id  the caller's InferenceId when there is one, or one of our own
+    target      what the caller named, or None
+    is_hit      True from memory, False after a load, None when the cache was never asked
+    stages_us   what took how long, in order: (("decode", 41), ("predict", 63), ...)
     """
 
     request_id: str

@@ -120,7 +120,7 @@ def emf_lines(
     frame = _Frame(int(at_s * 1000), namespace, dict(dimensions))
     line = b""
     batch: list[Datapoint] = []
-    pieces = chain.from_iterable(_pieces(point, lists) for point in points)
+    pieces = chain.from_iterable(_fitting(piece, frame, lists) for point in points for piece in _pieces(point, lists))
     for piece in pieces:
         longer = frame.line([*batch, piece], lists)
         # A metric may stand only once in a document, so the second piece of a long one begins a new line.
@@ -163,6 +163,16 @@ def _pieces(point: Datapoint, lists: bool) -> Iterator[Datapoint]:
     samples = chain.from_iterable(repeat(value, n) for value, n in zip(point.values, point.counts, strict=True))
     while part := tuple(islice(samples, MAX_VALUES)):
         yield Datapoint(point.name, point.unit, part, (1,) * len(part), point.model)
+
+
+def _fitting(piece: Datapoint, frame: _Frame, lists: bool) -> Iterator[Datapoint]:
+    """The piece, halved until a line of its own is short enough: long dimension values leave less room for samples."""
+    n_values = len(piece.values)
+    if n_values == 1 or len(frame.line([piece], lists)) <= MAX_LINE_BYTES:
+        yield piece
+        return
+    for half in piece.split((n_values + 1) // 2):
+        yield from _fitting(half, frame, lists)
 
 
 def _as_counts(point: Datapoint) -> object:

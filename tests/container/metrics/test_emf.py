@@ -115,10 +115,11 @@ def test_a_minute_of_heavy_traffic_takes_no_more_bytes_than_one_of_light_traffic
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=400, unique=True), st.booleans())
-def test_a_distribution_of_any_width_is_split_into_lines_that_fit(values: list[int], lists: bool) -> None:
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=400, unique=True), st.booleans(), st.integers(1, 3))
+def test_a_distribution_of_any_width_is_split_into_lines_that_fit(values: list[int], lists: bool, n_long: int) -> None:
+    dimensions = {f"Dimension{i}": "x" * 1_024 for i in range(n_long)}
     point = Datapoint("ModelLatency", "Microseconds", tuple(values), (3,) * len(values))
-    lines = list(emf_lines([point], at_s=1.0, namespace="n", dimensions=DIMENSIONS, lists=lists))
+    lines = list(emf_lines([point], at_s=1.0, namespace="n", dimensions=dimensions, lists=lists))
     assert all(len(line) <= MAX_LINE_BYTES and line.endswith(b"\n") for line in lines)
     told = [pair for line in lines for pair in samples(json.loads(line), "ModelLatency")]
     assert sum(value * count for value, count in told) == 3 * sum(values)
