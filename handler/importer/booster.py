@@ -7,10 +7,11 @@ Rule: pure. No XGBoost, no file, no code of the file's is run; what comes out wa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from handler.errors import ArtifactBroken, ArtifactRefused
-from handler.importer import checks, corrections, document, formats, json_text, ubj
+from handler.importer import checks, corrections, document, formats, json_text, legacy, pickles, ubj
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.formats import Format
 from handler.importer.learner import Learner
@@ -72,11 +73,24 @@ def read(data: bytes) -> tuple[Format, Learner]:
     found = formats.sniff(data)
     if found is None:
         raise Damaged("it begins like no booster of any release")
-    if found.format is Format.UBJ:
-        return found.format, document.learner_of(ubj.read(data))
-    if found.format is Format.JSON:
-        return found.format, document.learner_of(json_text.read(data))
-    raise Unsupported(f"it is in the {found.format.value} format")
+    if found.format is not Format.PICKLE:
+        return found.format, _READERS[found.format](data)
+    pickled = pickles.read(data)
+    inside = formats.sniff(pickled.handle)
+    if inside is None or inside.format not in _READERS:
+        raise Damaged("the pickled Booster's handle begins like no booster of any release")
+    learner = _READERS[inside.format](pickled.handle)
+    learner.feature_names = learner.feature_names or pickled.feature_names
+    learner.feature_types = learner.feature_types or pickled.feature_types
+    return found.format, learner
+
+
+_READERS: dict[Format, Callable[[bytes], Learner]] = {
+    Format.UBJ: lambda data: document.learner_of(ubj.read(data)),
+    Format.JSON: lambda data: document.learner_of(json_text.read(data)),
+    Format.BINARY: legacy.read,
+    Format.SERIALIZED: legacy.read_serialized,
+}
 
 
 def _facts(format_: Format, learner: Learner, made: tuple[str, ...]) -> Facts:

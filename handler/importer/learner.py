@@ -77,6 +77,7 @@ class Learner:
     feature_names: tuple[str, ...] = ()
     feature_types: tuple[str, ...] = ()
     has_category_names: bool = False
+    is_margin_base: bool = False  # files from before 1.0 hold base_score behind the link
 
     @property
     def n_groups(self) -> int:
