@@ -1,8 +1,8 @@
 """The booster files inside an artifact (an archive, or a booster by itself) or inside an unpacked bundle.
 
-Rule: nothing is written, followed or executed, and every size is bounded before it is spent. Which file is the booster is
-decided by content first and name second, because SageMaker's own images write `xgboost-model` without an extension and
-people add README, metadata.json and feature lists beside it.
+Rule: nothing is written, followed or executed, and every size is bounded before it is spent. Which file is the
+booster is decided by content first and name second, because SageMaker's own images write `xgboost-model` without an
+extension and people add README, metadata.json and feature lists beside it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ MAGIC_OF_FOREIGN_ARCHIVES = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on an artifact. They are policy, not physics: the defaults hold a booster of a million nodes with room to spare."""
+    """Bounds on an artifact. They are policy, not physics: the defaults hold a booster of a million nodes with room
+    to spare."""
 
     artifact_max_bytes: int = 512 * MIB
     unpacked_max_bytes: int = 1024 * MIB
@@ -61,7 +62,7 @@ def read_artifact(blob: bytes, uri: str, limits: Limits) -> tuple[Member, ...]:
     """The booster files of an artifact: one, or the folds of an ensemble in their order.
 
     blob     a gzip-compressed or plain tar, or a booster file (gzip-compressed or not)
-    raises   ArtifactBroken when it is damaged or holds no booster; ArtifactRefused when it passes a limit, holds links or
+    raises   ArtifactBroken when it is damaged or holds no booster; ArtifactRefused when it passes a limit, holds links,
              devices or inference code, or leaves open which file is the booster
     """
     if not blob:

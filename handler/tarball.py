@@ -1,8 +1,8 @@
 """Tar archives and gzip streams, read from bytes that are already here.
 
 Rule: a length is believed only after it has been compared with the bytes that are left, and nothing is written to disk.
-The standard library's tarfile follows links, knows sparse files and has looped on crafted headers; a model archive needs
-none of what it can do beyond this page.
+The standard library's tarfile follows links, knows sparse files and has looped on crafted headers; a model archive
+needs none of what it can do beyond this page.
 """
 
 from __future__ import annotations
@@ -165,10 +165,10 @@ def _ustar_name(head: bytes) -> str:
 
 
 def _pax_path(body: bytes, at: int) -> str | None:
-    """The `path` record of a pax header. A `size` record would override the header's, and only matters from 8 GiB: refused."""
+    """The `path` record of a pax header. A `size` record, needed from 8 GiB only, would override the header's: refused."""
     path = None
     while body:
-        digits, space, rest = body[:8].partition(b" ")
+        digits, space, _ = body[:8].partition(b" ")
         if not space or not digits.isdigit() or not 0 < len(digits) + 1 < int(digits) <= len(body):
             raise NotReadable(f"pax header at byte {at} is damaged")
         record, body = body[len(digits) + 1 : int(digits)], body[int(digits) :]

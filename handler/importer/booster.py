@@ -1,6 +1,7 @@
 """From the bytes of a booster file to a checked booster in XGBoost's current format.
 
-    bytes -> formats (which format?) -> ubj | json_text | legacy | pickles -> Learner -> corrections -> checks -> document
+    bytes -> formats (which format?) -> ubj | json_text | legacy | pickles -> Learner -> corrections -> checks ->
+    document
 
 Rule: pure. No XGBoost, no file, no code of the file's is run; what comes out was written by us, field by field.
 """
@@ -19,9 +20,9 @@ from handler.importer.learner import Learner
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a booster is. `release` wrote it, None when the file does not say. `best_iteration` counts from 0; Booster.predict of every
-    release scores with all trees and leaves early stopping to its caller. `corrections` say, each in a sentence, what had to change
-    for XGBoost 3.2 to answer as the release that wrote the file did."""
+    """What a booster is. `release` wrote it, None when the file does not say. `best_iteration` counts from 0;
+    Booster.predict of every release scores with all trees and leaves early stopping to its caller. `corrections` say,
+    each in a sentence, what had to change for XGBoost 3.2 to answer as the release that wrote the file did."""
 
     format: str
     release: tuple[int, ...] | None
@@ -52,8 +53,8 @@ class Imported:
 def import_booster(member_bytes: bytes, uri: str) -> Imported:
     """The booster in a file, checked and in the current format.
 
-    raises   ArtifactBroken when the file is damaged or no booster; ArtifactRefused when it is sound but would not be answered
-             right here: a newer release, an unknown objective, a shape past our bounds
+    raises   ArtifactBroken when the file is damaged or no booster; ArtifactRefused when it is sound but would not be
+             answered right here: a newer release, an unknown objective, a shape past our bounds
     """
     try:
         format_, learner = read(member_bytes)
@@ -82,6 +83,7 @@ def read(data: bytes) -> tuple[Format, Learner]:
     learner = _READERS[inside.format](pickled.handle)
     learner.feature_names = learner.feature_names or pickled.feature_names
     learner.feature_types = learner.feature_types or pickled.feature_types
+    learner.forest_size = learner.forest_size or pickled.forest_size
     return found.format, learner
 
 

@@ -1,7 +1,8 @@
 """Whether a Learner is one that libxgboost can load and score without crashing, hanging or reading past its arrays.
 
-Rule: every index, count and length that libxgboost uses without looking is looked at here, over all trees at once. XGBoost 3.2 itself
-checks lengths and little else: children out of range, cycles and foreign feature numbers end the process or never end.
+Rule: every index, count and length that libxgboost uses without looking is looked at here, over all trees at once.
+XGBoost 3.2 itself checks lengths and little else: children out of range, cycles and foreign feature numbers end the
+process or never end.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def check(learner: Learner) -> None:
 
 
 def _check_shape(learner: Learner) -> None:
-    if not 1 <= learner.n_features:
+    if learner.n_features < 1:
         raise Damaged(f"it has {learner.n_features} features")
     if learner.n_features > MAX_FEATURES:
         raise Unsupported(f"it has {learner.n_features} features, the bound is {MAX_FEATURES}")
@@ -123,8 +124,8 @@ def _check_trees(trees: Trees, n_features: int) -> None:
 
 
 def _check_reach(trees: Trees, split: Array, first: Array, n_live: int) -> None:
-    """Every live node must be reached from its root exactly once. Parents agree with children by now, so each node is reached at
-    most once from a root, and what is not reached hangs on a cycle or on nothing."""
+    """Every live node must be reached from its root exactly once. Parents agree with children by now, so each node is
+    reached at most once from a root, and what is not reached hangs on a cycle or on nothing."""
     frontier = trees.starts[:-1]
     n_reached = 0
     for _ in range(MAX_DEPTH + 1):
@@ -172,7 +173,7 @@ def _finite(values: Array, name: str) -> None:
 
 
 def canonical(trees: Trees) -> None:
-    """Give the fields that hold leftovers one spelling: the parent of a root, the children of leaves and deleted nodes."""
+    """Give what is left over in the parents of roots and the children of leaves and deleted nodes one spelling."""
     idle = (trees.left == NO_NODE) | ((trees.split_index == DELETED_SPLIT) & (trees.default_left == 1))
     trees.left[idle] = NO_NODE
     trees.right[idle] = NO_NODE

@@ -1,7 +1,8 @@
-"""XGBoost's own document (JSON or UBJSON, releases 1.0 to 3.2): from its values to a Learner, and from a Learner to its bytes.
+"""XGBoost's own document (JSON or UBJSON, releases 1.0 to 3.2): from its values to a Learner, and from a Learner to
+its bytes.
 
-Rule: the bytes that libxgboost reads are written here, field by field, in the one layout of release 3.2; nothing of a file is passed
-through. What XGBoost's loader does with an unexpected field, order or type is therefore never found out.
+Rule: the bytes that libxgboost reads are written here, field by field, in the one layout of release 3.2; nothing of a
+file is passed through. What XGBoost's loader does with an unexpected field, order or type is therefore never found out.
 
 Source: XGBoost doc/model.schema; src/learner.cc, src/gbm/*.cc, src/tree/tree_model.cc (LoadModel, SaveModel).
 """
@@ -43,12 +44,13 @@ WHOLE = re.compile(r"-?\d{1,18}")
 def learner_of(root: Any) -> Learner:
     """The booster in a parsed document, its shape verified as far as types and lengths go.
 
-    raises   Damaged when a field is missing or of the wrong kind; Unsupported for a release newer than NEWEST and for trees with
-             a vector in each leaf
+    raises   Damaged when a field is missing or of the wrong kind; Unsupported for a release newer than NEWEST and for
+             trees with a vector in each leaf
     """
     root = _mapping(root, "document")
+    config = None
     if "Model" in root and "learner" not in root:  # the memory snapshot inside pickles: {"Config": ..., "Model": ...}
-        root = _mapping(root["Model"], "Model")
+        config, root = root.get("Config"), _mapping(root["Model"], "Model")
     release = _release(root.get("version"))
     learner = _mapping(_get(root, "learner", "document"), "learner")
     params = _mapping(_get(learner, "learner_model_param", "learner"), "learner_model_param")
@@ -73,6 +75,8 @@ def learner_of(root: Any) -> Learner:
         },
         feature_names=_texts(learner.get("feature_names", []), "feature_names"),
         feature_types=_texts(learner.get("feature_types", []), "feature_types"),
+        is_rounded_base=release is not None and release < (1, 2),
+        forest_size=forest_size(config),
     )
     _read_booster(gradient, found)
     return found
@@ -114,7 +118,6 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
         if stated is None
         else _numbers(stated, np.int64, "iteration_indptr")
     )
-    of.has_category_names = bool(isinstance(cats := model.get("cats"), dict) and cats.get("enc"))
     return Trees(
         starts=starts_of(sizes),
         **columns,
@@ -221,7 +224,7 @@ def _categories(trees: list[dict[str, Any]]) -> dict[str, Array]:
 
 
 def iterations(n_trees: int, n_parallel: int, n_groups: int) -> Array:
-    """Where each boosting round begins, for files from before release 2.0, which do not say: trees come round by round."""
+    """Where each boosting round begins; files from before release 2.0 do not say, their trees come round by round."""
     per_round = n_parallel * n_groups
     if per_round < 1 or n_trees % per_round:
         raise Damaged(f"{n_trees} trees are no whole number of rounds of {n_parallel} x {n_groups}")
@@ -232,6 +235,18 @@ def starts_of(lengths: list[int]) -> Array:
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(np.asarray(lengths, np.int64), out=starts[1:])
     return starts
+
+
+def forest_size(config: Any) -> int | None:
+    """num_parallel_tree in a booster's configuration, the only place that has it before release 1.6."""
+    at = config
+    for name in ("learner", "gradient_booster"):
+        at = at.get(name) if isinstance(at, dict) else None
+    if isinstance(at, dict) and isinstance(at.get("gbtree"), dict):  # dart
+        at = at["gbtree"]
+    params = at.get("gbtree_train_param") if isinstance(at, dict) else None
+    stated = params.get("num_parallel_tree") if isinstance(params, dict) else None
+    return int(stated) if isinstance(stated, str) and WHOLE.fullmatch(stated) else None
 
 
 def base_score(text: str) -> Array:
@@ -389,7 +404,7 @@ def _gbtree_model(trees: Trees, n_features: int) -> bytes:
 
 
 def _tree_pieces(trees: Trees, n_features: int) -> list[bytes | memoryview]:
-    """The bytes of all trees, as pieces: field heads between slices of columns that were turned big-endian in one go."""
+    """The bytes of all trees: heads of fields, and between them slices of columns that were turned big-endian whole."""
     deleted = (trees.split_index == NO_PARENT) & (trees.default_left == 1)
     counted = np.concatenate(([0], np.cumsum(deleted)))
     n_deleted = np.diff(counted[trees.starts]).tolist()
@@ -442,7 +457,7 @@ def _tree_categories(trees: Trees, categories: slice, nodes: slice) -> bytes:
 
 
 def _scalars(marker: bytes, values: Array, stored: str) -> bytes:
-    """Untyped numbers, each behind its marker: what XGBoost's loader insists on for tree_info, iteration_indptr and weight_drop."""
+    """Untyped numbers, each behind its marker: XGBoost insists on them for tree_info, iteration_indptr, weight_drop."""
     record = np.zeros(len(values), np.dtype([("marker", "S1"), ("value", stored)]))
     record["marker"], record["value"] = marker, values
     return record.tobytes()

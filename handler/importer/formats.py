@@ -1,7 +1,7 @@
 """What a file is, told by its content.
 
-Rule: names are hints for people. A booster saved as `model.json` may be UBJSON, and SageMaker's images write three formats under
-the one name `xgboost-model`.
+Rule: names are hints for people. A booster saved as `model.json` may be UBJSON, and SageMaker's images write three
+formats under the one name `xgboost-model`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """The binary format of releases 0.90 to 3.0: memory images of C++ structures, one behind another, little-endian.
 
-Rule: a count is compared with the bytes that are left before anything is made from it; nodes of all trees are read as one array.
+Rule: a count is compared with the bytes that are left before anything is made from it; nodes of all trees are read as
+one array.
 
 Source: XGBoost at v0.90, v1.2.1, v1.7.6 and v3.0.5: src/learner.cc (LearnerModelParamLegacy, LoadModel, Load),
-src/gbm/gbtree_model.h and .cc, src/gbm/gbtree.cc (Dart), src/gbm/gblinear_model.h, include/xgboost/tree_model.h, and dmlc-core's
-serializer (strings and vectors behind a 64-bit length).
+src/gbm/gbtree_model.h and .cc, src/gbm/gbtree.cc (Dart), src/gbm/gblinear_model.h, include/xgboost/tree_model.h, and
+dmlc-core's serializer (strings and vectors behind a 64-bit length).
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from handler.importer.formats import SERIALIZED_HEADER
 from handler.importer.learner import Array, Learner, Trees
 
 MAX_TEXT_BYTES = 1 << 20  # of one attribute; the longest XGBoost writes itself is the objective's configuration
-# base_score, num_feature, num_class, contain_extra_attrs, contain_eval_metrics, major, minor, num_target; 136 bytes in all.
-# major and minor were reserved, and so zero, before 1.0; num_target before 1.6.
+# base_score, num_feature, num_class, contain_extra_attrs, contain_eval_metrics, major, minor, num_target; 136 bytes
+# in all. major and minor were reserved, and so zero, before 1.0; num_target before 1.6.
 LEARNER_PARAM = struct.Struct("<fIiiiIII104x")
-# num_trees, num_parallel_tree; 160 bytes. The second was num_roots, always 1, before 1.4.
+# num_trees, num_parallel_tree; 160 bytes. The second was num_roots, always 1, before 1.6.
 GBTREE_PARAM = struct.Struct("<ii152x")
 GBLINEAR_PARAM_BYTES = 136
 # num_roots, num_nodes, num_deleted, max_depth, num_feature, size_leaf_vector; 148 bytes
@@ -43,7 +44,7 @@ def read_serialized(data: bytes) -> Learner:
     if not 0 < size <= len(data) - head - 8:
         raise Damaged(f"serialized booster claims {size} bytes, {len(data) - head - 8} are there")
     learner = read(data[head + 8 : head + 8 + size])
-    _read_config(data[head + 8 + size :], learner)
+    learner.forest_size = document.forest_size(json_text.read(data[head + 8 + size :]))
     return learner
 
 
@@ -51,13 +52,15 @@ def read(data: bytes) -> Learner:
     """The booster in a file of the binary format, with or without its `binf` header.
 
     The base_score of a file from before 1.0 is left as it stands there, a margin; `corrections.py` takes it from here.
-    raises   Damaged where the bytes do not follow the layout or go on behind it; Unsupported for base64 files, trees with
-             several roots and leaves that hold vectors
+    raises   Damaged where the bytes do not follow the layout or go on behind it; Unsupported for base64 files, trees
+             with several roots and leaves that hold vectors
     """
     if data[:4] == b"bs64":
         raise Unsupported("it is base64 text of a release before 0.7, which XGBoost dropped long ago")
     image = _Image(data, 4 if data[:4] == b"binf" else 0)
-    base_score, n_features, num_class, has_attributes, has_metrics, major, minor, n_targets = image.unpack(LEARNER_PARAM)
+    base_score, n_features, num_class, has_attributes, has_metrics, major, minor, n_targets = image.unpack(
+        LEARNER_PARAM
+    )
     if (major, minor) > document.NEWEST:
         raise Damaged(f"it claims release {major}.{minor}, which never wrote this format")
     found = Learner(
@@ -81,7 +84,9 @@ def read(data: bytes) -> Learner:
     else:
         raise Damaged(f"booster {found.booster[:40]!r} is not known to XGBoost")
     if has_attributes:
-        found.attributes = {image.text("attribute"): image.text("attribute") for _ in range(image.count(16, "attributes"))}
+        found.attributes = {
+            image.text("attribute"): image.text("attribute") for _ in range(image.count(16, "attributes"))
+        }
     if not major:  # before 1.0 these two stand behind the attributes, later among them
         if found.objective == "count:poisson":
             image.text("max_delta_step")
@@ -154,24 +159,6 @@ def _read_objective(learner: Learner) -> None:
             for name, group in stated.items()
             if isinstance(group, dict)
         }
-
-
-def _read_config(data: bytes, learner: Learner) -> None:
-    """From the configuration only the forest's size is wanted, which binary files before 1.4 do not hold."""
-    config = json_text.read(data)
-    at: Any = config
-    for name in ("learner", "gradient_booster"):
-        at = at.get(name) if isinstance(at, dict) else None
-    if isinstance(at, dict) and isinstance(at.get("gbtree"), dict):  # dart
-        at = at["gbtree"]
-    params = at.get("gbtree_train_param") if isinstance(at, dict) else None
-    stated = params.get("num_parallel_tree") if isinstance(params, dict) else None
-    trees = learner.trees
-    if trees is not None and trees.n_parallel == 1 and isinstance(stated, str) and document.WHOLE.fullmatch(stated):
-        n_parallel = int(stated)
-        if n_parallel > 1 and trees.n_trees % (n_parallel * learner.n_groups) == 0:
-            trees.n_parallel = n_parallel
-            trees.iteration_starts = document.iterations(trees.n_trees, n_parallel, learner.n_groups)
 
 
 class _Image:

@@ -1,10 +1,11 @@
 """Pickled Boosters and scikit-learn wrappers, read without unpickling.
 
-Rule: nothing in a pickle is called, imported or hashed. The opcodes are followed symbolically, so that a class is a name, a call is a
-name with arguments and a dictionary is a list of pairs; the booster's bytes are then picked out of the one shape we know. Every other
-global is refused by its name. Work and memory are bounded by the number of opcodes.
+Rule: nothing in a pickle is called, imported or hashed. The opcodes are followed symbolically, so that a class is a
+name, a call is a name with arguments and a dictionary is a list of pairs; the booster's bytes are then picked out of
+the one shape we know. Every other global is refused by its name. Work and memory are bounded by the number of opcodes.
 
-Source: Python Lib/pickletools.py (the opcodes); XGBoost python-package/xgboost/core.py (Booster.__getstate__) and sklearn.py.
+Source: Python Lib/pickletools.py (the opcodes); XGBoost python-package/xgboost/core.py (Booster.__getstate__) and
+sklearn.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ WRAPPERS = {
 }
 _BYTES = {"builtins.bytearray", "__builtin__.bytearray", "builtins.bytes", "__builtin__.bytes"}
 _ENCODE = "_codecs.encode"
-# What the wrappers keep beside their Booster: parameters, labels, evaluation results. All of it is read as names and left alone.
+# What the wrappers keep beside their Booster: parameters, labels, evaluation results. All of it is read as names and
+# left alone.
 BYSTANDERS = {
     "copyreg._reconstructor",
     "copy_reg._reconstructor",
@@ -43,10 +45,33 @@ BYSTANDERS = {
     "xgboost.callback.EvaluationMonitor",
     "xgboost.callback.LearningRateScheduler",
 }
-BYSTANDERS |= {f"{python}.{name}" for python in ("builtins", "__builtin__") for name in ("object", "list", "dict", "set", "frozenset", "tuple", "int", "long", "float", "bool", "str", "unicode", "complex", "slice")}
+BYSTANDERS |= {
+    f"{python}.{name}"
+    for python in ("builtins", "__builtin__")
+    for name in (
+        "object",
+        "list",
+        "dict",
+        "set",
+        "frozenset",
+        "tuple",
+        "int",
+        "long",
+        "float",
+        "bool",
+        "str",
+        "unicode",
+        "complex",
+        "slice",
+    )
+}
 BYSTANDERS |= {f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")}
 BYSTANDERS |= {f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")}
-BYSTANDERS |= {f"numpy.{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)} | {"numpy.bool_", "numpy.str_", "numpy.bool"}
+BYSTANDERS |= {f"numpy.{kind}{bits}" for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)} | {
+    "numpy.bool_",
+    "numpy.str_",
+    "numpy.bool",
+}
 ALLOWED = {BOOSTER, _ENCODE} | WRAPPERS | _BYTES | BYSTANDERS
 
 
@@ -79,11 +104,13 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Pickled:
-    """`handle` is what the C++ side of the Booster wrote; the names are what its Python side remembered before release 1.4."""
+    """`handle` is what the C++ side of the Booster wrote; the rest is what its Python side remembered before release
+    1.4."""
 
     handle: bytes
     feature_names: tuple[str, ...]
     feature_types: tuple[str, ...]
+    forest_size: int | None
 
 
 def read(data: bytes) -> Pickled:
@@ -99,19 +126,34 @@ def read(data: bytes) -> Pickled:
         if booster is None:
             raise Damaged(f"the pickled {name} was never fitted")
     if _class_of(booster) != BOOSTER:
-        raise Unsupported(f"the pickle holds {_described(booster)}, not a Booster or one of XGBoost's scikit-learn wrappers")
+        raise Unsupported(
+            f"the pickle holds {_described(booster)}, not a Booster or one of XGBoost's scikit-learn wrappers"
+        )
     state = _state(booster)
     handle = _bytes(state.get("handle"))
     if not handle:
         raise Damaged("the pickled Booster is empty")
-    return Pickled(handle, _texts(state.get("feature_names")), _texts(state.get("feature_types")))
+    return Pickled(handle, _texts(state.get("feature_names")), _texts(state.get("feature_types")), _forest_size(state))
+
+
+def _forest_size(state: Pairs) -> int | None:
+    """num_parallel_tree, by which train() of those releases made best_ntree_limit out of best_iteration."""
+    best, limit = state.get("best_iteration"), state.get("best_ntree_limit")
+    if type(best) is int and type(limit) is int and best >= 0 and limit > 0 and limit % (best + 1) == 0:
+        return limit // (best + 1)
+    return None
 
 
 def _class_of(made: Any) -> str | None:
     """The class of an object, for the three ways in which pickle makes one."""
     if not isinstance(made, Made) or not isinstance(made.maker, Global):
         return None
-    if made.maker.name in ("copyreg._reconstructor", "copy_reg._reconstructor", "copyreg.__newobj__", "copyreg.__newobj_ex__"):
+    if made.maker.name in (
+        "copyreg._reconstructor",
+        "copy_reg._reconstructor",
+        "copyreg.__newobj__",
+        "copyreg.__newobj_ex__",
+    ):
         first = made.arguments[0] if isinstance(made.arguments, tuple) and made.arguments else None
         return first.name if isinstance(first, Global) else None
     return made.maker.name
@@ -134,7 +176,7 @@ def _bytes(value: Any) -> bytes:
         if not isinstance(value, Made) or not isinstance(value.maker, Global) or not isinstance(value.arguments, tuple):
             break
         name, arguments = value.maker.name, value.arguments
-        if name not in _BYTES and name != _ENCODE or not arguments or len(arguments) > 2:
+        if (name not in _BYTES and name != _ENCODE) or not arguments or len(arguments) > 2:
             break
         if isinstance(arguments[0], str):
             if len(arguments) < 2 or arguments[1] not in ("latin1", "latin-1"):
@@ -196,7 +238,9 @@ class _Machine:
 
     def take(self, n_bytes: int) -> bytes:
         if n_bytes > len(self.data) - self.at:
-            raise Damaged(f"the pickle is truncated: byte {self.at} claims {n_bytes} bytes, {len(self.data) - self.at} are left")
+            raise Damaged(
+                f"the pickle is truncated: byte {self.at} claims {n_bytes} bytes, {len(self.data) - self.at} are left"
+            )
         self.at += n_bytes
         return self.data[self.at - n_bytes : self.at]
 
@@ -278,14 +322,14 @@ class _Machine:
         if isinstance(into, Pairs):
             into.items += zip(items[::2], items[1::2], strict=True)
         elif not isinstance(into, Made):  # an OrderedDict made by a call; nobody asks what is in it
-            raise ValueError("items for no dictionary")
+            raise TypeError("items for no dictionary")
 
     def append(self, values: list[Any]) -> None:
         into = self.stack[-1]
         if isinstance(into, list):
             into += values
         elif not isinstance(into, Made):
-            raise ValueError("items for no list")
+            raise TypeError("items for no list")
 
     def text_line(self) -> None:
         self.push(self.line().decode("raw-unicode-escape"))
