@@ -165,7 +165,7 @@ def _ustar_name(head: bytes) -> str:
 
 
 def _pax_path(body: bytes, at: int) -> str | None:
-    """The `path` record of a pax header. A `size` record, needed from 8 GiB only, would override the header's: refused."""
+    """The `path` record of a pax header. A `size` record, needed from 8 GiB only, overrides the header's: refused."""
     path = None
     while body:
         digits, space, _ = body[:8].partition(b" ")

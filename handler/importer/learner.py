@@ -22,15 +22,15 @@ class Trees:
     """All trees of a booster, each column the trees' arrays one behind another.
 
     node columns      (n_nodes,): left, right, parent int32, node numbers within the tree; split_index int64;
-    split_condition
-                      float32, the threshold, or the value of a leaf; default_left, split_type uint8; loss_change,
-                      sum_hessian, base_weight float32
+                      split_condition float32, the threshold, or the value of a leaf; default_left, split_type uint8;
+                      loss_change, sum_hessian, base_weight float32
     starts            int64, (n_trees + 1,): where each tree's nodes begin
     group             int64, (n_trees,): the output a tree adds to
-    iteration_starts  int64, (n_iterations + 1,): the first tree of each boosting round
-    categories, category_sizes, category_nodes: the categories that go right, how many for each categorical node, and
-    which
-                      node it is; `category_starts` and `category_node_starts`, (n_trees + 1,), cut them into trees
+    iteration_starts  int64, (n_rounds + 1,): the first tree of each boosting round
+    categories        the categories of all categorical splits; category_sizes and category_nodes say how many each such
+                      node has and which node it is; category_starts and category_node_starts cut them into trees
+    leaf_vectors      float32, (n_leaves, leaf_size), leaves in the order of their nodes: trees of multi_output_tree,
+                      where leaf_size is above 1 and base_weight (n_nodes * leaf_size,); None for all others
     """
 
     starts: Array
@@ -52,6 +52,8 @@ class Trees:
     category_nodes: Array
     category_starts: Array
     category_node_starts: Array
+    leaf_size: int = 1
+    leaf_vectors: Array | None = None
 
     @property
     def n_trees(self) -> int:
@@ -61,8 +63,8 @@ class Trees:
 @dataclass(slots=True)
 class Learner:
     """`release` is what wrote the file, None when it does not say. `base_score` is as the current format stores it:
-    before the objective's link, one value or one for each output. `linear` are gblinear's weights, (n_features + 1,
-    n_groups), bias last."""
+    before the objective's link, one value or one for each output. `linear` holds gblinear's weights, feature by feature
+    and within it output by output, the bias last: ((n_features + 1) * n_groups,)."""
 
     release: tuple[int, ...] | None
     objective: str

@@ -62,7 +62,7 @@ def read(data: bytes) -> Learner:
         LEARNER_PARAM
     )
     if (major, minor) > document.NEWEST:
-        raise Damaged(f"it claims release {major}.{minor}, which never wrote this format")
+        raise Unsupported(f"it says XGBoost {major}.{minor} wrote it, which writes no such format")
     found = Learner(
         release=(major, minor) if major else None,
         objective=image.text("objective"),
