@@ -80,9 +80,10 @@ def read_artifact(blob: bytes, uri: str, limits: Limits) -> tuple[Member, ...]:
         raise ArtifactRefused(uri, f"it {error}") from error
     _refuse_foreign_archive(data, uri)
     name = PurePosixPath(uri.rpartition("/")[2] or "model").name
-    if formats.sniff(data) is None:
+    member = Member(name, bytes(data))
+    if formats.sniff(member.data) is None:
         raise ArtifactBroken(uri, "it is neither an archive nor a booster file")
-    return (Member(name, data),)
+    return (member,)
 
 
 def read_bundle(directory: str | Path, limits: Limits) -> tuple[Member, ...]:
@@ -105,13 +106,13 @@ def read_bundle(directory: str | Path, limits: Limits) -> tuple[Member, ...]:
         os.close(root)
 
 
-def _refuse_foreign_archive(data: bytes, uri: str) -> None:
+def _refuse_foreign_archive(data: bytes | bytearray, uri: str) -> None:
     for magic, what in MAGIC_OF_FOREIGN_ARCHIVES.items():
         if data.startswith(magic):
             raise ArtifactRefused(uri, f"it is {what}; publish a .tar.gz")
 
 
-def _tar_files(data: bytes, uri: str, limits: Limits) -> Iterator[tuple[PurePosixPath, memoryview]]:
+def _tar_files(data: bytes | bytearray, uri: str, limits: Limits) -> Iterator[tuple[PurePosixPath, memoryview]]:
     seen: set[PurePosixPath] = set()
     for entry in tarball.entries(data, limits.max_members):
         path = _sane_path(entry.name, uri, limits)

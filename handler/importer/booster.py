@@ -63,6 +63,8 @@ def import_booster(member_bytes: bytes, uri: str) -> Imported:
         if learner.trees is not None:
             checks.canonical(learner.trees)
         return Imported(document.ubj_of(learner), _facts(format_, learner, tuple(made)))
+    except UnicodeEncodeError as error:  # half a surrogate pair: JSON and pickles can spell it, UTF-8 cannot
+        raise ArtifactBroken(uri, "one of its names or attributes is no text") from error
     except Damaged as error:
         raise ArtifactBroken(uri, str(error)) from error
     except Unsupported as error:

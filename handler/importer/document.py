@@ -86,8 +86,10 @@ def _read_booster(gradient: dict[str, Any], into: Learner) -> None:
     if into.booster == "gblinear":
         model = _mapping(_get(gradient, "model", "gblinear"), "gblinear.model")
         into.linear = _numbers(_get(model, "weights", "gblinear.model"), np.float32, "weights")
-        rounds = model.get("boosted_rounds", 0)
-        into.linear_rounds = rounds if isinstance(rounds, int) else 0
+        rounds = model.get("boosted_rounds", 0)  # since 1.4
+        if type(rounds) is not int or not 0 <= rounds < 1 << 31:
+            raise Damaged("boosted_rounds is no count")
+        into.linear_rounds = rounds
         return
     if into.booster == "dart":
         into.tree_weights = _numbers(_get(gradient, "weight_drop", "dart"), np.float32, "weight_drop")

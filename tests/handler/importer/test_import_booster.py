@@ -137,3 +137,25 @@ def test_every_truncation_of_every_format_is_broken(shelf):
 def test_bytes_behind_the_booster_are_not_ignored(suffix, shelf):
     with pytest.raises(ArtifactBroken):
         import_booster(shelf.files[f"xgboost-1.7.6/squarederror{suffix}"] + b"\x01", "x")
+
+
+def test_half_a_surrogate_pair_in_a_name_is_broken(json_bytes):
+    document = json.loads(json_bytes)
+    document["learner"]["attributes"]["note"] = "\ud800"
+    document["learner"]["attributes"]["other"] = float("nan")  # sends it to the slow JSON parser, which lets it through
+    with pytest.raises(ArtifactBroken):
+        import_booster(json.dumps(document).encode(), "x")
+    head = b"\x80\x02cxgboost.core\nBooster\n)\x81}("
+    handle = b"X\x06\0\0\0handleB" + len(json_bytes).to_bytes(4, "little") + json_bytes
+    names = b"X\x0d\0\0\0feature_names](" + b"X\x03\0\0\0\xed\xa0\x80" * 4 + b"e"
+    assert import_booster(head + handle + b"ub.", "x")
+    with pytest.raises(ArtifactBroken, match="no text"):
+        import_booster(head + handle + names + b"ub.", "x")
+
+
+@pytest.mark.parametrize("rounds", [-1, 2**31, 2**63, 2**64, 2**200, 1.5, "1", None])
+def test_a_round_count_of_gblinear_that_is_none_is_broken(rounds, shelf):
+    document = json.loads(shelf.files["xgboost-1.7.6/gblinear.json"])
+    document["learner"]["gradient_booster"]["model"]["boosted_rounds"] = rounds
+    with pytest.raises(ArtifactBroken):
+        import_booster(json.dumps(document).encode(), "x")
