@@ -32,6 +32,9 @@ MAGIC_OF_FOREIGN_ARCHIVES = {
     b"BZh": "a bzip2 archive",
     b"\xfd7zXZ\x00": "an xz archive",
     b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"\x78\x9c": "a zlib stream, as joblib writes",
+    b"\x78\x01": "a zlib stream, as joblib writes",
+    b"\x78\xda": "a zlib stream, as joblib writes",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
 }
 

@@ -17,6 +17,8 @@ from handler.importer.broken import Damaged, Unsupported
 from handler.importer.formats import Format
 from handler.importer.learner import Learner
 
+ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # what joblib.dump(compress=...) begins with
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -75,6 +77,8 @@ def read(data: bytes) -> tuple[Format, Learner]:
     """The booster as the file states it, before corrections and checks."""
     found = formats.sniff(data)
     if found is None:
+        if data[:2] in ZLIB:
+            raise Unsupported("it is compressed the way joblib does it; save the booster with Booster.save_model")
         raise Damaged("it begins like no booster of any release")
     if found.format is not Format.PICKLE:
         return found.format, _READERS[found.format](data)

@@ -7,8 +7,6 @@ process or never end.
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from handler.importer.broken import Damaged, Unsupported
@@ -19,8 +17,6 @@ MAX_GROUPS = 1 << 14  # outputs per row
 MAX_DEPTH = 2048  # SHAP values and dumps recurse in C++, some 200 bytes of stack a level
 MAX_CATEGORY = 1 << 24  # src/common/categorical.h: categories are stored as floats
 MAX_CATEGORY_BYTES = 1 << 28  # bit sets of all categorical nodes together
-
-NAME = re.compile(r"[a-z]+:[a-z0-9_]+")
 
 
 def check(learner: Learner) -> None:

@@ -86,6 +86,9 @@ def correct(learner: Learner) -> list[str]:
     _correct_base_score(learner, made)
     _size_forest(learner, made)
     _drop_made_up_names(learner, made)
+    if learner.has_category_names:
+        # XGBoost re-codes the categories of a DataFrame with them; rows of numbers, which is all we send, it takes as is.
+        made.append("names of categories are dropped: a row gives a category by the number it had in training")
     learner.objective_params = _params(learner)
     return made
 

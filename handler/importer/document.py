@@ -113,6 +113,8 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
     for column, (name, dtype, _, _) in NODE_FIELDS.items():
         columns[column] = _column(trees, name, dtype, sizes, leaf_size)
     group = _numbers(_get(model, "tree_info", "gbtree.model"), np.int64, "tree_info")
+    cats = model.get("cats")
+    of.has_category_names = isinstance(cats, dict) and bool(cats.get("enc"))
     n_parallel = whole(params, "num_parallel_tree") if "num_parallel_tree" in params else 1
     stated = model.get("iteration_indptr")
     iteration_starts = (

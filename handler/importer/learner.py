@@ -83,6 +83,7 @@ class Learner:
     feature_types: tuple[str, ...] = ()
     is_margin_base: bool = False  # files from before 1.0 hold base_score behind the link
     is_rounded_base: bool = False  # JSON of 1.0 and 1.1 holds six decimals of it
+    has_category_names: bool = False  # trained on a DataFrame's categories, from 3.1 on
     forest_size: int | None = None  # num_parallel_tree as something beside the trees says it; trees before 1.6 do not
 
     @property

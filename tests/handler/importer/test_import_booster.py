@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -159,3 +160,17 @@ def test_a_round_count_of_gblinear_that_is_none_is_broken(rounds, shelf):
     document["learner"]["gradient_booster"]["model"]["boosted_rounds"] = rounds
     with pytest.raises(ArtifactBroken):
         import_booster(json.dumps(document).encode(), "x")
+
+
+def test_a_compressed_joblib_file_says_the_way_out():
+    with pytest.raises(ArtifactRefused, match="save_model"):
+        import_booster(zlib.compress(b"\x80\x04xgboost"), "x")
+
+
+def test_names_of_categories_are_said_to_be_dropped(json_bytes):
+    document = json.loads(json_bytes)
+    model = document["learner"]["gradient_booster"]["model"]
+    model["cats"] = {"enc": [{"type": 11, "values": [1, 2]}], "feature_segments": [0, 2], "sorted_idx": [0, 1]}
+    assert any(
+        "categories" in sentence for sentence in import_booster(json.dumps(document).encode(), "x").facts.corrections
+    )
