@@ -11,6 +11,7 @@ Rule: a wrong number is the one outcome that is not allowed. What cannot be corr
     base_score of logistic below 1e-6       before 3.1   clipped to 1e-6                   refused
     base_score in JSON has six decimals     1.0, 1.1     a rounded number                  refused where it shows
     num_parallel_tree is not beside trees   before 1.6   1, so rounds are miscounted       found elsewhere
+    right child is not left child + 1       before 1.3   never looked at                   refused
     names f0, f1, ... made up by DMatrix    before 1.3   rows without names are refused    dropped
     dart                                    before 1.0   -                                 refused: see below
 
@@ -87,7 +88,7 @@ def correct(learner: Learner) -> list[str]:
     _size_forest(learner, made)
     _drop_made_up_names(learner, made)
     if learner.has_category_names:
-        # XGBoost re-codes the categories of a DataFrame with them; rows of numbers, which is all we send, it takes as is.
+        # XGBoost re-codes a DataFrame's categories with them; rows of numbers, which is all we send, it takes as is.
         made.append("names of categories are dropped: a row gives a category by the number it had in training")
     learner.objective_params = _params(learner)
     return made

@@ -56,29 +56,16 @@ def test_a_child_that_is_its_own_ancestor_is_damage(model):
 
 
 def test_a_cycle_away_from_the_root_is_damage(model):
-    """Parents and children agree all round the circle; only reachability tells."""
+    """Parents and children agree all round the circle, and children are side by side; only reachability tells."""
     tree = booster_of(model)["trees"][0]
     n = len(tree["left_children"])
-    for name, two in {
-        "left_children": [n + 1, n],
-        "right_children": [n + 2, n + 3],
-        "parents": [n + 1, n],
-        "split_indices": [0, 0],
-        "split_conditions": [0.5, 0.5],
-        "default_left": [0, 0],
-        "loss_changes": [0.0, 0.0],
-        "sum_hessian": [0.0, 0.0],
-        "base_weights": [0.0, 0.0],
-        "split_type": [0, 0],
-    }.items():
-        tree[name] += two
-    for name in ("left_children", "right_children"):
-        tree[name] += [-1, -1]
-    tree["parents"] += [n, n + 1]
+    tree["left_children"] += [n + 2, -1, n, -1]
+    tree["right_children"] += [n + 3, -1, n + 1, -1]
+    tree["parents"] += [n + 2, n + 2, n, n]
     for name in ("split_indices", "default_left", "split_type"):
-        tree[name] += [0, 0]
+        tree[name] += [0] * 4
     for name in ("split_conditions", "loss_changes", "sum_hessian", "base_weights"):
-        tree[name] += [0.0, 0.0]
+        tree[name] += [0.5] * 4
     tree["tree_param"]["num_nodes"] = str(n + 4)
     broken(model, "reached")
 
@@ -87,6 +74,14 @@ def test_two_parents_of_one_child_are_damage(model):
     tree = booster_of(model)["trees"][0]
     tree["right_children"][0] = tree["left_children"][0]
     broken(model, "child")
+
+
+def test_children_that_are_not_side_by_side_are_refused(model):
+    """XGBoost 3.2 goes to left + 1 without looking: swapped children, sound as a tree, would be answered wrongly."""
+    tree = booster_of(model)["trees"][0]
+    tree["left_children"][0], tree["right_children"][0] = tree["right_children"][0], tree["left_children"][0]
+    with pytest.raises(ArtifactRefused, match="side by side"):
+        imported(model)
 
 
 def test_a_chain_deeper_than_c_can_recurse_is_refused(model):
