@@ -128,6 +128,7 @@ class ModelCache:
         self.budget_bytes = budget_bytes
         self._prepare = prepare
         self._flights: Flights[str, _Entry] = Flights(executor)
+        self.n_waiting = 0  # callers that wait for a load; guarded by the lock
         self._places = threading.BoundedSemaphore(max_waiting)
         self._recorder = recorder
         self._on_freed = on_freed
@@ -205,9 +206,13 @@ class ModelCache:
         if not self._places.acquire(timeout=patience_s):
             self._flights.join(target, lambda: self._load(target))  # the load begins all the same
             raise ModelNotReady(target, patience_s)
+        with self._lock:
+            self.n_waiting += 1
         try:
             yield
         finally:
+            with self._lock:
+                self.n_waiting -= 1
             self._places.release()
 
     # -- loading, on a thread of the executor --------------------------------------------------------------------------

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
-from handler.cache import ModelCache
+from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
+from handler.cache import Borrowed, ModelCache
 from handler.errors import (
     AcceptUnsupported,
     ArtifactBroken,
@@ -23,20 +26,25 @@ from handler.errors import (
     ContentTypeUnsupported,
     ModelNotReady,
     NoRoom,
+    PayloadInvalid,
     RequestError,
     ServingError,
     TargetInvalid,
     Unavailable,
 )
+from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Answer, Request
-from handler.payload import choose_media_type, decode, encode, fit_rows
-from handler.targets import parse_target, target_from_attributes
-from handler.telemetry import BROKEN_ARTIFACTS, Recorder
+from handler.outputs import parse_outputs, plan_outputs
+from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
+from handler.predictor import Model
+from handler.targets import parse_target
+from handler.telemetry import BROKEN_ARTIFACTS, Invocation, Recorder
 
 log = logging.getLogger(__name__)
 
 TARGET_HEADER = "x-amzn-sagemaker-target-model"
 ATTRIBUTES_HEADER = "x-amzn-sagemaker-custom-attributes"
+INFERENCE_ID_HEADER = "x-amzn-sagemaker-inference-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ def _model_error(original: int) -> Fault:
 
 
 # Looked up along the error's classes, so a row for a parent holds for its children.
-# Source: botocore's sagemaker-runtime model, InvokeEndpoint errors; DESIGN's table "What a caller sees".
+# Source: botocore's sagemaker-runtime model, InvokeEndpoint errors.
 FAULTS: dict[type[BaseException], Fault] = {
     TargetInvalid: _VALIDATION,
     ArtifactMissing: _VALIDATION,
@@ -79,69 +87,128 @@ FAULTS: dict[type[BaseException], Fault] = {
 
 # SageMaker passes no header of a container's on to the caller but this one, so it tells cold from warm.
 _WARM = ((ATTRIBUTES_HEADER, "cache=hit"),)
+_NO_ATTRIBUTES: Mapping[str, str] = {}
+
+
+class Journal(Protocol):
+    """Where single requests are written down, such as the access log."""
+
+    def wants(self, status: int) -> bool: ...
+    def write(self, record: Invocation) -> None: ...
 
 
 class Dispatcher:
     """Answers requests from models in the cache; any number of threads may call it at once.
 
-    wait_s   how long a request waits for its model to load
+    wait_s           how long a request waits for its model to load
+    default_outputs  what to predict when the request does not say (see handler/outputs.py); empty for the plain score
+    one_line         CSV as AWS's multi-model handler writes it, all on one line
     """
 
-    def __init__(self, cache: ModelCache, recorder: Recorder, *, wait_s: float) -> None:
+    def __init__(
+        self,
+        cache: ModelCache,
+        recorder: Recorder,
+        journal: Journal | None = None,
+        *,
+        wait_s: float,
+        default_outputs: tuple[str, ...] = (),
+        one_line: bool = False,
+    ) -> None:
         self._cache = cache
         self._recorder = recorder
+        self._journal = journal
         self._wait_s = wait_s
+        self._default_outputs = default_outputs
+        self._one_line = one_line
 
     def answer(self, request: Request) -> Answer:
         """The answer to a request, whatever happens."""
-        start = time.perf_counter_ns()
+        started = time.perf_counter_ns()
         headers = request.headers
         target: str | None = None
         try:
-            target = _target(headers.get(TARGET_HEADER), headers.get(ATTRIBUTES_HEADER))
+            text = headers.get(ATTRIBUTES_HEADER)
+            attributes = parse_attributes(text) if text else _NO_ATTRIBUTES
+            target = _target(headers.get(TARGET_HEADER), attributes)
             media_type = choose_media_type(headers.get("accept"))
             with self._cache.borrow(target, self._wait_s) as borrowed:
                 held = time.perf_counter_ns()
                 model = borrowed.model
                 facts = model.facts
                 rows = decode(request.body, headers.get("content-type", ""), facts.n_features)
-                scores = model.predict(fit_rows(rows, facts.n_features, facts.feature_names or None))
-            body = encode(scores, media_type)
+                values = fit_rows(rows, facts.n_features, facts.feature_names)
+                decoded = time.perf_counter_ns()
+                outputs = parse_outputs(attributes[OUTPUT]) if OUTPUT in attributes else self._default_outputs
+                predictions = _predict(model, values, outputs) if outputs else Predictions(model.predict(values))
+                predicted = time.perf_counter_ns()
+            body = encode(predictions, media_type, one_line=self._one_line)
         except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the thread lives on
-            return self._refuse(error, target, start)
-        end = time.perf_counter_ns()
+            return self._refuse(error, request, target, started)
+        ended = time.perf_counter_ns()
         self._recorder.invocation(
-            target,
-            borrowed.is_hit,
-            (end - start) // 1000,
-            (end - held) // 1000,
-            200,
-            borrowed.wait_us,
+            target, borrowed.is_hit, (ended - started) // 1000, (ended - held) // 1000, 200, borrowed.wait_us
         )
-        if borrowed.is_hit:
+        wants_timing = TIMING in attributes
+        journal = self._journal if self._journal is not None and self._journal.wants(200) else None
+        if borrowed.is_hit and not wants_timing and journal is None:
             return Answer(200, media_type, body, _WARM)
-        return Answer(200, media_type, body, ((ATTRIBUTES_HEADER, f"cache=miss,load_ms={borrowed.wait_us // 1000}"),))
+        stages_us = (
+            ("wait", borrowed.wait_us),
+            ("decode", (decoded - held) // 1000),
+            ("predict", (predicted - decoded) // 1000),
+            ("encode", (ended - predicted) // 1000),
+        )
+        total_us = (ended - started) // 1000
+        if journal is not None:
+            journal.write(Invocation(_request_id(request), target, 200, borrowed.is_hit, total_us, stages_us))
+        return Answer(200, media_type, body, ((ATTRIBUTES_HEADER, _told(borrowed, stages_us if wants_timing else ())),))
 
-    def _refuse(self, error: Exception, target: str | None, start: int) -> Answer:
+    def _refuse(self, error: Exception, request: Request, target: str | None, started: int) -> Answer:
         fault = fault_of(error)
         if fault is _INTERNAL:
             log.error("request for %s failed", target, exc_info=error)
         if isinstance(error, ArtifactBroken):
             self._recorder.count(BROKEN_ARTIFACTS)
-        known = None if isinstance(error, (TargetInvalid, ArtifactMissing, ArtifactForbidden)) else target
-        self._recorder.invocation(known, None, (time.perf_counter_ns() - start) // 1000, None, fault.status)
+        total_us = (time.perf_counter_ns() - started) // 1000
+        # Only names that proved to exist get figures of their own; callers can invent any number of others.
+        known = target if target is not None and target in self._cache else None
+        self._recorder.invocation(known, None, total_us, None, fault.status)
+        if self._journal is not None and self._journal.wants(fault.status):
+            self._journal.write(
+                Invocation(_request_id(request), target, fault.status, None, total_us, error=str(error))
+            )
         return refusal(error, fault)
 
 
-def _target(header: str | None, attributes: str | None) -> str:
-    if header is None and attributes is not None:
-        header = target_from_attributes(attributes)
-    if header is None:
+def _target(header: str | None, attributes: Mapping[str, str]) -> str:
+    raw = header if header is not None else attributes.get(TARGET)
+    if raw is None:
         raise TargetInvalid(
             None,
             "no target model: set TargetModel, or TargetModel=... in CustomAttributes where the endpoint refuses it",
         )
-    return parse_target(header)
+    return parse_target(raw)
+
+
+def _predict(model: Model, values: Floats, outputs: tuple[str, ...]) -> Predictions:
+    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs)
+    plan.check_size(len(values), model.facts.n_features)
+    try:
+        raw = {kind: model.predict(values, Kind[kind.upper()]) for kind in plan.kinds}
+    except XGBoostError as error:  # a linear booster has no leaves, for one
+        raise PayloadInvalid("", f"this model cannot give {', '.join(outputs)}: {error}") from error
+    return plan.answer(raw)
+
+
+def _request_id(request: Request) -> str:
+    return request.headers.get(INFERENCE_ID_HEADER) or request.request_id
+
+
+def _told(borrowed: Borrowed, stages_us: tuple[tuple[str, int], ...]) -> str:
+    """What the caller is told in the custom attributes: `cache=miss,load_ms=12`, and its stages when it asked."""
+    told = "cache=hit" if borrowed.is_hit else f"cache=miss,load_ms={borrowed.wait_us // 1000}"
+    return "".join([told, *(f",{stage}_us={us}" for stage, us in stages_us)])
 
 
 def fault_of(error: BaseException) -> Fault:

@@ -45,10 +45,11 @@ class Stubs:
         self.control = os.open(directory / "control", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._partial = b""
         self._bindings: dict[int, Binding] = {}  # by reply descriptor
+        self._orphans: list[Binding] = []  # their stubs were killed, not by MMS
 
     @property
     def bindings(self) -> list[Binding]:
-        return list(self._bindings.values())
+        return [*self._bindings.values(), *self._orphans]
 
     def on_control(self) -> list[Binding]:
         """Bind for every stub that has asked. Call when `control` is readable."""
@@ -83,17 +84,27 @@ class Stubs:
         """The stub behind this reply has ended: its socket goes. Returns what it was."""
         binding = self._bindings.pop(reply, None)
         if binding is not None:
+            os.close(binding.reply)
             self._release(binding)
         return binding
 
+    def orphan(self, reply: int) -> Binding:
+        """The stub behind this reply was killed by somebody else than MMS, which still counts on its socket: keep that."""
+        binding = self._bindings.pop(reply)
+        os.close(reply)
+        self._orphans.append(binding)
+        return binding
+
     def _release(self, binding: Binding) -> None:
-        os.close(binding.reply)
         binding.listener.close()
         (self._directory / binding.name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let every stub end and every socket go."""
-        for binding in self._bindings.values():
+        for reply in self._bindings:
+            os.close(reply)
+        for binding in self.bindings:
             self._release(binding)
         self._bindings.clear()
+        self._orphans.clear()
         os.close(self.control)

@@ -283,9 +283,10 @@ class Supervisor:
 
     def _on_stub_end(self, reply: int) -> None:
         self._unwatch(reply)
-        binding = self._stubs.on_reply_error(reply)
-        if binding is not None and self._channel is not None:
-            self._channel.send("unlisten", binding.name)
+        # MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the
+        # end of a process it needs no more, and goes on connecting to the socket.
+        binding = self._stubs.orphan(reply)
+        log.warning("the stub of %s was killed; its socket stays", binding.name)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

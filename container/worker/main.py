@@ -16,11 +16,14 @@ from container.settings import Settings
 from container.worker.memory import Trimmer, container_limit, model_budget
 from container.worker.quarantine import Quarantine
 from container.worker.runtime import Runtime
+from container.worker.watch import PortTaken, Watch
 from handler.cache import ModelCache
 from handler.dispatch import Dispatcher
+from handler.errors import ServingError
 from handler.loading import ModelLoader
+from handler.outputs import parse_outputs
 from handler.predictor import HandlePool
-from handler.stores import Store, open_store, parse_location
+from handler.stores import LocationInvalid, Store, open_store, parse_location
 from handler.telemetry import LiveRecorder
 
 log = logging.getLogger("mme.runtime")
@@ -45,7 +48,11 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with ExitStack() as closing:
-        runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
+        try:
+            runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
+        except (ServingError, LocationInvalid, PortTaken) as error:
+            channel.send("refused", str(error))  # another start would fare no better
+            return 1
         gc.freeze()  # what exists now stays; the collector need not look at it again
         runtime.serve()
     return 0
@@ -63,7 +70,9 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
     closing.callback(trimmer.close)
     executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="loader")
     closing.callback(executor.shutdown, wait=False, cancel_futures=True)
-    recorder = LiveRecorder()
+    recorder = LiveRecorder(top_models=settings.top_models)
+    watch = Watch(settings, recorder)
+    closing.callback(watch.close)
     loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers)
     cache = ModelCache(
         budget_bytes=_budget(settings),
@@ -74,8 +83,17 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
         on_freed=trimmer.freed,
     )
     closing.callback(cache.close)
-    dispatcher = Dispatcher(cache, recorder, wait_s=settings.wait_s)
-    return Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
+    dispatcher = Dispatcher(
+        cache,
+        recorder,
+        watch.journal,
+        wait_s=settings.wait_s,
+        default_outputs=parse_outputs(settings.outputs),
+        one_line=settings.csv_one_line,
+    )
+    runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
+    watch.start(cache, runtime.reasons_not_ready)
+    return runtime
 
 
 def _open_store(settings: Settings) -> Store:

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tests import boosters
-from tests.endpoint import DUMMY_CREDENTIALS, Endpoint
+from tests.endpoint import Endpoint
+from tests.faulty_s3 import ENVIRONMENT
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)
@@ -75,7 +76,7 @@ def test_the_aws_cli_works_too(endpoint: Endpoint, tmp_path: Path) -> None:
     version = subprocess.run(["aws", "--version"], capture_output=True, text=True, check=True).stdout
     if not version.startswith("aws-cli/1"):  # version 2 would take the body for base64
         command += ["--cli-binary-format", "raw-in-base64-out"]
-    run = subprocess.run([*command, str(out)], env={**os.environ, **DUMMY_CREDENTIALS}, capture_output=True, text=True)
+    run = subprocess.run([*command, str(out)], env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     np.testing.assert_array_equal(csv(out.read_bytes()), answer_of(0))
 
