@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -97,7 +98,8 @@ class Command:
 
     def close(self) -> None:
         for pid in self.family():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # killing its parent has ended it
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
         self._reader.join(10)
         self._errors.close()

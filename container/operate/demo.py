@@ -92,6 +92,7 @@ class Demo:
     def __init__(self, port: int, printer: Printer) -> None:
         self._port = port
         self._url = f"http://127.0.0.1:{port}"
+        self._admin_port = free_port(range(port + 1, 65536))
         self._printer = printer
         self._started_at = time.monotonic()
         self._is_told = False
@@ -108,7 +109,9 @@ class Demo:
                 self._tell(bucket, child, is_once=is_once)
                 if is_once:
                     return Exit.OK
-                self._printer.say("\n" + fact("serving", f"{self._url} until Ctrl-C"))
+                self._printer.say()
+                self._printer.say(fact("status", f"http://127.0.0.1:{self._admin_port}/, and /metrics for Prometheus"))
+                self._printer.say(fact("serving", f"{self._url} until Ctrl-C"))
                 raise ChildFailed(f"the endpoint ended with status {child.wait()}")
         except KeyboardInterrupt:
             return Exit.OK if self._is_told else Exit.INTERRUPTED
@@ -124,6 +127,7 @@ class Demo:
             *("--s3-endpoint-url", bucket.url),
             *("--host", "127.0.0.1"),
             *("--port", str(self._port)),
+            *("--admin-port", str(self._admin_port)),
             *("--workers", str(N_WORKERS)),
             *("--log-level", "warning"),
         ]
@@ -176,6 +180,7 @@ class Demo:
         self._printer.document(
             {
                 "url": self._url,
+                "status_url": f"http://127.0.0.1:{self._admin_port}/",
                 "bucket": {"url": bucket.url, "models": f"s3://{bucket.name}/{PREFIX}"},
                 "ready_s": round(ready_s, 2),
                 "cities": [

@@ -70,7 +70,7 @@ class Metrics:
 
     @classmethod
     def of(cls, calls: Sequence[Call]) -> Metrics:
-        # From the answers' CustomAttributes: the endpoint has no metrics port to ask.
+        # From the answers' CustomAttributes, as any caller could tell; the endpoint's own count is on its status port.
         hits = [call.ms for call in calls if call.is_hit]
         misses = [call for call in calls if not call.is_hit]
         return cls(

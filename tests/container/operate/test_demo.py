@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -223,3 +224,16 @@ def test_an_artifact_put_into_its_bucket_is_served_by_the_next_call(serving: Com
     assert answered.is_hit is False
     expected_usd = predicted_by_xgboost("Boise_ID", 410_000, [2000, 2000, 3, 2, 0.2, 1])
     assert float(answered.body) == pytest.approx(expected_usd, rel=1e-6)
+
+
+def test_the_endpoint_itself_counts_the_calls_the_demo_told_of(serving: Command) -> None:
+    url = serving.wait_for("status").split()[1].removesuffix("/,")
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/metrics", timeout=10) as answer:
+        metrics = answer.read().decode()
+    counted = {
+        name: float(re.search(rf"^mme_model_cache_hit_{name}{{.*}} (.*)$", metrics, re.M)[1])
+        for name in ("count", "sum")
+    }
+    assert counted["count"] >= 22  # the tests beside this one call too
+    assert counted["sum"] >= 11
+    assert counted["count"] - counted["sum"] in (11, 12)
