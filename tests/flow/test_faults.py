@@ -197,15 +197,15 @@ def test_a_drain_that_takes_too_long_is_ended(scratch: Path) -> None:
     with FaultyS3() as s3:
         s3.put("1.tar.gz", boosters.segment_archive(1))
         s3.faults["1.tar.gz"] = faulty_s3.hang()
-        with Endpoint(f"s3://{s3.bucket}", scratch, "--s3-endpoint-url", s3.url, "--drain", "1") as endpoint:
-            with ThreadPoolExecutor(1) as callers:
-                call = callers.submit(endpoint.post, "1.tar.gz", ROW)
-                until(lambda: s3.requests["1.tar.gz"] >= 1)
-                start = time.monotonic()
-                assert endpoint.stop() == 0
-                assert time.monotonic() - start < 15
-                with pytest.raises(OSError, match="."):
-                    call.result(10)
+        flags = ["--s3-endpoint-url", s3.url, "--drain", "1"]
+        with Endpoint(f"s3://{s3.bucket}", scratch, *flags) as endpoint, ThreadPoolExecutor(1) as callers:
+            call = callers.submit(endpoint.post, "1.tar.gz", ROW)
+            until(lambda: s3.requests["1.tar.gz"] >= 1)
+            start = time.monotonic()
+            assert endpoint.stop() == 0
+            assert time.monotonic() - start < 15
+            with pytest.raises(ConnectionError):
+                call.result(10)
 
 
 @pytest.mark.parametrize(
