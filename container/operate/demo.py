@@ -110,7 +110,8 @@ class Demo:
                 if is_once:
                     return Exit.OK
                 self._printer.say()
-                self._printer.say(fact("status", f"http://127.0.0.1:{self._admin_port}/, and /metrics for Prometheus"))
+                status_url = f"http://127.0.0.1:{self._admin_port}"
+                self._printer.say(fact("status", f"{status_url}/   {status_url}/metrics for Prometheus"))
                 self._printer.say(fact("serving", f"{self._url} until Ctrl-C"))
                 raise ChildFailed(f"the endpoint ended with status {child.wait()}")
         except KeyboardInterrupt:

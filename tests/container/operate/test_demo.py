@@ -227,7 +227,7 @@ def test_an_artifact_put_into_its_bucket_is_served_by_the_next_call(serving: Com
 
 
 def test_the_endpoint_itself_counts_the_calls_the_demo_told_of(serving: Command) -> None:
-    url = serving.wait_for("status").split()[1].removesuffix("/,")
+    url = serving.wait_for("status").split()[1].removesuffix("/")
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{url}/metrics", timeout=10) as answer:
         metrics = answer.read().decode()
     counted = {
