@@ -60,7 +60,7 @@ lock() {
   tool=$(mktemp -d)
   trap 'rm -rf "$tool"' RETURN
   "$(choose_python)" -m venv "$tool/venv"
-  "$tool/venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
+  "$tool/venv/bin/python" -m pip install -qq --disable-pip-version-check uv
   local compile=("$tool/venv/bin/uv" pip compile pyproject.toml --quiet --python-version 3.11 --universal
     --generate-hashes --no-header --no-annotate --no-emit-package multi-model-endpoint)
   "${compile[@]}" -o requirements/runtime.lock

@@ -37,7 +37,7 @@ from handler.messages import Answer, Request
 from handler.outputs import parse_outputs, plan_outputs
 from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
 from handler.predictor import Ensemble, FoldsDisagree, Model
-from handler.targets import parse_target
+from handler.targets import as_sent, parse_target
 from handler.telemetry import BROKEN_ARTIFACTS, Invocation, Recorder
 
 log = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ def _target(header: str | None, attributes: Mapping[str, str]) -> str:
             None,
             "no target model: set TargetModel, or TargetModel=... in CustomAttributes where the endpoint refuses it",
         )
-    return parse_target(raw)
+    return parse_target(as_sent(raw))
 
 
 def _predict(model: Model | Ensemble, values: Floats, outputs: tuple[str, ...]) -> Predictions:
