@@ -51,7 +51,7 @@ def learner_of(root: Any) -> Learner:
     config = None
     if "Model" in root and "learner" not in root:  # the memory snapshot inside pickles: {"Config": ..., "Model": ...}
         config, root = root.get("Config"), _mapping(root["Model"], "Model")
-    release = _release(root.get("version"))
+    release = release_of(root.get("version"))
     learner = _mapping(_get(root, "learner", "document"), "learner")
     params = _mapping(_get(learner, "learner_model_param", "learner"), "learner_model_param")
     objective = _mapping(_get(learner, "objective", "learner"), "objective")
@@ -300,7 +300,8 @@ def whole(params: dict[str, Any], name: str) -> int:
     return int(value)
 
 
-def _release(version: Any) -> tuple[int, ...] | None:
+def release_of(version: Any) -> tuple[int, ...] | None:
+    """The three numbers of `version`, None when it is not there; Unsupported when they are newer than NEWEST."""
     if version is None:
         return None
     if isinstance(version, ubj.Typed):
