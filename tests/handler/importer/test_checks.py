@@ -12,7 +12,7 @@ import pytest
 import xgboost
 
 from handler.errors import ArtifactBroken, ArtifactRefused
-from handler.importer import checks, document, import_booster, json_text
+from handler.importer import checks, document, import_booster, json_text, writer
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.learner import Learner
 
@@ -328,7 +328,7 @@ def test_what_passes_the_checks_does_not_crash_libxgboost(shelf):
                 continue
             if learner.trees is not None:
                 checks.canonical(learner.trees)
-            written = document.ubj_of(learner)
+            written = writer.ubj_of(learner)
             passed.append(len(written).to_bytes(4, "little") + learner.n_features.to_bytes(4, "little") + written)
     assert len(passed) > 50
     child = subprocess.run(
@@ -357,7 +357,7 @@ def test_what_passes_the_checks_is_answered_as_its_trees_say(shelf):
             checks.canonical(learner.trees)
             n_passed += 1
             booster = xgboost.Booster({"nthread": 1})
-            booster.load_model(bytearray(document.ubj_of(learner)))
+            booster.load_model(bytearray(writer.ubj_of(learner)))
             expected = walk_trees(learner, rows)
             tolerance = 1e-5 * np.abs(expected).max()
             block = booster.predict(xgboost.DMatrix(rows, nthread=1), output_margin=True, validate_features=False)
