@@ -21,15 +21,19 @@ from handler.errors import (
     ArtifactRefused,
     ArtifactUnavailable,
     ContentTypeUnsupported,
+    ModelNotLoaded,
     ModelNotReady,
     NoRoom,
     RequestError,
     ServingError,
     TargetInvalid,
     Unavailable,
+    UnloadedMeanwhile,
 )
+from handler.libxgboost import Floats
 from handler.messages import Answer, Request
 from handler.payload import choose_media_type, decode, encode, fit_rows
+from handler.predictor import Model
 from handler.targets import parse_target, target_from_attributes
 from handler.telemetry import BROKEN_ARTIFACTS, Recorder
 
@@ -77,6 +81,15 @@ FAULTS: dict[type[BaseException], Fault] = {
     Unavailable: _UNAVAILABLE,
 }
 
+# Hosted, SageMaker itself puts every answer but 200 into a ModelError, and reads the status of a load. 507 has it unload what
+# it likes least, 409 means that the model is there or somebody else's; whatever has no row here is the ModelError's original.
+PLAIN: dict[type[BaseException], int] = {
+    ArtifactMissing: 404,
+    ModelNotLoaded: 404,
+    UnloadedMeanwhile: 409,
+    ModelNotReady: 503,
+}
+
 # SageMaker passes no header of a container's on to the caller but this one, so it tells cold from warm.
 _WARM = ((ATTRIBUTES_HEADER, "cache=hit"),)
 
@@ -102,10 +115,7 @@ class Dispatcher:
             media_type = choose_media_type(headers.get("accept"))
             with self._cache.borrow(target, self._wait_s) as borrowed:
                 held = time.perf_counter_ns()
-                model = borrowed.model
-                facts = model.facts
-                rows = decode(request.body, headers.get("content-type", ""), facts.n_features)
-                scores = model.predict(fit_rows(rows, facts.n_features, facts.feature_names or None))
+                scores = _score(borrowed.model, request)
             body = encode(scores, media_type)
         except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the thread lives on
             return self._refuse(error, target, start)
@@ -133,6 +143,44 @@ class Dispatcher:
         return refusal(error, fault)
 
 
+class ModelDispatcher:
+    """Answers requests for a model that the caller holds; errors have plain statuses."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def answer(self, model: Model, name: str, request: Request) -> Answer:
+        """The answer to a request, whatever happens.
+
+        name   the platform's for the model; what its caller wrote, when that came too, is what is counted
+        """
+        start = time.perf_counter_ns()
+        target = request.headers.get(TARGET_HEADER, name)
+        try:
+            media_type = choose_media_type(request.headers.get("accept"))
+            body = encode(_score(model, request), media_type)
+        except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the thread lives on
+            answer = self.refuse(error)
+            self._recorder.invocation(target, None, (time.perf_counter_ns() - start) // 1000, None, answer.status)
+            return answer
+        took_us = (time.perf_counter_ns() - start) // 1000
+        self._recorder.invocation(target, True, took_us, took_us, 200, 0)
+        return Answer(200, media_type, body)
+
+    def refuse(self, error: Exception) -> Answer:
+        fault = plain_fault_of(error)
+        if fault.status == _INTERNAL.status:
+            log.error("a request failed", exc_info=error)
+        fields = {"code": fault.status, "type": fault.type, "message": _message(error)}  # MMS's own shape
+        return Answer(fault.status, "application/json", orjson.dumps(fields))
+
+
+def _score(model: Model, request: Request) -> Floats:
+    facts = model.facts
+    rows = decode(request.body, request.headers.get("content-type", ""), facts.n_features)
+    return model.predict(fit_rows(rows, facts.n_features, facts.feature_names or None))
+
+
 def _target(header: str | None, attributes: str | None) -> str:
     if header is None and attributes is not None:
         header = target_from_attributes(attributes)
@@ -152,9 +200,23 @@ def fault_of(error: BaseException) -> Fault:
     return _INTERNAL
 
 
+def plain_fault_of(error: BaseException) -> Fault:
+    """The status of an error on its own, with its class's name for a type."""
+    for kind in type(error).__mro__:
+        if kind in PLAIN:
+            return Fault(PLAIN[kind], type(error).__name__)
+        if kind in FAULTS:
+            return Fault(FAULTS[kind].original or FAULTS[kind].status, type(error).__name__)
+    return _INTERNAL
+
+
+def _message(error: BaseException) -> str:
+    return str(error) if isinstance(error, ServingError) else "internal failure; the endpoint's log has the trace"
+
+
 def refusal(error: Exception, fault: Fault) -> Answer:
     """An error as SageMaker writes it, so that boto3 raises the exception of that type."""
-    message = str(error) if isinstance(error, ServingError) else "internal failure; the endpoint's log has the trace"
+    message = _message(error)
     if isinstance(error, (ArtifactMissing, ArtifactForbidden)):
         # SageMaker's own first words, which people search for
         message = f"Failed to download model data: {message}"

@@ -74,6 +74,34 @@ class ModelLoader:
         )
 
 
+class BundleLoader:
+    """Prepares models that the platform has put on this machine, unpacked or as an archive.
+
+    examine      opens a bundle, or an archive, by path; raises ArtifactBroken, ArtifactRefused, ArtifactMissing
+    extra_bytes  what a model costs besides its booster
+    """
+
+    def __init__(self, examine: Callable[[str], Examined], pool: HandlePool, extra_bytes: int) -> None:
+        self._examine = examine
+        self._pool = pool
+        self._extra_bytes = OVERHEAD_BYTES + BYTES_PER_THREAD + extra_bytes
+
+    def prepare(self, path: str) -> PreparedModel:
+        start = time.perf_counter_ns()
+        examined = self._examine(path)
+        document, facts = _single(examined.documents, examined.facts, path)
+        return PreparedModel(
+            version="",  # the platform's own business: a new version has a new name
+            n_bytes=facts.resident_bytes + self._extra_bytes,
+            downloaded_bytes=0,
+            download_us=0,
+            examine_us=(time.perf_counter_ns() - start) // 1000,
+            document=document,
+            facts=facts,
+            pool=self._pool,
+        )
+
+
 def _single(documents: Sequence[bytes], facts: Sequence[Facts], uri: str) -> tuple[bytes, Facts]:
     if len(documents) != 1:
         raise ArtifactRefused(uri, f"it holds {len(documents)} boosters; ensembles are not served")

@@ -1,7 +1,8 @@
 """Stubs and the sockets that were bound for them.
 
 A stub asks by one line in the control FIFO. We bind the socket MMS will connect to, tell the stub what MMS wants to read,
-and keep the reply open; the stub's death, MMS's way of letting a model go, shows as an error on it.
+and keep the reply open; the stub's death, MMS's way of letting a model go, shows as an error on it. The socket lingers for a
+while: MMS may be just about to connect, and a worker of its that cannot connect never tells its caller so.
 
 Rule: the sockets belong to the supervisor, so a runtime that dies leaves MMS's books true; the next one listens on the
 same sockets, and what MMS connected in between waits in their backlog.
@@ -46,9 +47,16 @@ class Stubs:
         self._partial = b""
         self._bindings: dict[int, Binding] = {}  # by reply descriptor
 
+        self._lingering: list[Binding] = []  # their stubs have ended
+
     @property
     def bindings(self) -> list[Binding]:
+        """Those whose stubs live."""
         return list(self._bindings.values())
+
+    @property
+    def lingering(self) -> list[Binding]:
+        return list(self._lingering)
 
     def on_control(self) -> list[Binding]:
         """Bind for every stub that has asked. Call when `control` is readable."""
@@ -80,20 +88,29 @@ class Stubs:
         return binding
 
     def on_reply_error(self, reply: int) -> Binding | None:
-        """The stub behind this reply has ended: its socket goes. Returns what it was."""
+        """The stub behind this reply has ended. Returns what it was; its socket lingers until `forget`."""
         binding = self._bindings.pop(reply, None)
         if binding is not None:
-            self._release(binding)
+            os.close(binding.reply)
+            self._lingering.append(binding)
         return binding
 
-    def _release(self, binding: Binding) -> None:
-        os.close(binding.reply)
+    def forget(self, binding: Binding) -> None:
+        """Nobody will connect to this socket any more."""
+        self._lingering.remove(binding)
+        self._unbind(binding)
+
+    def _unbind(self, binding: Binding) -> None:
         binding.listener.close()
         (self._directory / binding.name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let every stub end and every socket go."""
         for binding in self._bindings.values():
-            self._release(binding)
+            os.close(binding.reply)
+            self._unbind(binding)
+        for binding in self._lingering:
+            self._unbind(binding)
         self._bindings.clear()
+        self._lingering.clear()
         os.close(self.control)

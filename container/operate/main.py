@@ -34,7 +34,8 @@ def _serve(chosen: argparse.Namespace) -> int:
 
     try:
         chosen_settings = settings.read(vars(chosen))
-        parse_location(chosen_settings.models)
+        if not chosen_settings.hosted:
+            parse_location(chosen_settings.models)
     except (settings.SettingInvalid, LocationInvalid) as error:
         print(f"mme serve: {error}", file=sys.stderr)
         return 2

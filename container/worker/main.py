@@ -7,18 +7,23 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 from container.channel import Channel
 from container.settings import Settings
+from container.worker.bundles import Bundles
+from container.worker.ceiling import WORKER_BYTES, model_ceiling
+from container.worker.hosted import Hosted
+from container.worker.management import Management
 from container.worker.memory import Trimmer, container_limit, model_budget
 from container.worker.quarantine import Quarantine
 from container.worker.runtime import Runtime
 from handler.cache import ModelCache
-from handler.dispatch import Dispatcher
-from handler.loading import ModelLoader
+from handler.dispatch import Dispatcher, ModelDispatcher
+from handler.loading import BundleLoader, ModelLoader
 from handler.predictor import HandlePool
 from handler.stores import Store, open_store, parse_location
 from handler.telemetry import LiveRecorder
@@ -27,6 +32,8 @@ log = logging.getLogger("mme.runtime")
 
 # Of the workers, those that cold calls may never fill: they stay for models in memory.
 HOT_SHARE = 0.25
+# Hosted, each model's connection has a thread; scoring and reading bodies take 60 KB of a stack.
+THREAD_STACK_BYTES = 512 * 1024
 # A thread that has just begun a long piece of Python holds the interpreter for at most this long.
 SWITCH_INTERVAL_S = 0.001
 
@@ -54,15 +61,14 @@ def main() -> int:
 def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
     """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    build = _build_hosted if settings.hosted else _build_standalone
+    return build(settings, io_dir, channel, closing)
+
+
+def _build_standalone(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
     store = _open_store(settings)
     closing.callback(store.close)
-    quarantine = Quarantine(settings.loaders, ignore_code=settings.ignore_code)
-    quarantine.start()
-    closing.callback(quarantine.close)
-    trimmer = Trimmer()
-    closing.callback(trimmer.close)
-    executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="loader")
-    closing.callback(executor.shutdown, wait=False, cancel_futures=True)
+    quarantine, trimmer, executor = _loading_parts(settings, closing)
     recorder = LiveRecorder()
     loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers)
     cache = ModelCache(
@@ -76,6 +82,52 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
     closing.callback(cache.close)
     dispatcher = Dispatcher(cache, recorder, wait_s=settings.wait_s)
     return Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
+
+
+def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
+    threading.stack_size(THREAD_STACK_BYTES)  # one for each model
+    quarantine, trimmer, executor = _loading_parts(settings, closing)
+    recorder = LiveRecorder()
+    management = Management(settings.host, settings.port)
+    bundles = Bundles(quarantine, management, unpacked=io_dir)
+    loader = BundleLoader(bundles.examine, HandlePool(), extra_bytes=WORKER_BYTES)
+    ceiling = model_ceiling(settings.jvm_heap_bytes)
+    max_models = ceiling.n_models if settings.max_models is None else settings.max_models
+    log.info("models at once: %d, %s", max_models, ceiling.source if settings.max_models is None else "as set")
+    hosted = Hosted(
+        prepare=lambda load: loader.prepare(bundles.path_of(load)),
+        dispatcher=ModelDispatcher(recorder),
+        management=management,
+        trim=trimmer.trim_now,
+        max_models=max_models,
+    )
+    hosted.cache = ModelCache(
+        budget_bytes=_budget(settings),
+        prepare=hosted.prepare,
+        executor=executor,
+        max_waiting=2 * max_models,  # a load waits on its own connection's thread and keeps nobody waiting
+        recorder=recorder,
+        room_wait_s=0.0,  # the platform makes room when it is told that there is none
+    )
+    closing.callback(hosted.cache.close)
+    return Runtime(
+        channel,
+        answer=Dispatcher(hosted.cache, recorder, wait_s=settings.wait_s).answer,
+        io_dir=io_dir,
+        max_frame_bytes=settings.max_frame_bytes,
+        hosted=hosted,
+    )
+
+
+def _loading_parts(settings: Settings, closing: ExitStack) -> tuple[Quarantine, Trimmer, ThreadPoolExecutor]:
+    quarantine = Quarantine(settings.loaders, ignore_code=settings.ignore_code)
+    quarantine.start()
+    closing.callback(quarantine.close)
+    trimmer = Trimmer()
+    closing.callback(trimmer.close)
+    executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="loader")
+    closing.callback(executor.shutdown, wait=False, cancel_futures=True)
+    return quarantine, trimmer, executor
 
 
 def _open_store(settings: Settings) -> Store:
