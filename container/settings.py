@@ -85,6 +85,16 @@ def _seconds(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise ValueError("a share from 0 to 1")
+    return value
+
+
 def _text(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("a printable text")
@@ -203,6 +213,86 @@ class Settings:
         "writable directory for sockets and temporary files; else the system's", _text, "MME_SCRATCH", default=None,
         flag="--scratch",
     )  # fmt: skip
+    outputs: str = _setting(
+        "what to predict when a request does not say, such as predicted_label,probability; else the score",
+        _text,
+        "MME_OUTPUT",
+        "SAGEMAKER_INFERENCE_OUTPUT",
+        default="",
+        flag="--output",
+    )
+    csv_one_line: bool = _setting(
+        "write CSV answers as AWS's XGBoost image does behind a multi-model endpoint: all scores on one line",
+        _yes_or_no,
+        "MME_CSV_ONE_LINE",
+        default=False,
+        flag="--csv-one-line",
+    )
+    admin_port: int | None = _setting(
+        "port of the status page, health, models and Prometheus metrics; none without it",
+        _whole(1, 65535),
+        "MME_ADMIN_PORT",
+        default=None,
+        flag="--admin-port",
+    )
+    admin_host: str = _setting(
+        "address of that port", _text, "MME_ADMIN_HOST", default="127.0.0.1", flag="--admin-host"
+    )
+    emf: bool = _setting(
+        "write CloudWatch metrics to stdout, in Embedded Metric Format",
+        _yes_or_no,
+        "MME_EMF",
+        default=False,
+        flag="--emf",
+    )
+    cloudwatch: bool = _setting(
+        "send CloudWatch metrics with PutMetricData, where nobody reads stdout",
+        _yes_or_no,
+        "MME_CLOUDWATCH",
+        default=False,
+        flag="--cloudwatch",
+    )
+    cloudwatch_endpoint_url: str | None = _setting(
+        "another CloudWatch than Amazon's", _text, "MME_CLOUDWATCH_ENDPOINT_URL", default=None,
+        flag="--cloudwatch-endpoint-url",
+    )  # fmt: skip
+    metrics_namespace: str = _setting(
+        "CloudWatch namespace", _text, "MME_METRICS_NAMESPACE", default="MultiModelEndpoint", flag="--metrics-namespace"
+    )
+    metrics_interval_s: float = _setting(
+        "seconds between reports to CloudWatch",
+        _seconds(1, 3600),
+        "MME_METRICS_INTERVAL_S",
+        default=60.0,
+        flag="--metrics-interval",
+    )
+    metrics_per_model: bool = _setting(
+        "also report the busiest models one by one; CloudWatch bills each as a metric",
+        _yes_or_no,
+        "MME_METRICS_PER_MODEL",
+        default=False,
+        flag="--metrics-per-model",
+    )
+    top_models: int = _setting(
+        "models with figures of their own; the others share one row",
+        _whole(1, 1000),
+        "MME_TOP_MODELS",
+        default=50,
+        flag="--top-models",
+    )
+    endpoint_name: str = _setting(
+        "metrics dimension EndpointName", _text, "MME_ENDPOINT_NAME", default="local", flag="--endpoint-name"
+    )
+    variant_name: str = _setting(
+        "metrics dimension VariantName", _text, "MME_VARIANT_NAME", default="AllTraffic", flag="--variant-name"
+    )
+    access_log: float | None = _setting(
+        "share of answered requests written to the access log, 0 to 1; errors always; no log without it",
+        _share,
+        "MME_ACCESS_LOG",
+        default=None,
+        flag="--access-log",
+    )
     log_level: str = _setting(
         "debug, info, warning or error", _level, "MME_LOG_LEVEL", default="INFO", flag="--log-level"
     )
@@ -290,6 +380,28 @@ def examiner_environment(environ: Mapping[str, str] | None = None) -> dict[str, 
     """The environment of the examiner: the runtime's, and a malloc without per-thread caches, which count freed blocks
     as used (`mallinfo2`) and so hide up to 200 KB of what a load takes."""
     return {**runtime_environment(environ), "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+
+
+# What is meant for another endpoint, or for the real S3. Kept: where Java is and where temporary files may go.
+_NOT_FOR_DEMO = re.compile(r"(?!MME_(JAVA_HOME|SCRATCH)$)MME_.*|SAGEMAKER_.*|AWS_.*")
+# Any credentials do for the demo's own S3, and it listens in no region. Its endpoint shall find no others.
+DEMO_REGION = "us-east-1"
+DEMO_KEY = "demo"
+
+
+def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the demo's endpoint: nobody else's settings, no real credentials, and no proxy to its own S3."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if not _NOT_FOR_DEMO.fullmatch(name)} | {
+        "AWS_ACCESS_KEY_ID": DEMO_KEY,
+        "AWS_SECRET_ACCESS_KEY": DEMO_KEY,
+        "AWS_DEFAULT_REGION": DEMO_REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
 
 
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:

@@ -1,8 +1,8 @@
 """The booster files inside an artifact (an archive, or a booster by itself) or inside an unpacked bundle.
 
-Rule: nothing is written, followed or executed, and every size is bounded before it is spent. Which file is the booster is
-decided by content first and name second, because SageMaker's own images write `xgboost-model` without an extension and
-people add README, metadata.json and feature lists beside it.
+Rule: nothing is written, followed or executed, and every size is bounded before it is spent. Which file is the
+booster is decided by content first and name second, because SageMaker's own images write `xgboost-model` without an
+extension and people add README, metadata.json and feature lists beside it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,17 @@ MAGIC_OF_FOREIGN_ARCHIVES = {
     b"BZh": "a bzip2 archive",
     b"\xfd7zXZ\x00": "an xz archive",
     b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"\x78\x9c": "a zlib stream, as joblib writes",
+    b"\x78\x01": "a zlib stream, as joblib writes",
+    b"\x78\xda": "a zlib stream, as joblib writes",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on an artifact. They are policy, not physics: the defaults hold a booster of a million nodes with room to spare."""
+    """Bounds on an artifact. They are policy, not physics: the defaults hold a booster of a million nodes with room
+    to spare."""
 
     artifact_max_bytes: int = 512 * MIB
     unpacked_max_bytes: int = 1024 * MIB
@@ -61,7 +65,7 @@ def read_artifact(blob: bytes, uri: str, limits: Limits) -> tuple[Member, ...]:
     """The booster files of an artifact: one, or the folds of an ensemble in their order.
 
     blob     a gzip-compressed or plain tar, or a booster file (gzip-compressed or not)
-    raises   ArtifactBroken when it is damaged or holds no booster; ArtifactRefused when it passes a limit, holds links or
+    raises   ArtifactBroken when it is damaged or holds no booster; ArtifactRefused when it passes a limit, holds links,
              devices or inference code, or leaves open which file is the booster
     """
     if not blob:
@@ -79,9 +83,10 @@ def read_artifact(blob: bytes, uri: str, limits: Limits) -> tuple[Member, ...]:
         raise ArtifactRefused(uri, f"it {error}") from error
     _refuse_foreign_archive(data, uri)
     name = PurePosixPath(uri.rpartition("/")[2] or "model").name
-    if formats.sniff(data) is None:
+    member = Member(name, bytes(data))
+    if formats.sniff(member.data) is None:
         raise ArtifactBroken(uri, "it is neither an archive nor a booster file")
-    return (Member(name, data),)
+    return (member,)
 
 
 def read_bundle(directory: str | Path, limits: Limits) -> tuple[Member, ...]:
@@ -104,13 +109,13 @@ def read_bundle(directory: str | Path, limits: Limits) -> tuple[Member, ...]:
         os.close(root)
 
 
-def _refuse_foreign_archive(data: bytes, uri: str) -> None:
+def _refuse_foreign_archive(data: bytes | bytearray, uri: str) -> None:
     for magic, what in MAGIC_OF_FOREIGN_ARCHIVES.items():
         if data.startswith(magic):
             raise ArtifactRefused(uri, f"it is {what}; publish a .tar.gz")
 
 
-def _tar_files(data: bytes, uri: str, limits: Limits) -> Iterator[tuple[PurePosixPath, memoryview]]:
+def _tar_files(data: bytes | bytearray, uri: str, limits: Limits) -> Iterator[tuple[PurePosixPath, memoryview]]:
     seen: set[PurePosixPath] = set()
     for entry in tarball.entries(data, limits.max_members):
         path = _sane_path(entry.name, uri, limits)

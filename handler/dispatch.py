@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Protocol
 
 import orjson
 
-from handler.cache import ModelCache
+from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
+from handler.cache import Borrowed, ModelCache
 from handler.errors import (
     AcceptUnsupported,
     ArtifactBroken,
@@ -24,23 +28,26 @@ from handler.errors import (
     ModelNotLoaded,
     ModelNotReady,
     NoRoom,
+    PayloadInvalid,
     RequestError,
     ServingError,
     TargetInvalid,
     Unavailable,
     UnloadedMeanwhile,
 )
-from handler.libxgboost import Floats
+from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Answer, Request
-from handler.payload import choose_media_type, decode, encode, fit_rows
-from handler.predictor import Model
-from handler.targets import parse_target, target_from_attributes
-from handler.telemetry import BROKEN_ARTIFACTS, Recorder
+from handler.outputs import parse_outputs, plan_outputs
+from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
+from handler.predictor import Ensemble, FoldsDisagree, Model
+from handler.targets import as_sent, parse_target
+from handler.telemetry import BROKEN_ARTIFACTS, Invocation, Recorder
 
 log = logging.getLogger(__name__)
 
 TARGET_HEADER = "x-amzn-sagemaker-target-model"
 ATTRIBUTES_HEADER = "x-amzn-sagemaker-custom-attributes"
+INFERENCE_ID_HEADER = "x-amzn-sagemaker-inference-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +72,7 @@ def _model_error(original: int) -> Fault:
 
 
 # Looked up along the error's classes, so a row for a parent holds for its children.
-# Source: botocore's sagemaker-runtime model, InvokeEndpoint errors; DESIGN's table "What a caller sees".
+# Source: botocore's sagemaker-runtime model, InvokeEndpoint errors.
 FAULTS: dict[type[BaseException], Fault] = {
     TargetInvalid: _VALIDATION,
     ArtifactMissing: _VALIDATION,
@@ -81,8 +88,8 @@ FAULTS: dict[type[BaseException], Fault] = {
     Unavailable: _UNAVAILABLE,
 }
 
-# Hosted, SageMaker itself puts every answer but 200 into a ModelError, and reads the status of a load. 507 has it unload what
-# it likes least, 409 means that the model is there or somebody else's; whatever has no row here is the ModelError's original.
+# Hosted, SageMaker itself puts every answer but 200 into a ModelError, and reads the status of a load: 507 has it unload what
+# it likes least. What has no row here is answered with the status inside the ModelError above.
 PLAIN: dict[type[BaseException], int] = {
     ArtifactMissing: 404,
     ModelNotLoaded: 404,
@@ -92,104 +99,145 @@ PLAIN: dict[type[BaseException], int] = {
 
 # SageMaker passes no header of a container's on to the caller but this one, so it tells cold from warm.
 _WARM = ((ATTRIBUTES_HEADER, "cache=hit"),)
+_NO_ATTRIBUTES: Mapping[str, str] = {}
+
+
+class Journal(Protocol):
+    """Where single requests are written down, such as the access log."""
+
+    def wants(self, status: int) -> bool: ...
+    def write(self, record: Invocation) -> None: ...
+
+
+class Held(Protocol):
+    """A model that a caller holds for more than one request: hosted, for as long as its connection lives.
+
+    use   the model; raises why there is none
+    """
+
+    @property
+    def name(self) -> str: ...
+    def use(self) -> AbstractContextManager[Borrowed]: ...
 
 
 class Dispatcher:
     """Answers requests from models in the cache; any number of threads may call it at once.
 
-    wait_s   how long a request waits for its model to load
+    framing          how errors are written
+    wait_s           how long a request waits for its model to load
+    default_outputs  what to predict when the request does not say (see handler/outputs.py); empty for the plain score
+    one_line         CSV as AWS's multi-model handler writes it, all on one line
     """
 
-    def __init__(self, cache: ModelCache, recorder: Recorder, *, wait_s: float) -> None:
+    def __init__(
+        self,
+        cache: ModelCache,
+        recorder: Recorder,
+        journal: Journal | None = None,
+        *,
+        wait_s: float,
+        framing: Framing | None = None,
+        default_outputs: tuple[str, ...] = (),
+        one_line: bool = False,
+    ) -> None:
         self._cache = cache
         self._recorder = recorder
+        self._journal = journal
         self._wait_s = wait_s
+        self._framing = framing or SAGEMAKER
+        self._default_outputs = default_outputs
+        self._one_line = one_line
 
-    def answer(self, request: Request) -> Answer:
-        """The answer to a request, whatever happens."""
-        start = time.perf_counter_ns()
+    def answer(self, request: Request, own: Held | None = None) -> Answer:
+        """The answer to a request, whatever happens.
+
+        own    the model to ask; None is the one in the cache that the request names
+        """
+        started = time.perf_counter_ns()
         headers = request.headers
         target: str | None = None
         try:
-            target = _target(headers.get(TARGET_HEADER), headers.get(ATTRIBUTES_HEADER))
+            text = headers.get(ATTRIBUTES_HEADER)
+            attributes = parse_attributes(text) if text else _NO_ATTRIBUTES
+            target = headers.get(TARGET_HEADER, own.name) if own else _target(headers.get(TARGET_HEADER), attributes)
             media_type = choose_media_type(headers.get("accept"))
-            with self._cache.borrow(target, self._wait_s) as borrowed:
+            with own.use() if own else self._cache.borrow(target, self._wait_s) as borrowed:
                 held = time.perf_counter_ns()
-                scores = _score(borrowed.model, request)
-            body = encode(scores, media_type)
+                model = borrowed.model
+                facts = model.facts
+                rows = decode(request.body, headers.get("content-type", ""), facts.n_features)
+                values = fit_rows(rows, facts.n_features, facts.feature_names)
+                decoded = time.perf_counter_ns()
+                outputs = parse_outputs(attributes[OUTPUT]) if OUTPUT in attributes else self._default_outputs
+                predictions = _predict(model, values, outputs) if outputs else Predictions(model.predict(values))
+                predicted = time.perf_counter_ns()
+            body = encode(predictions, media_type, one_line=self._one_line)
         except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the thread lives on
-            return self._refuse(error, target, start)
-        end = time.perf_counter_ns()
+            return self._refuse(error, request, target, started)
+        ended = time.perf_counter_ns()
         self._recorder.invocation(
-            target,
-            borrowed.is_hit,
-            (end - start) // 1000,
-            (end - held) // 1000,
-            200,
-            borrowed.wait_us,
+            target, borrowed.is_hit, (ended - started) // 1000, (ended - held) // 1000, 200, borrowed.wait_us
         )
-        if borrowed.is_hit:
+        wants_timing = TIMING in attributes
+        journal = self._journal if self._journal is not None and self._journal.wants(200) else None
+        if borrowed.is_hit and not wants_timing and journal is None:
             return Answer(200, media_type, body, _WARM)
-        return Answer(200, media_type, body, ((ATTRIBUTES_HEADER, f"cache=miss,load_ms={borrowed.wait_us // 1000}"),))
+        stages_us = (
+            ("wait", borrowed.wait_us),
+            ("decode", (decoded - held) // 1000),
+            ("predict", (predicted - decoded) // 1000),
+            ("encode", (ended - predicted) // 1000),
+        )
+        total_us = (ended - started) // 1000
+        if journal is not None:
+            journal.write(Invocation(_request_id(request), target, 200, borrowed.is_hit, total_us, stages_us))
+        return Answer(200, media_type, body, ((ATTRIBUTES_HEADER, _told(borrowed, stages_us if wants_timing else ())),))
 
-    def _refuse(self, error: Exception, target: str | None, start: int) -> Answer:
-        fault = fault_of(error)
-        if fault is _INTERNAL:
+    def _refuse(self, error: Exception, request: Request, target: str | None, started: int) -> Answer:
+        fault = self._framing.fault_of(error)
+        if fault.status == _INTERNAL.status:
             log.error("request for %s failed", target, exc_info=error)
         if isinstance(error, ArtifactBroken):
             self._recorder.count(BROKEN_ARTIFACTS)
-        known = None if isinstance(error, (TargetInvalid, ArtifactMissing, ArtifactForbidden)) else target
-        self._recorder.invocation(known, None, (time.perf_counter_ns() - start) // 1000, None, fault.status)
-        return refusal(error, fault)
+        total_us = (time.perf_counter_ns() - started) // 1000
+        # Only names that proved to exist get figures of their own; callers can invent any number of others.
+        known = target if target is not None and target in self._cache else None
+        self._recorder.invocation(known, None, total_us, None, fault.status)
+        if self._journal is not None and self._journal.wants(fault.status):
+            self._journal.write(
+                Invocation(_request_id(request), target, fault.status, None, total_us, error=str(error))
+            )
+        return self._framing.refusal(error, fault)
 
 
-class ModelDispatcher:
-    """Answers requests for a model that the caller holds; errors have plain statuses."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    def answer(self, model: Model, name: str, request: Request) -> Answer:
-        """The answer to a request, whatever happens.
-
-        name   the platform's for the model; what its caller wrote, when that came too, is what is counted
-        """
-        start = time.perf_counter_ns()
-        target = request.headers.get(TARGET_HEADER, name)
-        try:
-            media_type = choose_media_type(request.headers.get("accept"))
-            body = encode(_score(model, request), media_type)
-        except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the thread lives on
-            answer = self.refuse(error)
-            self._recorder.invocation(target, None, (time.perf_counter_ns() - start) // 1000, None, answer.status)
-            return answer
-        took_us = (time.perf_counter_ns() - start) // 1000
-        self._recorder.invocation(target, True, took_us, took_us, 200, 0)
-        return Answer(200, media_type, body)
-
-    def refuse(self, error: Exception) -> Answer:
-        fault = plain_fault_of(error)
-        if fault.status == _INTERNAL.status:
-            log.error("a request failed", exc_info=error)
-        fields = {"code": fault.status, "type": fault.type, "message": _message(error)}  # MMS's own shape
-        return Answer(fault.status, "application/json", orjson.dumps(fields))
-
-
-def _score(model: Model, request: Request) -> Floats:
-    facts = model.facts
-    rows = decode(request.body, request.headers.get("content-type", ""), facts.n_features)
-    return model.predict(fit_rows(rows, facts.n_features, facts.feature_names or None))
-
-
-def _target(header: str | None, attributes: str | None) -> str:
-    if header is None and attributes is not None:
-        header = target_from_attributes(attributes)
-    if header is None:
+def _target(header: str | None, attributes: Mapping[str, str]) -> str:
+    raw = header if header is not None else attributes.get(TARGET)
+    if raw is None:
         raise TargetInvalid(
             None,
             "no target model: set TargetModel, or TargetModel=... in CustomAttributes where the endpoint refuses it",
         )
-    return parse_target(header)
+    return parse_target(as_sent(raw))
+
+
+def _predict(model: Model | Ensemble, values: Floats, outputs: tuple[str, ...]) -> Predictions:
+    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs)
+    plan.check_size(len(values), model.facts.n_features)
+    try:
+        raw = {kind: model.predict(values, Kind[kind.upper()]) for kind in plan.kinds}
+    except (XGBoostError, FoldsDisagree) as error:  # a linear booster has no leaves, for one
+        raise PayloadInvalid("", f"this model cannot give {', '.join(outputs)}: {error}") from error
+    return plan.answer(raw)
+
+
+def _request_id(request: Request) -> str:
+    return request.headers.get(INFERENCE_ID_HEADER) or request.request_id
+
+
+def _told(borrowed: Borrowed, stages_us: tuple[tuple[str, int], ...]) -> str:
+    """What the caller is told in the custom attributes: `cache=miss,load_ms=12`, and its stages when it asked."""
+    told = "cache=hit" if borrowed.is_hit else f"cache=miss,load_ms={borrowed.wait_us // 1000}"
+    return "".join([told, *(f",{stage}_us={us}" for stage, us in stages_us)])
 
 
 def fault_of(error: BaseException) -> Fault:
@@ -227,3 +275,21 @@ def refusal(error: Exception, fault: Fault) -> Answer:
     if fault is _UNAVAILABLE:
         headers.append(("Retry-After", str(getattr(error, "retry_after_s", 1))))
     return Answer(fault.status, "application/json", orjson.dumps(fields), tuple(headers))
+
+
+def plain_refusal(error: Exception, fault: Fault) -> Answer:
+    """An error in the shape of MMS's own."""
+    fields = {"code": fault.status, "type": fault.type, "message": _message(error)}
+    return Answer(fault.status, "application/json", orjson.dumps(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How errors are written: which fault, and its answer."""
+
+    fault_of: Callable[[BaseException], Fault]
+    refusal: Callable[[Exception, Fault], Answer]
+
+
+SAGEMAKER = Framing(fault_of, refusal)
+CONTAINER = Framing(plain_fault_of, plain_refusal)  # what SageMaker expects of a container, and frames itself

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from handler.errors import ArtifactRefused
-from handler.predictor import BYTES_PER_THREAD, Facts, HandlePool, Model
+from handler.predictor import BYTES_PER_THREAD, Ensemble, Facts, FoldsDisagree, HandlePool, Model, facts_of_ensemble
 from handler.stores import Store
 
 # The interpreter's share of a model: its objects, its place in the index, its name (sys.getsizeof, added up).
@@ -33,12 +33,21 @@ class PreparedModel:
     downloaded_bytes: int
     download_us: int
     examine_us: int
-    document: bytes
+    documents: tuple[bytes, ...]
+    folds: tuple[Facts, ...]
     facts: Facts
     pool: HandlePool
 
-    def load(self) -> Model:
-        return Model(self.pool.load(self.document), self.facts, self.pool.rest)
+    def load(self) -> Model | Ensemble:
+        models: list[Model] = []
+        try:
+            for document, facts in zip(self.documents, self.folds, strict=True):
+                models.append(Model(self.pool.load(document), facts, self.pool.rest))
+        except BaseException:
+            for model in models:
+                model.close()
+            raise
+        return models[0] if len(models) == 1 else Ensemble(models, self.facts)
 
 
 class ModelLoader:
@@ -61,48 +70,71 @@ class ModelLoader:
         fetched = self._store.fetch(target)
         arrived = time.perf_counter_ns()
         examined = self._examine(fetched.data, fetched.uri)
-        document, facts = _single(examined.documents, examined.facts, fetched.uri)
-        return PreparedModel(
+        return _prepared(
+            examined,
+            fetched.uri,
+            self._pool,
+            self._extra_bytes,
             version=fetched.version,
-            n_bytes=facts.resident_bytes + self._extra_bytes,
             downloaded_bytes=len(fetched.data),
             download_us=(arrived - start) // 1000,
             examine_us=(time.perf_counter_ns() - arrived) // 1000,
-            document=document,
-            facts=facts,
-            pool=self._pool,
         )
 
 
 class BundleLoader:
     """Prepares models that the platform has put on this machine, unpacked or as an archive.
 
-    examine      opens a bundle, or an archive, by path; raises ArtifactBroken, ArtifactRefused, ArtifactMissing
-    extra_bytes  what a model costs besides its booster
+    examine       opens a bundle, or an archive, by path; raises ArtifactBroken, ArtifactRefused, ArtifactMissing
+    worker_bytes  what a model costs besides its booster
     """
 
-    def __init__(self, examine: Callable[[str], Examined], pool: HandlePool, extra_bytes: int) -> None:
+    def __init__(self, examine: Callable[[str], Examined], pool: HandlePool, worker_bytes: int) -> None:
         self._examine = examine
         self._pool = pool
-        self._extra_bytes = OVERHEAD_BYTES + BYTES_PER_THREAD + extra_bytes
+        self._worker_bytes = worker_bytes
 
     def prepare(self, path: str) -> PreparedModel:
         start = time.perf_counter_ns()
         examined = self._examine(path)
-        document, facts = _single(examined.documents, examined.facts, path)
-        return PreparedModel(
+        return _prepared(
+            examined,
+            path,
+            self._pool,
+            OVERHEAD_BYTES + BYTES_PER_THREAD,  # only its own connection's thread scores with it
             version="",  # the platform's own business: a new version has a new name
-            n_bytes=facts.resident_bytes + self._extra_bytes,
             downloaded_bytes=0,
             download_us=0,
             examine_us=(time.perf_counter_ns() - start) // 1000,
-            document=document,
-            facts=facts,
-            pool=self._pool,
+            once_bytes=self._worker_bytes,
         )
 
 
-def _single(documents: Sequence[bytes], facts: Sequence[Facts], uri: str) -> tuple[bytes, Facts]:
-    if len(documents) != 1:
-        raise ArtifactRefused(uri, f"it holds {len(documents)} boosters; ensembles are not served")
-    return documents[0], facts[0]
+def _prepared(
+    examined: Examined,
+    uri: str,
+    pool: HandlePool,
+    extra_bytes: int,
+    *,
+    version: str,
+    downloaded_bytes: int,
+    download_us: int,
+    examine_us: int,
+    once_bytes: int = 0,
+) -> PreparedModel:
+    """extra_bytes: for each booster. once_bytes: for the whole."""
+    try:
+        facts = facts_of_ensemble(examined.facts)
+    except FoldsDisagree as error:
+        raise ArtifactRefused(uri, str(error)) from error
+    return PreparedModel(
+        version=version,
+        n_bytes=facts.resident_bytes + extra_bytes * len(examined.facts) + once_bytes,
+        downloaded_bytes=downloaded_bytes,
+        download_us=download_us,
+        examine_us=examine_us,
+        documents=examined.documents,
+        folds=examined.facts,
+        facts=facts,
+        pool=pool,
+    )

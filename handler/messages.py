@@ -10,11 +10,13 @@ from dataclasses import dataclass
 class Request:
     """One call of a model.
 
-    headers   names in lower case
+    headers      names in lower case
+    request_id   MMS's own, for logs
     """
 
     headers: Mapping[str, str]
     body: bytes
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

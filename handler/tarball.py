@@ -1,8 +1,8 @@
 """Tar archives and gzip streams, read from bytes that are already here.
 
 Rule: a length is believed only after it has been compared with the bytes that are left, and nothing is written to disk.
-The standard library's tarfile follows links, knows sparse files and has looped on crafted headers; a model archive needs
-none of what it can do beyond this page.
+The standard library's tarfile follows links, knows sparse files and has looped on crafted headers; a model archive
+needs none of what it can do beyond this page.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Entry:
     data: memoryview
 
 
-def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytes:
+def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytearray:
     """The content of a gzip stream, all its members, checksums verified.
 
     raises   NotReadable when it is damaged, truncated or followed by anything but zero padding;
@@ -75,18 +75,18 @@ def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytes:
             if not piece and not rest and not stream.eof:
                 raise NotReadable("gzip stream is truncated")
         rest = stream.unused_data
-    return bytes(out)
+    return out
 
 
-def looks_like_tar(data: bytes) -> bool:
+def looks_like_tar(data: bytes | bytearray) -> bool:
     """True when the first block is a tar header with a sound checksum (or the whole is an empty archive)."""
     if len(data) < BLOCK:
         return False
-    head = data[:BLOCK]
+    head = bytes(data[:BLOCK])
     return (not any(head) and not any(data[: 2 * BLOCK])) or _checksum_fits(head)
 
 
-def entries(data: bytes, max_members: int) -> Iterator[Entry]:
+def entries(data: bytes | bytearray, max_members: int) -> Iterator[Entry]:
     """The members of a tar, in order, as views of `data`.
 
     Understands ustar, the older v7 layout, GNU long names and pax `path`; sizes in octal or base-256.
@@ -97,12 +97,12 @@ def entries(data: bytes, max_members: int) -> Iterator[Entry]:
     at = n_members = 0
     long_name: str | None = None
     while True:
-        head = data[at : at + BLOCK]
+        head = bytes(view[at : at + BLOCK])
         if len(head) < BLOCK:
             # A tar cut at a member's edge looks whole but for this; one fold of an ensemble would be missing.
             raise NotReadable("tar is truncated: it ends without its end marker")
         if not any(head):
-            if data[at:].strip(b"\0"):
+            if bytes(view[at:]).strip(b"\0"):
                 raise NotReadable(f"tar has data behind its end marker at byte {at}")
             return
         if not _checksum_fits(head):
@@ -119,7 +119,7 @@ def entries(data: bytes, max_members: int) -> Iterator[Entry]:
         if flag in (b"L", b"K", b"x", b"g"):
             if size > PAX_MAX_BYTES:
                 raise OverLimit(f"has a name header of {size} bytes")
-            body = data[start : start + size]
+            body = bytes(view[start : start + size])
             if flag == b"L":
                 long_name = _text(body.rstrip(b"\0"))
             elif flag == b"x":
@@ -165,10 +165,10 @@ def _ustar_name(head: bytes) -> str:
 
 
 def _pax_path(body: bytes, at: int) -> str | None:
-    """The `path` record of a pax header. A `size` record would override the header's, and only matters from 8 GiB: refused."""
+    """The `path` record of a pax header. A `size` record, needed from 8 GiB only, overrides the header's: refused."""
     path = None
     while body:
-        digits, space, rest = body[:8].partition(b" ")
+        digits, space, _ = body[:8].partition(b" ")
         if not space or not digits.isdigit() or not 0 < len(digits) + 1 < int(digits) <= len(body):
             raise NotReadable(f"pax header at byte {at} is damaged")
         record, body = body[len(digits) + 1 : int(digits)], body[int(digits) :]

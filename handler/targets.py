@@ -9,7 +9,16 @@ from __future__ import annotations
 from handler.errors import TargetInvalid
 
 MAX_TARGET_CHARS = 1024  # InvokeEndpoint's limit for TargetModel; S3's limit for a whole key is 1024 UTF-8 bytes
-ATTRIBUTE = "TargetModel"
+
+
+def as_sent(header: str) -> str:
+    """A header's text as the caller meant it. Clients send UTF-8; HTTP servers, MMS among them, read it as Latin-1."""
+    if header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        return header  # it was Latin-1, or came some other way
 
 
 def parse_target(raw: str) -> str:
@@ -32,29 +41,6 @@ def parse_target(raw: str) -> str:
     if why := _objection(raw):
         raise TargetInvalid(raw[:MAX_TARGET_CHARS], why)
     return raw
-
-
-def target_from_attributes(custom_attributes: str) -> str | None:
-    """The value of `TargetModel` in an X-Amzn-SageMaker-Custom-Attributes header, or None when it names none.
-
-    grammar  attributes = pair *( ( "," / ";" ) pair )
-             pair       = *SP key *SP "=" *SP value *SP, or anything else, which is ignored
-             key        = text without "=", compared exactly: `TargetModel`
-             value      = text without "," and ";", which may hold "=" and be empty; there are no quotes or escapes
-    raises   TargetInvalid when two pairs name different targets. `parse_target` is what checks the value itself.
-    """
-    if ATTRIBUTE not in custom_attributes:
-        return None
-    found: str | None = None
-    for pair in custom_attributes.replace(";", ",").split(","):
-        key, equals, value = pair.partition("=")
-        if not equals or key.strip() != ATTRIBUTE:
-            continue
-        value = value.strip()
-        if found is not None and value != found:
-            raise TargetInvalid(value, f"the custom attributes also name {found!r}")
-        found = value
-    return found
 
 
 def _objection(raw: str) -> str | None:

@@ -18,13 +18,13 @@ import threading
 import time
 import weakref
 from bisect import bisect_left
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-from handler.traffic import OTHER, ModelTraffic, Traffic, TrafficBoard
+from handler.traffic import NO_TRAFFIC, OTHER, ModelTraffic, Traffic, TrafficBoard
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,8 @@ class Metric:
 
 
 # The first six are SageMaker's own for multi-model endpoints, by name, unit and meaning, so that an alarm or a
-# dashboard written for those reads ours. Source: SageMaker guide, "CloudWatch Metrics for Multi-Model Endpoint Deployments".
+# dashboard written for those reads ours. Source: SageMaker guide, "CloudWatch Metrics for Multi-Model Endpoint
+# Deployments".
 MODEL_CACHE_HIT = Metric(
     "ModelCacheHit",
     "None",
@@ -119,6 +120,15 @@ BROKEN_ARTIFACTS = Metric("BrokenArtifacts", "Count", "count", "An artifact was 
 QUEUE_DEPTH = Metric(
     "QueueDepth", "Count", "gauge", "Read at every report: requests that wait for a thread or for a load."
 )
+REPORTS_DROPPED = Metric(
+    "ReportsDropped", "Count", "count", "A sink gave up a report it could not deliver, after bounded retries."
+)
+LOG_LINES_DROPPED = Metric(
+    "LogLinesDropped",
+    "Count",
+    "count",
+    "An access log line was given up because the log could not be written fast enough.",
+)
 
 METRICS: tuple[Metric, ...] = (
     MODEL_CACHE_HIT,
@@ -142,6 +152,8 @@ METRICS: tuple[Metric, ...] = (
     SINGLE_FLIGHT_WAITERS,
     BROKEN_ARTIFACTS,
     QUEUE_DEPTH,
+    REPORTS_DROPPED,
+    LOG_LINES_DROPPED,
 )
 
 
@@ -164,12 +176,19 @@ BUCKETS = len(BOUNDS_US) + 1  # the last one holds what is longer than any bound
 ONE = 1 << 64
 _SUM = ONE - 1
 
-_FIRST_CELL: dict[str, int] = {}
-_N_CELLS = 0
-for _metric in METRICS:
-    if _metric.kind != "gauge":
-        _FIRST_CELL[_metric.name] = _N_CELLS
-        _N_CELLS += BUCKETS if _metric.kind == "time" else 1
+
+def _lay_out(metrics: Sequence[Metric]) -> tuple[dict[str, int], int]:
+    """Where each metric's cells begin in a ledger, and how many cells a ledger has."""
+    first_cell: dict[str, int] = {}
+    n_cells = 0
+    for metric in metrics:
+        if metric.kind != "gauge":
+            first_cell[metric.name] = n_cells
+            n_cells += BUCKETS if metric.kind == "time" else 1
+    return first_cell, n_cells
+
+
+_FIRST_CELL, _N_CELLS = _lay_out(METRICS)
 
 _HIT = _FIRST_CELL[MODEL_CACHE_HIT.name]
 _WAIT = _FIRST_CELL[MODEL_LOADING_WAIT_TIME.name]
@@ -183,6 +202,7 @@ _NOT_READY = _FIRST_CELL[MODEL_NOT_READY.name]
 RELOAD_WINDOW_S = 300.0  # "within minutes": a model that returns this soon after its eviction should not have left
 MAX_EVICTED_REMEMBERED = 10_000  # names; more evictions than this in one window is thrash that needs no exact figure
 RECENT_EVICTIONS = 50  # shown on the status page
+RECENT_RELOADS = 5_000  # enough to say which models thrash
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +228,22 @@ class Eviction:
 
 
 @dataclass(frozen=True, slots=True)
+class Reload:
+    """A model that came back soon after its eviction: thrash, by name."""
+
+    model: str
+    at_s: float
+    away_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Invocation:
     """The facts of one request, for the access log.
 
-    target     what the caller named, or None
-    is_hit     True from memory, False after a load, None when the cache was never asked
-    stages_us  what took how long, in order: (("decode", 41), ("predict", 63), ...)
+    request_id  the caller's InferenceId when there is one, or one of our own
+    target      what the caller named, or None
+    is_hit      True from memory, False after a load, None when the cache was never asked
+    stages_us   what took how long, in order: (("decode", 41), ("predict", 63), ...)
     """
 
     request_id: str
@@ -231,18 +261,25 @@ class Totals:
 
     cells    one integer per count and flag, BUCKETS per time; read it through the methods
     gauges   by metric name; a gauge nobody registered, or whose reading failed, is absent
-    traffic  the busiest models, busiest first, then `other`; always since the start, as rows come and go
+    traffic  the busiest models, busiest first, then `other`; each since it was listed, as rows come and go
+    all_traffic  every model's traffic since the start, in one row
     """
 
     at_s: float
     cells: tuple[int, ...]
     gauges: Mapping[str, float] = field(default_factory=dict)
     traffic: tuple[ModelTraffic, ...] = ()
+    all_traffic: ModelTraffic = NO_TRAFFIC
+
+    @staticmethod
+    def nothing() -> Totals:
+        """What a recorder has before its first recording; the `earlier` of a first report."""
+        return Totals(0.0, (0,) * _N_CELLS)
 
     def since(self, earlier: Totals) -> Totals:
         """What was recorded after `earlier`; gauges and traffic stay as they are now."""
         moved = tuple(now - before for now, before in zip(self.cells, earlier.cells, strict=True))
-        return Totals(self.at_s, moved, self.gauges, self.traffic)
+        return Totals(self.at_s, moved, self.gauges, self.traffic, self.all_traffic)
 
     def count(self, metric: Metric) -> int:
         """How often the metric was recorded."""
@@ -276,7 +313,7 @@ class Totals:
 
 
 class Recorder(Protocol):
-    """What the serving code calls. Times are whole microseconds; no method waits for a sink, or raises because of one."""
+    """What the serving code calls. Times are whole microseconds; no method waits for a sink or fails because of one."""
 
     def invocation(
         self,
@@ -327,27 +364,35 @@ class Silent:
 
 
 class _Ledger:
-    """What one thread has recorded since it began. Written by that thread alone, read by any."""
+    """What one thread has recorded since it began. Written by that thread alone, read by any.
 
-    __slots__ = ("__weakref__", "cells", "traffic")
+    Only cells that were ever moved exist: in hosted mode there is a thread per model, and most move a dozen of them.
+    """
+
+    __slots__ = ("cells", "told", "traffic")
 
     def __init__(self) -> None:
-        self.cells = [0] * _N_CELLS
+        self.cells: defaultdict[int, int] = defaultdict(int)
+        self.told: dict[int, int] = {}  # the reader's: the cells as it last saw them
         self.traffic = Traffic()
+
+
+class _Lease:
+    """Held by nothing but its thread, and gone with it, whoever made the thread."""
+
+    __slots__ = ("__weakref__",)
 
 
 class _OwnLedger(threading.local):
     """The calling thread's ledger, made and enrolled on the thread's first recording."""
 
-    def __init__(self, enrol: Callable[[_Ledger, object], None]) -> None:
+    def __init__(self, enrol: Callable[[_Ledger, _Lease], None]) -> None:
         self.ledger = _Ledger()
-        # Dies with the thread, whoever made the thread: that is how the recorder knows the ledger is final.
-        self.lease = _Lease()
+        self.lease = _Lease()  # once it is gone, the recorder knows that the ledger is final
         enrol(self.ledger, self.lease)
 
 
-class _Lease:
-    __slots__ = ("__weakref__",)
+_Enrolment = tuple[_Ledger, weakref.ref[_Lease]]
 
 
 class LiveRecorder:
@@ -359,14 +404,16 @@ class LiveRecorder:
 
     def __init__(self, *, top_models: int = 50, clock_s: Callable[[], float] = time.time) -> None:
         self._clock_s = clock_s
-        self._books = threading.Lock()  # held by readers and by a thread's first and last moment, never while recording
-        self._enrolled: list[tuple[_Ledger, weakref.ref[object]]] = []
-        self._retired = [0] * _N_CELLS
+        self._joining: deque[_Enrolment] = deque()  # threads that began to record since the last reading
+        self._books = threading.Lock()  # between readers only; guards the three lines below
+        self._enrolled: list[_Enrolment] = []
+        self._cells = [0] * _N_CELLS  # the sum of all ledgers as last read, of ended threads too
         self._board = TrafficBoard(top_models)
         self._gauges: dict[str, Callable[[], float]] = {}
-        self._residence = threading.Lock()  # guards the two lines below; loads and evictions only
+        self._residence = threading.Lock()  # guards the three lines below; loads and evictions only
         self._evicted_at_s: dict[str, float] = {}
         self._evictions: deque[Eviction] = deque(maxlen=RECENT_EVICTIONS)
+        self._reloads: deque[Reload] = deque(maxlen=RECENT_RELOADS)
         self._own = _OwnLedger(self._enrol)
 
     # -- recording ---------------------------------------------------------------------------------------------------
@@ -438,10 +485,13 @@ class LiveRecorder:
         if download_us is not None:
             self.time_us(MODEL_DOWNLOADING_TIME, download_us)
             self.count(DOWNLOADED_BYTES, downloaded_bytes)
+        now_s = self._clock_s()
         with self._residence:
             evicted_at_s = self._evicted_at_s.pop(model, None)
-        if evicted_at_s is not None and self._clock_s() - evicted_at_s <= RELOAD_WINDOW_S:
-            self.count(RELOADS_WITHIN_MINUTES)
+            if evicted_at_s is None or now_s - evicted_at_s > RELOAD_WINDOW_S:
+                return
+            self._reloads.append(Reload(model, now_s, now_s - evicted_at_s))
+        self.count(RELOADS_WITHIN_MINUTES)
 
     def evicted(self, model: str, *, unload_us: int, age_us: int, n_bytes: int) -> None:
         """A model left to make room: moves Evictions, AgeAtEviction and ModelUnloadingTime."""
@@ -461,26 +511,38 @@ class LiveRecorder:
     def collect(self) -> Totals:
         """Everything recorded so far by every thread, dead ones included. Callable from any thread, at any time."""
         with self._books:
-            # The lease is looked at before the cells: once it is dead the thread writes no more, so what is read after
-            # is final. Looked at after, a recording between the two would be folded away unread.
-            final = [lease() is None for _, lease in self._enrolled]
-            cells = list(self._retired)
-            for (ledger, _), is_final in zip(self._enrolled, final, strict=True):
-                own = ledger.cells[:]
-                cells = [total + cell for total, cell in zip(cells, own, strict=True)]
-                if is_final:
-                    self._retired = [total + cell for total, cell in zip(self._retired, own, strict=True)]
+            while self._joining:
+                self._enrolled.append(self._joining.popleft())
+            living = []
+            for ledger, lease in self._enrolled:
+                # The lease is looked at before the cells: once it is dead the thread writes no more, so what is read
+                # then is final. Looked at afterwards, a recording in between would be let go unread.
+                if lease() is not None:
+                    living.append((ledger, lease))
+                self._add(ledger)
                 self._board.take(ledger.traffic)
+            self._enrolled = living
             now_s = self._clock_s()
             self._board.settle(now_s)
-            traffic = self._board.rows()
-            self._enrolled = [pair for pair, is_final in zip(self._enrolled, final, strict=True) if not is_final]
-        return Totals(now_s, tuple(cells), MappingProxyType(self._read_gauges()), traffic)
+            cells, traffic, all_traffic = tuple(self._cells), self._board.rows(), self._board.total()
+        return Totals(now_s, cells, MappingProxyType(self._read_gauges()), traffic, all_traffic)
+
+    def _add(self, ledger: _Ledger) -> None:
+        now = dict(ledger.cells)  # one step under the interpreter lock, so it is never read half changed
+        told, ledger.told = ledger.told, now
+        if now != told:
+            for place, cell in now.items():
+                self._cells[place] += cell - told.get(place, 0)
 
     def recent_evictions(self) -> tuple[Eviction, ...]:
         """The models that left most recently, the last one first."""
         with self._residence:
             return tuple(reversed(self._evictions))
+
+    def recent_reloads(self) -> tuple[Reload, ...]:
+        """Models that came back within RELOAD_WINDOW_S of their eviction, the last one first."""
+        with self._residence:
+            return tuple(reversed(self._reloads))
 
     def _read_gauges(self) -> dict[str, float]:
         values = {}
@@ -491,6 +553,5 @@ class LiveRecorder:
                 log.exception("gauge %s could not be read", name)
         return values
 
-    def _enrol(self, ledger: _Ledger, lease: object) -> None:
-        with self._books:
-            self._enrolled.append((ledger, weakref.ref(lease)))
+    def _enrol(self, ledger: _Ledger, lease: _Lease) -> None:
+        self._joining.append((ledger, weakref.ref(lease)))

@@ -4,9 +4,9 @@ Rule: every invocation is attributed exactly once, to a listed model or to `othe
 depends on how many names callers think of.
 
 Each thread counts into its own `Traffic`, exactly, by name. A `TrafficBoard` reads them all: it keeps a decayed score
-for at most `MAX_SCORED` names, the least busy leaving first, and lists the top K. A model's listed figures begin at zero
-when it enters the list, and what it did before stays in `other`, so no row ever falls: a rate computed from any row is
-right, which it would not be if counts moved between rows.
+for at most `MAX_SCORED` names, the least busy leaving first, and lists the top K. A model's listed figures begin at
+zero when it enters the list, and what it did before stays in `other`, so no row ever falls: a rate computed from any
+row is right, which it would not be if counts moved between rows.
 """
 
 from __future__ import annotations
@@ -37,14 +37,21 @@ LEAD_TO_ENTER = 1.25  # a challenger must be this much busier than the least bus
 
 @dataclass(frozen=True, slots=True)
 class ModelTraffic:
-    """What one row of the board has seen since it was listed."""
+    """What one row of the board has seen since it was listed.
+
+    listed_at_s  tells two stays on the list apart, as figures begin at zero each time
+    """
 
     model: str
+    listed_at_s: float
     requests: int
     hits: int
     errors: int
     total_us: int
     requests_per_s: float
+
+
+NO_TRAFFIC = ModelTraffic(OTHER, 0.0, 0, 0, 0, 0, 0.0)
 
 
 class Traffic:
@@ -71,6 +78,8 @@ class Traffic:
     def take(self) -> dict[str, int]:
         """What was added since the last call, by name. For the one reader, on another thread."""
         pages = list(self.pages)
+        if pages[0] == self.told and len(pages) == 1:  # most threads, most of the time
+            return {}
         moved: dict[str, int] = {}
         for page in pages:
             now = page.copy()  # one step under the interpreter lock, so it is never read half changed
@@ -100,6 +109,7 @@ class TrafficBoard:
         self._moved: dict[str, int] = {}  # read from the threads, not yet attributed
         self._scores: dict[str, float] = {}
         self._listed: dict[str, int] = {}
+        self._listed_at_s: dict[str, float] = {}
         self._other = 0
         self._departed = 0
         self._began_s: float | None = None
@@ -136,15 +146,17 @@ class TrafficBoard:
         elapsed_s = self._settled_s - (self._began_s or 0.0)
         # A young board has not seen a whole window yet; under a second nothing can be said about a rate.
         window_s = max(1.0, _TAU_S * (1 - exp(-elapsed_s / _TAU_S)))
-        rows = [_row(model, cell, self._scores.get(model, 0.0) / window_s) for model, cell in self._listed.items()]
+        rows = [
+            _row(model, self._listed_at_s[model], cell, self._scores.get(model, 0.0) / window_s)
+            for model, cell in self._listed.items()
+        ]
         rows.sort(key=lambda row: (-row.requests_per_s, row.model))
         unlisted = sum(score for model, score in self._scores.items() if model not in self._listed)
-        return (*rows, _row(OTHER, self._other, unlisted / window_s))
+        return (*rows, _row(OTHER, 0.0, self._other, unlisted / window_s))
 
-    @property
-    def departed_requests(self) -> int:
-        """Requests that were booked to models no longer listed: with `rows()` they add up to all requests."""
-        return self._departed // _REQUEST
+    def total(self) -> ModelTraffic:
+        """All traffic ever taken: the rows of now, and of models that have since left the list."""
+        return _row(OTHER, 0.0, sum(self._listed.values()) + self._other + self._departed, 0.0)
 
     def _list_the_busiest(self) -> None:
         busiest = nlargest(self._top, self._scores.items(), key=itemgetter(1))
@@ -156,12 +168,15 @@ class TrafficBoard:
                 if score < self._scores.get(idlest, 0.0) * LEAD_TO_ENTER:
                     break
                 self._departed += self._listed.pop(idlest)
+                del self._listed_at_s[idlest]
             self._listed[model] = 0
+            self._listed_at_s[model] = self._settled_s
 
 
-def _row(model: str, cell: int, requests_per_s: float) -> ModelTraffic:
+def _row(model: str, listed_at_s: float, cell: int, requests_per_s: float) -> ModelTraffic:
     return ModelTraffic(
         model,
+        listed_at_s,
         requests=cell >> 160,
         hits=cell >> 112 & 0xFFFF_FFFF_FFFF,
         errors=cell >> 64 & 0xFFFF_FFFF_FFFF,

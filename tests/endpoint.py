@@ -19,15 +19,10 @@ from typing import Any
 import boto3
 import botocore.config
 
+from tests.faulty_s3 import ENVIRONMENT
+
 START_S = 60.0  # on a busy machine; on an idle one it is about 1 s
 STOP_S = 35.0
-
-DUMMY_CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
 
 
 def free_port() -> int:
@@ -57,9 +52,12 @@ class Endpoint:
         self.log: list[str] = []
         self._ready = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "container.operate.main", "serve", "--models", str(models), "--port", str(self.port)]
-            + ["--scratch", str(scratch), *flags],
-            env={**os.environ, **DUMMY_CREDENTIALS, **(environment or {})},
+            [
+                *(sys.executable, "-m", "container.operate.main", "serve"),
+                *("--models", str(models), "--port", str(self.port), "--scratch", str(scratch)),
+                *flags,
+            ],
+            env={**os.environ, **ENVIRONMENT, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

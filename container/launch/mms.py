@@ -227,7 +227,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-Dlog4j2.configurationFile={scratch.log4j}",
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
-        *([] if gate_port is None else _only_proxy(gate_port)),
+        *([] if gate_port is None else [*_only_proxy(gate_port), *_GIVE_BACK]),
         "-cp",
         str(jar_path()),
         "com.amazonaws.ml.mms.ModelServer",
@@ -236,6 +236,10 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         "--mms-config-file",
         str(scratch.properties),
     ]
+
+
+# What unloaded models leave in the JVM's own malloc (Java does not trim it unless told), and smaller objects for those there.
+_GIVE_BACK = ["-XX:TrimNativeHeapInterval=10000", "-XX:+UseCompactObjectHeaders"]
 
 
 def _only_proxy(port: int) -> list[str]:

@@ -1,8 +1,7 @@
 """Stubs and the sockets that were bound for them.
 
 A stub asks by one line in the control FIFO. We bind the socket MMS will connect to, tell the stub what MMS wants to read,
-and keep the reply open; the stub's death, MMS's way of letting a model go, shows as an error on it. The socket lingers for a
-while: MMS may be just about to connect, and a worker of its that cannot connect never tells its caller so.
+and keep the reply open; the stub's death, MMS's way of letting a model go, shows as an error on it.
 
 Rule: the sockets belong to the supervisor, so a runtime that dies leaves MMS's books true; the next one listens on the
 same sockets, and what MMS connected in between waits in their backlog.
@@ -46,13 +45,12 @@ class Stubs:
         self.control = os.open(directory / "control", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._partial = b""
         self._bindings: dict[int, Binding] = {}  # by reply descriptor
-
-        self._lingering: list[Binding] = []  # their stubs have ended
+        self._orphans: list[Binding] = []  # their stubs were killed, not by MMS
+        self._lingering: list[Binding] = []  # their stubs were killed by MMS
 
     @property
     def bindings(self) -> list[Binding]:
-        """Those whose stubs live."""
-        return list(self._bindings.values())
+        return [*self._bindings.values(), *self._orphans]
 
     @property
     def lingering(self) -> list[Binding]:
@@ -87,30 +85,37 @@ class Stubs:
         os.write(reply, b"[PID] %d\nMMS worker started.\n" % os.getpid())
         return binding
 
-    def on_reply_error(self, reply: int) -> Binding | None:
-        """The stub behind this reply has ended. Returns what it was; its socket lingers until `forget`."""
-        binding = self._bindings.pop(reply, None)
-        if binding is not None:
-            os.close(binding.reply)
-            self._lingering.append(binding)
+    def linger(self, reply: int) -> Binding:
+        """The stub behind this reply was killed by MMS: its socket stays until `forget`, since MMS may be just about to
+        connect, and a worker of its that cannot connect never tells its caller so."""
+        binding = self._bindings.pop(reply)
+        os.close(reply)
+        self._lingering.append(binding)
         return binding
 
     def forget(self, binding: Binding) -> None:
         """Nobody will connect to this socket any more."""
         self._lingering.remove(binding)
-        self._unbind(binding)
+        self._release(binding)
 
-    def _unbind(self, binding: Binding) -> None:
+    def orphan(self, reply: int) -> Binding:
+        """The stub behind this reply was killed by somebody else than MMS, which still counts on its socket: keep that."""
+        binding = self._bindings.pop(reply)
+        os.close(reply)
+        self._orphans.append(binding)
+        return binding
+
+    def _release(self, binding: Binding) -> None:
         binding.listener.close()
         (self._directory / binding.name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let every stub end and every socket go."""
-        for binding in self._bindings.values():
-            os.close(binding.reply)
-            self._unbind(binding)
-        for binding in self._lingering:
-            self._unbind(binding)
+        for reply in self._bindings:
+            os.close(reply)
+        for binding in self.bindings + self._lingering:
+            self._release(binding)
         self._bindings.clear()
+        self._orphans.clear()
         self._lingering.clear()
         os.close(self.control)

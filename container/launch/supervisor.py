@@ -97,7 +97,9 @@ class Supervisor:
 
     def _open(self) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # children inherit it; a hosted model takes five in Java
+        resource.setrlimit(
+            resource.RLIMIT_NOFILE, (most, most)
+        )  # children inherit it; a hosted model takes five in Java
         self._epoll = select.epoll()
         self._wakeup, wakeup_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._wakeup_in = wakeup_in
@@ -309,11 +311,16 @@ class Supervisor:
 
     def _on_stub_end(self, reply: int) -> None:
         self._unwatch(reply)
-        binding = self._stubs.on_reply_error(reply)
-        if binding is not None:
-            self._lingering.append((time.monotonic() + LINGER_S, binding))
-            if self._channel is not None:
-                self._channel.send("ended", binding.name)
+        if not self._settings.hosted:
+            # MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the
+            # end of a process it needs no more, and goes on connecting to the socket.
+            binding = self._stubs.orphan(reply)
+            log.warning("the stub of %s was killed; its socket stays", binding.name)
+            return
+        binding = self._stubs.linger(reply)
+        self._lingering.append((time.monotonic() + LINGER_S, binding))
+        if self._channel is not None:
+            self._channel.send("ended", binding.name)
 
     def _forget_oldest(self) -> None:
         _, binding = self._lingering.popleft()

@@ -16,15 +16,15 @@ JVM_DESCRIPTORS = 5
 JVM_THREADS = 5
 # All that the limit on processes counts: these, the stub itself and the runtime's thread.
 TASKS = JVM_THREADS + 2
-# Java objects of one model.
-HEAP_BYTES = 60 * 1024
+# Java objects of one model: mostly the readers' buffers.
+HEAP_BYTES = 100 * 1024
 # All memory of one model besides its booster: the above with its stacks, the stub, the runtime's thread.
 WORKER_BYTES = 640 * 1024
 
 # What is there with no model loaded.
 BASE_DESCRIPTORS = 400
 BASE_TASKS = 150
-BASE_HEAP_BYTES = 40 << 20
+BASE_HEAP_BYTES = 64 << 20  # bodies of requests in flight, too
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ class Connection:
         return wire.load_reply(code, text, os.getpid())
 
     def _answer_one(self, request: wire.Request) -> wire.Answer:
-        answer = self._answer(Request(request.headers, _body(request)))
+        answer = self._answer(Request(request.headers, _body(request), request.request_id.decode(errors="replace")))
         return wire.Answer(
             request.request_id,
             answer.status,

@@ -16,12 +16,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from container.worker import wire
 from container.worker.management import Management
 from handler.cache import Borrowed, ModelCache, Prepared
-from handler.dispatch import ModelDispatcher, plain_fault_of
+from handler.dispatch import Held, plain_fault_of
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
 from handler.messages import Answer, Request
 
@@ -67,20 +68,24 @@ class Hosted:
         self,
         *,
         prepare: Callable[[wire.Load], Prepared],
-        dispatcher: ModelDispatcher,
         management: Management,
         trim: Callable[[], None],
         max_models: int,
     ) -> None:
         self._prepare = prepare
-        self.dispatcher = dispatcher
+        self._answer: Callable[[Request, Held], Answer]
+        self._cache: ModelCache
         self._management = management
         self._trim = trim
         self._max_models = max_models
         self._lock = threading.Condition()
         self._ports: dict[int, _Port] = {}
         self._loads: dict[str, wire.Load] = {}  # by key, of models loaded or being loaded
-        self.cache: ModelCache  # set by who builds both: each leans on the other
+
+    def open(self, cache: ModelCache, answer: Callable[[Request, Held], Answer]) -> None:
+        """Take what leans on `prepare` itself, before the first connection."""
+        self._cache = cache
+        self._answer = answer
 
     def prepare(self, key: str) -> Prepared:
         """The cache's way to a key's model."""
@@ -133,12 +138,15 @@ class Hosted:
                     raise TooManyModels(load.model_name, self._max_models)
                 self._loads[key] = load
         try:
-            return self.cache.borrow(key, LOAD_WAIT_S)
+            return self._cache.borrow(key, LOAD_WAIT_S)
         except BaseException:
             with self._lock:
                 if not any(other.is_holding for other in place.lodgers):
                     self._loads.pop(key, None)
             raise
+
+    def answer(self, request: Request, lodger: Lodger) -> Answer:
+        return self._answer(request, lodger)
 
     def load_answered(self, lodger: Lodger, *, is_refused: bool) -> None:
         """The reply of a load has been written, or never will be."""
@@ -156,7 +164,7 @@ class Hosted:
             is_last = borrowed is not None and not any(o.is_holding for o in place.lodgers if o is not lodger)
         if borrowed is not None:
             if is_last:
-                self.cache.drop(lodger.key)  # it stays whole until the next line
+                self._cache.drop(lodger.key)  # it stays whole until the next line
             borrowed.__exit__(None, None, None)
         if is_last:
             self._trim()
@@ -247,10 +255,17 @@ class Lodger:
             self._owes_reply = False
             self._hosted.load_answered(self, is_refused=self._error is not None)
 
-    def answer(self, request: Request) -> Answer:
+    @property
+    def name(self) -> str:
+        return self._model_name
+
+    def use(self) -> AbstractContextManager[Borrowed]:
         if self._borrowed is None:
-            return self._hosted.dispatcher.refuse(self._error or ModelNotLoaded(self._model_name))
-        return self._hosted.dispatcher.answer(self._borrowed.model, self._model_name, request)
+            raise self._error or ModelNotLoaded(self._model_name)
+        return nullcontext(self._borrowed)  # it stays borrowed when the request is over
+
+    def answer(self, request: Request) -> Answer:
+        return self._hosted.answer(request, self)
 
     def leave(self) -> None:
         """The connection has ended. Its model's memory is back when this returns, if it was the last to hold it."""

@@ -21,11 +21,14 @@ from container.worker.management import Management
 from container.worker.memory import Trimmer, container_limit, model_budget
 from container.worker.quarantine import Quarantine
 from container.worker.runtime import Runtime
+from container.worker.watch import PortTaken, Watch
 from handler.cache import ModelCache
-from handler.dispatch import Dispatcher, ModelDispatcher
+from handler.dispatch import CONTAINER, Dispatcher
+from handler.errors import ServingError
 from handler.loading import BundleLoader, ModelLoader
+from handler.outputs import parse_outputs
 from handler.predictor import HandlePool
-from handler.stores import Store, open_store, parse_location
+from handler.stores import LocationInvalid, Store, open_store, parse_location
 from handler.telemetry import LiveRecorder
 
 log = logging.getLogger("mme.runtime")
@@ -34,6 +37,8 @@ log = logging.getLogger("mme.runtime")
 HOT_SHARE = 0.25
 # Hosted, each model's connection has a thread; scoring and reading bodies take 60 KB of a stack.
 THREAD_STACK_BYTES = 512 * 1024
+# Hosted, a load waits on the thread of its own connection and keeps nobody waiting.
+MAX_HOSTED_LOADS = 100_000
 # A thread that has just begun a long piece of Python holds the interpreter for at most this long.
 SWITCH_INTERVAL_S = 0.001
 
@@ -52,7 +57,11 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with ExitStack() as closing:
-        runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
+        try:
+            runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
+        except (ServingError, LocationInvalid, PortTaken) as error:
+            channel.send("refused", str(error))  # another start would fare no better
+            return 1
         gc.freeze()  # what exists now stays; the collector need not look at it again
         runtime.serve()
     return 0
@@ -69,7 +78,9 @@ def _build_standalone(settings: Settings, io_dir: Path, channel: Channel, closin
     store = _open_store(settings)
     closing.callback(store.close)
     quarantine, trimmer, executor = _loading_parts(settings, closing)
-    recorder = LiveRecorder()
+    recorder = LiveRecorder(top_models=settings.top_models)
+    watch = Watch(settings, recorder)
+    closing.callback(watch.close)
     loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers)
     cache = ModelCache(
         budget_bytes=_budget(settings),
@@ -80,43 +91,62 @@ def _build_standalone(settings: Settings, io_dir: Path, channel: Channel, closin
         on_freed=trimmer.freed,
     )
     closing.callback(cache.close)
-    dispatcher = Dispatcher(cache, recorder, wait_s=settings.wait_s)
-    return Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
+    dispatcher = Dispatcher(
+        cache,
+        recorder,
+        watch.journal,
+        wait_s=settings.wait_s,
+        default_outputs=parse_outputs(settings.outputs),
+        one_line=settings.csv_one_line,
+    )
+    runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
+    watch.start(cache, runtime.reasons_not_ready)
+    return runtime
 
 
 def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
     quarantine, trimmer, executor = _loading_parts(settings, closing)
-    recorder = LiveRecorder()
+    recorder = LiveRecorder(top_models=settings.top_models)
+    watch = Watch(settings, recorder)
+    closing.callback(watch.close)
     management = Management(settings.host, settings.port)
     bundles = Bundles(quarantine, management, unpacked=io_dir)
-    loader = BundleLoader(bundles.examine, HandlePool(), extra_bytes=WORKER_BYTES)
-    ceiling = model_ceiling(settings.jvm_heap_bytes)
-    max_models = ceiling.n_models if settings.max_models is None else settings.max_models
-    log.info("models at once: %d, %s", max_models, ceiling.source if settings.max_models is None else "as set")
+    loader = BundleLoader(bundles.examine, HandlePool(), worker_bytes=WORKER_BYTES)
     hosted = Hosted(
         prepare=lambda load: loader.prepare(bundles.path_of(load)),
-        dispatcher=ModelDispatcher(recorder),
         management=management,
         trim=trimmer.trim_now,
-        max_models=max_models,
+        max_models=_max_models(settings),
     )
-    hosted.cache = ModelCache(
+    cache = ModelCache(
         budget_bytes=_budget(settings),
         prepare=hosted.prepare,
         executor=executor,
-        max_waiting=2 * max_models,  # a load waits on its own connection's thread and keeps nobody waiting
+        max_waiting=MAX_HOSTED_LOADS,
         recorder=recorder,
         room_wait_s=0.0,  # the platform makes room when it is told that there is none
     )
-    closing.callback(hosted.cache.close)
-    return Runtime(
+    closing.callback(cache.close)
+    dispatcher = Dispatcher(
+        cache,
+        recorder,
+        watch.journal,
+        wait_s=settings.wait_s,
+        framing=CONTAINER,
+        default_outputs=parse_outputs(settings.outputs),
+        one_line=settings.csv_one_line,
+    )
+    hosted.open(cache, dispatcher.answer)
+    runtime = Runtime(
         channel,
-        answer=Dispatcher(hosted.cache, recorder, wait_s=settings.wait_s).answer,
+        answer=dispatcher.answer,
         io_dir=io_dir,
         max_frame_bytes=settings.max_frame_bytes,
         hosted=hosted,
     )
+    watch.start(cache, runtime.reasons_not_ready)
+    return runtime
 
 
 def _loading_parts(settings: Settings, closing: ExitStack) -> tuple[Quarantine, Trimmer, ThreadPoolExecutor]:
@@ -128,6 +158,15 @@ def _loading_parts(settings: Settings, closing: ExitStack) -> tuple[Quarantine, 
     executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="loader")
     closing.callback(executor.shutdown, wait=False, cancel_futures=True)
     return quarantine, trimmer, executor
+
+
+def _max_models(settings: Settings) -> int:
+    if settings.max_models is not None:
+        log.info("models at once: %d, as set", settings.max_models)
+        return settings.max_models
+    ceiling = model_ceiling(settings.jvm_heap_bytes)
+    log.info("models at once: %d, because of %s", ceiling.n_models, ceiling.source)
+    return ceiling.n_models
 
 
 def _open_store(settings: Settings) -> Store:

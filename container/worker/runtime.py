@@ -75,6 +75,15 @@ class Runtime:
         finally:
             self._close()
 
+    def reasons_not_ready(self) -> list[str]:
+        """Why requests should go elsewhere just now; empty when they should not."""
+        reasons = []
+        if self._is_draining:
+            reasons.append("stopping: answering only what is in flight")
+        if not self._n_loaded:
+            reasons.append("MMS has not connected a worker yet")
+        return reasons
+
     def _on_note(self, _: Any) -> bool:
         note = self._channel.receive()
         if note is None:

@@ -1,26 +1,30 @@
 """From the bytes of a booster file to a checked booster in XGBoost's current format.
 
-    bytes -> formats (which format?) -> ubj | json_text | legacy | pickles -> Learner -> corrections -> checks -> document
+    bytes -> formats (which format?) -> ubj | json_text | legacy | pickles -> Learner -> corrections -> checks ->
+    document
 
 Rule: pure. No XGBoost, no file, no code of the file's is run; what comes out was written by us, field by field.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from handler.errors import ArtifactBroken, ArtifactRefused
-from handler.importer import checks, corrections, document, formats, json_text, ubj
+from handler.importer import checks, corrections, document, formats, json_text, legacy, pickles, ubj
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.formats import Format
 from handler.importer.learner import Learner
 
+ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # what joblib.dump(compress=...) begins with
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a booster is. `release` wrote it, None when the file does not say. `best_iteration` counts from 0; Booster.predict of every
-    release scores with all trees and leaves early stopping to its caller. `corrections` say, each in a sentence, what had to change
-    for XGBoost 3.2 to answer as the release that wrote the file did."""
+    """What a booster is. `release` wrote it, None when the file does not say. `best_iteration` counts from 0;
+    Booster.predict of every release scores with all trees and leaves early stopping to its caller. `corrections` say,
+    each in a sentence, what had to change for XGBoost 3.2 to answer as the release that wrote the file did."""
 
     format: str
     release: tuple[int, ...] | None
@@ -51,8 +55,8 @@ class Imported:
 def import_booster(member_bytes: bytes, uri: str) -> Imported:
     """The booster in a file, checked and in the current format.
 
-    raises   ArtifactBroken when the file is damaged or no booster; ArtifactRefused when it is sound but would not be answered
-             right here: a newer release, an unknown objective, a shape past our bounds
+    raises   ArtifactBroken when the file is damaged or no booster; ArtifactRefused when it is sound but would not be
+             answered right here: a newer release, an unknown objective, a shape past our bounds
     """
     try:
         format_, learner = read(member_bytes)
@@ -61,6 +65,8 @@ def import_booster(member_bytes: bytes, uri: str) -> Imported:
         if learner.trees is not None:
             checks.canonical(learner.trees)
         return Imported(document.ubj_of(learner), _facts(format_, learner, tuple(made)))
+    except UnicodeEncodeError as error:  # half a surrogate pair: JSON and pickles can spell it, UTF-8 cannot
+        raise ArtifactBroken(uri, "one of its names or attributes is no text") from error
     except Damaged as error:
         raise ArtifactBroken(uri, str(error)) from error
     except Unsupported as error:
@@ -71,12 +77,28 @@ def read(data: bytes) -> tuple[Format, Learner]:
     """The booster as the file states it, before corrections and checks."""
     found = formats.sniff(data)
     if found is None:
+        if data[:2] in ZLIB:
+            raise Unsupported("it is compressed the way joblib does it; save the booster with Booster.save_model")
         raise Damaged("it begins like no booster of any release")
-    if found.format is Format.UBJ:
-        return found.format, document.learner_of(ubj.read(data))
-    if found.format is Format.JSON:
-        return found.format, document.learner_of(json_text.read(data))
-    raise Unsupported(f"it is in the {found.format.value} format")
+    if found.format is not Format.PICKLE:
+        return found.format, _READERS[found.format](data)
+    pickled = pickles.read(data)
+    inside = formats.sniff(pickled.handle)
+    if inside is None or inside.format not in _READERS:
+        raise Damaged("the pickled Booster's handle begins like no booster of any release")
+    learner = _READERS[inside.format](pickled.handle)
+    learner.feature_names = learner.feature_names or pickled.feature_names
+    learner.feature_types = learner.feature_types or pickled.feature_types
+    learner.forest_size = learner.forest_size or pickled.forest_size
+    return found.format, learner
+
+
+_READERS: dict[Format, Callable[[bytes], Learner]] = {
+    Format.UBJ: lambda data: document.learner_of(ubj.read(data)),
+    Format.JSON: lambda data: document.learner_of(json_text.read(data)),
+    Format.BINARY: legacy.read,
+    Format.SERIALIZED: legacy.read_serialized,
+}
 
 
 def _facts(format_: Format, learner: Learner, made: tuple[str, ...]) -> Facts:

@@ -1,6 +1,7 @@
 """Why a booster file cannot be imported, before anyone knows where it came from.
 
-Rule: the parts of the importer see bytes and raise these; `import_booster` adds the uri and raises the errors of handler/errors.py.
+Rule: the parts of the importer see bytes and raise these; `import_booster` adds the uri and raises the errors of
+handler/errors.py.
 """
 
 from __future__ import annotations

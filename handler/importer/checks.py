@@ -1,12 +1,11 @@
 """Whether a Learner is one that libxgboost can load and score without crashing, hanging or reading past its arrays.
 
-Rule: every index, count and length that libxgboost uses without looking is looked at here, over all trees at once. XGBoost 3.2 itself
-checks lengths and little else: children out of range, cycles and foreign feature numbers end the process or never end.
+Rule: every index, count and length that libxgboost uses without looking is looked at here, over all trees at once.
+XGBoost 3.2 itself checks lengths and little else: children out of range, cycles and foreign feature numbers end the
+process or never end.
 """
 
 from __future__ import annotations
-
-import re
 
 import numpy as np
 
@@ -19,8 +18,6 @@ MAX_DEPTH = 2048  # SHAP values and dumps recurse in C++, some 200 bytes of stac
 MAX_CATEGORY = 1 << 24  # src/common/categorical.h: categories are stored as floats
 MAX_CATEGORY_BYTES = 1 << 28  # bit sets of all categorical nodes together
 
-NAME = re.compile(r"[a-z]+:[a-z0-9_]+")
-
 
 def check(learner: Learner) -> None:
     """raises   Damaged naming what does not fit; Unsupported for a booster larger than our bounds"""
@@ -28,6 +25,8 @@ def check(learner: Learner) -> None:
     if learner.linear is not None:
         _check_linear(learner)
     if learner.trees is not None:
+        if learner.trees.leaf_vectors is not None:
+            _check_vectors(learner, learner.trees)
         if learner.tree_weights is not None:
             if len(learner.tree_weights) != learner.trees.n_trees:
                 raise Damaged(f"{len(learner.tree_weights)} weights for {learner.trees.n_trees} dart trees")
@@ -38,7 +37,7 @@ def check(learner: Learner) -> None:
 
 
 def _check_shape(learner: Learner) -> None:
-    if not 1 <= learner.n_features:
+    if learner.n_features < 1:
         raise Damaged(f"it has {learner.n_features} features")
     if learner.n_features > MAX_FEATURES:
         raise Unsupported(f"it has {learner.n_features} features, the bound is {MAX_FEATURES}")
@@ -62,6 +61,17 @@ def _check_linear(learner: Learner) -> None:
     if len(learner.linear) != wanted:
         raise Damaged(f"gblinear has {len(learner.linear)} weights where {wanted} belong")
     _finite(learner.linear, "weights")
+
+
+def _check_vectors(learner: Learner, trees: Trees) -> None:
+    if learner.booster != "gbtree":
+        raise Damaged(f"{learner.booster} has no trees with vectors as leaves")
+    if trees.leaf_size != learner.n_groups:
+        raise Damaged(f"leaves have {trees.leaf_size} values for {learner.n_groups} outputs")
+    if trees.n_trees and trees.group.any():
+        raise Damaged("tree_info tells trees apart that all add to every output")
+    if ((trees.split_index == DELETED_SPLIT) & (trees.default_left == 1)).any():
+        raise Damaged("a tree with vectors as leaves has deleted nodes, which XGBoost never writes")
 
 
 def _check_rounds(trees: Trees, n_groups: int) -> None:
@@ -114,17 +124,21 @@ def _check_trees(trees: Trees, n_features: int) -> None:
         or deleted[rights].any()
     ):
         raise Damaged("children and parents of a tree contradict each other")
+    # From 1.3 on XGBoost walks to `left + 1` and does not look at `right` (predict_fn.h, GetNextNode), or looks at it for
+    # blocks of rows only; before that, a deleted node that was used again could break the pair.
+    if (rights - lefts != 1).any():
+        raise Unsupported("the children of a node are not side by side, where XGBoost 3.2 expects them")
 
     leaf = live & is_leaf
-    _finite(trees.split_condition[leaf], "leaf values")
+    _finite(trees.split_condition[leaf] if trees.leaf_vectors is None else trees.leaf_vectors, "leaf values")
     if np.isnan(trees.split_condition[split & (trees.split_type == 0)]).any():
         raise Damaged("a threshold is not a number")
     _check_reach(trees, split, first, n_live=int(live.sum()))
 
 
 def _check_reach(trees: Trees, split: Array, first: Array, n_live: int) -> None:
-    """Every live node must be reached from its root exactly once. Parents agree with children by now, so each node is reached at
-    most once from a root, and what is not reached hangs on a cycle or on nothing."""
+    """Every live node must be reached from its root exactly once. Parents agree with children by now, so each node is
+    reached at most once from a root, and what is not reached hangs on a cycle or on nothing."""
     frontier = trees.starts[:-1]
     n_reached = 0
     for _ in range(MAX_DEPTH + 1):
@@ -144,15 +158,21 @@ def _check_categories(trees: Trees) -> None:
     categorical = np.flatnonzero(trees.split_type == 1)
     per_tree = np.diff(trees.category_node_starts)
     nodes = trees.category_nodes + np.repeat(trees.starts[:-1], per_tree)
-    sizes = np.repeat(np.diff(trees.starts), per_tree)
+    limits = np.repeat(np.diff(trees.starts), per_tree)
     if (
         not np.array_equal(categorical, nodes)
         or (trees.category_nodes < 0).any()
-        or (trees.category_nodes >= sizes).any()
+        or (trees.category_nodes >= limits).any()
     ):
         raise Damaged("split_type and categories_nodes of a tree contradict each other")
-    if not len(trees.categories):
+    if not len(nodes) and not len(trees.categories):
         return
+    sizes = trees.category_sizes
+    if sizes.min(initial=1) < 1 or sizes.max(initial=0) > len(trees.categories):
+        raise Damaged("categories_sizes of a tree do not fit its categories")
+    ends = np.concatenate(([0], np.cumsum(sizes)))
+    if not np.array_equal(ends[trees.category_node_starts], trees.category_starts):
+        raise Damaged("categories_sizes of a tree do not cover its categories")
     if trees.categories.min() < 0 or trees.categories.max() >= MAX_CATEGORY:
         raise Damaged("a category is out of range")
     begins = np.cumsum(trees.category_sizes) - trees.category_sizes
@@ -172,8 +192,14 @@ def _finite(values: Array, name: str) -> None:
 
 
 def canonical(trees: Trees) -> None:
-    """Give the fields that hold leftovers one spelling: the parent of a root, the children of leaves and deleted nodes."""
+    """Give what is left over in the parents of roots and the children of leaves and deleted nodes one spelling."""
     idle = (trees.left == NO_NODE) | ((trees.split_index == DELETED_SPLIT) & (trees.default_left == 1))
     trees.left[idle] = NO_NODE
     trees.right[idle] = NO_NODE
     trees.parent[trees.starts[:-1]] = NO_PARENT
+    if (
+        trees.leaf_vectors is not None
+    ):  # these trees know neither trick: a root's parent is -1, a leaf's right is its vector
+        trees.parent[trees.starts[:-1]] = NO_NODE
+        n_before = np.cumsum(idle) - idle
+        trees.right[idle] = (n_before - np.repeat(n_before[trees.starts[:-1]], np.diff(trees.starts)))[idle]

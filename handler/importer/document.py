@@ -1,7 +1,8 @@
-"""XGBoost's own document (JSON or UBJSON, releases 1.0 to 3.2): from its values to a Learner, and from a Learner to its bytes.
+"""XGBoost's own document (JSON or UBJSON, releases 1.0 to 3.2): from its values to a Learner, and from a Learner to
+its bytes.
 
-Rule: the bytes that libxgboost reads are written here, field by field, in the one layout of release 3.2; nothing of a file is passed
-through. What XGBoost's loader does with an unexpected field, order or type is therefore never found out.
+Rule: the bytes that libxgboost reads are written here, field by field, in the one layout of release 3.2; nothing of a
+file is passed through. What XGBoost's loader does with an unexpected field, order or type is therefore never found out.
 
 Source: XGBoost doc/model.schema; src/learner.cc, src/gbm/*.cc, src/tree/tree_model.cc (LoadModel, SaveModel).
 """
@@ -15,7 +16,7 @@ import numpy as np
 
 from handler.importer import ubj
 from handler.importer.broken import Damaged, Unsupported
-from handler.importer.learner import NO_PARENT, Array, Learner, Trees
+from handler.importer.learner import DELETED_SPLIT, NO_NODE, Array, Learner, Trees
 
 NEWEST = (3, 2)  # the release whose libxgboost reads what we write
 
@@ -34,6 +35,7 @@ NODE_FIELDS = {
 }
 CATEGORY_FIELDS = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 NUMBER = re.compile(r"[+-]?(\d{1,64}\.?\d{0,64}|\.\d{1,64})([eE][+-]?\d{1,4})?")
+COUNT = re.compile(r"[0-9]{1,18}")
 WHOLE = re.compile(r"-?\d{1,18}")
 
 
@@ -43,12 +45,12 @@ WHOLE = re.compile(r"-?\d{1,18}")
 def learner_of(root: Any) -> Learner:
     """The booster in a parsed document, its shape verified as far as types and lengths go.
 
-    raises   Damaged when a field is missing or of the wrong kind; Unsupported for a release newer than NEWEST and for trees with
-             a vector in each leaf
+    raises   Damaged when a field is missing or of the wrong kind; Unsupported for a release newer than NEWEST
     """
     root = _mapping(root, "document")
+    config = None
     if "Model" in root and "learner" not in root:  # the memory snapshot inside pickles: {"Config": ..., "Model": ...}
-        root = _mapping(root["Model"], "Model")
+        config, root = root.get("Config"), _mapping(root["Model"], "Model")
     release = _release(root.get("version"))
     learner = _mapping(_get(root, "learner", "document"), "learner")
     params = _mapping(_get(learner, "learner_model_param", "learner"), "learner_model_param")
@@ -73,6 +75,8 @@ def learner_of(root: Any) -> Learner:
         },
         feature_names=_texts(learner.get("feature_names", []), "feature_names"),
         feature_types=_texts(learner.get("feature_types", []), "feature_types"),
+        is_rounded_base=release is not None and release < (1, 2),
+        forest_size=forest_size(config),
     )
     _read_booster(gradient, found)
     return found
@@ -82,8 +86,10 @@ def _read_booster(gradient: dict[str, Any], into: Learner) -> None:
     if into.booster == "gblinear":
         model = _mapping(_get(gradient, "model", "gblinear"), "gblinear.model")
         into.linear = _numbers(_get(model, "weights", "gblinear.model"), np.float32, "weights")
-        rounds = model.get("boosted_rounds", 0)
-        into.linear_rounds = rounds if isinstance(rounds, int) else 0
+        rounds = model.get("boosted_rounds", 0)  # since 1.4
+        if type(rounds) is not int or not 0 <= rounds < 1 << 31:
+            raise Damaged("boosted_rounds is no count")
+        into.linear_rounds = rounds
         return
     if into.booster == "dart":
         into.tree_weights = _numbers(_get(gradient, "weight_drop", "dart"), np.float32, "weight_drop")
@@ -102,11 +108,13 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
     if n_trees != len(trees):
         raise Damaged(f"num_trees is {n_trees}, there are {len(trees)} trees")
     trees = _in_order(trees)
-    sizes = _sizes(trees)
+    sizes, leaf_size = _sizes(trees)
     columns: dict[str, Array] = {}
     for column, (name, dtype, _, _) in NODE_FIELDS.items():
-        columns[column] = _column(trees, name, dtype, sizes)
+        columns[column] = _column(trees, name, dtype, sizes, leaf_size)
     group = _numbers(_get(model, "tree_info", "gbtree.model"), np.int64, "tree_info")
+    cats = model.get("cats")
+    of.has_category_names = isinstance(cats, dict) and bool(cats.get("enc"))
     n_parallel = whole(params, "num_parallel_tree") if "num_parallel_tree" in params else 1
     stated = model.get("iteration_indptr")
     iteration_starts = (
@@ -114,7 +122,6 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
         if stated is None
         else _numbers(stated, np.int64, "iteration_indptr")
     )
-    of.has_category_names = bool(isinstance(cats := model.get("cats"), dict) and cats.get("enc"))
     return Trees(
         starts=starts_of(sizes),
         **columns,
@@ -122,7 +129,28 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
         n_parallel=n_parallel,
         iteration_starts=iteration_starts,
         **_categories(trees),
+        leaf_size=leaf_size,
+        leaf_vectors=_leaf_vectors(trees, sizes, columns, leaf_size) if leaf_size > 1 else None,
     )
+
+
+def _leaf_vectors(trees: list[dict[str, Any]], sizes: list[int], columns: dict[str, Array], leaf_size: int) -> Array:
+    """The leaves of multi_output_tree: since 3.2 in an array of their own, to which a leaf's right child points; before
+    that among the weights of all nodes."""
+    is_leaf = columns["left"] == NO_NODE
+    if not any("leaf_weights" in tree for tree in trees):
+        before: Array = columns["base_weight"].reshape(-1, leaf_size)[is_leaf]
+        return before
+    n_leaves = np.add.reduceat(is_leaf.astype(np.int64), starts_of(sizes)[:-1])
+    vectors, lengths = _concatenated([tree.get("leaf_weights", []) for tree in trees], np.float32, "leaf_weights")
+    if lengths != (n_leaves * leaf_size).tolist():
+        raise Damaged("leaf_weights of a tree has another length than its leaves need")
+    at = columns["right"][is_leaf]
+    limit = np.repeat(n_leaves, n_leaves)
+    if ((at < 0) | (at >= limit)).any():
+        raise Damaged("a leaf of a tree points past its leaf_weights")
+    ordered: Array = vectors.reshape(-1, leaf_size)[at + np.repeat(np.cumsum(n_leaves) - n_leaves, n_leaves)]
+    return ordered
 
 
 def _in_order(trees: list[Any]) -> list[dict[str, Any]]:
@@ -138,39 +166,53 @@ def _in_order(trees: list[Any]) -> list[dict[str, Any]]:
     return placed
 
 
-def _sizes(trees: list[dict[str, Any]]) -> list[int]:
-    """The number of nodes of each tree, as its tree_param says."""
-    sizes = []
+def _sizes(trees: list[dict[str, Any]]) -> tuple[list[int], int]:
+    """The number of nodes of each tree, and the number of values in a leaf, as tree_param says them."""
+    sizes, leaf_sizes = [], []
     for number, tree in enumerate(trees):
         param = tree.get("tree_param")
         if type(param) is not dict:
             raise Damaged(f"tree {number} has no tree_param")
-        try:
-            size, leaf_size = int(param["num_nodes"]), int(param.get("size_leaf_vector", "1"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise Damaged(f"tree_param of tree {number} is incomplete") from error
-        if leaf_size not in (0, 1):
-            raise Unsupported(
-                f"tree {number} has vectors of {leaf_size} values as leaves (multi_strategy=multi_output_tree)"
-            )
-        sizes.append(size)
+        size, leaf_size = param.get("num_nodes"), param.get("size_leaf_vector", "1")
+        if type(size) is not str or type(leaf_size) is not str or not COUNT.fullmatch(size + leaf_size):
+            raise Damaged(f"tree_param of tree {number} is incomplete")
+        sizes.append(int(size))
+        leaf_sizes.append(max(int(leaf_size), 1))  # 0 before 2.0
     if sizes and min(sizes) < 1:
         raise Damaged("a tree has no nodes")
-    return sizes
+    if len(set(leaf_sizes)) > 1:
+        raise Damaged("its trees have leaves of different sizes")
+    return sizes, leaf_sizes[0] if leaf_sizes else 1
 
 
-def _column(trees: list[dict[str, Any]], name: str, dtype: Any, sizes: list[int]) -> Array:
+def _column(trees: list[dict[str, Any]], name: str, dtype: Any, sizes: list[int], leaf_size: int) -> Array:
     """One field of all trees, concatenated."""
     try:
         parts = [tree[name] for tree in trees]
     except KeyError:
         if name == "split_type":  # before 1.3 every split is numerical
-            return np.zeros(sum(sizes), np.uint8)
+            return np.zeros(_total(sizes, trees), np.uint8)
+        if leaf_size > 1 and name in ("loss_changes", "sum_hessian"):  # before 3.2 such trees have no statistics
+            return np.zeros(_total(sizes, trees), np.float32)
         raise Damaged(f"a tree has no {name}") from None
     column, lengths = _concatenated(parts, dtype, name)
+    if leaf_size > 1 and name == "base_weights":
+        lengths, rest = [n // leaf_size for n in lengths], sum(n % leaf_size for n in lengths)
+        if rest:
+            raise Damaged("base_weights of a tree are no whole vectors")
     if lengths != sizes:
         raise Damaged(f"{name} of a tree has another length than its num_nodes")
     return column
+
+
+def _total(sizes: list[int], trees: list[dict[str, Any]]) -> int:
+    """The number of nodes of all trees, once it is known that the trees really have them."""
+    for size, tree in zip(sizes, trees, strict=True):
+        lefts = tree.get("left_children")
+        held = len(lefts.raw) // ubj.DTYPES[lefts.code].itemsize if isinstance(lefts, ubj.Typed) else len(lefts or ())
+        if held != size:
+            raise Damaged("left_children of a tree has another length than its num_nodes")
+    return sum(sizes)
 
 
 def _concatenated(parts: list[Any], dtype: Any, name: str) -> tuple[Array, list[int]]:
@@ -200,28 +242,22 @@ def _categories(trees: list[dict[str, Any]]) -> dict[str, Array]:
     (segments, n_segments), (sizes, n_sizes) = found["categories_segments"], found["categories_sizes"]
     if not n_nodes == n_segments == n_sizes:
         raise Damaged("categories_nodes, categories_segments and categories_sizes of a tree differ in length")
-    starts, node_starts = starts_of(per_tree), starts_of(n_nodes)
-    if len(sizes):
-        if sizes.min() < 1 or sizes.max() > len(categories):
-            raise Damaged("categories_sizes of a tree do not fit its categories")
-        # XGBoost writes segments one behind another; overlapping ones would let a small file describe a huge booster.
-        ends = np.cumsum(sizes)
-        tree_of = np.repeat(np.arange(len(trees)), n_nodes)
-        if ends[-1] != len(categories) or not np.array_equal(ends - sizes - starts[tree_of], segments):
-            raise Damaged("categories_segments of a tree do not cover its categories")
-    elif len(categories):
-        raise Damaged("a tree has categories and no node that uses them")
+    starts = starts_of(per_tree)
+    # XGBoost writes segments one behind another; overlapping ones would let a small file describe a huge booster.
+    tree_of = np.repeat(np.arange(len(trees)), n_nodes)
+    if not np.array_equal(np.cumsum(sizes) - sizes - starts[tree_of], segments):
+        raise Damaged("categories_segments of a tree do not follow one another")
     return {
         "categories": categories,
         "category_sizes": sizes,
         "category_nodes": nodes,
         "category_starts": starts,
-        "category_node_starts": node_starts,
+        "category_node_starts": starts_of(n_nodes),
     }
 
 
 def iterations(n_trees: int, n_parallel: int, n_groups: int) -> Array:
-    """Where each boosting round begins, for files from before release 2.0, which do not say: trees come round by round."""
+    """Where each boosting round begins; files from before release 2.0 do not say, their trees come round by round."""
     per_round = n_parallel * n_groups
     if per_round < 1 or n_trees % per_round:
         raise Damaged(f"{n_trees} trees are no whole number of rounds of {n_parallel} x {n_groups}")
@@ -232,6 +268,18 @@ def starts_of(lengths: list[int]) -> Array:
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(np.asarray(lengths, np.int64), out=starts[1:])
     return starts
+
+
+def forest_size(config: Any) -> int | None:
+    """num_parallel_tree in a booster's configuration, the only place that has it before release 1.6."""
+    at = config
+    for name in ("learner", "gradient_booster"):
+        at = at.get(name) if isinstance(at, dict) else None
+    if isinstance(at, dict) and isinstance(at.get("gbtree"), dict):  # dart
+        at = at["gbtree"]
+    params = at.get("gbtree_train_param") if isinstance(at, dict) else None
+    stated = params.get("num_parallel_tree") if isinstance(params, dict) else None
+    return int(stated) if isinstance(stated, str) and WHOLE.fullmatch(stated) else None
 
 
 def base_score(text: str) -> Array:
@@ -335,7 +383,7 @@ def _fitted(stored: Array, dtype: Any, where: str) -> Array:
 def ubj_of(learner: Learner) -> bytes:
     """The document of release 3.2 for a checked Learner."""
     params = {
-        "base_score": "[" + ",".join(map(str, learner.base_score)) + "]",
+        "base_score": "[" + ",".join(map(str, np.broadcast_to(learner.base_score, learner.n_groups))) + "]",
         # With 1, a booster without trees forgets its base_score when it is loaded (Intercept::NeedFit).
         "boost_from_average": "0",
         "num_class": str(learner.num_class),
@@ -389,8 +437,8 @@ def _gbtree_model(trees: Trees, n_features: int) -> bytes:
 
 
 def _tree_pieces(trees: Trees, n_features: int) -> list[bytes | memoryview]:
-    """The bytes of all trees, as pieces: field heads between slices of columns that were turned big-endian in one go."""
-    deleted = (trees.split_index == NO_PARENT) & (trees.default_left == 1)
+    """The bytes of all trees: heads of fields, and between them slices of columns that were turned big-endian whole."""
+    deleted = (trees.split_index == DELETED_SPLIT) & (trees.default_left == 1)
     counted = np.concatenate(([0], np.cumsum(deleted)))
     n_deleted = np.diff(counted[trees.starts]).tolist()
     columns = [
@@ -400,13 +448,15 @@ def _tree_pieces(trees: Trees, n_features: int) -> list[bytes | memoryview]:
             np.dtype(stored).itemsize,
         )
         for column, (name, _, letter, stored) in NODE_FIELDS.items()
+        if column != "base_weight" or trees.leaf_vectors is None
     ]
+    leaves = np.concatenate(([0], np.cumsum(trees.left == NO_NODE)))[trees.starts].tolist()
     starts, category_starts, node_starts = (
         trees.starts.tolist(),
         trees.category_starts.tolist(),
         trees.category_node_starts.tolist(),
     )
-    tail = ubj.text_mapping({"num_feature": str(n_features), "size_leaf_vector": "1"})[1:]
+    tail = ubj.text_mapping({"num_feature": str(n_features), "size_leaf_vector": str(trees.leaf_size)})[1:]
     no_categories = _tree_categories(trees, slice(0, 0), slice(0, 0))
     keys = {name: ubj.key(name) for name in ("id", "tree_param", "num_nodes", "num_deleted")}
     pieces: list[bytes | memoryview] = []
@@ -416,6 +466,8 @@ def _tree_pieces(trees: Trees, n_features: int) -> list[bytes | memoryview]:
         pieces += (b"{", keys["id"], ubj.integer(number))
         for column, head, width in columns:
             pieces += (head, size, column[begin * width : end * width])
+        if trees.leaf_vectors is not None:
+            pieces += _tree_vectors(trees, slice(begin, end), slice(leaves[number], leaves[number + 1]))
         first, last = node_starts[number], node_starts[number + 1]
         if first == last:
             pieces.append(no_categories)
@@ -426,6 +478,17 @@ def _tree_pieces(trees: Trees, n_features: int) -> list[bytes | memoryview]:
         pieces += (keys["tree_param"], b"{", keys["num_nodes"], ubj.text(str(end - begin)))
         pieces += (keys["num_deleted"], ubj.text(str(n_deleted[number])), tail, b"}")
     return pieces
+
+
+def _tree_vectors(trees: Trees, nodes: slice, leaves: slice) -> tuple[bytes, ...]:
+    """The two fields whose items are vectors, in trees of multi_output_tree."""
+    assert trees.leaf_vectors is not None
+    base = trees.base_weight[nodes.start * trees.leaf_size : nodes.stop * trees.leaf_size].astype(">f4").tobytes()
+    leaf = trees.leaf_vectors[leaves].astype(">f4").tobytes()
+    return (
+        ubj.key("base_weights") + ubj.typed_head("d", len(base) // 4) + base,
+        ubj.key("leaf_weights") + ubj.typed_head("d", len(leaf) // 4) + leaf,
+    )
 
 
 def _tree_categories(trees: Trees, categories: slice, nodes: slice) -> bytes:
@@ -442,7 +505,7 @@ def _tree_categories(trees: Trees, categories: slice, nodes: slice) -> bytes:
 
 
 def _scalars(marker: bytes, values: Array, stored: str) -> bytes:
-    """Untyped numbers, each behind its marker: what XGBoost's loader insists on for tree_info, iteration_indptr and weight_drop."""
+    """Untyped numbers, each behind its marker: XGBoost insists on them for tree_info, iteration_indptr, weight_drop."""
     record = np.zeros(len(values), np.dtype([("marker", "S1"), ("value", stored)]))
     record["marker"], record["value"] = marker, values
     return record.tobytes()

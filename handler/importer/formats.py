@@ -1,7 +1,7 @@
 """What a file is, told by its content.
 
-Rule: names are hints for people. A booster saved as `model.json` may be UBJSON, and SageMaker's images write three formats under
-the one name `xgboost-model`.
+Rule: names are hints for people. A booster saved as `model.json` may be UBJSON, and SageMaker's images write three
+formats under the one name `xgboost-model`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def sniff(data: Bytes) -> Finding | None:
         )
     if head.startswith(SERIALIZED_HEADER):
         return Finding(Format.SERIALIZED, True)
-    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Finding(Format.PICKLE, _has(data, b"xgboost"))
     if BINARY_HEAD.match(head):
         return Finding(Format.BINARY, True)

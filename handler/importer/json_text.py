@@ -1,7 +1,7 @@
 """JSON as XGBoost writes it, read into Python values.
 
-Rule: nesting is measured before a parser that recurses sees the text, and `NaN` and `Infinity`, which XGBoost writes and JSON
-does not know, are read as XGBoost reads them.
+Rule: nesting is measured before a parser that recurses sees the text, and `NaN` and `Infinity`, which XGBoost writes
+and JSON does not know, are read as XGBoost reads them.
 """
 
 from __future__ import annotations

@@ -21,14 +21,16 @@ DELETED_SPLIT = 0x7FFFFFFF  # the split index of a node that pruning has deleted
 class Trees:
     """All trees of a booster, each column the trees' arrays one behind another.
 
-    node columns      (n_nodes,): left, right, parent int32, node numbers within the tree; split_index int64; split_condition
-                      float32, the threshold, or the value of a leaf; default_left, split_type uint8; loss_change, sum_hessian,
-                      base_weight float32
+    node columns      (n_nodes,): left, right, parent int32, node numbers within the tree; split_index int64;
+                      split_condition float32, the threshold, or the value of a leaf; default_left, split_type uint8;
+                      loss_change, sum_hessian, base_weight float32
     starts            int64, (n_trees + 1,): where each tree's nodes begin
     group             int64, (n_trees,): the output a tree adds to
-    iteration_starts  int64, (n_iterations + 1,): the first tree of each boosting round
-    categories, category_sizes, category_nodes: the categories that go right, how many for each categorical node, and which
-                      node it is; `category_starts` and `category_node_starts`, (n_trees + 1,), cut them into trees
+    iteration_starts  int64, (n_rounds + 1,): the first tree of each boosting round
+    categories        the categories of all categorical splits; category_sizes and category_nodes say how many each such
+                      node has and which node it is; category_starts and category_node_starts cut them into trees
+    leaf_vectors      float32, (n_leaves, leaf_size), leaves in the order of their nodes: trees of multi_output_tree,
+                      where leaf_size is above 1 and base_weight (n_nodes * leaf_size,); None for all others
     """
 
     starts: Array
@@ -50,6 +52,8 @@ class Trees:
     category_nodes: Array
     category_starts: Array
     category_node_starts: Array
+    leaf_size: int = 1
+    leaf_vectors: Array | None = None
 
     @property
     def n_trees(self) -> int:
@@ -58,8 +62,9 @@ class Trees:
 
 @dataclass(slots=True)
 class Learner:
-    """`release` is what wrote the file, None when it does not say. `base_score` is as the current format stores it: before the
-    objective's link, one value or one for each output. `linear` are gblinear's weights, (n_features + 1, n_groups), bias last."""
+    """`release` is what wrote the file, None when it does not say. `base_score` is as the current format stores it:
+    before the objective's link, one value or one for each output. `linear` holds gblinear's weights, feature by feature
+    and within it output by output, the bias last: ((n_features + 1) * n_groups,)."""
 
     release: tuple[int, ...] | None
     objective: str
@@ -76,7 +81,10 @@ class Learner:
     attributes: dict[str, str] = field(default_factory=dict)
     feature_names: tuple[str, ...] = ()
     feature_types: tuple[str, ...] = ()
-    has_category_names: bool = False
+    is_margin_base: bool = False  # files from before 1.0 hold base_score behind the link
+    is_rounded_base: bool = False  # JSON of 1.0 and 1.1 holds six decimals of it
+    has_category_names: bool = False  # trained on a DataFrame's categories, from 3.1 on
+    forest_size: int | None = None  # num_parallel_tree as something beside the trees says it; trees before 1.6 do not
 
     @property
     def n_groups(self) -> int:

@@ -1,7 +1,7 @@
 """UBJSON as XGBoost writes it: read into Python values, and the few pieces needed to write it.
 
-Rule: a typed array stays the bytes it came as, so a model of ten thousand nodes costs a slice per array, not a Python object per
-number. Lengths are believed only after they have been compared with what is left of the file.
+Rule: a typed array stays the bytes it came as, so a model of ten thousand nodes costs a slice per array, not a Python
+object per number. Lengths are believed only after they have been compared with what is left of the file.
 
 Source: XGBoost src/common/json.cc (UBJReader, UBJWriter). XGBoost reads 64-bit lengths only, and so do we.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from handler.importer.broken import Damaged
 
 MAX_DEPTH = 24  # a serialized dart model is 9 deep
-DTYPES = {
+DTYPES: dict[int, np.dtype[Any]] = {
     0x64: np.dtype(">f4"),  # d
     0x44: np.dtype(">f8"),  # D
     0x69: np.dtype("i1"),  # i
@@ -131,8 +131,8 @@ class _Reader:
             if marker == 0x7D:  # }
                 self.at = at + 1
                 return found
-            # The rest of this loop is `length`, `text` and the typed case of `array` written out: it runs for each of the
-            # twenty fields of every tree, and calls are what reading a document costs.
+            # The rest of this loop is `length`, `text` and the typed case of `array` written out: it runs for each of
+            # the twenty fields of every tree, and calls are what reading a document costs.
             if marker != 0x4C:
                 raise Damaged(f"byte {at} of the UBJSON is {marker:#04x} where a key must begin")
             start = at + 9

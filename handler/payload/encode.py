@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,32 +21,41 @@ from handler.errors import AcceptUnsupported
 from handler.payload import media
 from handler.payload.recordio import write_recordio
 
-# Scores, (n_rows, n_outputs), or named outputs: (n_rows,) for one value per row, more axes for a list per row.
-Predictions = NDArray[Any] | Mapping[str, NDArray[Any]]
-
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What is to be written, at least one row of it.
+
+    outputs   scores, (n_rows, n_outputs); or named outputs, rows along the first axis: (n_rows,) for a number per row,
+              more axes for a list per row
+    """
+
+    outputs: NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
 def encode(predictions: Predictions, media_type: str, *, one_line: bool = False) -> bytes:
     """The answer's body.
 
-    predictions   scores, (n_rows, n_outputs), or named outputs with rows along their first axis
+    predictions   scores or named outputs
     media_type    as `choose_media_type` gave it
-    one_line      CSV as AWS's multi-model handler writes it: all on one line, joined by commas
+    one_line      plain scores as CSV the way AWS's multi-model handler writes them: on one line, joined by commas
     raises        AcceptUnsupported for a media type we have no writer for
     """
-    if isinstance(predictions, Mapping):
-        writer = _NAMED_WRITERS.get(media_type)
-        if writer is not None:
-            return writer({name: np.ascontiguousarray(column) for name, column in predictions.items()})
-    else:
-        if not predictions.flags.c_contiguous:  # orjson takes no other
-            predictions = np.ascontiguousarray(predictions)
+    outputs = predictions.outputs
+    if isinstance(outputs, np.ndarray):
+        if not outputs.flags.c_contiguous:  # orjson takes no other
+            outputs = np.ascontiguousarray(outputs)
         if one_line and media_type == media.CSV:
-            return _csv_text(predictions)[2:-2].replace(b"],[", b",")
-        score_writer = _SCORE_WRITERS.get(media_type)
-        if score_writer is not None:
-            return score_writer(predictions)
+            return _csv_text(outputs)[2:-2].replace(b"],[", b",")
+        write_scores = _SCORE_WRITERS.get(media_type)
+        if write_scores is not None:
+            return write_scores(outputs)
+    else:
+        write_named = _NAMED_WRITERS.get(media_type)
+        if write_named is not None:
+            return write_named({name: np.ascontiguousarray(column) for name, column in outputs.items()})
     raise AcceptUnsupported(media_type, media.ACCEPTED)
 
 

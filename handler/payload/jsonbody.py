@@ -30,9 +30,9 @@ Place = Callable[[int], str]
 
 _BOM = b"\xef\xbb\xbf"
 
-# Rows of one JSON body. A list costs ~90 bytes beside its numbers, and "[]," is a list of three: 25 MB of those would
-# be 700 MB of objects. Formats without that cost (CSV, npy, Parquet) have no such limit.
-MAX_LISTS = 1_000_000
+# Arrays and objects in one JSON body. Each costs 100 to 300 bytes beside its numbers, and "[]," makes one of three
+# bytes, so 25 MB could become 700. Formats without that cost (CSV, npy, Parquet) have no such limit.
+MAX_LISTS = 300_000
 
 
 def read_json(body: bytes, n_features: int) -> Rows:
@@ -71,11 +71,12 @@ def read_jsonlines(body: bytes, n_features: int) -> Rows:
     """
     text = body.removeprefix(_BOM)
     n_lines_above = text[: len(text) - len(text.lstrip())].count(b"\n")
-    lines = text.strip().split(b"\n")
     first = n_lines_above + 1
-    if len(lines) > MAX_LISTS:
-        raise PayloadInvalid("", f"{len(lines)} lines, more than {MAX_LISTS}; send so many rows as CSV or npy")
-    items = [_parse(line, f"line {first + index}") for index, line in enumerate(lines)]
+    text = text.strip()
+    n_lists = text.count(b"\n") + 1 + text.count(b"[") + text.count(b"{")
+    if n_lists > 2 * MAX_LISTS:
+        raise PayloadInvalid("", f"more than {MAX_LISTS} rows; send so many as CSV or npy")
+    items = [_parse(line, f"line {first + index}") for index, line in enumerate(text.split(b"\n"))]
     return _gather(items, lambda index: f"line {first + index}", n_features, text.count(b'"'))
 
 
@@ -209,7 +210,7 @@ def _scatter(tensor: dict[str, Any], row: Floats, where: str) -> None:
     n_features = len(row)
     match tensor.get("shape", [n_features]):
         case [int(width)] | [1, int(width)] if width != n_features:
-            raise FeatureMismatch(f"the model has {n_features} features, {where} has shape {width}")
+            raise FeatureMismatch(f"the model has {n_features} features, {where or 'the row'} has shape {width}")
         case [int()] | [1, int()]:
             pass
         case _:
@@ -217,9 +218,11 @@ def _scatter(tensor: dict[str, Any], row: Floats, where: str) -> None:
     keys, values = tensor.get("keys"), tensor["values"]
     if not isinstance(keys, list) or not isinstance(values, list) or len(keys) != len(values):
         raise PayloadInvalid(where, "'keys' and 'values' are not arrays of one length")
-    for at, key in enumerate(keys):
+    for key in keys:
         if type(key) is not int or not 0 <= key < n_features:
-            raise FeatureMismatch(f"{where} keys[{at}]: {key!r} is no index below the model's {n_features} features")
+            raise FeatureMismatch(
+                f"the model has {n_features} features, {where or 'the row'} has key {key!r}, counted from 0"
+            )
     if len(set(keys)) != len(keys):
         raise PayloadInvalid(where, "a key appears twice")
     row[keys] = [_number(value, f"{where} values", at) for at, value in enumerate(values)]

@@ -33,8 +33,20 @@ _FEATURES, _LABEL = 1, 2
 _VALUES, _KEYS, _SHAPE = 1, 2, 3
 _TENSORS: dict[int, np.dtype[Any]] = {2: np.dtype("<f4"), 3: np.dtype("<f8"), 7: np.dtype("<i4")}
 
+# Records read one by one, 20 us each. Dense rows of floats that differ in nothing else are read all at once, unlimited.
+MAX_RECORDS = 250_000
+
+# Fields of one message. A record has five and a tensor three, unless its values are not packed.
+MAX_FIELDS = 10_000
+
 # A 64-bit varint has at most this many bytes of seven bits.
 _VARINT_BYTES = 10
+_64_BITS = (1 << 64) - 1
+
+# Up to here Python reads varints faster than numpy.
+FEW_BYTES = 64
+
+_NONE = np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,29 +72,23 @@ def read_recordio(body: bytes, n_features: int) -> Rows:
     alike = _read_alike(body, n_features)
     if alike is not None:
         return Rows(finite(alike, "record {row}, value {column}"))
-    tensors = [_read_record(body, *span, n_features, f"record {at}") for at, span in enumerate(_frames(body), 1)]
-    if any(tensor.keys is not None for tensor in tensors):
-        values = sparse_rows(len(tensors), n_features)
-        for at, (row, tensor) in enumerate(zip(values, tensors, strict=True), 1):
-            if tensor.keys is not None:
-                row[tensor.keys] = _float32(tensor.values)
-            elif len(tensor.values) == n_features:
-                row[:] = _float32(tensor.values)
-            else:
-                raise FeatureMismatch(f"the model has {n_features} features, record {at} has {len(tensor.values)}")
-        return Rows(finite(values, "record {row}, value {column}"))
-    width = len(tensors[0].values)
+    tensors = []
+    for at, (start, end) in enumerate(_frames(body), 1):
+        if at > MAX_RECORDS:
+            raise PayloadInvalid("", f"more than {MAX_RECORDS} records; send so many rows as CSV or npy")
+        tensors.append(_read_record(body, start, end, n_features, f"record {at}"))
+    is_sparse = any(tensor.keys is not None for tensor in tensors)
+    n_columns = n_features if is_sparse else len(tensors[0].values)
     for at, tensor in enumerate(tensors, 1):
-        if len(tensor.values) != width:
-            raise PayloadInvalid(f"record {at}", f"{len(tensor.values)} values, where record 1 has {width}")
-    if not width:
-        raise PayloadInvalid("record 1", "no values")
-    return Rows(finite(np.stack([_float32(tensor.values) for tensor in tensors]), "record {row}, value {column}"))
-
-
-def _float32(values: NDArray[Any]) -> NDArray[np.float32]:
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is found by that
-        return values.astype(np.float32)
+        if tensor.keys is None and len(tensor.values) != n_columns:
+            raise PayloadInvalid(f"record {at}", f"{len(tensor.values)} values, where others have {n_columns}")
+    values = sparse_rows(len(tensors), n_columns) if is_sparse else np.empty((len(tensors), n_columns), np.float32)
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # a float64 beyond float32 becomes infinite, and is found by that
+        for row, tensor in zip(values, tensors, strict=True):
+            row[slice(None) if tensor.keys is None else tensor.keys] = tensor.values
+    return Rows(finite(values, "record {row}, value {column}"))
 
 
 def _frames(body: bytes) -> Iterator[tuple[int, int]]:
@@ -117,7 +123,9 @@ def _read_alike(body: bytes, n_features: int) -> NDArray[np.float32] | None:
     for frame in (slice(values.start), slice(values.stop, end)):
         if (grid[:, frame] != grid[0, frame]).any():
             return None
-    return _float32(np.ascontiguousarray(grid[:, values]).view(first.values.dtype))
+    floats = np.ascontiguousarray(grid[:, values]).view(first.values.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # as above
+        return floats.astype(np.float32)
 
 
 def _read_record(body: bytes, start: int, end: int, n_features: int, where: str) -> _Tensor:
@@ -158,15 +166,20 @@ def _read_tensor(body: bytes, kind: int, start: int, end: int, n_features: int, 
                 raise PayloadInvalid(where, f"field {number} of a tensor has wire type {wire}")
             numbers = _varints(body, at, stop, n_features, where)
             {_VALUES: values, _KEYS: keys, _SHAPE: shape}[number].append(numbers)
-    all_values = np.concatenate([np.empty(0, dtype if dtype.kind == "f" else np.uint64), *values])
+    all_values, all_keys, sides = _joined(values), _joined(keys), _joined(shape)
     if dtype.kind == "i":
-        all_values = all_values.view(np.int64)  # a negative int32 travels as 64 bits of two's complement
-    none = np.empty(0, np.uint64)
-    all_keys, sides = np.concatenate([none, *keys]), np.concatenate([none, *shape])
-    if not len(all_keys) and (len(all_values) or not len(sides)):
+        all_values = all_values.astype(np.uint64).view(np.int64)  # a negative one travels as 64 bits
+    if not len(all_keys) and len(all_values):
         return _Tensor(all_values, None, dense_at)
+    if not len(sides) and not len(all_keys):
+        raise PayloadInvalid(where, "no values")
     _check_sparse(len(all_values), all_keys, sides, n_features, where)
     return _Tensor(all_values, all_keys, -1)
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """A repeated field may come in several pieces; it never does."""
+    return parts[0] if len(parts) == 1 else np.concatenate([_NONE, *parts])
 
 
 def _check_sparse(
@@ -178,14 +191,17 @@ def _check_sparse(
         raise FeatureMismatch(f"the model has {n_features} features, {where} has shape {sides.tolist()}")
     if len(keys) and keys.max() >= n_features:
         raise FeatureMismatch(f"the model has {n_features} features, {where} has key {keys.max()}, counted from 0")
-    if len(np.unique(keys)) != len(keys):
+    if len(set(keys.tolist())) != len(keys):
         raise PayloadInvalid(where, "a key appears twice")
 
 
 def _fields(body: bytes, start: int, end: int, where: str) -> Iterator[tuple[int, int, int, int]]:
     """Number, wire type, start and end of each field's content in a message."""
-    at = start
+    at, n_fields = start, 0
     while at < end:
+        n_fields += 1
+        if n_fields > MAX_FIELDS:
+            raise PayloadInvalid(where, f"a message of more than {MAX_FIELDS} fields")
         tag, at = _varint(body, at, end, where)
         wire = tag & 7
         if wire == _BYTES:
@@ -215,11 +231,15 @@ def _varint(body: bytes, at: int, end: int, where: str) -> tuple[int, int]:
 
 def _varints(body: bytes, start: int, end: int, n_features: int, where: str) -> NDArray[np.uint64]:
     """Numbers written one behind the other."""
+    if end - start <= FEW_BYTES:
+        numbers, at = [], start
+        while at < end:
+            number, at = _varint(body, at, end, where)
+            numbers.append(number & _64_BITS)
+        return np.array(numbers, np.uint64)
     data = np.frombuffer(body, np.uint8, end - start, start)
     ends = np.flatnonzero(data < 0x80)
     refuse_too_wide(len(ends), n_features)
-    if not len(data):
-        return np.empty(0, np.uint64)
     starts = np.concatenate([[0], ends + 1])
     lengths = np.diff(starts)
     if starts[-1] != len(data) or lengths.max() > _VARINT_BYTES:

@@ -49,14 +49,14 @@ def fit_rows(rows: Rows, n_features: int, feature_names: tuple[str, ...] | None)
 
     rows            as decoded
     n_features      the model's
-    feature_names   the model's, None when it was trained without
+    feature_names   the model's; None or empty when it was trained without
     returns         float32, C-contiguous, (n_rows, n_features)
     raises          FeatureMismatch for a wrong count, a name the model does not know or one it misses
 
     Names decide when both sides have them, whatever the order. When only the request has them, its order is taken
     to be the model's: there is nothing to check it against.
     """
-    if rows.names is not None and feature_names is not None and rows.names != feature_names:
+    if rows.names is not None and feature_names and rows.names != feature_names:
         return np.ascontiguousarray(rows.values[:, _order(rows.names, feature_names)])
     n_columns = rows.values.shape[1]
     if n_columns != n_features:
@@ -69,8 +69,11 @@ def _order(names: tuple[str, ...], feature_names: tuple[str, ...]) -> list[int]:
     missing = [name for name in feature_names if name not in at]
     known = set(feature_names)
     unknown = [name for name in names if name not in known]
-    if missing or unknown:
-        faults = [f"{word} {_some(group)}" for word, group in (("missing", missing), ("unknown", unknown)) if group]
+    # Parquet and Arrow may carry a name twice; a JSON object cannot.
+    twice = [name for index, name in enumerate(names) if at[name] != index]
+    if missing or unknown or twice:
+        groups = (("missing", missing), ("unknown", unknown), ("twice", twice))
+        faults = [f"{word} {_some(group)}" for word, group in groups if group]
         raise FeatureMismatch(
             f"the model has {len(feature_names)} named features, the rows have {len(names)}: {'; '.join(faults)}"
         )

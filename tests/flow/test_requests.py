@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from tests import boosters
-from tests.endpoint import DUMMY_CREDENTIALS, Endpoint
+from tests.endpoint import Endpoint
+from tests.faulty_s3 import ENVIRONMENT
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)
@@ -75,7 +76,7 @@ def test_the_aws_cli_works_too(endpoint: Endpoint, tmp_path: Path) -> None:
     version = subprocess.run(["aws", "--version"], capture_output=True, text=True, check=True).stdout
     if not version.startswith("aws-cli/1"):  # version 2 would take the body for base64
         command += ["--cli-binary-format", "raw-in-base64-out"]
-    run = subprocess.run([*command, str(out)], env={**os.environ, **DUMMY_CREDENTIALS}, capture_output=True, text=True)
+    run = subprocess.run([*command, str(out)], env={**os.environ, **ENVIRONMENT}, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     np.testing.assert_array_equal(csv(out.read_bytes()), answer_of(0))
 
@@ -131,6 +132,14 @@ def test_a_model_dropped_in_later_is_served_by_the_next_call(endpoint: Endpoint,
     (segments / "eu").mkdir(exist_ok=True)
     (segments / "eu" / "new.tar.gz").write_bytes(boosters.segment_archive(5))
     np.testing.assert_array_equal(csv(endpoint.post("eu/new.tar.gz", ROW).body), answer_of(5))
+
+
+def test_a_target_may_be_called_what_people_call_it(endpoint: Endpoint, segments: Path) -> None:
+    (segments / "us" / "Málaga €.tar.gz").write_bytes(boosters.segment_archive(2))
+    answer = endpoint.client().invoke_endpoint(
+        EndpointName="e", TargetModel="us/Málaga €.tar.gz", ContentType="text/csv", Body=ROW
+    )
+    np.testing.assert_array_equal(csv(answer["Body"].read()), answer_of(2))
 
 
 def test_a_form_is_told_how_to_call_instead(endpoint: Endpoint) -> None:

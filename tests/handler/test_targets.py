@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import TargetInvalid
-from handler.targets import MAX_TARGET_CHARS, parse_target, target_from_attributes
+from handler.targets import MAX_TARGET_CHARS, as_sent, parse_target
 
 
 @pytest.mark.parametrize(
@@ -87,38 +87,10 @@ def test_a_target_is_accepted_exactly_when_every_rule_holds(raw: str) -> None:
     assert accepted == holds
 
 
-@pytest.mark.parametrize(
-    ("attributes", "target"),
-    [
-        ("TargetModel=eu/a.tar.gz", "eu/a.tar.gz"),
-        ("trace=1,TargetModel=a.tar.gz", "a.tar.gz"),
-        ("trace=1;TargetModel=a.tar.gz;x=y", "a.tar.gz"),
-        (" trace = 1 , TargetModel = a b.tar.gz , x", "a b.tar.gz"),
-        ("TargetModel=a=b.tar.gz", "a=b.tar.gz"),
-        ("TargetModel=%2e.tar.gz", "%2e.tar.gz"),
-        ("TargetModel=a,TargetModel=a", "a"),
-        ("TargetModel=", ""),
-        ("", None),
-        ("trace=1", None),
-        ("targetmodel=a", None),
-        ("XTargetModel=a", None),
-        ("note=TargetModel", None),
-        ("note=TargetModel=a", None),
-        ("TargetModel", None),
-        ('{"TargetModel": "a"}', None),
-        (",;,=;==", None),
-    ],
-)
-def test_a_target_is_found_in_custom_attributes_by_its_exact_key(attributes: str, target: str | None) -> None:
-    assert target_from_attributes(attributes) == target
+@pytest.mark.parametrize("target", ["us/a.tar.gz", "us/é.tar.gz", "us/€.tar.gz", "東京.tar.gz"])
+def test_a_header_that_was_sent_as_utf8_and_read_as_latin1_means_what_was_sent(target: str) -> None:
+    assert as_sent(target.encode().decode("latin-1")) == target
 
 
-def test_custom_attributes_that_name_two_targets_are_refused() -> None:
-    with pytest.raises(TargetInvalid, match="also name 'a'"):
-        target_from_attributes("TargetModel=a;TargetModel=b")
-
-
-@given(st.text(alphabet=st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60))
-def test_any_visible_ascii_has_a_target_or_none(attributes: str) -> None:
-    found = target_from_attributes(attributes)
-    assert found is None or f"TargetModel={found}" in attributes
+def test_a_header_that_is_no_utf8_is_taken_as_it_is() -> None:
+    assert as_sent("us/\xe9.tar.gz") == "us/é.tar.gz"

@@ -1,0 +1,306 @@
+"""The operator's port: health, metrics, models and the status page.
+
+Rule: it shows, it changes nothing, and it takes no part in serving: a bounded number of connections, each of bounded
+length, on a loopback address unless told otherwise. Whoever makes an AdminServer closes it.
+
+    /            the status page             /healthz   200 while the process should live
+    /status.json its facts                   /readyz    200 while requests may be sent to it
+    /models      what is loaded, in pages    /metrics   Prometheus text
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from heapq import nsmallest
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from socketserver import TCPServer
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from container.metrics.history import History
+from container.metrics.prometheus import PrometheusDoor
+from container.metrics.source import ModelState, Source
+from container.metrics.status import status
+from handler.telemetry import LiveRecorder
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 16
+CONNECTION_S = 30.0  # a connection older than this is closed, however busily its client dawdles
+READ_TIMEOUT_S = 5.0
+PAGE_MODELS, MAX_PAGE_MODELS = 100, 1_000
+
+SORTS: dict[str, Callable[[ModelState], Any]] = {
+    "name": lambda model: model.name,
+    "bytes": lambda model: (-model.n_bytes, model.name),
+    "hits": lambda model: (-model.hits, model.name),
+    "age": lambda model: (-model.age_s, model.name),
+    "idle": lambda model: (-model.idle_s, model.name),
+}
+
+_PAGE = Path(__file__).parent / "page"
+_ASSETS = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/status.css": ("status.css", "text/css; charset=utf-8"),
+    "/status.js": ("status.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class AdminServer:
+    """Serves from one accepting thread and at most MAX_CONNECTIONS short-lived ones. Binding happens at once.
+
+    raises  OSError when the address is taken
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        recorder: LiveRecorder,
+        history: History,
+        prometheus: PrometheusDoor,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        clock_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._answers = _Answers(source, recorder, history, prometheus, clock_s)
+        self._server = _Server((host, port), self._answers)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="admin-port", daemon=True
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._server.server_address[:2]
+        return str(host), port
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop accepting and cut what is open. Returns when the port is free."""
+        if self._thread.ident is not None:
+            self._server.shutdown()
+            self._thread.join()
+        self._server.cut(older_than_s=0.0)
+        self._server.server_close()
+
+
+class _Refused(Exception):
+    """A request this port does not answer; `status` says why."""
+
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+Answer = tuple[HTTPStatus, str, bytes]
+
+
+class _Answers:
+    """From a path and a query to an answer, without a socket."""
+
+    def __init__(
+        self,
+        source: Source,
+        recorder: LiveRecorder,
+        history: History,
+        prometheus: PrometheusDoor,
+        clock_s: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._recorder = recorder
+        self._history = history
+        self._prometheus = prometheus
+        self._clock_s = clock_s
+        self._assets = {path: (kind, (_PAGE / name).read_bytes()) for path, (name, kind) in _ASSETS.items()}
+
+    def answer(self, path: str, query: dict[str, list[str]], accept: str) -> Answer:
+        if path in self._assets:
+            return HTTPStatus.OK, *self._assets[path]
+        match path:
+            case "/healthz":
+                health = self._source.health()
+                return _health(health.is_alive, health.reasons)
+            case "/readyz":
+                health = self._source.health()
+                return _health(health.is_alive and health.is_ready, health.reasons)
+            case "/metrics":
+                text, content_type = self._prometheus.scrape(accept)
+                return HTTPStatus.OK, content_type, text
+            case "/models":
+                return _json(HTTPStatus.OK, self._models(query))
+            case "/status.json":
+                return _json(HTTPStatus.OK, status(self._source, self._recorder, self._history, self._clock_s))
+        raise _Refused(
+            HTTPStatus.NOT_FOUND, "nothing here; try /, /status.json, /models, /metrics, /healthz or /readyz"
+        )
+
+    def _models(self, query: dict[str, list[str]]) -> dict[str, object]:
+        limit = _number(query, "limit", default=PAGE_MODELS, most=MAX_PAGE_MODELS)
+        offset = _number(query, "offset", default=0, most=1_000_000)
+        contains = query.get("contains", [""])[0]
+        sort = query.get("sort", ["name"])[0]
+        if sort not in SORTS:
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"sort must be one of {', '.join(SORTS)}")
+        models = self._source.models()
+        matching = [model for model in models if contains in model.name] if contains else models
+        end = offset + limit
+        page = nsmallest(end, matching, key=SORTS[sort])[offset:]
+        return {
+            "total": len(models),
+            "matching": len(matching),
+            "models": [asdict(model) for model in page],
+            "next_offset": end if end < len(matching) else None,
+        }
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # close() cuts open connections itself; a dawdling client must not hold up a shutdown
+    request_queue_size = 32
+
+    def __init__(self, address: tuple[str, int], answers: _Answers) -> None:
+        self.answers = answers
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, float] = {}
+        is_v6 = ":" in address[0]
+        self.address_family = socket.AF_INET6 if is_v6 else socket.AF_INET
+        super().__init__(address, _Handler)
+        self.is_loopback = _is_loopback(str(self.server_address[0]))
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's own, which asks the name service for this host's name and may wait for it.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        with self._lock:
+            self._open[request] = time.monotonic()
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # no thread could be started; process_request_thread will not release what was taken
+            self._forget(request)
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._forget(request)
+
+    def _forget(self, request: Any) -> None:
+        with self._lock:
+            self._open.pop(request, None)
+        self._free.release()
+
+    def service_actions(self) -> None:
+        self.cut(older_than_s=CONNECTION_S)
+
+    def cut(self, older_than_s: float) -> None:
+        """End connections that have lasted longer; their threads see the end of the stream and leave."""
+        now_s = time.monotonic()
+        with self._lock:
+            old = [request for request, since_s in self._open.items() if now_s - since_s >= older_than_s]
+            for request in old:
+                with suppress(OSError):  # the client was faster
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  the signature is the base class's
+        log.debug("admin connection from %s broke off", client_address, exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    timeout = READ_TIMEOUT_S
+    server_version = "mme"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        self._reply(has_body=True)
+
+    def do_HEAD(self) -> None:
+        self._reply(has_body=False)
+
+    def _reply(self, *, has_body: bool) -> None:
+        try:
+            url, host = _split(self.path), _split(f"//{self.headers.get('Host') or 'localhost'}").hostname
+            self._check_host(host or "")
+            answer = self.server.answers.answer(url.path, parse_qs(url.query), self.headers.get("Accept", ""))
+        except _Refused as refusal:
+            answer = _json(refusal.status, {"message": str(refusal)})
+        except Exception:
+            log.exception("the admin port could not answer %s", self.path)
+            answer = _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"message": "no answer could be made; see the log"})
+        status_code, content_type, body = answer
+        self.send_response(status_code)
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if has_body:
+            self.wfile.write(body)
+
+    def _check_host(self, host: str) -> None:
+        """Refuse, on a loopback address, a request meant for another host: a web page whose name was pointed at
+        127.0.0.1 could otherwise read this port through its visitor's browser (DNS rebinding)."""
+        if self.server.is_loopback and host != "localhost" and not _is_loopback(host):
+            raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, "this port answers to localhost only")
+
+    def log_message(self, format: str, *args: object) -> None:
+        log.debug("admin: " + format, *args)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
+
+
+def _health(is_well: bool, reasons: tuple[str, ...]) -> Answer:
+    status_code = HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE
+    return _json(status_code, {"ok": is_well, "reasons": list(reasons)})
+
+
+def _json(status_code: HTTPStatus, value: object) -> Answer:
+    # ASCII, so that a name no UTF-8 can hold still makes a valid answer.
+    return status_code, "application/json", json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def _number(query: dict[str, list[str]], name: str, *, default: int, most: int) -> int:
+    text = query.get(name, [str(default)])[0]
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and int(text) <= most):
+        raise _Refused(HTTPStatus.BAD_REQUEST, f"{name} must be a whole number up to {most}, not {text!r}")
+    return int(text)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,141 @@
+"""What watches the runtime: metrics on their way out, the admin port, the access log.
+
+Rule: `Watch` owns all of it and closes it in the order in which nothing is lost: the log, the port, the sinks.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from container.metrics.access_log import AccessLog
+from container.metrics.admin import AdminServer
+from container.metrics.collector import Collector, Sink
+from container.metrics.emf import EmfSink
+from container.metrics.history import History
+from container.metrics.prometheus import PrometheusDoor
+from container.metrics.source import Health, ModelState, Snapshot
+from container.settings import Settings
+from container.worker.memory import process_resident_bytes
+from handler.cache import ModelCache
+from handler.telemetry import LOADED_MODEL_BYTES, LOADED_MODEL_COUNT, MEMORY_UTILIZATION, QUEUE_DEPTH, LiveRecorder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSource:
+    """What the admin port is told of the runtime.
+
+    reasons_not_ready   why requests should go elsewhere just now; empty when they should not
+    """
+
+    title: str
+    started_s: float
+    cache: ModelCache
+    reasons_not_ready: Callable[[], Sequence[str]]
+
+    def health(self) -> Health:
+        reasons = tuple(self.reasons_not_ready())
+        return Health(is_alive=True, is_ready=not reasons, reasons=reasons)
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            title=self.title,
+            started_s=self.started_s,
+            loaded_models=len(self.cache),
+            loaded_bytes=self.cache.resident_bytes,
+            budget_bytes=self.cache.budget_bytes,
+            process_bytes=process_resident_bytes(),
+        )
+
+    def models(self) -> Sequence[ModelState]:
+        return [
+            ModelState(one.target, one.version, one.n_bytes, one.age_s, one.idle_s, one.hits, one.borrowers)
+            for one in self.cache.residents()
+        ]
+
+
+class PortTaken(Exception):
+    """The admin port cannot be had, and why."""
+
+
+class Watch:
+    """Everything that reports. Started by `start`, once the cache exists; closed by `close`."""
+
+    def __init__(self, settings: Settings, recorder: LiveRecorder) -> None:
+        self._settings = settings
+        self._recorder = recorder
+        self._admin: AdminServer | None = None
+        self._collector: Collector | None = None
+        self.journal = (
+            AccessLog(sys.stderr.fileno(), recorder=recorder, sample=settings.access_log)
+            if settings.access_log is not None
+            else None
+        )
+
+    def start(self, cache: ModelCache, reasons_not_ready: Callable[[], Sequence[str]]) -> None:
+        """Begin to report. Raises PortTaken."""
+        recorder, settings = self._recorder, self._settings
+        recorder.gauge(LOADED_MODEL_COUNT, lambda: len(cache))
+        recorder.gauge(LOADED_MODEL_BYTES, lambda: cache.resident_bytes)
+        recorder.gauge(MEMORY_UTILIZATION, lambda: 100 * cache.resident_bytes / cache.budget_bytes)
+        recorder.gauge(QUEUE_DEPTH, lambda: cache.n_waiting)
+        history = History()
+        self._collector = Collector(recorder, history, self._sinks(), interval_s=settings.metrics_interval_s)
+        self._collector.start()
+        if settings.admin_port is not None:
+            dimensions = {"endpoint": settings.endpoint_name, "variant": settings.variant_name}
+            try:
+                self._admin = AdminServer(
+                    source=RuntimeSource(settings.models, time.time(), cache, reasons_not_ready),
+                    recorder=recorder,
+                    history=history,
+                    prometheus=PrometheusDoor(recorder, dimensions),
+                    host=settings.admin_host,
+                    port=settings.admin_port,
+                )
+            except OSError as error:
+                where = f"{settings.admin_host}:{settings.admin_port}"
+                raise PortTaken(f"cannot listen on {where} for the admin port: {error.strerror}") from error
+            self._admin.start()
+            log.info("status page, health and Prometheus metrics on http://%s:%d/", *self._admin.address)
+
+    def _sinks(self) -> list[Sink]:
+        settings = self._settings
+        dimensions = {"EndpointName": settings.endpoint_name, "VariantName": settings.variant_name}
+        sinks: list[Sink] = []
+        if settings.emf:
+            sinks.append(
+                EmfSink(
+                    sys.stdout.fileno(),
+                    recorder=self._recorder,
+                    namespace=settings.metrics_namespace,
+                    dimensions=dimensions,
+                    per_model=settings.metrics_per_model,
+                )
+            )
+        if settings.cloudwatch:
+            from container.metrics.cloudwatch import CloudWatchSink, cloudwatch_client
+
+            sinks.append(
+                CloudWatchSink(
+                    cloudwatch_client(endpoint_url=settings.cloudwatch_endpoint_url),
+                    recorder=self._recorder,
+                    namespace=settings.metrics_namespace,
+                    dimensions=dimensions,
+                    per_model=settings.metrics_per_model,
+                )
+            )
+        return sinks
+
+    def close(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
+        if self._admin is not None:
+            self._admin.close()
+        if self._collector is not None:
+            self._collector.close()

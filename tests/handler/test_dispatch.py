@@ -1,0 +1,231 @@
+"""From a request to an answer, over a real cache and real boosters, without a socket."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handler import errors
+from handler.cache import ModelCache
+from handler.dispatch import FAULTS, Dispatcher, fault_of, refusal
+from handler.loading import PreparedModel
+from handler.messages import Request
+from handler.predictor import Facts, HandlePool
+from handler.telemetry import (
+    INVOCATION_4XX_ERRORS,
+    INVOCATIONS,
+    MODEL_CACHE_HIT,
+    Invocation,
+    LiveRecorder,
+)
+from tests import boosters
+from tests.fakes import InlineExecutor
+
+X = boosters.rows(3, 6)
+CSV = "\n".join(",".join(map(repr, map(float, row))) for row in X).encode()
+
+
+BOOSTERS = {
+    "a": boosters.segment(1),
+    "class": boosters.train(objective="binary:logistic"),
+    "linear": boosters.train(booster="gblinear"),
+}
+
+
+class Shelf:
+    """Targets and their boosters; anything else is what `errors` says, or missing."""
+
+    def __init__(self) -> None:
+        self.boosters = BOOSTERS
+        self.errors: dict[str, Exception] = {}
+
+    def prepare(self, target: str) -> PreparedModel:
+        if target in self.errors:
+            raise self.errors[target]
+        if target not in self.boosters:
+            raise errors.ArtifactMissing(f"s3://b/{target}")
+        objective = "binary:logistic" if target == "class" else "reg:squarederror"
+        facts = Facts(objective, "gblinear" if target == "linear" else "gbtree", 6, 1, 1000)
+        document = boosters.document(self.boosters[target])
+        return PreparedModel("v", 1000, len(document), 1, 1, (document,), (facts,), facts, HandlePool())
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.lines: list[Invocation] = []
+
+    def wants(self, status: int) -> bool:
+        return True
+
+    def write(self, record: Invocation) -> None:
+        self.lines.append(record)
+
+
+class Desk:
+    """A dispatcher and all it leans on."""
+
+    def __init__(self, **options: Any) -> None:
+        self.shelf, self.recorder, self.journal = Shelf(), LiveRecorder(), Journal()
+        self.cache = ModelCache(
+            budget_bytes=10_000,
+            prepare=self.shelf.prepare,
+            executor=InlineExecutor(),
+            max_waiting=4,
+            recorder=self.recorder,
+        )
+        self.dispatcher = Dispatcher(self.cache, self.recorder, self.journal, wait_s=1, **options)
+
+    def ask(self, body: bytes = CSV, target: str | None = "a", **headers: str) -> Any:
+        named = {"content-type": "text/csv"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        if target is not None:
+            named["x-amzn-sagemaker-target-model"] = target
+        return self.dispatcher.answer(Request(named, body, "mms-id"))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def numbers(answer: Any) -> np.ndarray:
+    return np.array([line.split(",") for line in answer.body.decode().split()], np.float32)
+
+
+def test_scores_come_back_as_csv_by_default(desk: Desk) -> None:
+    answer = desk.ask()
+    assert (answer.status, answer.content_type) == (200, "text/csv")
+    np.testing.assert_array_equal(numbers(answer), boosters.expected(boosters.segment(1), X))
+
+
+def test_the_first_answer_says_cold_and_the_next_warm(desk: Desk) -> None:
+    first, second = (dict(desk.ask().headers)["x-amzn-sagemaker-custom-attributes"] for _ in range(2))
+    assert first.startswith("cache=miss,load_ms=")
+    assert second == "cache=hit"
+
+
+def test_json_when_asked_for(desk: Desk) -> None:
+    answer = desk.ask(accept="application/json")
+    assert len(json.loads(answer.body)["predictions"]) == 3
+
+
+def test_one_line_csv_is_an_option() -> None:
+    assert Desk(one_line=True).ask().body.count(b"\n") == 0
+
+
+def test_the_header_wins_over_the_attribute(desk: Desk) -> None:
+    assert desk.ask(x_amzn_sagemaker_custom_attributes="TargetModel=nothing").status == 200
+    assert desk.ask(target=None, x_amzn_sagemaker_custom_attributes="TargetModel=a").status == 200
+
+
+def test_outputs_are_chosen_per_request_or_per_endpoint() -> None:
+    asked = Desk().ask(target="class", x_amzn_sagemaker_custom_attributes="Output=predicted_label|probability")
+    assert asked.status == 200
+    default = Desk(default_outputs=("predicted_label", "probability")).ask(target="class")
+    assert default.body == asked.body
+    labels = [int(line.split(b",")[0]) for line in asked.body.split()]
+    assert set(labels) <= {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("target", "output", "says"),
+    [("a", "probability", "reg:squarederror"), ("class", "nonsense", "predicted_label"), ("linear", "leaf", "leaf")],
+)
+def test_an_output_the_model_does_not_have_is_refused(desk: Desk, target: str, output: str, says: str) -> None:
+    answer = desk.ask(target=target, x_amzn_sagemaker_custom_attributes=f"Output={output}")
+    assert answer.status == 424
+    assert json.loads(answer.body)["OriginalStatusCode"] == 400
+    assert says in json.loads(answer.body)["Message"]
+
+
+def test_contributions_add_up_to_the_margin(desk: Desk) -> None:
+    contribs = desk.ask(x_amzn_sagemaker_custom_attributes="Output=contribs", accept="application/json")
+    rows = [row["contribs"] for row in json.loads(contribs.body)["predictions"]]
+    np.testing.assert_allclose(np.sum(rows, axis=1), boosters.expected(boosters.segment(1), X)[:, 0], rtol=1e-4)
+
+
+def test_timing_is_told_when_asked_for(desk: Desk) -> None:
+    answer = desk.ask(x_amzn_sagemaker_custom_attributes="Timing=1")
+    told = dict(answer.headers)["x-amzn-sagemaker-custom-attributes"]
+    assert [pair.split("=")[0] for pair in told.split(",")] == [
+        "cache", "load_ms", "wait_us", "decode_us", "predict_us", "encode_us",
+    ]  # fmt: skip
+
+
+class Surprise(Exception):
+    pass
+
+
+EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
+    (errors.TargetInvalid("x", "why"), 400, "ValidationError", None),
+    (errors.ArtifactMissing("u"), 400, "ValidationError", None),
+    (errors.ArtifactForbidden("u", "AccessDenied"), 400, "ValidationError", None),
+    (errors.ContentTypeUnsupported("x", ["y"]), 424, "ModelError", 415),
+    (errors.AcceptUnsupported("x", ["y"]), 424, "ModelError", 406),
+    (errors.PayloadInvalid("line 1", "why"), 424, "ModelError", 400),
+    (errors.FeatureMismatch("why"), 424, "ModelError", 400),
+    (errors.OutputUnsupported("x", "o", ["y"]), 424, "ModelError", 400),
+    (errors.ArtifactBroken("u", "why"), 424, "ModelError", 422),
+    (errors.ArtifactRefused("u", "why"), 424, "ModelError", 422),
+    (errors.ArtifactUnavailable("u", "SlowDown"), 503, "ServiceUnavailable", None),
+    (errors.ModelNotReady("t", 1.0), 429, "ModelNotReadyException", None),
+    (errors.NoRoom("t", 2, 1), 424, "ModelError", 507),
+    (errors.Unavailable("draining", 7), 503, "ServiceUnavailable", None),
+    (Surprise("secret"), 500, "InternalFailure", None),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "kind", "original"), EXAMPLES, ids=lambda value: type(value).__name__)
+def test_each_error_has_its_status(desk: Desk, error: Exception, status: int, kind: str, original: int | None) -> None:
+    desk.shelf.errors["bad"] = error
+    answer = desk.ask(target="bad")
+    headers, body = dict(answer.headers), json.loads(answer.body)
+    assert (answer.status, headers["x-amzn-errortype"]) == (status, kind)
+    assert body.get("OriginalStatusCode") == original
+    assert (str(error) in body["Message"]) == (status != 500)
+    assert ("Retry-After" in headers) == (status == 503)
+
+
+def test_every_error_class_is_one_of_the_examples() -> None:
+    def leaves(kind: type) -> list[type]:
+        return [leaf for child in kind.__subclasses__() for leaf in leaves(child)] or [kind]
+
+    shown = {type(error) for error, *_ in EXAMPLES}
+    assert {kind for kind in leaves(errors.ServingError) if kind.__module__ == "handler.errors"} <= shown
+    assert all(fault_of(error).status for error, *_ in EXAMPLES)
+    assert set(FAULTS) <= {parent for kind in shown for parent in kind.__mro__}
+
+
+def test_an_unforeseen_error_tells_the_caller_nothing_of_our_insides() -> None:
+    assert b"secret" not in refusal(Surprise("secret"), fault_of(Surprise())).body
+
+
+def test_headers_that_are_answered_are_single_printable_lines(desk: Desk) -> None:
+    for headers in ({"x_amzn_sagemaker_custom_attributes": "Timing=1\r\nX: y"}, {"accept": "a/b\r\nX: y"}):
+        for name, value in desk.ask(**headers).headers:
+            assert (name + value).isprintable()
+
+
+def test_what_was_answered_is_recorded_and_invented_names_fill_no_table(desk: Desk) -> None:
+    desk.ask()
+    desk.ask()
+    for number in range(10):
+        desk.ask(target=f"invented-{number}")
+    totals = desk.recorder.collect()
+    assert totals.count(INVOCATIONS) == 12
+    assert (totals.total(MODEL_CACHE_HIT), totals.count(MODEL_CACHE_HIT)) == (1, 2)
+    assert totals.total(INVOCATION_4XX_ERRORS) == 10
+    assert [row.model for row in totals.traffic if not row.model.startswith("other")] == ["a"]
+
+
+def test_the_journal_gets_the_callers_id_the_stages_and_the_errors(desk: Desk) -> None:
+    desk.ask(x_amzn_sagemaker_inference_id="mine")
+    desk.ask(target="none")
+    good, bad = desk.journal.lines
+    assert (good.request_id, good.target, good.status, good.is_hit) == ("mine", "a", 200, False)
+    assert [stage for stage, _ in good.stages_us] == ["wait", "decode", "predict", "encode"]
+    assert (bad.request_id, bad.status, bad.is_hit) == ("mms-id", 400, None)
+    assert replace(bad, error=None) != bad
