@@ -363,6 +363,12 @@ def mms_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not _NOT_FOR_MMS.fullmatch(name)}
 
 
+def container_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that the platform gives a multi-model container."""
+    environ = os.environ if environ is None else environ
+    return {**environ, "SAGEMAKER_MULTI_MODEL": "true"}
+
+
 def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of the runtime. Idle BLAS and OpenMP threads are memory, and its malloc must give memory back."""
     environ = os.environ if environ is None else environ

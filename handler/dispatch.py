@@ -85,6 +85,8 @@ FAULTS: dict[type[BaseException], Fault] = {
     ArtifactUnavailable: _UNAVAILABLE,
     ModelNotReady: Fault(429, "ModelNotReadyException"),
     NoRoom: _model_error(507),
+    ModelNotLoaded: _UNAVAILABLE,
+    UnloadedMeanwhile: _UNAVAILABLE,
     Unavailable: _UNAVAILABLE,
 }
 

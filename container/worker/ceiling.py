@@ -39,13 +39,17 @@ def model_ceiling(jvm_heap_bytes: int, root: Path = Path("/")) -> Ceiling:
     """The lowest of the ceilings that descriptors, threads and the JVM's heap set."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     found = [
-        Ceiling((descriptors - BASE_DESCRIPTORS) // JVM_DESCRIPTORS, f"of {descriptors} descriptors (ulimit -n)"),
         Ceiling(
-            (jvm_heap_bytes - BASE_HEAP_BYTES) // HEAP_BYTES, f"of {jvm_heap_bytes} bytes of Java heap (--jvm-heap)"
+            (descriptors - BASE_DESCRIPTORS) // JVM_DESCRIPTORS,
+            f"as many as fit in {descriptors} descriptors (ulimit -n)",
+        ),
+        Ceiling(
+            (jvm_heap_bytes - BASE_HEAP_BYTES) // HEAP_BYTES,
+            f"as many as fit in {jvm_heap_bytes} bytes of Java heap (--jvm-heap)",
         ),
     ]
     for limit, source in _task_limits(root):
-        found.append(Ceiling((limit - BASE_TASKS) // TASKS, f"of {limit} tasks ({source})"))
+        found.append(Ceiling((limit - BASE_TASKS) // TASKS, f"as many as fit in {limit} tasks ({source})"))
     lowest = min(found, key=lambda ceiling: ceiling.n_models)
     return Ceiling(max(1, lowest.n_models), lowest.source)
 

@@ -165,7 +165,7 @@ def _max_models(settings: Settings) -> int:
         log.info("models at once: %d, as set", settings.max_models)
         return settings.max_models
     ceiling = model_ceiling(settings.jvm_heap_bytes)
-    log.info("models at once: %d, because of %s", ceiling.n_models, ceiling.source)
+    log.info("models at once: %d, %s", ceiling.n_models, ceiling.source)
     return ceiling.n_models
 
 
