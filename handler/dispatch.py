@@ -111,6 +111,17 @@ class Journal(Protocol):
     def write(self, record: Invocation) -> None: ...
 
 
+class Using(Protocol):
+    """A model while a request uses it."""
+
+    @property
+    def model(self) -> Model | Ensemble: ...
+    @property
+    def is_hit(self) -> bool: ...
+    @property
+    def wait_us(self) -> int: ...
+
+
 class Held(Protocol):
     """A model that a caller holds for more than one request: hosted, for as long as its connection lives.
 
@@ -119,7 +130,7 @@ class Held(Protocol):
 
     @property
     def name(self) -> str: ...
-    def use(self) -> AbstractContextManager[Borrowed]: ...
+    def use(self) -> AbstractContextManager[Using]: ...
 
 
 class Dispatcher:
@@ -236,7 +247,7 @@ def _request_id(request: Request) -> str:
     return request.headers.get(INFERENCE_ID_HEADER) or request.request_id
 
 
-def _told(borrowed: Borrowed, stages_us: tuple[tuple[str, int], ...]) -> str:
+def _told(borrowed: Using, stages_us: tuple[tuple[str, int], ...]) -> str:
     """What the caller is told in the custom attributes: `cache=miss,load_ms=12`, and its stages when it asked."""
     told = "cache=hit" if borrowed.is_hit else f"cache=miss,load_ms={borrowed.wait_us // 1000}"
     return "".join([told, *(f",{stage}_us={us}" for stage, us in stages_us)])

@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from container.worker import wire
 from container.worker.management import Management
 from handler.cache import Borrowed, ModelCache, Prepared
-from handler.dispatch import Held, plain_fault_of
+from handler.dispatch import Held, Using, plain_fault_of
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
 from handler.messages import Answer, Request
+from handler.predictor import Ensemble, Model
 
 log = logging.getLogger(__name__)
 
@@ -211,6 +212,15 @@ class Hosted:
             log.exception("could not have MMS forget model %s", place.model_name)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A lodger's model, as one request sees it: always in memory."""
+
+    model: Model | Ensemble
+    is_hit: bool = True
+    wait_us: int = 0
+
+
 class Lodger:
     """One connection of MMS's, and the model it holds. Used on the connection's thread."""
 
@@ -259,10 +269,10 @@ class Lodger:
     def name(self) -> str:
         return self._model_name
 
-    def use(self) -> AbstractContextManager[Borrowed]:
+    def use(self) -> AbstractContextManager[Using]:
         if self._borrowed is None:
             raise self._error or ModelNotLoaded(self._model_name)
-        return nullcontext(self._borrowed)  # it stays borrowed when the request is over
+        return nullcontext(_Kept(self._borrowed.model))  # it stays borrowed when the request is over
 
     def answer(self, request: Request) -> Answer:
         return self._hosted.answer(request, self)
