@@ -1,6 +1,6 @@
 """What the supervisor and the runtime tell each other: small JSON messages, some with descriptors.
 
-    supervisor -> runtime   settings {...}   listen NAME + socket   unlisten NAME   drain
+    supervisor -> runtime   settings {...}   listen NAME + socket   ended NAME   unlisten NAME   gates + socket   drain
     runtime -> supervisor   started          workers N              drained
 
 Rule: either side ends when the other is gone; there is nothing to reconnect to.

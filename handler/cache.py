@@ -111,6 +111,7 @@ class ModelCache:
     max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady soon, so that
                    threads stay free for models in memory
     on_freed       told after models' memory was freed, with the bytes
+    room_wait_s    how long a load waits for borrowers to let go, before NoRoom
     clock          seconds, monotonic
     """
 
@@ -123,6 +124,7 @@ class ModelCache:
         max_waiting: int,
         recorder: Recorder,
         on_freed: Callable[[int], None] = lambda _: None,
+        room_wait_s: float = ROOM_WAIT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_bytes = budget_bytes
@@ -132,6 +134,7 @@ class ModelCache:
         self._places = threading.BoundedSemaphore(max_waiting)
         self._recorder = recorder
         self._on_freed = on_freed
+        self._room_wait_s = room_wait_s
         self._clock = clock
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -255,7 +258,7 @@ class ModelCache:
         """Book n_bytes, evicting just enough. Raises NoRoom, at once when the whole budget would not do."""
         if n_bytes > self.budget_bytes:
             raise NoRoom(f"model {target}", n_bytes, self.budget_bytes)
-        deadline = self._clock() + ROOM_WAIT_S
+        deadline = self._clock() + self._room_wait_s
         while True:
             with self._lock:
                 missing = self._booked + n_bytes - self.budget_bytes

@@ -70,18 +70,71 @@ class ModelLoader:
         fetched = self._store.fetch(target)
         arrived = time.perf_counter_ns()
         examined = self._examine(fetched.data, fetched.uri)
-        try:
-            facts = facts_of_ensemble(examined.facts)
-        except FoldsDisagree as error:
-            raise ArtifactRefused(fetched.uri, str(error)) from error
-        return PreparedModel(
+        return _prepared(
+            examined,
+            fetched.uri,
+            self._pool,
+            self._extra_bytes,
             version=fetched.version,
-            n_bytes=facts.resident_bytes + self._extra_bytes * len(examined.facts),
             downloaded_bytes=len(fetched.data),
             download_us=(arrived - start) // 1000,
             examine_us=(time.perf_counter_ns() - arrived) // 1000,
-            documents=examined.documents,
-            folds=examined.facts,
-            facts=facts,
-            pool=self._pool,
         )
+
+
+class BundleLoader:
+    """Prepares models that the platform has put on this machine, unpacked or as an archive.
+
+    examine       opens a bundle, or an archive, by path; raises ArtifactBroken, ArtifactRefused, ArtifactMissing
+    worker_bytes  what a model costs besides its booster
+    """
+
+    def __init__(self, examine: Callable[[str], Examined], pool: HandlePool, worker_bytes: int) -> None:
+        self._examine = examine
+        self._pool = pool
+        self._worker_bytes = worker_bytes
+
+    def prepare(self, path: str) -> PreparedModel:
+        start = time.perf_counter_ns()
+        examined = self._examine(path)
+        return _prepared(
+            examined,
+            path,
+            self._pool,
+            OVERHEAD_BYTES + BYTES_PER_THREAD,  # only its own connection's thread scores with it
+            version="",  # the platform's own business: a new version has a new name
+            downloaded_bytes=0,
+            download_us=0,
+            examine_us=(time.perf_counter_ns() - start) // 1000,
+            once_bytes=self._worker_bytes,
+        )
+
+
+def _prepared(
+    examined: Examined,
+    uri: str,
+    pool: HandlePool,
+    extra_bytes: int,
+    *,
+    version: str,
+    downloaded_bytes: int,
+    download_us: int,
+    examine_us: int,
+    once_bytes: int = 0,
+) -> PreparedModel:
+    """extra_bytes: for each booster. once_bytes: for the whole."""
+    try:
+        facts = facts_of_ensemble(examined.facts)
+    except FoldsDisagree as error:
+        raise ArtifactRefused(uri, str(error)) from error
+    return PreparedModel(
+        version=version,
+        n_bytes=facts.resident_bytes + extra_bytes * len(examined.facts) + once_bytes,
+        downloaded_bytes=downloaded_bytes,
+        download_us=download_us,
+        examine_us=examine_us,
+        documents=examined.documents,
+        folds=examined.facts,
+        facts=facts,
+        pool=pool,
+    )

@@ -111,6 +111,8 @@ class Trimmer:
         self._wake = threading.Condition()
         self._is_closed = False
         self.n_trims = 0
+        self._trim_lock = threading.Lock()
+        self._n_begun = 0
         self._thread = threading.Thread(target=self._run, name="trimmer", daemon=True)
         self._thread.start()
 
@@ -121,6 +123,16 @@ class Trimmer:
             self._freed_bytes += n_bytes
             if was == 0 or was < self._worth_bytes <= self._freed_bytes:
                 self._wake.notify()
+
+    def trim_now(self) -> None:
+        """Give back everything freed before this call; it is the system's when this returns. A trim that began after the
+        call serves all who wait for one."""
+        begun = self._n_begun
+        with self._trim_lock:
+            if self._n_begun <= begun:
+                self._n_begun += 1
+                _libc.malloc_trim(0)
+                self.n_trims += 1
 
     def _run(self) -> None:
         while True:

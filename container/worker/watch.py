@@ -27,6 +27,8 @@ from handler.telemetry import LOADED_MODEL_BYTES, LOADED_MODEL_COUNT, MEMORY_UTI
 
 log = logging.getLogger(__name__)
 
+RELAY = "relay.sock"  # in MMS's temp directory, see launch/mms.py
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSource:
@@ -59,9 +61,6 @@ class RuntimeSource:
             ModelState(one.target, one.version, one.n_bytes, one.age_s, one.idle_s, one.hits, one.borrowers)
             for one in self.cache.residents()
         ]
-
-
-RELAY = "relay.sock"  # in MMS's temp directory, see launch/mms.py
 
 
 class PortTaken(Exception):
@@ -97,7 +96,7 @@ class Watch:
         self._collector.start()
         make_door = partial(
             AdminServer,
-            source=RuntimeSource(settings.models, time.time(), cache, reasons_not_ready),
+            source=RuntimeSource(settings.models or settings.endpoint_name, time.time(), cache, reasons_not_ready),
             recorder=recorder,
             history=history,
             prometheus=PrometheusDoor(recorder, {"endpoint": settings.endpoint_name, "variant": settings.variant_name}),
