@@ -35,7 +35,9 @@ _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="error" shutdownHook="disable">
   <Appenders>
-    <Console name="stderr" target="SYSTEM_ERR"><PatternLayout pattern="%-5p %c{1} - %m%n%throwable{short.message}"/></Console>
+    <Console name="stderr" target="SYSTEM_ERR">
+      <PatternLayout pattern="%-5p %c{1} - %m %throwable{short.message}%n"/>
+    </Console>
 @APPENDERS@  </Appenders>
   <Loggers>
     <!-- One line a request in each of these halves the throughput; the runtime keeps the access log and the metrics. -->
@@ -228,6 +230,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
     return [
         str(java),
         f"-Xmx{settings.jvm_heap_bytes}",
+        f"-XX:MaxDirectMemorySize={settings.jvm_direct_bytes}",
         "-Xss256k",  # five threads for each hosted model
         "-XX:+UseSerialGC",  # a small heap on few cores: less memory and less jitter than G1
         "-XX:-UsePerfData",  # it would leave files in the system's temp directory

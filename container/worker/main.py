@@ -189,7 +189,7 @@ def _budget(settings: Settings) -> int:
         log.info("memory for models: %d bytes, as set", settings.memory_bytes)
         return settings.memory_bytes
     limit = container_limit()
-    budget = model_budget(limit.n_bytes, settings.jvm_heap_bytes)
+    budget = model_budget(limit.n_bytes, settings.jvm_heap_bytes + settings.jvm_direct_bytes)
     log.info("memory for models: %d bytes of the %d that %s allows", budget, limit.n_bytes, limit.source)
     return budget
 
