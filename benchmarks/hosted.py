@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 import xgboost
 
-N_DIFFERENT = 40
+N_DIFFERENT = 16
 N_FEATURES = 20
 JSON = {"Content-Type": "application/json"}
 CSV = {"Content-Type": "text/csv"}
@@ -43,7 +43,7 @@ class Models:
 
     def __init__(self, root: Path, n_models: int) -> None:
         rng = np.random.default_rng(0)
-        x = rng.random((2000, N_FEATURES), dtype=np.float32)
+        x = rng.random((800, N_FEATURES), dtype=np.float32)
         self.row = rng.random((1, N_FEATURES), dtype=np.float32)
         self.body = ",".join(map(str, self.row[0].tolist()))
         self._expected: list[float] = []

@@ -45,7 +45,7 @@ JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM
 RUNTIME_PATIENCE_S = 3.0
 ORPHANS_PATIENCE_S = 2.0  # stubs and spares, which end within milliseconds of what they wait for
 # A socket stays this long after its stub: MMS, asked to unload what it is about to load, connects a moment later.
-LINGER_S = 10.0
+LINGER_S = 5.0
 GATES_BACKLOG = 512
 LAST_LINES = 15  # of the JVM's output, told when it dies
 

@@ -30,13 +30,15 @@ log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 64 * 1024
 _PORT = re.compile(r"W-(\d+)-")
+# A worker that has loaded, or a stub's own thread, which says so from its start; else a worker that is still connecting.
+_LOADED = " State change WORKER_MODEL_LOADED -> "
 _UNREGISTERED = re.compile(r"Model (.*) unregistered\.", re.DOTALL)
 
 
 class Gatekeeper(Protocol):
     """What the gates wait for. Each returns when MMS may go on."""
 
-    def before_close(self, port: int) -> None: ...
+    def before_close(self, port: int, *, is_connecting: bool) -> None: ...
     def before_unloaded(self, model_name: str) -> None: ...
     def before_load_failed(self, port: int) -> None: ...
 
@@ -46,7 +48,7 @@ def wait_at_gate(line: str, keeper: Gatekeeper) -> None:
     logger, _, rest = line.partition("|")
     thread, _, message = rest.partition("|")
     if logger == "WorkerThread" and (port := _PORT.match(message)):
-        keeper.before_close(int(port[1]))
+        keeper.before_close(int(port[1]), is_connecting=_LOADED not in message)
     elif logger == "ModelManager" and (name := _UNREGISTERED.fullmatch(message)):
         keeper.before_unloaded(name[1])
     elif logger == "ACCESS_LOG" and (port := _PORT.match(thread)):

@@ -32,9 +32,12 @@ log = logging.getLogger(__name__)
 # A load waits this long for the examiner and the loaders: the platform's own limit, less time to answer.
 LOAD_WAIT_S = 350.0
 # MMS connects within milliseconds of a stub's start, or, after a restart of the runtime, within a second or two.
-CONNECT_WAIT_S = 0.5
-# After a reply has been written, until MMS's threads have taken it in: 0.3 ms when idle.
-SETTLE_S = 0.01
+CONNECT_WAIT_S = 3.0
+# Before a connection is closed it must have been idle for so many naps: MMS sends what is queued 0.3 ms after a reply.
+QUIET_NAPS = 3
+NAP_S = 0.005
+QUEUE_WAIT_S = 60.0  # InvokeEndpoint's limit: after that nobody waits for an answer
+RECENTLY_S = 1.0
 # For memory that is on its way back: requests in flight are answered first.
 UNLOAD_WAIT_S = 300.0
 
@@ -50,7 +53,8 @@ class _Port:
 
     model_name: str = ""
     n_loading: int = 0  # loads without a reply
-    answered_at: float | None = None  # of the last load
+    answered_at: float | None = None  # the last load
+    quiet_at: float | None = None  # nothing was under way or queued
     is_refused: bool = False  # the last load was
     is_closing: bool = False  # MMS is about to close its connections
     has_ended: bool = False  # its stub is dead: MMS has unloaded the model
@@ -96,7 +100,7 @@ class Hosted:
 
     def opened(self, port: int) -> None:
         with self._lock:
-            self._ports[port] = _Port()
+            self._ports.setdefault(port, _Port())
 
     def connected(self, port: int, hang_up: Callable[[], None]) -> Lodger:
         """MMS has connected to this port. Its connection serves with the lodger, and ends it with `leave`.
@@ -146,6 +150,11 @@ class Hosted:
                     self._loads.pop(key, None)
             raise
 
+    def told(self) -> None:
+        """Have the gates look again."""
+        with self._lock:
+            self._lock.notify_all()
+
     def answer(self, request: Request, lodger: Lodger) -> Answer:
         return self._answer(request, lodger)
 
@@ -173,30 +182,48 @@ class Hosted:
             if is_last:
                 self._loads.pop(lodger.key, None)
             place.lodgers.discard(lodger)
-            self._lock.notify_all()
 
     # -- gates ---------------------------------------------------------------------------------------------------------
 
-    def before_close(self, port: int) -> None:
+    def before_close(self, port: int, *, is_connecting: bool) -> None:
         """MMS is about to close connections of this port. A load that is cut off becomes a 500 for its caller, and a worker
         that is interrupted while it connects never tells its caller anything."""
         with self._lock:
-            place = self._ports.get(port)
-            if place is None:
+            if is_connecting:
+                place = self._ports.setdefault(port, _Port())  # the supervisor may not have told us of it yet
+                self._lock.wait_for(lambda: place.n_loading or place.answered_at is not None, CONNECT_WAIT_S)
+            elif port in self._ports:
+                place = self._ports[port]
+            else:
                 return
-            self._lock.wait_for(lambda: place.n_loading or place.answered_at is not None, CONNECT_WAIT_S)
             self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
             place.is_closing = True
-            settled_at = (place.answered_at or 0.0) + SETTLE_S
-        pause_s = settled_at - time.monotonic()
-        if pause_s > 0:
-            time.sleep(pause_s)
+        self._wait_until_quiet(place)
+
+    def _wait_until_quiet(self, place: _Port) -> None:
+        """MMS has taken the model out of its table, so no more requests come; those in its queue, and one on its way to or
+        from us, would be lost with the connection. On a busy machine naps take longer, as everything there does."""
+        if place.quiet_at is not None and time.monotonic() - place.quiet_at < RECENTLY_S:
+            return  # one worker of several, or the stub's turn
+        until = time.monotonic() + QUEUE_WAIT_S
+        n_quiet = 0
+        before = -1
+        while n_quiet < QUIET_NAPS and time.monotonic() < until:
+            with self._lock:
+                lodgers = list(place.lodgers)
+            served = sum(lodger.n_replies for lodger in lodgers)
+            n_quiet = 0 if served != before or any(lodger.is_busy() for lodger in lodgers) else n_quiet + 1
+            before = served
+            time.sleep(NAP_S)
+        place.quiet_at = time.monotonic()
 
     def before_unloaded(self, model_name: str) -> None:
         """MMS has unloaded the model; this returns when its memory is back."""
         with self._lock:
             closing = [p for p in self._ports.values() if p.is_closing and p.model_name == model_name]
-            if not self._lock.wait_for(lambda: not any(p.lodgers for p in closing), UNLOAD_WAIT_S):
+            if not self._lock.wait_for(
+                lambda: not any(lodger.is_holding for p in closing for lodger in p.lodgers), UNLOAD_WAIT_S
+            ):
                 log.error("model %s is unloaded, but its memory is still in use", model_name)
 
     def before_load_failed(self, port: int) -> None:
@@ -233,6 +260,8 @@ class Lodger:
         self._model_name = ""
         self._error: ServingError | None = None
         self._owes_reply = False
+        self.n_replies = 0
+        self.is_busy: Callable[[], bool] = lambda: False  # whether a frame is being received or answered
 
     @property
     def key(self) -> str:
@@ -261,6 +290,7 @@ class Lodger:
 
     def replied(self) -> None:
         """The reply to whatever came last has been written."""
+        self.n_replies += 1
         if self._owes_reply:
             self._owes_reply = False
             self._hosted.load_answered(self, is_refused=self._error is not None)
@@ -271,7 +301,9 @@ class Lodger:
 
     def use(self) -> AbstractContextManager[Using]:
         if self._borrowed is None:
-            raise self._error or ModelNotLoaded(self._model_name)
+            if self._error is None or isinstance(self._error, UnloadedMeanwhile):
+                raise ModelNotLoaded(self._model_name)
+            raise self._error
         return nullcontext(_Kept(self._borrowed.model))  # it stays borrowed when the request is over
 
     def answer(self, request: Request) -> Answer:
@@ -280,5 +312,6 @@ class Lodger:
     def leave(self) -> None:
         """The connection has ended. Its model's memory is back when this returns, if it was the last to hold it."""
         self.replied()
-        borrowed, self._borrowed = self._borrowed, None
-        self._hosted.left(self, borrowed)
+        self._hosted.left(self, self._borrowed)
+        self._borrowed = None
+        self._hosted.told()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import selectors
 import socket
 import threading
@@ -135,7 +136,7 @@ class Runtime:
     def _lodged(self, stream: socket.socket, name: str, hosted: Hosted) -> Connection:
         """Hosted: a connection serves the model it has loaded."""
         lodger = hosted.connected(mms_port(name), partial(_hang_up, stream))
-        return Connection(
+        connection = Connection(
             stream,
             answer=lodger.answer,
             on_load=lambda _, load: lodger.load(load),
@@ -144,6 +145,8 @@ class Runtime:
             on_replied=lodger.replied,
             on_end=lodger.leave,
         )
+        lodger.is_busy = lambda: connection.is_busy or _has_input(stream)
+        return connection
 
     def _run(self, connection: Connection) -> None:
         try:
@@ -189,6 +192,16 @@ class Runtime:
         for thread in connections.values():
             thread.join(timeout=1.0)
         self._selector.close()
+
+
+def _has_input(stream: socket.socket) -> bool:
+    """Whether something has arrived that its thread has not come to yet."""
+    poll = select.poll()
+    try:
+        poll.register(stream, select.POLLIN)
+    except ValueError:  # closed meanwhile
+        return False
+    return bool(poll.poll(0))
 
 
 def _hang_up(stream: socket.socket) -> None:
