@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 
 from container.channel import Channel
 from container.settings import Settings
-from container.worker.memory import Trimmer, container_limit, model_budget
+from container.worker.memory import Trimmer, allocated_bytes, container_limit, model_budget
 from container.worker.quarantine import Quarantine
 from container.worker.runtime import Runtime
 from container.worker.watch import PortTaken, Watch
 from handler.cache import ModelCache
 from handler.dispatch import Dispatcher
 from handler.errors import ServingError
-from handler.loading import ModelLoader
+from handler.hooked import ObjectMaker
+from handler.hooks import Hooks, HooksInvalid, load_hooks
+from handler.loading import ModelLoader, PreparedModel
 from handler.outputs import parse_outputs
 from handler.predictor import HandlePool
 from handler.stores import LocationInvalid, Store, open_store, parse_location
@@ -50,7 +54,7 @@ def main() -> int:
     with ExitStack() as closing:
         try:
             runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
-        except (ServingError, LocationInvalid, PortTaken) as error:
+        except (ServingError, LocationInvalid, PortTaken, HooksInvalid) as error:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
         gc.freeze()  # what exists now stays; the collector need not look at it again
@@ -61,6 +65,7 @@ def main() -> int:
 def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
     """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    hooks = _load_hooks(settings)
     store = _open_store(settings)
     closing.callback(store.close)
     quarantine = Quarantine(settings.loaders, ignore_code=settings.ignore_code)
@@ -76,7 +81,7 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
     loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers)
     cache = ModelCache(
         budget_bytes=_budget(settings),
-        prepare=loader.prepare,
+        prepare=_prepare(loader, hooks, io_dir),
         executor=executor,
         max_waiting=max(1, settings.workers - max(1, int(settings.workers * HOT_SHARE))),
         recorder=recorder,
@@ -90,10 +95,33 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
         wait_s=settings.wait_s,
         default_outputs=parse_outputs(settings.outputs),
         one_line=settings.csv_one_line,
+        hooks=hooks,
     )
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
     watch.start(cache, runtime.reasons_not_ready)
+    if hooks is not None:
+        closing.enter_context(
+            redirect_stdout(sys.stderr)
+        )  # they may print; stdout is for metrics, which have it by now
     return runtime
+
+
+def _load_hooks(settings: Settings) -> Hooks | None:
+    if settings.hooks_program is None:
+        return None
+    with redirect_stdout(sys.stderr):
+        hooks = load_hooks(settings.hooks_program, settings.hooks_directory)
+    log.info("hooks: %s of %s", ", ".join(hooks.names), settings.hooks_program)
+    if hooks.needs_objects:
+        importlib.import_module("xgboost")  # half a second and 40 MB, which the first request need not wait for
+    return hooks
+
+
+def _prepare(loader: ModelLoader, hooks: Hooks | None, scratch: Path) -> Callable[[str], PreparedModel]:
+    if hooks is None or not hooks.needs_objects:
+        return loader.prepare
+    maker = ObjectMaker(hooks, scratch, allocated_bytes)
+    return lambda target: maker.hook(target, loader.prepare(target))
 
 
 def _open_store(settings: Settings) -> Store:
