@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from handler.errors import ArtifactRefused
-from handler.predictor import BYTES_PER_THREAD, Ensemble, Facts, FoldsDisagree, HandlePool, Model, facts_of_ensemble
+from handler.predictor import (
+    BYTES_PER_THREAD,
+    Ensemble,
+    Facts,
+    FoldsDisagree,
+    HandlePool,
+    Model,
+    Scorer,
+    facts_of_ensemble,
+)
 from handler.stores import Store
 
 # The interpreter's share of a model: its objects, its place in the index, its name (sys.getsizeof, added up).
@@ -37,8 +46,11 @@ class PreparedModel:
     folds: tuple[Facts, ...]
     facts: Facts
     pool: HandlePool
+    make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
 
-    def load(self) -> Model | Ensemble:
+    def load(self) -> Scorer:
+        if self.make is not None:
+            return self.make()
         models: list[Model] = []
         try:
             for document, facts in zip(self.documents, self.folds, strict=True):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 
 from container.channel import Channel
@@ -18,14 +20,16 @@ from container.worker.bundles import Bundles
 from container.worker.ceiling import WORKER_BYTES, model_ceiling
 from container.worker.hosted import Hosted
 from container.worker.management import Management
-from container.worker.memory import Trimmer, container_limit, model_budget
+from container.worker.memory import Trimmer, allocated_bytes, container_limit, model_budget
 from container.worker.quarantine import Quarantine
 from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache import ModelCache
 from handler.dispatch import CONTAINER, Dispatcher
 from handler.errors import ServingError
-from handler.loading import BundleLoader, ModelLoader
+from handler.hooked import ObjectMaker
+from handler.hooks import Hooks, HooksInvalid, load_hooks
+from handler.loading import BundleLoader, ModelLoader, PreparedModel
 from handler.outputs import parse_outputs
 from handler.predictor import HandlePool
 from handler.stores import LocationInvalid, Store, open_store, parse_location
@@ -59,7 +63,7 @@ def main() -> int:
     with ExitStack() as closing:
         try:
             runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
-        except (ServingError, LocationInvalid, PortTaken) as error:
+        except (ServingError, LocationInvalid, PortTaken, HooksInvalid) as error:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
         gc.freeze()  # what exists now stays; the collector need not look at it again
@@ -70,11 +74,17 @@ def main() -> int:
 def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
     """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    hooks = _load_hooks(settings)
     build = _build_hosted if settings.hosted else _build_standalone
-    return build(settings, io_dir, channel, closing)
+    runtime = build(settings, io_dir, channel, closing, hooks)
+    if hooks is not None:  # they may print; stdout is for metrics, which have it by now
+        closing.enter_context(redirect_stdout(sys.stderr))
+    return runtime
 
 
-def _build_standalone(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
+def _build_standalone(
+    settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, hooks: Hooks | None
+) -> Runtime:
     store = _open_store(settings)
     closing.callback(store.close)
     quarantine, trimmer, executor = _loading_parts(settings, closing)
@@ -82,9 +92,10 @@ def _build_standalone(settings: Settings, io_dir: Path, channel: Channel, closin
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
     loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers)
+    hook = _hooker(hooks, io_dir)
     cache = ModelCache(
         budget_bytes=_budget(settings),
-        prepare=loader.prepare,
+        prepare=lambda target: hook(target, loader.prepare(target)),
         executor=executor,
         max_waiting=max(1, settings.workers - max(1, int(settings.workers * HOT_SHARE))),
         recorder=recorder,
@@ -98,13 +109,16 @@ def _build_standalone(settings: Settings, io_dir: Path, channel: Channel, closin
         wait_s=settings.wait_s,
         default_outputs=parse_outputs(settings.outputs),
         one_line=settings.csv_one_line,
+        hooks=hooks,
     )
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
     watch.start(cache, runtime.reasons_not_ready, io_dir / RELAY)
     return runtime
 
 
-def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
+def _build_hosted(
+    settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, hooks: Hooks | None
+) -> Runtime:
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
     quarantine, trimmer, executor = _loading_parts(settings, closing)
     recorder = LiveRecorder(top_models=settings.top_models)
@@ -113,8 +127,9 @@ def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: E
     management = Management(settings.host, settings.port)
     bundles = Bundles(quarantine, management, unpacked=io_dir)
     loader = BundleLoader(bundles.examine, HandlePool(), worker_bytes=WORKER_BYTES)
+    hook = _hooker(hooks, io_dir)
     hosted = Hosted(
-        prepare=lambda load: loader.prepare(bundles.path_of(load)),
+        prepare=lambda load: hook(load.model_name, loader.prepare(bundles.path_of(load))),
         management=management,
         trim=trimmer.trim_now,
         max_models=_max_models(settings),
@@ -136,6 +151,7 @@ def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: E
         framing=CONTAINER,
         default_outputs=parse_outputs(settings.outputs),
         one_line=settings.csv_one_line,
+        hooks=hooks,
     )
     hosted.open(cache, dispatcher.answer)
     runtime = Runtime(
@@ -167,6 +183,24 @@ def _max_models(settings: Settings) -> int:
     ceiling = model_ceiling(settings.jvm_heap_bytes)
     log.info("models at once: %d, %s", ceiling.n_models, ceiling.source)
     return ceiling.n_models
+
+
+def _load_hooks(settings: Settings) -> Hooks | None:
+    if settings.hooks_program is None:
+        return None
+    with redirect_stdout(sys.stderr):
+        hooks = load_hooks(settings.hooks_program, settings.hooks_directory)
+    log.info("hooks: %s of %s", ", ".join(hooks.names), settings.hooks_program)
+    if hooks.needs_objects:
+        importlib.import_module("xgboost")  # half a second and 40 MB, which the first request need not wait for
+    return hooks
+
+
+def _hooker(hooks: Hooks | None, scratch: Path) -> Callable[[str, PreparedModel], PreparedModel]:
+    """What gives a prepared model the object that hooks are to see; nothing for hooks that see none."""
+    if hooks is None or not hooks.needs_objects:
+        return lambda _, prepared: prepared
+    return ObjectMaker(hooks, scratch, allocated_bytes).hook
 
 
 def _open_store(settings: Settings) -> Store:
