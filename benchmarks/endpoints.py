@@ -52,15 +52,22 @@ def free_port() -> int:
 class Server:
     """A process tree that answers on `port`. Subclasses say how it is started, and what its members are called.
 
-    name   as it stands in tables
+    name       as it stands in tables
+    n_caches   processes that each keep models of their own
     """
 
     name = "server"
+    n_caches = 1
 
     def __init__(self) -> None:
         self.port = free_port()
         self.scratch = Path(tempfile.mkdtemp(prefix="mb-"))
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def title(self) -> str:
+        """The name, with the number of processes where that makes a difference."""
+        return self.name if self.n_caches == 1 else f"{self.name}, {self.n_caches} processes"
 
     def command(self) -> Sequence[str]:
         raise NotImplementedError
@@ -366,14 +373,14 @@ class Asgi(Server):
     """The application of rivals/asgi.py in an ASGI server.
 
     capacity    boosters kept in memory, in each worker process
-    processes   workers, each with boosters of its own
+    n_processes workers, each with boosters of its own
     """
 
     def __init__(self, models: Path, capacity: int, n_processes: int = 1) -> None:
         super().__init__()
         self._models = models
         self._capacity = capacity
-        self._n_processes = n_processes
+        self.n_caches = n_processes
 
     def environment(self) -> Mapping[str, str]:
         return {
@@ -384,7 +391,7 @@ class Asgi(Server):
         }
 
     def is_ready(self) -> bool:
-        return super().is_ready() and self._log_says("startup complete", "Started worker") >= self._n_processes
+        return super().is_ready() and self._log_says("startup complete", "Started worker") >= self.n_caches
 
     def _log_says(self, *signs: str) -> int:
         text = (self.scratch / "log").read_text()
@@ -397,7 +404,7 @@ class Uvicorn(Asgi):
     def command(self) -> Sequence[str]:
         return [
             *(sys.executable, "-m", "uvicorn", "benchmarks.rivals.asgi:app", "--port", str(self.port)),
-            *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--workers", str(self._n_processes)),
+            *("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--workers", str(self.n_caches)),
         ]
 
 
@@ -407,5 +414,5 @@ class Granian(Asgi):
     def command(self) -> Sequence[str]:
         return [
             *(sys.executable, "-m", "granian", "--interface", "asgi", "benchmarks.rivals.asgi:app"),
-            *("--port", str(self.port), "--loop", "uvloop", "--workers", str(self._n_processes)),
+            *("--port", str(self.port), "--loop", "uvloop", "--workers", str(self.n_caches)),
         ]

@@ -60,23 +60,30 @@ def _best_echo(draws: Sequence[str]) -> int:
 
 
 def interleaved(
-    servers: dict[str, Server], draws: Sequence[str], *, rounds: int, seconds: float, say: Callable[[str], None]
+    servers: dict[str, Server],
+    draws: Sequence[str] | dict[str, list[str]],
+    *,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None],
 ) -> dict[str, list[dict[str, Any]]]:
     """A B A B ...: in each round every server under 8 connections, then every server under one.
 
+    draws     targets in the order of the calls; by server, where not all have the same
     returns   by server, a list of rounds, each with the runs `many` and `one`, and CPU of the server per request
     """
-    for server in servers.values():
-        _measure(server, draws, CONNECTIONS, 3.0)  # the JVM compiles
+    own = draws if isinstance(draws, dict) else dict.fromkeys(servers, draws)
+    for name, server in servers.items():
+        _measure(server, own[name], CONNECTIONS, 3.0)  # the JVM compiles
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
     for number in range(rounds):
         for name, server in servers.items():
             before = server.cpu_s()
-            many = _measure(server, draws, CONNECTIONS, seconds)
+            many = _measure(server, own[name], CONNECTIONS, seconds)
             cpu_us = (server.cpu_s() - before) / (many.requests_per_s * seconds) * 1e6
             figures[name].append({"many": asdict(many), "cpu_us": cpu_us})
         for name, server in servers.items():
-            one = _measure(server, draws, 1, seconds)
+            one = _measure(server, own[name], 1, seconds)
             figures[name][-1]["one"] = asdict(one)
             many_per_s = figures[name][-1]["many"]["requests_per_s"]
             say(f"round {number + 1}  {name:10} {many_per_s:7.0f}/s   p50 {one.p50_us} us")
