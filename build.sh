@@ -30,18 +30,29 @@ choose_python() {
   exit 1
 }
 
-# The stamp holds the checksum of what the environment was made from, so a second call costs nothing.
+# Two stamps hold checksums of what the environment was made from, so that a second call costs nothing and a change of a
+# setting in pyproject.toml only reinstalls this project, in place.
 setup() {
-  local wanted stamp=.venv/.made-from python
-  wanted=$(cat requirements/dev.lock pyproject.toml | sha256sum | cut -d' ' -f1)
-  if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then return; fi
-  python=$(choose_python)
-  say "setting up .venv with $("$python" --version) (a minute or two, once)"
-  rm -rf .venv
-  "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-  echo "$wanted" >"$stamp"
+  local wanted python
+  wanted=$(sha256sum <requirements/dev.lock)
+  if [ "$(cat .venv/.locked 2>/dev/null)" != "$wanted" ]; then
+    python=$(choose_python)
+    say "setting up .venv with $("$python" --version) (a minute or two, once)"
+    rm -rf .venv
+    "$python" -m venv .venv
+    install --require-hashes -r requirements/dev.lock
+    echo "$wanted" >.venv/.locked
+  fi
+  wanted=$(sha256sum <pyproject.toml)
+  if [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
+    install --no-build-isolation --editable .
+    echo "$wanted" >.venv/.installed
+  fi
+}
+
+# The lock names every package, so pip has nothing to resolve; -qq keeps it silent but for errors.
+install() {
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps "$@"
 }
 
 lock() {
@@ -49,7 +60,7 @@ lock() {
   tool=$(mktemp -d)
   trap 'rm -rf "$tool"' RETURN
   "$(choose_python)" -m venv "$tool/venv"
-  "$tool/venv/bin/python" -m pip install --quiet --disable-pip-version-check uv
+  "$tool/venv/bin/python" -m pip install -qq --disable-pip-version-check uv
   local compile=("$tool/venv/bin/uv" pip compile pyproject.toml --quiet --python-version 3.11 --universal
     --generate-hashes --no-header --no-annotate --no-emit-package multi-model-endpoint)
   "${compile[@]}" -o requirements/runtime.lock

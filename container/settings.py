@@ -360,6 +360,28 @@ def examiner_environment(environ: Mapping[str, str] | None = None) -> dict[str, 
     return {**runtime_environment(environ), "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 
 
+# What is meant for another endpoint, or for the real S3. Kept: where Java is and where temporary files may go.
+_NOT_FOR_DEMO = re.compile(r"(?!MME_(JAVA_HOME|SCRATCH)$)MME_.*|SAGEMAKER_.*|AWS_.*")
+# Any credentials do for the demo's own S3, and it listens in no region. Its endpoint shall find no others.
+DEMO_REGION = "us-east-1"
+DEMO_KEY = "demo"
+
+
+def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the demo's endpoint: nobody else's settings, no real credentials, and no proxy to its own S3."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if not _NOT_FOR_DEMO.fullmatch(name)} | {
+        "AWS_ACCESS_KEY_ID": DEMO_KEY,
+        "AWS_SECRET_ACCESS_KEY": DEMO_KEY,
+        "AWS_DEFAULT_REGION": DEMO_REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+
+
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
     """MME_JAVA_HOME: a Java runtime to use instead of the installed wheel's."""
     environ = os.environ if environ is None else environ

@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Protocol
 
 from handler.errors import ModelNotReady, NoRoom, Unavailable
-from handler.predictor import Model
+from handler.predictor import Ensemble, Model
 from handler.singleflight import Flights
 from handler.telemetry import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recorder
 
@@ -46,7 +46,7 @@ class Prepared(Protocol):
     def download_us(self) -> int: ...
     @property
     def examine_us(self) -> int: ...
-    def load(self) -> Model: ...
+    def load(self) -> Model | Ensemble: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Resident:
 class _Entry:
     __slots__ = ("borrowers", "hits", "is_leaving", "loaded_at", "model", "n_bytes", "target", "used_at", "version")
 
-    def __init__(self, target: str, version: str, model: Model, n_bytes: int, now: float) -> None:
+    def __init__(self, target: str, version: str, model: Model | Ensemble, n_bytes: int, now: float) -> None:
         self.target = target
         self.version = version
         self.model = model

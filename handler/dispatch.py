@@ -36,8 +36,8 @@ from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs, plan_outputs
 from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
-from handler.predictor import Model
-from handler.targets import parse_target
+from handler.predictor import Ensemble, FoldsDisagree, Model
+from handler.targets import as_sent, parse_target
 from handler.telemetry import BROKEN_ARTIFACTS, Invocation, Recorder
 
 log = logging.getLogger(__name__)
@@ -188,15 +188,15 @@ def _target(header: str | None, attributes: Mapping[str, str]) -> str:
             None,
             "no target model: set TargetModel, or TargetModel=... in CustomAttributes where the endpoint refuses it",
         )
-    return parse_target(raw)
+    return parse_target(as_sent(raw))
 
 
-def _predict(model: Model, values: Floats, outputs: tuple[str, ...]) -> Predictions:
+def _predict(model: Model | Ensemble, values: Floats, outputs: tuple[str, ...]) -> Predictions:
     plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs)
     plan.check_size(len(values), model.facts.n_features)
     try:
         raw = {kind: model.predict(values, Kind[kind.upper()]) for kind in plan.kinds}
-    except XGBoostError as error:  # a linear booster has no leaves, for one
+    except (XGBoostError, FoldsDisagree) as error:  # a linear booster has no leaves, for one
         raise PayloadInvalid("", f"this model cannot give {', '.join(outputs)}: {error}") from error
     return plan.answer(raw)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from handler.errors import ArtifactRefused
-from handler.predictor import BYTES_PER_THREAD, Facts, HandlePool, Model
+from handler.predictor import BYTES_PER_THREAD, Ensemble, Facts, FoldsDisagree, HandlePool, Model, facts_of_ensemble
 from handler.stores import Store
 
 # The interpreter's share of a model: its objects, its place in the index, its name (sys.getsizeof, added up).
@@ -33,12 +33,21 @@ class PreparedModel:
     downloaded_bytes: int
     download_us: int
     examine_us: int
-    document: bytes
+    documents: tuple[bytes, ...]
+    folds: tuple[Facts, ...]
     facts: Facts
     pool: HandlePool
 
-    def load(self) -> Model:
-        return Model(self.pool.load(self.document), self.facts, self.pool.rest)
+    def load(self) -> Model | Ensemble:
+        models: list[Model] = []
+        try:
+            for document, facts in zip(self.documents, self.folds, strict=True):
+                models.append(Model(self.pool.load(document), facts, self.pool.rest))
+        except BaseException:
+            for model in models:
+                model.close()
+            raise
+        return models[0] if len(models) == 1 else Ensemble(models, self.facts)
 
 
 class ModelLoader:
@@ -61,20 +70,18 @@ class ModelLoader:
         fetched = self._store.fetch(target)
         arrived = time.perf_counter_ns()
         examined = self._examine(fetched.data, fetched.uri)
-        document, facts = _single(examined.documents, examined.facts, fetched.uri)
+        try:
+            facts = facts_of_ensemble(examined.facts)
+        except FoldsDisagree as error:
+            raise ArtifactRefused(fetched.uri, str(error)) from error
         return PreparedModel(
             version=fetched.version,
-            n_bytes=facts.resident_bytes + self._extra_bytes,
+            n_bytes=facts.resident_bytes + self._extra_bytes * len(examined.facts),
             downloaded_bytes=len(fetched.data),
             download_us=(arrived - start) // 1000,
             examine_us=(time.perf_counter_ns() - arrived) // 1000,
-            document=document,
+            documents=examined.documents,
+            folds=examined.facts,
             facts=facts,
             pool=self._pool,
         )
-
-
-def _single(documents: Sequence[bytes], facts: Sequence[Facts], uri: str) -> tuple[bytes, Facts]:
-    if len(documents) != 1:
-        raise ArtifactRefused(uri, f"it holds {len(documents)} boosters; ensembles are not served")
-    return documents[0], facts[0]

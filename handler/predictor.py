@@ -6,8 +6,8 @@ Rule: rows that reach libxgboost have been counted. It accepts 1 of 20 columns w
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -143,3 +143,55 @@ class Model:
         booster, self._booster = self._booster, None
         if booster is not None:
             self._on_close(booster)
+
+
+# Their boosters answer classes, which have a majority and no mean.
+_VOTING = frozenset({"multi:softmax", "binary:hinge"})
+
+
+class Ensemble:
+    """The boosters of a k-fold archive, answering as one: their mean, or for classes their majority.
+
+    source   AWS's XGBoost image, algorithm_mode/serve_utils.py, predict; a tie goes to the smaller class there too
+    """
+
+    __slots__ = ("_models", "facts")
+
+    def __init__(self, models: Sequence[Model], facts: Facts) -> None:
+        self._models = tuple(models)
+        self.facts = facts
+
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> Floats:
+        """As `Model.predict`. Raises FoldsDisagree for leaves, which are each tree's own."""
+        if kind is Kind.LEAF:
+            raise FoldsDisagree("the leaves of several boosters are not one answer")
+        answers = np.stack([model.predict(rows, kind) for model in self._models])
+        if kind is Kind.VALUE and self.facts.objective in _VOTING:
+            classes = np.unique(answers)
+            votes = (answers == classes.reshape(-1, 1, 1, 1)).sum(axis=1)
+            majority: Floats = classes[votes.argmax(axis=0)]
+            return majority
+        mean: Floats = answers.mean(axis=0)
+        return mean
+
+    def close(self) -> None:
+        for model in self._models:
+            model.close()
+
+
+class FoldsDisagree(Exception):
+    """Boosters that cannot answer as one."""
+
+
+def facts_of_ensemble(folds: Sequence[Facts]) -> Facts:
+    """What they have in common, with the memory of all. Raises FoldsDisagree when one could not stand in for another."""
+    first = folds[0]
+    for fold in folds[1:]:
+        for name in ("objective", "n_features", "n_outputs", "feature_names", "feature_types"):
+            if getattr(fold, name) != getattr(first, name):
+                raise FoldsDisagree(f"its boosters differ in {name}: {getattr(first, name)} and {getattr(fold, name)}")
+    return replace(
+        first,
+        resident_bytes=sum(fold.resident_bytes for fold in folds),
+        corrections=tuple(dict.fromkeys(text for fold in folds for text in fold.corrections)),
+    )

@@ -11,6 +11,16 @@ from handler.errors import TargetInvalid
 MAX_TARGET_CHARS = 1024  # InvokeEndpoint's limit for TargetModel; S3's limit for a whole key is 1024 UTF-8 bytes
 
 
+def as_sent(header: str) -> str:
+    """A header's text as the caller meant it. Clients send UTF-8; HTTP servers, MMS among them, read it as Latin-1."""
+    if header.isascii():
+        return header
+    try:
+        return header.encode("latin-1").decode()
+    except (UnicodeEncodeError, UnicodeDecodeError):
+        return header  # it was Latin-1, or came some other way
+
+
 def parse_target(raw: str) -> str:
     """The target itself, now known to be a key below the prefix.
 

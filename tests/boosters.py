@@ -24,7 +24,9 @@ def train(n_features: int = 6, n_rounds: int = 10, seed: int = 0, **parameters: 
         target = np.floor(x[:, 0] * classes)
     elif parameters.get("objective", "").startswith("binary:"):
         target = (x[:, 0] > 0.5).astype(np.float32)
-    return xgboost.train({"max_depth": 4, "nthread": 1, "verbosity": 0, **parameters}, xgboost.DMatrix(x, target), n_rounds)
+    return xgboost.train(
+        {"max_depth": 4, "nthread": 1, "verbosity": 0, **parameters}, xgboost.DMatrix(x, target), n_rounds
+    )
 
 
 @cache

@@ -52,8 +52,11 @@ class Endpoint:
         self.log: list[str] = []
         self._ready = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "container.operate.main", "serve", "--models", str(models), "--port", str(self.port)]
-            + ["--scratch", str(scratch), *flags],
+            [
+                *(sys.executable, "-m", "container.operate.main", "serve"),
+                *("--models", str(models), "--port", str(self.port), "--scratch", str(scratch)),
+                *flags,
+            ],
             env={**os.environ, **ENVIRONMENT, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -6,11 +6,15 @@ Rule: facts go to stdout, progress and trouble to stderr, and the next step come
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import sys
+import time
 from collections.abc import Sequence
 
 from container import settings
+from container.operate import dashboard, demo, invoke, models
+from container.operate.exits import Exit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,15 +25,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve = commands.add_parser("serve", help="serve the artifacts below an S3 prefix or in a directory")
     settings.add_flags(serve)
     serve.set_defaults(run=_serve)
+    demo.add_command(commands)
+    invoke.add_command(commands)
+    models.add_command(commands)
+    dashboard.add_command(commands)
     chosen = parser.parse_args(arguments)
     run = chosen.run
-    status: int = run(chosen)
+    try:
+        status: int = run(chosen)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
     return status
 
 
 def _serve(chosen: argparse.Namespace) -> int:
     # Imported here so that the other commands do not pay for it.
     from container.launch.supervisor import Supervisor
+    from container.operate.child import READY
     from handler.stores import LocationInvalid, parse_location
 
     try:
@@ -37,11 +49,20 @@ def _serve(chosen: argparse.Namespace) -> int:
         parse_location(chosen_settings.models)
     except (settings.SettingInvalid, LocationInvalid) as error:
         print(f"mme serve: {error}", file=sys.stderr)
-        return 2
+        return Exit.USAGE
     logging.basicConfig(
         level=chosen_settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-    return Supervisor(chosen_settings).run()
+    started_at = time.monotonic()
+
+    def say_ready() -> None:
+        host = "127.0.0.1" if chosen_settings.host == "0.0.0.0" else chosen_settings.host
+        url = f"http://{host}:{chosen_settings.port}"
+        with contextlib.suppress(BrokenPipeError):  # who reads no facts is served all the same
+            print(f"{READY:10}{url}   {chosen_settings.models}   {time.monotonic() - started_at:.1f} s")
+            print(f"next      mme invoke --url {url} --target KEY 1.0,2.0,3.0", flush=True)
+
+    return Supervisor(chosen_settings, on_ready=say_ready).run()
 
 
 if __name__ == "__main__":

@@ -103,6 +103,26 @@ def test_mms_is_told_neither_credentials_nor_settings_of_its_own() -> None:
     assert settings.mms_environment(environ) == {"PATH": "/bin", "JAVA_TOOL_OPTIONS": "-Dx=y"}
 
 
+def test_the_demo_is_served_with_nobodys_credentials_and_settings() -> None:
+    environ = {
+        "PATH": "/bin",
+        "MME_JAVA_HOME": "/opt/java",
+        "MME_SCRATCH": "/scratch",
+        "MME_PORT": "9000",
+        "SAGEMAKER_MULTI_MODEL": "true",
+        "AWS_PROFILE": "mine",
+        "AWS_SESSION_TOKEN": "t",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "NO_PROXY": "example.com",
+    }
+    given = settings.demo_environment(environ)
+    kept = {name: given[name] for name in given if not name.startswith("AWS_") and name.lower() != "no_proxy"}
+    assert kept == {"PATH": "/bin", "MME_JAVA_HOME": "/opt/java", "MME_SCRATCH": "/scratch"}
+    assert given["AWS_SECRET_ACCESS_KEY"] == "demo"
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & given.keys()
+    assert given["NO_PROXY"] == given["no_proxy"] == "127.0.0.1"
+
+
 def test_java_may_come_from_elsewhere() -> None:
     assert settings.java_home({}) is None
     assert settings.java_home({"MME_JAVA_HOME": "/opt/java"}) == Path("/opt/java")

@@ -134,6 +134,14 @@ def test_a_model_dropped_in_later_is_served_by_the_next_call(endpoint: Endpoint,
     np.testing.assert_array_equal(csv(endpoint.post("eu/new.tar.gz", ROW).body), answer_of(5))
 
 
+def test_a_target_may_be_called_what_people_call_it(endpoint: Endpoint, segments: Path) -> None:
+    (segments / "us" / "Málaga €.tar.gz").write_bytes(boosters.segment_archive(2))
+    answer = endpoint.client().invoke_endpoint(
+        EndpointName="e", TargetModel="us/Málaga €.tar.gz", ContentType="text/csv", Body=ROW
+    )
+    np.testing.assert_array_equal(csv(answer["Body"].read()), answer_of(2))
+
+
 def test_a_form_is_told_how_to_call_instead(endpoint: Endpoint) -> None:
     reply = endpoint.post("us/1.tar.gz", ROW, Content_Type="application/x-www-form-urlencoded")
     assert (reply.status, reply.json["OriginalStatusCode"]) == (424, 415)

@@ -51,7 +51,7 @@ class Shelf:
         objective = "binary:logistic" if target == "class" else "reg:squarederror"
         facts = Facts(objective, "gblinear" if target == "linear" else "gbtree", 6, 1, 1000)
         document = boosters.document(self.boosters[target])
-        return PreparedModel("v", 1000, len(document), 1, 1, document, facts, HandlePool())
+        return PreparedModel("v", 1000, len(document), 1, 1, (document,), (facts,), facts, HandlePool())
 
 
 class Journal:

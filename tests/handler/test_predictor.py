@@ -12,7 +12,16 @@ import xgboost
 
 from handler.errors import FeatureMismatch
 from handler.libxgboost import Booster, Kind, XGBoostError
-from handler.predictor import SCORES_PER_CALL, SMALLEST, Facts, HandlePool, Model
+from handler.predictor import (
+    SCORES_PER_CALL,
+    SMALLEST,
+    Ensemble,
+    Facts,
+    FoldsDisagree,
+    HandlePool,
+    Model,
+    facts_of_ensemble,
+)
 from tests import boosters
 
 CASES: dict[str, dict[str, Any]] = {
@@ -99,6 +108,38 @@ def test_a_handle_rests_after_a_document_it_could_not_load() -> None:
         pool.load(b'{"learner":{}}')
     assert pool.n_resting == 1
     assert pool.load(SMALLEST).n_features() == 1
+
+
+def folds(name: str, count: int) -> tuple[list[xgboost.Booster], Ensemble]:
+    trained = [boosters.train(seed=seed, **CASES[name]) for seed in range(count)]
+    facts = [facts_of(name, booster) for booster in trained]
+    pool = HandlePool()
+    models = [Model(pool.load(boosters.document(b)), f, pool.rest) for b, f in zip(trained, facts, strict=True)]
+    return trained, Ensemble(models, facts_of_ensemble(facts))
+
+
+@pytest.mark.parametrize("name", ["squarederror", "softprob"])
+def test_folds_answer_their_mean(name: str) -> None:
+    trained, ensemble = folds(name, 3)
+    x = boosters.rows(20, 6)
+    wanted = np.mean([boosters.expected(booster, x) for booster in trained], axis=0)
+    np.testing.assert_allclose(ensemble.predict(x), wanted, rtol=1e-6)
+    assert ensemble.facts.resident_bytes == 3
+
+
+def test_folds_that_answer_classes_answer_their_majority_and_the_smaller_one_of_a_tie() -> None:
+    trained, ensemble = folds("softmax", 4)
+    x = boosters.rows(200, 6)
+    answers = np.stack([boosters.expected(booster, x)[:, 0] for booster in trained])
+    wanted = [min(np.unique(column), key=lambda c: (-(column == c).sum(), c)) for column in answers.T]
+    np.testing.assert_array_equal(ensemble.predict(x)[:, 0], wanted)
+
+
+def test_folds_that_differ_are_no_ensemble_and_have_no_leaves_in_common() -> None:
+    with pytest.raises(FoldsDisagree, match="n_features: 6 and 7"):
+        facts_of_ensemble([Facts("o", "gbtree", 6, 1, 1), Facts("o", "gbtree", 7, 1, 1)])
+    with pytest.raises(FoldsDisagree, match="leaves"):
+        folds("squarederror", 2)[1].predict(boosters.rows(1, 6), Kind.LEAF)
 
 
 def test_closing_twice_gives_the_handle_back_once(trained: dict[str, xgboost.Booster]) -> None:

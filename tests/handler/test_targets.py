@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.errors import TargetInvalid
-from handler.targets import MAX_TARGET_CHARS, parse_target
+from handler.targets import MAX_TARGET_CHARS, as_sent, parse_target
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,12 @@ def test_a_target_is_accepted_exactly_when_every_rule_holds(raw: str) -> None:
     except TargetInvalid:
         accepted = False
     assert accepted == holds
+
+
+@pytest.mark.parametrize("target", ["us/a.tar.gz", "us/é.tar.gz", "us/€.tar.gz", "東京.tar.gz"])
+def test_a_header_that_was_sent_as_utf8_and_read_as_latin1_means_what_was_sent(target: str) -> None:
+    assert as_sent(target.encode().decode("latin-1")) == target
+
+
+def test_a_header_that_is_no_utf8_is_taken_as_it_is() -> None:
+    assert as_sent("us/\xe9.tar.gz") == "us/é.tar.gz"
