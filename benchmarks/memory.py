@@ -30,24 +30,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--segments", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=20, help="of each model, over all of the runtime's threads")
+    parser.add_argument("--workers", default="16", help="of the endpoint; libxgboost keeps something for each")
     chosen = parser.parse_args()
     made = segments.make(chosen.segments)
     large = segments.make_large()
     shutil.copy(large, made.models / large.name)
     try:
-        figures = _measure(made, large.name, chosen.calls)
+        figures = _measure(made, large.name, chosen.calls, chosen.workers)
     finally:
         (made.models / large.name).unlink()
     _print(figures, chosen.segments)
-    record.save("memory", {"segments": chosen.segments, **figures})
+    record.save("memory", {"segments": chosen.segments, "workers": chosen.workers, **figures})
     is_good = figures["tree_mb"] <= TARGET_TREE_MB and figures["left_mb"] <= TARGET_LEFT_MB
     return 0 if is_good else 1
 
 
-def _measure(made: segments.Segments, large: str, calls: int) -> dict[str, Any]:
+def _measure(made: segments.Segments, large: str, calls: int, workers: str) -> dict[str, Any]:
     large_bytes = _large_bytes(made, large)
     budget = large_bytes + MORE_BYTES
-    with Ours(made.models, "--memory", str(budget), "--admin-port", str(free_port())) as ours:
+    flags = ("--memory", str(budget), "--workers", workers, "--admin-port", str(free_port()))
+    with Ours(made.models, *flags) as ours:
         time.sleep(SETTLE_S)
         at_start = ours.memory_by_member()
         for _ in range(calls):

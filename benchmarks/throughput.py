@@ -40,8 +40,8 @@ def main() -> int:
             {"ours": ours, "echo": echo}, draws, rounds=chosen.rounds, seconds=chosen.seconds, say=_say
         )
     ratios = {
-        "throughput": _median_ratio(figures["ours"], figures["echo"], "many", "requests_per_s"),
-        "p50_one_connection": _median_ratio(figures["ours"], figures["echo"], "one", "p50_us"),
+        "throughput": median_ratio(figures["ours"], figures["echo"], "many", "requests_per_s"),
+        "p50_one_connection": median_ratio(figures["ours"], figures["echo"], "one", "p50_us"),
     }
     _print(figures, ratios, echo_workers)
     record.save("throughput", {"runs": figures, "ratios": ratios, "echo_workers": echo_workers})
@@ -95,8 +95,8 @@ def _measure(server: Server, draws: Sequence[str], connections: int, seconds: fl
     return wrk.run(server.port, calls, BODY, connections=connections, seconds=seconds)
 
 
-def _median_ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], part: str, figure: str) -> float:
-    """The median over rounds of ours to theirs in the same round."""
+def median_ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], part: str, figure: str) -> float:
+    """The median over rounds of ours to theirs in the same round, which noise that lasts for seconds does not move."""
     return statistics.median(float(a[part][figure] / b[part][figure]) for a, b in zip(ours, theirs, strict=True))
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from benchmarks import record, segments
 from benchmarks.endpoints import ROOT, Ours, Server
-from benchmarks.throughput import BODY, N_DRAWS, interleaved, median
+from benchmarks.throughput import BODY, N_DRAWS, interleaved, median_ratio
 from benchmarks.warm import warm_up
 
 SHIPPED = "shipped"
@@ -91,7 +91,6 @@ VARIANTS = {
         "one Netty thread on each side", properties={"number_of_netty_threads": 1, "netty_client_threads": 1}
     ),
     "netty-4": Variant("more of them", properties={"number_of_netty_threads": 4, "netty_client_threads": 4}),
-    "nio": Variant("Java's own selector instead of epoll", properties={"use_native_io": "false"}),
     "direct-buffers": Variant("Netty's buffers outside the heap", properties={"prefer_direct_buffer": "true"}),
     "c1-only": Variant("no second compiler", java=("-XX:TieredStopAtLevel=1",)),
     "parallel-gc": Variant("another collector", java=("-XX:+UseParallelGC",), without=("-XX:+UseSerialGC",)),
@@ -138,8 +137,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="VARIANT")
     parser.add_argument("--segments", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--at-once", type=int, default=6, help="variants that run side by side with the shipped one")
     chosen = parser.parse_args()
     names = [name for name in chosen.names or VARIANTS if name != SHIPPED]
@@ -167,18 +166,13 @@ def _compare(
             servers, draws, rounds=rounds, seconds=seconds, say=lambda text: print(text, file=sys.stderr)
         )
     ours = figures[SHIPPED]
-
-    def ratio(name: str, part: str, figure: str) -> float:
-        return median(figures[name], part, figure) / median(ours, part, figure)
-
     return [
         {
             "name": name,
             "why": VARIANTS[name].why,
-            "throughput": ratio(name, "many", "requests_per_s"),
-            "p50": ratio(name, "one", "p50_us"),
-            "cpu": statistics.median(one["cpu_us"] for one in figures[name])
-            / statistics.median(one["cpu_us"] for one in ours),
+            "throughput": median_ratio(figures[name], ours, "many", "requests_per_s"),
+            "p50": median_ratio(figures[name], ours, "one", "p50_us"),
+            "cpu": statistics.median(a["cpu_us"] / b["cpu_us"] for a, b in zip(figures[name], ours, strict=True)),
         }
         for name in names
     ]
