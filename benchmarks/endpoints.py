@@ -183,6 +183,15 @@ class Caller:
             raise CallFailed(self._server.name, target, response.status, answer)
         return answer, response.getheader("X-Amzn-SageMaker-Custom-Attributes") or ""
 
+    def call_until_ready(self, target: str, body: bytes) -> tuple[bytes, str]:
+        """The same, and "not ready" is tried again, as an SDK does."""
+        while True:
+            try:
+                return self.call(target, body)
+            except CallFailed as error:
+                if error.status != http.HTTPStatus.TOO_MANY_REQUESTS:
+                    raise
+
     def close(self) -> None:
         self._connection.close()
 

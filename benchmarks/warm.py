@@ -16,7 +16,7 @@ def warm_up(server: Server, targets: Sequence[str], body: bytes) -> None:
     def call_all(part: Sequence[str]) -> None:
         caller = server.caller()
         for target in part:
-            caller.call(target, body)
+            caller.call_until_ready(target, body)
         caller.close()
 
     with ThreadPoolExecutor(CALLERS) as callers:
