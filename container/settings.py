@@ -156,6 +156,13 @@ class Settings:
         default=30.0,
         flag="--wait",
     )
+    max_age_s: float = _setting(
+        "seconds after which a model in use is compared with its artifact, behind the call that uses it; 0 for never",
+        _seconds(0, 86_400),
+        "MME_MAX_AGE_S",
+        default=60.0,
+        flag="--max-age",
+    )
     drain_s: float = _setting(
         "seconds that requests in flight have after SIGTERM",
         _seconds(0, 25),

@@ -7,10 +7,13 @@ the index, where a borrower finds it, or on its way out: a model that leaves whi
 last borrower lets go, and counts until then.
 
     miss -> one flight per target -> prepare (fetch, examine) -> reserve (evict just enough) -> load -> index
+
+A newer version is loaded beside the old model and takes its place in the index between two requests (`replace`).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -43,15 +46,20 @@ class Prepared(Protocol):
     @property
     def downloaded_bytes(self) -> int: ...
     @property
-    def download_us(self) -> int: ...
+    def download_us(self) -> int | None: ...
     @property
     def examine_us(self) -> int: ...
+    @property
+    def checked_s_ago(self) -> float: ...
     def load(self) -> Model | Ensemble: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """What the cache tells of one model it holds. `idle_s` and `age_s` are since its last use and its load."""
+    """What the cache tells of one model it holds. `idle_s` and `age_s` are since its last use and its load.
+
+    trouble   why a newer version does not take its place, or why none could be looked for; empty when all is well
+    """
 
     target: str
     version: str
@@ -60,10 +68,14 @@ class Resident:
     age_s: float
     idle_s: float
     borrowers: int
+    trouble: str = ""
 
 
 class _Entry:
-    __slots__ = ("borrowers", "hits", "is_leaving", "loaded_at", "model", "n_bytes", "target", "used_at", "version")
+    __slots__ = (
+        "borrowers", "check_at", "hits", "is_leaving", "loaded_at", "model", "n_bytes", "target", "trouble", "used_at",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, target: str, version: str, model: Model | Ensemble, n_bytes: int, now: float) -> None:
         self.target = target
@@ -75,6 +87,8 @@ class _Entry:
         self.is_leaving = False
         self.loaded_at = now
         self.used_at = now
+        self.check_at = math.inf  # when to ask for a newer version; infinite while that is being done
+        self.trouble = ""
 
 
 class Borrowed:
@@ -140,6 +154,16 @@ class ModelCache:
         self._leaving = 0  # of these, bytes on their way out
         self._wanting_room = 0  # loads that wait for bytes to be released
         self._is_closed = False
+        self._max_age_s = math.inf
+        self._on_old: Callable[[str, str], None] = lambda _target, _version: None
+
+    def watch_age(self, max_age_s: float, on_old: Callable[[str, str], None]) -> None:
+        """Tell `on_old(target, version)` of a model that is asked for and was last checked over max_age_s ago.
+
+        It is told once and answers with `keep`, `replace` or `drop`. It is called by whoever asks, so it must not wait.
+        """
+        self._max_age_s = max_age_s
+        self._on_old = on_old
 
     # -- borrowing -----------------------------------------------------------------------------------------------------
 
@@ -176,9 +200,13 @@ class ModelCache:
                 return None
             entry.borrowers += 1
             entry.hits += 1
-            entry.used_at = self._clock()
+            entry.used_at = now = self._clock()
             self._index.move_to_end(target)
-            return entry
+            if now < entry.check_at:
+                return entry
+            entry.check_at = math.inf
+        self._on_old(target, entry.version)
+        return entry
 
     def _take_loaded(self, entry: _Entry) -> bool:
         with self._lock:
@@ -221,7 +249,18 @@ class ModelCache:
         present = self._peek(target)
         if present is not None:  # loaded by an earlier flight, between the caller's look and this one's start
             return present
-        prepared = self._prepare(target)
+        entry = self._make(target, self._prepare(target))
+        is_old = entry.check_at <= self._clock()  # it came from disk
+        if is_old:
+            entry.check_at = math.inf
+        if not self._enter(entry, None):
+            raise Unavailable("the endpoint is stopping")
+        if is_old:
+            self._on_old(target, entry.version)
+        return entry
+
+    def _make(self, target: str, prepared: Prepared) -> _Entry:
+        """The model in memory, with its room booked; in the index only once it has been through `_enter`."""
         self._reserve(target, prepared.n_bytes)
         start = self._clock()
         try:
@@ -231,14 +270,7 @@ class ModelCache:
             raise
         now = self._clock()
         entry = _Entry(target, prepared.version, model, prepared.n_bytes, now)
-        with self._lock:
-            closed = self._is_closed
-            if not closed:
-                self._index[target] = entry
-        if closed:
-            model.close()
-            self._unbook(prepared.n_bytes)
-            raise Unavailable("the endpoint is stopping")
+        entry.check_at = now - prepared.checked_s_ago + self._max_age_s
         self._recorder.loaded(
             target,
             load_us=round((now - start) * 1e6) + prepared.examine_us,
@@ -246,6 +278,24 @@ class ModelCache:
             downloaded_bytes=prepared.downloaded_bytes,
         )
         return entry
+
+    def _enter(self, entry: _Entry, old: _Entry | None) -> bool:
+        """Put it into the index where `old` is, or nobody. False, and its memory free again: that is no longer so."""
+        with self._lock:
+            is_in = not self._is_closed and self._index.get(entry.target) is old
+            is_old_idle = old is not None and not old.borrowers
+            if is_in:
+                self._index[entry.target] = entry  # in the old one's place in the order: being checked is no use
+                if old is not None:
+                    entry.hits, entry.used_at = old.hits, old.used_at
+                    self._leave(old)
+            else:
+                self._leave(entry)
+        if not is_in:
+            self._free([entry])
+        elif old is not None and is_old_idle:
+            self._free_timed(old)
+        return is_in
 
     def _peek(self, target: str) -> _Entry | None:
         with self._lock:
@@ -287,6 +337,9 @@ class ModelCache:
 
     def _take_out(self, entry: _Entry) -> None:
         del self._index[entry.target]
+        self._leave(entry)
+
+    def _leave(self, entry: _Entry) -> None:
         entry.is_leaving = True
         self._leaving += entry.n_bytes
 
@@ -320,18 +373,24 @@ class ModelCache:
             self._booked -= n_bytes
             self._room.notify_all()
 
-    def drop(self, target: str) -> bool:
-        """Let a model go; its memory is free when this returns, or when its last borrower lets go. False: not here."""
+    def _free_timed(self, entry: _Entry) -> None:
+        start = self._clock()
+        self._free([entry])
+        self._recorder.time_us(MODEL_UNLOADING_TIME, round((self._clock() - start) * 1e6))
+
+    def drop(self, target: str, version: str | None = None) -> bool:
+        """Let a model go; its memory is free when this returns, or when its last borrower lets go. False: not here.
+
+        version   only this one
+        """
         with self._lock:
             entry = self._index.get(target)
-            if entry is None:
+            if entry is None or version not in (None, entry.version):
                 return False
             self._take_out(entry)
             is_borrowed = entry.borrowers > 0
         if not is_borrowed:
-            start = self._clock()
-            self._free([entry])
-            self._recorder.time_us(MODEL_UNLOADING_TIME, round((self._clock() - start) * 1e6))
+            self._free_timed(entry)
         return True
 
     def shed(self, n_bytes: int) -> int:
@@ -349,6 +408,33 @@ class ModelCache:
             for entry in list(self._index.values()):
                 self._take_out(entry)
         self._free(idle)
+
+    # -- growing old ---------------------------------------------------------------------------------------------------
+
+    def keep(self, target: str, version: str, *, trouble: str = "", again_s: float = math.inf) -> None:
+        """The model has been checked and stays; check it again after the usual age, or already after `again_s`."""
+        with self._lock:
+            entry = self._index.get(target)
+            if entry is not None and entry.version == version:
+                entry.trouble = trouble
+                entry.check_at = self._clock() + min(self._max_age_s, again_s)
+
+    def replace(self, target: str, version: str, prepared: Prepared) -> bool:
+        """Load a newer model beside the one of `version`, then let it take its place between two requests.
+
+        Whoever has borrowed the old one keeps it until he lets go; whoever borrows next gets the new one.
+        returns  False when that version is not here any more, or when the budget could never hold both: then the old
+                 one has left, and the next borrower loads the new one
+        raises   NoRoom, and what loading raises; the old one stays
+        """
+        with self._lock:
+            old = self._index.get(target)
+            if old is None or old.version != version:
+                return False
+        if prepared.n_bytes <= self.budget_bytes < old.n_bytes + prepared.n_bytes:
+            self.drop(target, version)
+            return False
+        return self._enter(self._make(target, prepared), old)
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
@@ -376,6 +462,7 @@ class ModelCache:
                     now - entry.loaded_at,
                     now - entry.used_at,
                     entry.borrowers,
+                    entry.trouble,
                 )
                 for entry in self._index.values()
             ]

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from handler.errors import ArtifactRefused
 from handler.predictor import BYTES_PER_THREAD, Ensemble, Facts, FoldsDisagree, HandlePool, Model, facts_of_ensemble
-from handler.stores import Store
+from handler.stores import Fetched, Store
 
 # The interpreter's share of a model: its objects, its place in the index, its name (sys.getsizeof, added up).
 OVERHEAD_BYTES = 2048
@@ -26,17 +26,22 @@ class Examined(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
-    """An artifact fetched and examined; `load` takes `n_bytes` of memory."""
+    """An artifact fetched and examined; `load` takes `n_bytes` of memory.
+
+    download_us    None when nothing was downloaded
+    checked_s_ago  seconds since the store said that this is its newest version
+    """
 
     version: str
     n_bytes: int
     downloaded_bytes: int
-    download_us: int
+    download_us: int | None
     examine_us: int
     documents: tuple[bytes, ...]
     folds: tuple[Facts, ...]
     facts: Facts
     pool: HandlePool
+    checked_s_ago: float = 0.0
 
     def load(self) -> Model | Ensemble:
         models: list[Model] = []
@@ -66,8 +71,17 @@ class ModelLoader:
         self._extra_bytes = OVERHEAD_BYTES + n_threads * BYTES_PER_THREAD
 
     def prepare(self, target: str) -> PreparedModel:
+        """The target's artifact as it is now, examined. Raises ArtifactError."""
         start = time.perf_counter_ns()
-        fetched = self._store.fetch(target)
+        return self._examined(self._store.fetch(target), start)
+
+    def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None:
+        """As `prepare` when the artifact is no longer `version`, else None, which costs no download."""
+        start = time.perf_counter_ns()
+        fetched = self._store.fetch_if_changed(target, version)
+        return None if fetched is None else self._examined(fetched, start)
+
+    def _examined(self, fetched: Fetched, start: int) -> PreparedModel:
         arrived = time.perf_counter_ns()
         examined = self._examine(fetched.data, fetched.uri)
         try:

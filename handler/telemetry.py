@@ -117,6 +117,9 @@ SINGLE_FLIGHT_WAITERS = Metric(
     "SingleFlightWaiters", "Count", "count", "An invocation joined a load that another had already begun."
 )
 BROKEN_ARTIFACTS = Metric("BrokenArtifacts", "Count", "count", "An artifact was found to be damaged, or not a model.")
+MODEL_UPDATES = Metric(
+    "ModelUpdates", "Count", "count", "A newer version of an artifact took the place of the model in memory."
+)
 QUEUE_DEPTH = Metric(
     "QueueDepth", "Count", "gauge", "Read at every report: requests that wait for a thread or for a load."
 )
@@ -151,6 +154,7 @@ METRICS: tuple[Metric, ...] = (
     DOWNLOADED_BYTES,
     SINGLE_FLIGHT_WAITERS,
     BROKEN_ARTIFACTS,
+    MODEL_UPDATES,
     QUEUE_DEPTH,
     REPORTS_DROPPED,
     LOG_LINES_DROPPED,

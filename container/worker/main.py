@@ -25,6 +25,7 @@ from handler.outputs import parse_outputs
 from handler.predictor import HandlePool
 from handler.stores import LocationInvalid, Store, open_store, parse_location
 from handler.telemetry import LiveRecorder
+from handler.updates import Updates
 
 log = logging.getLogger("mme.runtime")
 
@@ -63,7 +64,7 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     store = _open_store(settings)
     closing.callback(store.close)
-    quarantine = Quarantine(settings.loaders, ignore_code=settings.ignore_code)
+    quarantine = Quarantine(settings.loaders + _n_checkers(settings), ignore_code=settings.ignore_code)
     quarantine.start()
     closing.callback(quarantine.close)
     trimmer = Trimmer()
@@ -83,6 +84,8 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
         on_freed=trimmer.freed,
     )
     closing.callback(cache.close)
+    if settings.max_age_s:
+        _watch_age(settings, cache, loader, recorder, closing)
     dispatcher = Dispatcher(
         cache,
         recorder,
@@ -96,6 +99,19 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
     return runtime
 
 
+def _watch_age(
+    settings: Settings, cache: ModelCache, loader: ModelLoader, recorder: LiveRecorder, closing: ExitStack
+) -> None:
+    executor = ThreadPoolExecutor(_n_checkers(settings), thread_name_prefix="checker")
+    closing.callback(executor.shutdown, wait=False, cancel_futures=True)
+    cache.watch_age(settings.max_age_s, Updates(cache, loader.prepare_if_changed, executor, recorder).look)
+
+
+def _n_checkers(settings: Settings) -> int:
+    """Threads that compare models in memory with their artifacts: fewer than load, since nobody waits for them."""
+    return max(1, settings.loaders // 2)
+
+
 def _open_store(settings: Settings) -> Store:
     if isinstance(parse_location(settings.models), Path):
         return open_store(settings.models, max_artifact_bytes=settings.max_artifact_bytes)
@@ -104,7 +120,7 @@ def _open_store(settings: Settings) -> Store:
     store = open_store(
         settings.models,
         max_artifact_bytes=settings.max_artifact_bytes,
-        s3=S3Settings(endpoint_url=settings.endpoint_url, max_connections=settings.loaders),
+        s3=S3Settings(endpoint_url=settings.endpoint_url, max_connections=settings.loaders + _n_checkers(settings)),
     )
     assert isinstance(store, S3Store)
     store.connect()
