@@ -7,8 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from handler.errors import ArtifactRefused
+from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused
 from handler.predictor import BYTES_PER_THREAD, Ensemble, Facts, FoldsDisagree, HandlePool, Model, facts_of_ensemble
+from handler.refusals import Refusal, Refusals
+from handler.singleflight import copy_of
 from handler.stores import Fetched, Store
 
 # The interpreter's share of a model: its objects, its place in the index, its name (sys.getsizeof, added up).
@@ -63,31 +65,73 @@ class ModelLoader:
     """
 
     def __init__(
-        self, store: Store, examine: Callable[[bytes, str], Examined], pool: HandlePool, n_threads: int
+        self,
+        store: Store,
+        examine: Callable[[bytes, str], Examined],
+        pool: HandlePool,
+        n_threads: int,
+        *,
+        refusals: Refusals | None = None,
     ) -> None:
         self._store = store
         self._examine = examine
         self._pool = pool
+        self._refusals = Refusals() if refusals is None else refusals
         self._extra_bytes = OVERHEAD_BYTES + n_threads * BYTES_PER_THREAD
 
     def prepare(self, target: str) -> PreparedModel:
-        """The target's artifact as it is now, examined. Raises ArtifactError."""
+        """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
+        error = self._refusals.now(target)
+        if error is not None:
+            raise copy_of(error) from error
         start = time.perf_counter_ns()
-        return self._examined(self._store.fetch(target), start)
+        refusal = self._refusals.last(target)
+        fetched = self._changed(target, refusal) if refusal else self._ask(target, None)
+        assert fetched is not None  # nothing was asked for on condition
+        return self._examined(target, fetched, start)
 
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None:
         """As `prepare` when the artifact is no longer `version`, else None, which costs no download."""
         start = time.perf_counter_ns()
-        fetched = self._store.fetch_if_changed(target, version)
-        return None if fetched is None else self._examined(fetched, start)
+        refusal = self._refusals.last(target)
+        # When the newest one was no good, the question is whether something came after it; that may be `version` again.
+        fetched = self._changed(target, refusal) if refusal else self._ask(target, version)
+        if fetched is None or fetched.version == version:
+            self._refusals.forget(target)
+            return None
+        return self._examined(target, fetched, start)
 
-    def _examined(self, fetched: Fetched, start: int) -> PreparedModel:
-        arrived = time.perf_counter_ns()
-        examined = self._examine(fetched.data, fetched.uri)
+    def _changed(self, target: str, refusal: Refusal) -> Fetched:
+        """What came after the version that was refused. Raises the same refusal when nothing did."""
+        assert refusal.version is not None
+        fetched = self._ask(target, refusal.version)
+        if fetched is None:
+            self._refusals.broken(target, refusal.version, refusal.error)
+            raise copy_of(refusal.error) from refusal.error
+        return fetched
+
+    def _ask(self, target: str, known_version: str | None) -> Fetched | None:
+        """The artifact from the store; None when it is still `known_version`."""
         try:
-            facts = facts_of_ensemble(examined.facts)
-        except FoldsDisagree as error:
-            raise ArtifactRefused(fetched.uri, str(error)) from error
+            if known_version is None:
+                return self._store.fetch(target)
+            return self._store.fetch_if_changed(target, known_version)
+        except (ArtifactMissing, ArtifactForbidden) as error:
+            self._refusals.absent(target, error)
+            raise
+        except ArtifactRefused as error:  # by its size
+            self._refusals.broken(target, None, error)
+            raise
+
+    def _examined(self, target: str, fetched: Fetched, start: int) -> PreparedModel:
+        arrived = time.perf_counter_ns()
+        try:
+            examined = self._examine(fetched.data, fetched.uri)
+            facts = _facts(examined, fetched.uri)
+        except (ArtifactBroken, ArtifactRefused) as error:
+            self._refusals.broken(target, fetched.version, error)
+            raise
+        self._refusals.forget(target)
         return PreparedModel(
             version=fetched.version,
             n_bytes=facts.resident_bytes + self._extra_bytes * len(examined.facts),
@@ -99,3 +143,10 @@ class ModelLoader:
             facts=facts,
             pool=self._pool,
         )
+
+
+def _facts(examined: Examined, uri: str) -> Facts:
+    try:
+        return facts_of_ensemble(examined.facts)
+    except FoldsDisagree as error:
+        raise ArtifactRefused(uri, str(error)) from error

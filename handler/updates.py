@@ -9,6 +9,7 @@ check done behind it, on threads of its own, so that a store that hangs holds up
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol
@@ -21,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # What could not be told is asked again this soon, or after the usual age if that is shorter.
 RETRY_S = 5.0
+# A store that is away is away for every model; it is said this often.
+SAY_S = 10.0
 
 
 class Replacing(Protocol):
@@ -49,6 +52,7 @@ class Updates:
         self._prepare_if_changed = prepare_if_changed
         self._executor = executor
         self._recorder = recorder
+        self._quiet_until = 0.0
 
     def look(self, target: str, version: str) -> None:
         """Have the model checked. Returns at once."""
@@ -73,8 +77,15 @@ class Updates:
             log.warning("model %s stays at version %s, as the newer %s", target, version, error)
             self._cache.keep(target, version, trouble=str(error))
         except ServingError as error:
-            log.warning("model %s stays at version %s, unchecked: %s", target, version, error)
+            self._say_unchecked(target, error)
             self._cache.keep(target, version, trouble=str(error), again_s=RETRY_S)
         except Exception:  # whatever it is, the model must be checked again one day
             log.exception("model %s could not be checked", target)
             self._cache.keep(target, version, trouble="the check failed; see the log", again_s=RETRY_S)
+
+    def _say_unchecked(self, target: str, error: ServingError) -> None:
+        now = time.monotonic()
+        is_quiet = now < self._quiet_until
+        if not is_quiet:
+            self._quiet_until = now + SAY_S
+        log.log(logging.DEBUG if is_quiet else logging.WARNING, "model %s stays as it is, unchecked: %s", target, error)

@@ -128,3 +128,18 @@ def test_while_s3_fails_models_in_memory_answer_as_before(
         del s3.faults[faulty_s3.ANY_KEY]
     assert {reply.status for reply in replies} == {200}
     assert {reply.headers["x-amzn-sagemaker-custom-attributes"] for reply in replies} == {"cache=hit"}
+
+
+def test_hammering_a_broken_archive_costs_one_request_and_no_evictions(s3: FaultyS3, bucket: Endpoint) -> None:
+    s3.put("broken.tar.gz", b"no model at all")
+    with ThreadPoolExecutor(8) as callers:
+        replies = list(callers.map(lambda _: bucket.post("broken.tar.gz", ROW), range(100)))
+    assert {(reply.status, reply.json["OriginalStatusCode"]) for reply in replies} == {(424, 422)}
+    assert len({reply.body for reply in replies}) == 1
+    assert s3.requests["broken.tar.gz"] == 1
+
+
+def test_a_dropped_object_is_served_by_the_call_after_a_miss(s3: FaultyS3, bucket: Endpoint) -> None:
+    assert bucket.post("fresh.tar.gz", ROW).status == 400
+    s3.put("fresh.tar.gz", boosters.segment_archive(1))
+    assert answers_as(bucket, "fresh.tar.gz") == 1
