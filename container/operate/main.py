@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from container import settings
-from container.operate import demo, invoke
+from container.operate import dashboard, demo, invoke, models
 from container.operate.exits import Exit
 
 
@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve.set_defaults(run=_serve)
     demo.add_command(commands)
     invoke.add_command(commands)
+    models.add_command(commands)
+    dashboard.add_command(commands)
     chosen = parser.parse_args(arguments)
     run = chosen.run
     try:
