@@ -156,6 +156,16 @@ class Settings:
         default=30.0,
         flag="--wait",
     )
+    disk_dir: str | None = _setting(
+        "directory in which examined models are kept, so that a reload needs no S3; none without it",
+        _text,
+        "MME_DISK_DIR",
+        default=None,
+        flag="--disk-dir",
+    )
+    disk_bytes: int = _setting(
+        "how much of it models may take", size_bytes, "MME_DISK", default=10 * 2**30, flag="--disk"
+    )
     max_age_s: float = _setting(
         "seconds after which a model in use is compared with its artifact, behind the call that uses it; 0 for never",
         _seconds(0, 86_400),

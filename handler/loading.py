@@ -10,6 +10,7 @@ from typing import Protocol
 from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused
 from handler.predictor import BYTES_PER_THREAD, Ensemble, Facts, FoldsDisagree, HandlePool, Model, facts_of_ensemble
 from handler.refusals import Refusal, Refusals
+from handler.shelf import Shelf
 from handler.singleflight import copy_of
 from handler.stores import Fetched, Store
 
@@ -30,7 +31,7 @@ class Examined(Protocol):
 class PreparedModel:
     """An artifact fetched and examined; `load` takes `n_bytes` of memory.
 
-    download_us    None when nothing was downloaded
+    download_us    None when it came from the shelf; examine_us is then the time to read it
     checked_s_ago  seconds since the store said that this is its newest version
     """
 
@@ -62,6 +63,7 @@ class ModelLoader:
 
     examine     opens artifact bytes where they can do no harm; raises ArtifactBroken, ArtifactRefused
     n_threads   threads that will score with a model: libxgboost keeps something for each
+    shelf       keeps what was examined on disk; what it has is not fetched
     """
 
     def __init__(
@@ -72,15 +74,20 @@ class ModelLoader:
         n_threads: int,
         *,
         refusals: Refusals | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._store = store
         self._examine = examine
         self._pool = pool
         self._refusals = Refusals() if refusals is None else refusals
+        self._shelf = shelf
         self._extra_bytes = OVERHEAD_BYTES + n_threads * BYTES_PER_THREAD
 
     def prepare(self, target: str) -> PreparedModel:
         """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
+        kept = self._from_shelf(target)
+        if kept is not None:
+            return kept
         error = self._refusals.now(target)
         if error is not None:
             raise copy_of(error) from error
@@ -98,6 +105,8 @@ class ModelLoader:
         fetched = self._changed(target, refusal) if refusal else self._ask(target, version)
         if fetched is None or fetched.version == version:
             self._refusals.forget(target)
+            if self._shelf is not None:
+                self._shelf.confirm(self._store.uri(target), version)
             return None
         return self._examined(target, fetched, start)
 
@@ -118,6 +127,8 @@ class ModelLoader:
             return self._store.fetch_if_changed(target, known_version)
         except (ArtifactMissing, ArtifactForbidden) as error:
             self._refusals.absent(target, error)
+            if self._shelf is not None and isinstance(error, ArtifactMissing):
+                self._shelf.forget(error.uri)
             raise
         except ArtifactRefused as error:  # by its size
             self._refusals.broken(target, None, error)
@@ -132,16 +143,55 @@ class ModelLoader:
             self._refusals.broken(target, fetched.version, error)
             raise
         self._refusals.forget(target)
-        return PreparedModel(
+        examine_us = (time.perf_counter_ns() - arrived) // 1000
+        if self._shelf is not None:
+            self._shelf.put(fetched.uri, fetched.version, examined.documents, examined.facts)
+        return self._prepared(
+            examined,
+            facts,
             version=fetched.version,
-            n_bytes=facts.resident_bytes + self._extra_bytes * len(examined.facts),
             downloaded_bytes=len(fetched.data),
             download_us=(arrived - start) // 1000,
-            examine_us=(time.perf_counter_ns() - arrived) // 1000,
+            examine_us=examine_us,
+        )
+
+    def _from_shelf(self, target: str) -> PreparedModel | None:
+        start = time.perf_counter_ns()
+        kept = self._shelf.get(self._store.uri(target)) if self._shelf is not None else None
+        if kept is None:
+            return None
+        return self._prepared(
+            kept,
+            facts_of_ensemble(kept.facts),
+            version=kept.version,
+            downloaded_bytes=0,
+            download_us=None,
+            examine_us=(time.perf_counter_ns() - start) // 1000,
+            checked_s_ago=kept.checked_s_ago,
+        )
+
+    def _prepared(
+        self,
+        examined: Examined,
+        facts: Facts,
+        *,
+        version: str,
+        downloaded_bytes: int,
+        download_us: int | None,
+        examine_us: int,
+        checked_s_ago: float = 0.0,
+    ) -> PreparedModel:
+        return PreparedModel(
+            version=version,
+            n_bytes=facts.resident_bytes + self._extra_bytes * len(examined.facts),
+            downloaded_bytes=downloaded_bytes,
+            download_us=download_us,
+            examine_us=examine_us,
             documents=examined.documents,
             folds=examined.facts,
             facts=facts,
             pool=self._pool,
+            checked_s_ago=checked_s_ago,
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from container.channel import Channel
 from container.settings import Settings
 from container.worker.memory import Trimmer, container_limit, model_budget
-from container.worker.quarantine import Quarantine
+from container.worker.quarantine import Quarantine, fingerprint
 from container.worker.runtime import Runtime
 from container.worker.watch import PortTaken, Watch
 from handler.cache import ModelCache
@@ -23,6 +23,7 @@ from handler.errors import ServingError
 from handler.loading import ModelLoader
 from handler.outputs import parse_outputs
 from handler.predictor import HandlePool
+from handler.shelf import Shelf, ShelfUnusable
 from handler.stores import LocationInvalid, Store, open_store, parse_location
 from handler.telemetry import LiveRecorder
 from handler.updates import Updates
@@ -74,7 +75,8 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
     recorder = LiveRecorder(top_models=settings.top_models)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
-    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers)
+    shelf = _open_shelf(settings, closing)
+    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers, shelf=shelf)
     cache = ModelCache(
         budget_bytes=_budget(settings),
         prepare=loader.prepare,
@@ -97,6 +99,20 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
     watch.start(cache, runtime.reasons_not_ready)
     return runtime
+
+
+def _open_shelf(settings: Settings, closing: ExitStack) -> Shelf | None:
+    if settings.disk_dir is None:
+        return None
+    maker = f"{fingerprint()} code ignored: {settings.ignore_code}, from {settings.endpoint_url or 'S3'}"
+    try:
+        shelf = Shelf(Path(settings.disk_dir), max_bytes=settings.disk_bytes, maker=maker)
+    except ShelfUnusable as error:
+        log.warning("models are not kept on disk: %s", error)
+        return None
+    closing.callback(shelf.close)
+    log.info("%d models of %d bytes are kept in %s", len(shelf), shelf.n_bytes, settings.disk_dir)
+    return shelf
 
 
 def _watch_age(
