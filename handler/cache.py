@@ -34,6 +34,8 @@ from handler.telemetry import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recor
 ROOM_WAIT_S = 5.0
 # How long a cold caller stays when too many others already wait: enough for a load from nearby, short for a thread.
 CROWDED_WAIT_S = 0.25
+# How often a load that found only models of too short a residence looks again.
+YOUNG_WAIT_S = 0.05
 
 
 class Prepared(Protocol):
@@ -69,12 +71,13 @@ class Resident:
     idle_s: float
     borrowers: int
     trouble: str = ""
+    is_pinned: bool = False
 
 
 class _Entry:
     __slots__ = (
-        "borrowers", "check_at", "hits", "is_leaving", "loaded_at", "model", "n_bytes", "target", "trouble", "used_at",
-        "version",
+        "borrowers", "check_at", "hits", "is_leaving", "is_pinned", "loaded_at", "model", "n_bytes", "target",
+        "trouble", "used_at", "version",
     )  # fmt: skip
 
     def __init__(self, target: str, version: str, model: Model | Ensemble, n_bytes: int, now: float) -> None:
@@ -85,10 +88,15 @@ class _Entry:
         self.borrowers = 0
         self.hits = 0
         self.is_leaving = False
+        self.is_pinned = False
         self.loaded_at = now
         self.used_at = now
         self.check_at = math.inf  # when to ask for a newer version; infinite while that is being done
         self.trouble = ""
+
+
+class _Full(NoRoom):
+    """No room without evicting somebody, which a fill may not. Whoever came along for a load tries again by himself."""
 
 
 class Borrowed:
@@ -125,6 +133,8 @@ class ModelCache:
     max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady soon, so that
                    threads stay free for models in memory
     on_freed       told after models' memory was freed, with the bytes
+    is_pinned      whether a target's model may never be evicted; it counts all the same
+    min_residence_s   for how long a model that has just been loaded is not evicted
     clock          seconds, monotonic
     """
 
@@ -137,6 +147,8 @@ class ModelCache:
         max_waiting: int,
         recorder: Recorder,
         on_freed: Callable[[int], None] = lambda _: None,
+        is_pinned: Callable[[str], bool] = lambda _: False,
+        min_residence_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_bytes = budget_bytes
@@ -146,12 +158,15 @@ class ModelCache:
         self._places = threading.BoundedSemaphore(max_waiting)
         self._recorder = recorder
         self._on_freed = on_freed
+        self._is_pinned = is_pinned
+        self._min_residence_s = min_residence_s
         self._clock = clock
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._index: OrderedDict[str, _Entry] = OrderedDict()
         self._booked = 0  # bytes of models indexed, being loaded and on their way out
         self._leaving = 0  # of these, bytes on their way out
+        self._pinned = 0  # bytes of models indexed that may not be evicted
         self._wanting_room = 0  # loads that wait for bytes to be released
         self._is_closed = False
         self._max_age_s = math.inf
@@ -189,6 +204,8 @@ class ModelCache:
                     raise ModelNotReady(target, self._clock() - start) from None
                 except CancelledError:
                     raise Unavailable("the endpoint is stopping") from None
+                except _Full:
+                    continue
                 # Under thrash it may be gone again by now; then the next round loads it anew.
                 if self._take_loaded(loaded):
                     return Borrowed(self, loaded, False, max(1, round((self._clock() - start) * 1e6)))
@@ -243,13 +260,25 @@ class ModelCache:
                 self.n_waiting -= 1
             self._places.release()
 
+    def fill(self, target: str) -> bool:
+        """Load a model nobody has asked for yet, evicting nobody unless it is pinned. False: there is no room.
+
+        raises   whatever `prepare` raises, and Unavailable while closing
+        """
+        flight = self._flights.join(target, lambda: self._load(target, may_evict=self._is_pinned(target)))
+        try:
+            flight.result()
+        except NoRoom:
+            return False
+        return True
+
     # -- loading, on a thread of the executor --------------------------------------------------------------------------
 
-    def _load(self, target: str) -> _Entry:
+    def _load(self, target: str, *, may_evict: bool = True) -> _Entry:
         present = self._peek(target)
         if present is not None:  # loaded by an earlier flight, between the caller's look and this one's start
             return present
-        entry = self._make(target, self._prepare(target))
+        entry = self._make(target, self._prepare(target), may_evict=may_evict)
         is_old = entry.check_at <= self._clock()  # it came from disk
         if is_old:
             entry.check_at = math.inf
@@ -259,9 +288,9 @@ class ModelCache:
             self._on_old(target, entry.version)
         return entry
 
-    def _make(self, target: str, prepared: Prepared) -> _Entry:
+    def _make(self, target: str, prepared: Prepared, *, may_evict: bool = True) -> _Entry:
         """The model in memory, with its room booked; in the index only once it has been through `_enter`."""
-        self._reserve(target, prepared.n_bytes)
+        self._reserve(target, prepared.n_bytes, may_evict=may_evict)
         start = self._clock()
         try:
             model = prepared.load()
@@ -270,6 +299,7 @@ class ModelCache:
             raise
         now = self._clock()
         entry = _Entry(target, prepared.version, model, prepared.n_bytes, now)
+        entry.is_pinned = self._is_pinned(target)
         entry.check_at = now - prepared.checked_s_ago + self._max_age_s
         self._recorder.loaded(
             target,
@@ -285,14 +315,16 @@ class ModelCache:
             is_in = not self._is_closed and self._index.get(entry.target) is old
             is_old_idle = old is not None and not old.borrowers
             if is_in:
+                self._pinned += entry.n_bytes if entry.is_pinned else 0
                 self._index[entry.target] = entry  # in the old one's place in the order: being checked is no use
                 if old is not None:
                     entry.hits, entry.used_at = old.hits, old.used_at
                     self._leave(old)
-            else:
-                self._leave(entry)
         if not is_in:
-            self._free([entry])
+            entry.is_leaving = True
+            entry.model.close()
+            self._unbook(entry.n_bytes)
+            self._on_freed(entry.n_bytes)
         elif old is not None and is_old_idle:
             self._free_timed(old)
         return is_in
@@ -301,38 +333,55 @@ class ModelCache:
         with self._lock:
             return self._index.get(target)
 
-    def _reserve(self, target: str, n_bytes: int) -> None:
-        """Book n_bytes, evicting just enough. Raises NoRoom, at once when the whole budget would not do."""
-        if n_bytes > self.budget_bytes:
-            raise NoRoom(f"model {target}", n_bytes, self.budget_bytes)
+    def _reserve(self, target: str, n_bytes: int, *, may_evict: bool) -> None:
+        """Book n_bytes, evicting just enough. Raises NoRoom, at once when all that is not pinned would not do."""
         deadline = self._clock() + ROOM_WAIT_S
         while True:
             with self._lock:
+                if n_bytes > self.budget_bytes - self._pinned:
+                    raise self._no_room(target, n_bytes)
                 missing = self._booked + n_bytes - self.budget_bytes
                 if missing <= 0:
                     self._booked += n_bytes
                     return
+                if not may_evict:
+                    raise _Full(f"model {target}", n_bytes, self.budget_bytes)
                 victims = self._choose_victims(missing - self._leaving)
                 if not victims:
                     # What is missing is on its way out, or borrowed: whoever frees or releases it wakes this thread.
+                    # Nobody does when a model has been here long enough.
+                    patience_s = max(0.0, deadline - self._clock())
                     self._wanting_room += 1
-                    woken = self._room.wait(timeout=max(0.0, deadline - self._clock()))
+                    woken = self._room.wait(min(patience_s, YOUNG_WAIT_S) if self._min_residence_s else patience_s)
                     self._wanting_room -= 1
                     if not woken and self._clock() >= deadline:
-                        raise NoRoom(f"model {target}", n_bytes, self.budget_bytes)
+                        raise self._no_room(target, n_bytes)
             self._evict(victims)
 
-    def _choose_victims(self, missing: int) -> list[_Entry]:
-        """Take the least recently used models that nobody has borrowed out of the index, until `missing` bytes are."""
+    def _no_room(self, target: str, n_bytes: int) -> NoRoom:
+        beside = f" beside {self._pinned} bytes of pinned ones" if self._pinned else ""
+        return NoRoom(f"model {target}{beside}", n_bytes, self.budget_bytes)
+
+    def _choose_victims(self, missing: int, *, is_urgent: bool = False) -> list[_Entry]:
+        """Take the least recently used models that nobody has borrowed out of the index, until `missing` bytes are.
+
+        is_urgent   also those that have not been here for the minimum residence
+        """
         victims: list[_Entry] = []
+        pinned: list[_Entry] = []
+        stays_since = math.inf if is_urgent else self._clock() - self._min_residence_s
         for entry in self._index.values():
             if missing <= 0:
                 break
-            if not entry.borrowers:
+            if entry.is_pinned:
+                pinned.append(entry)
+            elif not entry.borrowers and entry.loaded_at <= stays_since:
                 victims.append(entry)
                 missing -= entry.n_bytes
         for entry in victims:
             self._take_out(entry)
+        for entry in pinned:  # so that the next walk need not pass them
+            self._index.move_to_end(entry.target)
         return victims
 
     def _take_out(self, entry: _Entry) -> None:
@@ -341,6 +390,7 @@ class ModelCache:
 
     def _leave(self, entry: _Entry) -> None:
         entry.is_leaving = True
+        self._pinned -= entry.n_bytes if entry.is_pinned else 0
         self._leaving += entry.n_bytes
 
     # -- leaving -------------------------------------------------------------------------------------------------------
@@ -431,7 +481,8 @@ class ModelCache:
             old = self._index.get(target)
             if old is None or old.version != version:
                 return False
-        if prepared.n_bytes <= self.budget_bytes < old.n_bytes + prepared.n_bytes:
+            most = self.budget_bytes - self._pinned + (old.n_bytes if old.is_pinned else 0)
+        if prepared.n_bytes <= most < old.n_bytes + prepared.n_bytes:
             self.drop(target, version)
             return False
         return self._enter(self._make(target, prepared), old)
@@ -463,6 +514,7 @@ class ModelCache:
                     now - entry.used_at,
                     entry.borrowers,
                     entry.trouble,
+                    entry.is_pinned,
                 )
                 for entry in self._index.values()
             ]
