@@ -83,6 +83,11 @@ class Scratch:
         return self.root / "log4j2.xml"
 
     @property
+    def relay(self) -> Path:
+        """The runtime's admin port for MMS's plugin."""
+        return self.tmp / "relay.sock"
+
+    @property
     def management_socket(self) -> Path:
         return self.root / "management.sock"
 
@@ -132,6 +137,12 @@ def _as_properties(values: Mapping[str, object]) -> str:
     return "".join(lines)
 
 
+def plugin_path() -> Path | None:
+    """Our endpoints for MMS (see plugin/), where they have been compiled."""
+    path = Path(__file__).with_name("plugin") / "classes"
+    return path if path.is_dir() else None
+
+
 def jar_path() -> Path:
     spec = importlib.util.find_spec("mms")
     if spec is None or spec.origin is None:
@@ -155,8 +166,9 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None) -> lis
         f"-Dlog4j2.configurationFile={scratch.log4j}",
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
+        f"-Dmme.relay={scratch.relay}",
         "-cp",
-        str(jar_path()),
+        f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
         "com.amazonaws.ml.mms.ModelServer",
         "--python",
         str(scratch.stub),

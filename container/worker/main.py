@@ -16,7 +16,7 @@ from container.settings import Settings
 from container.worker.memory import Trimmer, container_limit, model_budget
 from container.worker.quarantine import Quarantine, fingerprint
 from container.worker.runtime import Runtime
-from container.worker.watch import PortTaken, Watch
+from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache import ModelCache
 from handler.dispatch import Dispatcher
 from handler.errors import ServingError
@@ -97,7 +97,7 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
         one_line=settings.csv_one_line,
     )
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
-    watch.start(cache, runtime.reasons_not_ready)
+    watch.start(cache, runtime.reasons_not_ready, io_dir / RELAY)
     return runtime
 
 
