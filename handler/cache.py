@@ -127,7 +127,7 @@ class Borrowed:
 class ModelCache:
     """Owns loading once, counting bytes and choosing who leaves.
 
-    budget_bytes   what all models together may take, those being loaded and those on their way out included
+    budget_bytes   what all models together may take, those being loaded and those on their way out included; see `resize`
     prepare        fetches and examines a target's artifact; runs on the executor, several targets at once
     executor       runs the loads; owned and shut down by the caller
     max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady soon, so that
@@ -315,7 +315,9 @@ class ModelCache:
             is_in = not self._is_closed and self._index.get(entry.target) is old
             is_old_idle = old is not None and not old.borrowers
             if is_in:
-                self._pinned += entry.n_bytes if entry.is_pinned else 0
+                if entry.is_pinned:
+                    self._pinned += entry.n_bytes
+                    self._room.notify_all()  # who waits for room may now wait in vain
                 self._index[entry.target] = entry  # in the old one's place in the order: being checked is no use
                 if old is not None:
                     entry.hits, entry.used_at = old.hits, old.used_at
@@ -443,10 +445,12 @@ class ModelCache:
             self._free_timed(entry)
         return True
 
-    def shed(self, n_bytes: int) -> int:
-        """Evict the least recently used models until at least n_bytes are free, or none is left. Returns the bytes."""
+    def resize(self, budget_bytes: int) -> int:
+        """Let all models together take so much from now on, and evict what is over. Returns the bytes evicted."""
         with self._lock:
-            victims = self._choose_victims(n_bytes)
+            self.budget_bytes = budget_bytes
+            victims = self._choose_victims(self._booked - self._leaving - budget_bytes, is_urgent=True)
+            self._room.notify_all()
         self._evict(victims)
         return sum(entry.n_bytes for entry in victims)
 
@@ -494,6 +498,10 @@ class ModelCache:
 
     def __contains__(self, target: str) -> bool:
         return target in self._index
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     @property
     def resident_bytes(self) -> int:

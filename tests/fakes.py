@@ -36,10 +36,11 @@ class InlineExecutor(Executor):
 
 
 class MemoryStore:
-    """A store in a dict. `error`, when set, is what every call raises. It counts what it was asked."""
+    """A store in a dict. `error`, when set, is what every call raises, and `fetch_error` every fetch. It counts."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.fetch_error: Exception | None = None
         self.n_fetches = self.n_conditions = self.n_downloads = 0
         self._objects: dict[str, tuple[bytes, str]] = {}
         self._n_puts = 0
@@ -78,8 +79,8 @@ class MemoryStore:
         """There is nothing to close."""
 
     def _get(self, target: str) -> Fetched:
-        if self.error is not None:
-            raise self.error
+        if error := self.error or self.fetch_error:
+            raise error
         if target not in self._objects:
             raise ArtifactMissing(self.uri(target))
         self.n_downloads += 1

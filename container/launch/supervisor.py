@@ -60,6 +60,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._started_at = time.monotonic()
         self._is_ready = False
+        self._is_preloading = False
         self._has_mms_started = False
         self._n_workers = 0
         self._failed_starts = 0
@@ -186,7 +187,8 @@ class Supervisor:
             )
         self._channel = channel
         self._watch(channel.fileno(), select.EPOLLIN, self._on_note)
-        channel.send("settings", {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp)})
+        note = {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp), "has_served": self._is_ready}
+        channel.send("settings", note)
         for binding in self._stubs.bindings:
             self._offer(binding)
 
@@ -229,12 +231,17 @@ class Supervisor:
         elif note.what == "workers":
             self._n_workers = note.value
             self._check_ready()
+        elif note.what in ("preloading", "preloaded"):
+            self._is_preloading = note.what == "preloading"
+            self._check_ready()
         elif note.what == "drained":
             log.info("nothing is in flight any more")
             self._status = EXIT_OK
 
     def _check_ready(self) -> None:
-        if not self._is_ready and self._has_mms_started and self._n_workers >= self._settings.workers:
+        if self._is_ready or self._is_preloading:
+            return
+        if self._has_mms_started and self._n_workers >= self._settings.workers:
             self._is_ready = True
             log.info("ready after %.1f s", time.monotonic() - self._started_at)
             self._on_ready()

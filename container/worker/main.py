@@ -14,6 +14,7 @@ from pathlib import Path
 from container.channel import Channel
 from container.settings import Settings
 from container.worker.memory import Trimmer, container_limit, model_budget
+from container.worker.preload import Preload
 from container.worker.quarantine import Quarantine, fingerprint
 from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, PortTaken, Watch
@@ -22,6 +23,7 @@ from handler.dispatch import Dispatcher
 from handler.errors import ServingError
 from handler.loading import ModelLoader
 from handler.outputs import parse_outputs
+from handler.patterns import Patterns
 from handler.predictor import HandlePool
 from handler.shelf import Shelf, ShelfUnusable
 from handler.stores import LocationInvalid, Store, open_store, parse_location
@@ -51,7 +53,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with ExitStack() as closing:
         try:
-            runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
+            io_dir, has_served = Path(note.value["io_dir"]), note.value["has_served"]
+            runtime = _build(settings, io_dir, channel, closing, has_served=has_served)
         except (ServingError, LocationInvalid, PortTaken) as error:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
@@ -60,8 +63,11 @@ def main() -> int:
     return 0
 
 
-def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
-    """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order."""
+def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, *, has_served: bool) -> Runtime:
+    """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order.
+
+    has_served   another runtime of this endpoint has answered requests before
+    """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     store = _open_store(settings)
     closing.callback(store.close)
@@ -84,6 +90,8 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
         max_waiting=max(1, settings.workers - max(1, int(settings.workers * HOT_SHARE))),
         recorder=recorder,
         on_freed=trimmer.freed,
+        is_pinned=Patterns.parse(settings.pin).match,
+        min_residence_s=settings.min_residence_s,
     )
     closing.callback(cache.close)
     if settings.max_age_s:
@@ -97,7 +105,14 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
         one_line=settings.csv_one_line,
     )
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
-    watch.start(cache, runtime.reasons_not_ready, io_dir / RELAY)
+    preload = _preload(settings, cache, store, channel, closing)
+
+    def reasons_not_ready() -> list[str]:
+        # Once it has served it goes on serving: what a new runtime after a crash has not loaded yet is merely cold.
+        is_waiting = preload is not None and not preload.is_done and not has_served
+        return [*runtime.reasons_not_ready(), *(["preloading models"] if is_waiting else [])]
+
+    watch.start(cache, reasons_not_ready, io_dir / RELAY)
     return runtime
 
 
@@ -113,6 +128,26 @@ def _open_shelf(settings: Settings, closing: ExitStack) -> Shelf | None:
     closing.callback(shelf.close)
     log.info("%d models of %d bytes are kept in %s", len(shelf), shelf.n_bytes, settings.disk_dir)
     return shelf
+
+
+def _preload(
+    settings: Settings, cache: ModelCache, store: Store, channel: Channel, closing: ExitStack
+) -> Preload | None:
+    pinned, preloaded = Patterns.parse(settings.pin), Patterns.parse(settings.preload)
+    if not (pinned or preloaded):
+        return None
+    preload = Preload(
+        cache,
+        store,
+        pinned=pinned,
+        preloaded=preloaded,
+        n_threads=settings.loaders,
+        on_done=lambda: channel.send("preloaded"),
+    )
+    channel.send("preloading")
+    preload.start()
+    closing.callback(preload.close)
+    return preload
 
 
 def _watch_age(

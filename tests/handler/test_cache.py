@@ -287,14 +287,28 @@ def test_when_too_many_wait_one_more_is_sent_away_and_its_load_begins(
     assert sorted(shelf.prepared) == ["a", "b"]
 
 
-def test_shedding_evicts_the_oldest_until_enough_is_free() -> None:
+def test_a_smaller_budget_evicts_the_oldest_until_they_fit_and_a_larger_one_takes_more_again() -> None:
     cache = make_cache(Shelf({"a": 10, "b": 20, "c": 30}), 100)
     for target in ("a", "b", "c"):
         touch(cache, target)
-    assert cache.shed(15) == 30
+    assert cache.resize(45) == 30
     assert loaded(cache) == ["c"]
-    assert cache.shed(1000) == 30
-    assert cache.resident_bytes == 0
+    touch(cache, "a")
+    assert cache.resize(45) == 0
+    assert (cache.budget_bytes, loaded(cache)) == (45, ["c", "a"])
+    with pytest.raises(NoRoom):
+        cache.replace("c", "v1", Artifact("c", 50, "v2"))
+    assert cache.resize(100) == 0
+    touch(cache, "b")
+    assert loaded(cache) == ["c", "a", "b"]
+
+
+def test_models_too_young_to_be_evicted_for_others_leave_when_the_memory_does() -> None:
+    cache = make_cache(Shelf({"a": 10, "b": 20}), 100, min_residence_s=1000)
+    touch(cache, "a")
+    touch(cache, "b")
+    assert cache.resize(20) == 10
+    assert loaded(cache) == ["b"]
 
 
 def test_a_closed_cache_frees_everything_and_loads_nothing() -> None:
@@ -317,6 +331,88 @@ def test_residents_tell_age_idle_time_hits_and_borrowers() -> None:
     (resident,) = cache.residents()
     assert (resident.age_s, resident.idle_s, resident.hits, resident.borrowers) == (7, 2, 1, 0)
     assert (resident.target, resident.version, resident.n_bytes) == ("a", "v1", 10)
+
+
+def test_a_pinned_model_is_never_evicted_and_counts() -> None:
+    cache = make_cache(Shelf({"a": 40, "b": 30, "c": 30, "d": 30}), 100, is_pinned=lambda target: target == "a")
+    for target in "abcd":
+        touch(cache, target)
+    assert sorted(loaded(cache)) == ["a", "c", "d"]
+    assert [one.target for one in cache.residents() if one.is_pinned] == ["a"]
+    assert cache.resize(50) == 60
+    assert loaded(cache) == ["a"]
+
+
+def test_what_does_not_fit_beside_the_pinned_evicts_nobody_and_is_told_why() -> None:
+    cache = make_cache(Shelf({"a": 60, "b": 30, "c": 50}), 100, is_pinned=lambda target: target == "a")
+    touch(cache, "a")
+    touch(cache, "b")
+    with pytest.raises(NoRoom, match="model c beside 60 bytes of pinned ones: it needs 50 bytes of a budget of 100"):
+        touch(cache, "c")
+    assert sorted(loaded(cache)) == ["a", "b"]
+    assert cache.drop("a")
+    assert touch(cache, "c") is False
+
+
+def test_a_pinned_model_can_be_replaced_and_dropped() -> None:
+    cache = make_cache(Shelf({"a": 40}), 100, is_pinned=lambda _: True)
+    touch(cache, "a")
+    assert cache.replace("a", "v1", Artifact("a", 50, "v2"))
+    assert not cache.replace("a", "v2", Artifact("a", 60, "v3"))  # never both at once
+    assert loaded(cache) == []
+    assert touch(cache, "a") is False
+
+
+def test_a_model_stays_for_its_minimum_residence() -> None:
+    clock = FakeClock()
+    cache = make_cache(Shelf({"a": 40, "b": 40, "c": 40}), 100, clock=clock, min_residence_s=10)
+    touch(cache, "a")
+    clock.advance(9)
+    touch(cache, "b")
+    clock.advance(1)
+    touch(cache, "a")  # the most recently used, and old enough
+    touch(cache, "c")
+    assert loaded(cache) == ["b", "c"]
+
+
+def test_a_load_among_young_models_waits_until_one_is_old_enough(pool: ThreadPoolExecutor) -> None:
+    cache = make_cache(Shelf({"a": 100, "b": 100}), 100, executor=pool, min_residence_s=0.2)
+    assert [touch(cache, "a"), touch(cache, "b")] == [False, False]
+    assert loaded(cache) == ["b"]
+
+
+def test_filling_in_evicts_nobody() -> None:
+    cache = make_cache(Shelf({"a": 60, "b": 30, "c": 30}), 100)
+    assert [cache.fill(target) for target in "abc"] == [True, True, False]
+    assert loaded(cache) == ["a", "b"]
+    assert cache.fill("a")
+    with pytest.raises(ArtifactMissing):
+        cache.fill("nothing")
+
+
+def test_filling_in_a_pinned_model_makes_room() -> None:
+    cache = make_cache(Shelf({"a": 60, "b": 60}), 100, is_pinned=lambda target: target == "b")
+    assert cache.fill("a")
+    assert cache.fill("b")
+    assert loaded(cache) == ["b"]
+
+
+def test_a_caller_who_came_along_with_a_fill_that_found_no_room_is_served(pool: ThreadPoolExecutor) -> None:
+    shelf = Shelf({"a": 60, "b": 60})
+    cache = make_cache(shelf, 100, executor=pool)
+    touch(cache, "a")
+    shelf.gate = threading.Event()
+    with ThreadPoolExecutor(2) as callers:
+        assert shelf.begun.acquire(timeout=WAIT_S)
+        filling = callers.submit(cache.fill, "b")
+        assert shelf.begun.acquire(timeout=WAIT_S)
+        calling = callers.submit(touch, cache, "b")
+        while not cache.n_waiting:
+            pass
+        shelf.gate.set()
+        assert filling.result(WAIT_S) is False
+        assert calling.result(WAIT_S) is False
+    assert loaded(cache) == ["b"]
 
 
 def test_a_model_is_told_to_be_old_once_by_the_first_who_asks_after_its_age() -> None:
