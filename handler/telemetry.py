@@ -120,6 +120,15 @@ BROKEN_ARTIFACTS = Metric("BrokenArtifacts", "Count", "count", "An artifact was 
 LOADS_FROM_DISK = Metric(
     "LoadsFromDisk", "Count", "count", "A model entered memory from disk: nothing was fetched from the store."
 )
+MEMORY_SHORTAGES = Metric(
+    "MemoryShortages", "Count", "count", "The container came close to its memory limit, and models were evicted for it."
+)
+CONTAINER_MEMORY_UTILIZATION = Metric(
+    "ContainerMemoryUtilization",
+    "Percent",
+    "gauge",
+    "Read at every report: memory the whole container uses, without pages of files, of its limit.",
+)
 MODEL_UPDATES = Metric(
     "ModelUpdates", "Count", "count", "A newer version of an artifact took the place of the model in memory."
 )
@@ -158,6 +167,8 @@ METRICS: tuple[Metric, ...] = (
     SINGLE_FLIGHT_WAITERS,
     BROKEN_ARTIFACTS,
     LOADS_FROM_DISK,
+    MEMORY_SHORTAGES,
+    CONTAINER_MEMORY_UTILIZATION,
     MODEL_UPDATES,
     QUEUE_DEPTH,
     REPORTS_DROPPED,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from container.channel import Channel
 from container.settings import Settings
+from container.worker.guard import MemoryGuard
 from container.worker.memory import Trimmer, container_limit, model_budget
 from container.worker.preload import Preload
 from container.worker.quarantine import Quarantine, fingerprint
@@ -94,6 +95,9 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
         min_residence_s=settings.min_residence_s,
     )
     closing.callback(cache.close)
+    guard = MemoryGuard(cache, container_limit(), trim=trimmer.trim_now, recorder=recorder)
+    guard.start()
+    closing.callback(guard.close)
     if settings.max_age_s:
         _watch_age(settings, cache, loader, recorder, closing)
     dispatcher = Dispatcher(
