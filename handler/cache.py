@@ -261,14 +261,14 @@ class ModelCache:
             self._places.release()
 
     def fill(self, target: str) -> bool:
-        """Load a model nobody has asked for yet, evicting nobody unless it is pinned. False: there is no room.
+        """Load a model nobody has asked for yet, evicting nobody unless it is pinned. False: no room without that.
 
-        raises   whatever `prepare` raises, and Unavailable while closing
+        raises   NoRoom when there would be none either way, whatever `prepare` raises, and Unavailable while closing
         """
         flight = self._flights.join(target, lambda: self._load(target, may_evict=self._is_pinned(target)))
         try:
             flight.result()
-        except NoRoom:
+        except _Full:
             return False
         return True
 

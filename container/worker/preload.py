@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from handler.cache import ModelCache
-from handler.errors import ArtifactError, ArtifactUnavailable, ServingError, Unavailable
+from handler.errors import ArtifactError, ArtifactUnavailable, NoRoom, ServingError, Unavailable
 from handler.patterns import Patterns
 from handler.stores import Store
 
@@ -117,8 +117,6 @@ class Preload:
                 self._n_loaded += 1
                 self._n_away = 0
                 self._say_progress()
-            elif self._pinned.match(target):
-                log.error("pinned model %s has no room: the pinned models need more than all memory for models", target)
             elif not self._is_over:
                 self._is_over = True
                 log.warning("the memory for models is full; the rest is loaded when it is asked for")
@@ -127,7 +125,9 @@ class Preload:
         with self._lock:
             self._n_failed += 1
             self._n_away = self._n_away + 1 if isinstance(error, ArtifactUnavailable) else 0
-            if self._n_failed <= SAID_FAILURES:
+            if isinstance(error, NoRoom) and self._pinned.match(target):
+                log.error("pinned models need more than all memory for models: %s", error)
+            elif self._n_failed <= SAID_FAILURES:
                 log.warning("model %s is not preloaded: %s", target, error)
             if self._n_away >= AWAY_AFTER and not self._is_over:
                 self._is_over = True

@@ -25,7 +25,9 @@ DOCUMENT = boosters.document(boosters.segment(0))
 
 class Verdict:
     documents = (DOCUMENT,)
-    facts = (Facts("reg:squarederror", "gbtree", 6, 1, MODEL_BYTES),)
+
+    def __init__(self, n_bytes: int) -> None:
+        self.facts = (Facts("reg:squarederror", "gbtree", 6, 1, n_bytes),)
 
 
 class House:
@@ -49,7 +51,7 @@ class House:
     def examine(self, blob: bytes, uri: str) -> Examined:
         if blob == b"broken":
             raise ArtifactBroken(uri, "it is damaged")
-        return Verdict()
+        return Verdict(MODEL_BYTES * 1000 if blob == b"large" else MODEL_BYTES)
 
     def preload(self, patterns: str) -> None:
         done = threading.Event()
@@ -108,7 +110,14 @@ def test_pinned_models_larger_than_the_memory_are_told_and_do_not_keep_it_from_s
     house = House(executor, "all", room=3)
     house.preload("")
     assert len(house.loaded) == 3
-    assert "the pinned models need more than all memory for models" in caplog.text
+    assert "pinned models need more than all memory for models" in caplog.text
+
+
+def test_a_model_too_large_for_all_memory_does_not_mean_that_it_is_full(executor: ThreadPoolExecutor) -> None:
+    house = House(executor, "", room=4)
+    house.store.put("a/0", b"large")
+    house.preload("a/*")
+    assert house.loaded == {"a/2", "a/4", "a/6", "a/8"}
 
 
 def test_broken_archives_are_passed_over(executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture) -> None:
