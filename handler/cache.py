@@ -133,6 +133,7 @@ class ModelCache:
     max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady soon, so that
                    threads stay free for models in memory
     on_freed       told after models' memory was freed, with the bytes
+    room_wait_s    how long a load waits for borrowers to let go, before NoRoom
     is_pinned      whether a target's model may never be evicted; it counts all the same
     min_residence_s   for how long a model that has just been loaded is not evicted
     clock          seconds, monotonic
@@ -147,6 +148,7 @@ class ModelCache:
         max_waiting: int,
         recorder: Recorder,
         on_freed: Callable[[int], None] = lambda _: None,
+        room_wait_s: float = ROOM_WAIT_S,
         is_pinned: Callable[[str], bool] = lambda _: False,
         min_residence_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
@@ -158,6 +160,7 @@ class ModelCache:
         self._places = threading.BoundedSemaphore(max_waiting)
         self._recorder = recorder
         self._on_freed = on_freed
+        self._room_wait_s = room_wait_s
         self._is_pinned = is_pinned
         self._min_residence_s = min_residence_s
         self._clock = clock
@@ -337,7 +340,7 @@ class ModelCache:
 
     def _reserve(self, target: str, n_bytes: int, *, may_evict: bool) -> None:
         """Book n_bytes, evicting just enough. Raises NoRoom, at once when all that is not pinned would not do."""
-        deadline = self._clock() + ROOM_WAIT_S
+        deadline = self._clock() + self._room_wait_s
         while True:
             with self._lock:
                 if n_bytes > self.budget_bytes - self._pinned:

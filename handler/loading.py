@@ -138,31 +138,35 @@ class ModelLoader:
         arrived = time.perf_counter_ns()
         try:
             examined = self._examine(fetched.data, fetched.uri)
-            facts = _facts(examined, fetched.uri)
+            prepared = _prepared(
+                examined,
+                fetched.uri,
+                self._pool,
+                self._extra_bytes,
+                version=fetched.version,
+                downloaded_bytes=len(fetched.data),
+                download_us=(arrived - start) // 1000,
+                examine_us=(time.perf_counter_ns() - arrived) // 1000,
+            )
         except (ArtifactBroken, ArtifactRefused) as error:
             self._refusals.broken(target, fetched.version, error)
             raise
         self._refusals.forget(target)
-        examine_us = (time.perf_counter_ns() - arrived) // 1000
         if self._shelf is not None:
             self._shelf.put(fetched.uri, fetched.version, examined.documents, examined.facts)
-        return self._prepared(
-            examined,
-            facts,
-            version=fetched.version,
-            downloaded_bytes=len(fetched.data),
-            download_us=(arrived - start) // 1000,
-            examine_us=examine_us,
-        )
+        return prepared
 
     def _from_shelf(self, target: str) -> PreparedModel | None:
         start = time.perf_counter_ns()
-        kept = self._shelf.get(self._store.uri(target)) if self._shelf is not None else None
+        uri = self._store.uri(target)
+        kept = self._shelf.get(uri) if self._shelf is not None else None
         if kept is None:
             return None
-        return self._prepared(
+        return _prepared(
             kept,
-            facts_of_ensemble(kept.facts),
+            uri,
+            self._pool,
+            self._extra_bytes,
             version=kept.version,
             downloaded_bytes=0,
             download_us=None,
@@ -170,33 +174,62 @@ class ModelLoader:
             checked_s_ago=kept.checked_s_ago,
         )
 
-    def _prepared(
-        self,
-        examined: Examined,
-        facts: Facts,
-        *,
-        version: str,
-        downloaded_bytes: int,
-        download_us: int | None,
-        examine_us: int,
-        checked_s_ago: float = 0.0,
-    ) -> PreparedModel:
-        return PreparedModel(
-            version=version,
-            n_bytes=facts.resident_bytes + self._extra_bytes * len(examined.facts),
-            downloaded_bytes=downloaded_bytes,
-            download_us=download_us,
-            examine_us=examine_us,
-            documents=examined.documents,
-            folds=examined.facts,
-            facts=facts,
-            pool=self._pool,
-            checked_s_ago=checked_s_ago,
+
+class BundleLoader:
+    """Prepares models that the platform has put on this machine, unpacked or as an archive.
+
+    examine       opens a bundle, or an archive, by path; raises ArtifactBroken, ArtifactRefused, ArtifactMissing
+    worker_bytes  what a model costs besides its booster
+    """
+
+    def __init__(self, examine: Callable[[str], Examined], pool: HandlePool, worker_bytes: int) -> None:
+        self._examine = examine
+        self._pool = pool
+        self._worker_bytes = worker_bytes
+
+    def prepare(self, path: str) -> PreparedModel:
+        start = time.perf_counter_ns()
+        examined = self._examine(path)
+        return _prepared(
+            examined,
+            path,
+            self._pool,
+            OVERHEAD_BYTES + BYTES_PER_THREAD,  # only its own connection's thread scores with it
+            version="",  # the platform's own business: a new version has a new name
+            downloaded_bytes=0,
+            download_us=0,
+            examine_us=(time.perf_counter_ns() - start) // 1000,
+            once_bytes=self._worker_bytes,
         )
 
 
-def _facts(examined: Examined, uri: str) -> Facts:
+def _prepared(
+    examined: Examined,
+    uri: str,
+    pool: HandlePool,
+    extra_bytes: int,
+    *,
+    version: str,
+    downloaded_bytes: int,
+    download_us: int | None,
+    examine_us: int,
+    once_bytes: int = 0,
+    checked_s_ago: float = 0.0,
+) -> PreparedModel:
+    """extra_bytes: for each booster. once_bytes: for the whole."""
     try:
-        return facts_of_ensemble(examined.facts)
+        facts = facts_of_ensemble(examined.facts)
     except FoldsDisagree as error:
         raise ArtifactRefused(uri, str(error)) from error
+    return PreparedModel(
+        version=version,
+        n_bytes=facts.resident_bytes + extra_bytes * len(examined.facts) + once_bytes,
+        downloaded_bytes=downloaded_bytes,
+        download_us=download_us,
+        examine_us=examine_us,
+        documents=examined.documents,
+        folds=examined.facts,
+        facts=facts,
+        pool=pool,
+        checked_s_ago=checked_s_ago,
+    )

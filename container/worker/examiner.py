@@ -22,11 +22,13 @@ import signal
 import socket
 import struct
 import sys
+import traceback
 from dataclasses import asdict, dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from handler.artifacts import Limits, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
+from handler.importer import Facts as Stated
 from handler.importer import import_booster
 from handler.libxgboost import Booster, XGBoostError
 from handler.predictor import SMALLEST, Facts
@@ -46,12 +48,31 @@ HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON bef
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """uri: for messages. bundle: a directory to read instead of the payload. memory_bytes: the bound for this one."""
+    """uri: for messages. bundle: a directory to read instead of the payload. memory_bytes: the bound for this one.
+    wants_origins: tell also where each booster came from."""
 
     uri: str
     bundle: str | None
     memory_bytes: int
     ignore_code: bool
+    wants_origins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a booster came from: the file inside the artifact, its size, and what it states about itself."""
+
+    member: str
+    n_bytes: int
+    stated: Stated
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Origin:
+        """An origin that travelled as JSON."""
+        stated: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["stated"].items()
+        }
+        return cls(values["member"], values["n_bytes"], Stated(**stated))
 
 
 class _Mallinfo(ctypes.Structure):
@@ -94,8 +115,10 @@ def main() -> NoReturn:
             if os.fork() == 0:
                 _be_a_spare(tasks)
             living += 1
-        _, status = os.wait()
+        pid, status = os.wait()
         living -= 1
+        if status and not (os.WIFEXITED(status) and os.WEXITSTATUS(status) == RUNTIME_GONE):
+            print(f"examiner: process {pid} ended with wait status {status:#x}", file=sys.stderr, flush=True)
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == RUNTIME_GONE:
             os._exit(0)  # the other spares see the same and end by themselves
 
@@ -134,6 +157,8 @@ def _be_a_spare(tasks: socket.socket) -> NoReturn:
                 runtime.sendall(TAKEN)
                 _examine_one(runtime)
             status = 0
+    except Exception:  # noqa: BLE001  told, since the runtime only sees the end of the process
+        traceback.print_exc()
     finally:
         os._exit(status)  # neither the examiner's exit handlers nor its buffers are ours
 
@@ -176,6 +201,7 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
     members = read_artifact(blob, task.uri, limits) if task.bundle is None else read_bundle(task.bundle, limits)
     documents: list[bytes] = []
     facts: list[dict[str, object]] = []
+    origins: list[dict[str, object]] = []
     for member in members:
         imported = import_booster(member.data, task.uri)
         booster = Booster()
@@ -196,7 +222,9 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
         except XGBoostError as error:
             raise ArtifactBroken(task.uri, f"XGBoost does not load {member.name}: {error}") from error
         facts.append(asdict(loaded))
-    return documents, {"facts": facts}
+        if task.wants_origins:
+            origins.append(asdict(Origin(member.name, len(member.data), imported.facts)))
+    return documents, {"facts": facts, "origins": origins}
 
 
 if __name__ == "__main__":

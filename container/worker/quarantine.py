@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from container import settings
-from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, WALL_S, Task
+from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, WALL_S, Origin, Task
 from handler.errors import ArtifactBroken, ArtifactRefused, ArtifactUnavailable
 from handler.libxgboost import library_version
 from handler.predictor import Facts
@@ -40,10 +41,12 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A sound artifact: for each booster in it, a document that libxgboost wrote itself, and the facts of it."""
+    """A sound artifact: for each booster in it, a document that libxgboost wrote itself, the facts of it, and when asked
+    for where it came from."""
 
     documents: tuple[bytes, ...]
     facts: tuple[Facts, ...]
+    origins: tuple[Origin, ...] = ()
 
 
 class _NotTaken(Exception):
@@ -101,10 +104,15 @@ class Quarantine:
         examiner = self._examiner
         return examiner.pid if examiner else None
 
-    def examine(self, blob: bytes, uri: str) -> Examined:
+    def examine(self, blob: bytes, uri: str, *, wants_origins: bool = False) -> Examined:
         """What is in an artifact. Raises ArtifactBroken, ArtifactRefused; ArtifactUnavailable if it cannot be told."""
         memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * len(blob)
-        return self._examine(blob, Task(uri, None, memory_bytes, self._ignore_code))
+        return self._examine(blob, Task(uri, None, memory_bytes, self._ignore_code, wants_origins))
+
+    def examine_bundle(self, directory: str) -> Examined:
+        """What is in an unpacked bundle. Raises as `examine` does, and ArtifactMissing when there is no such directory."""
+        memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * _bundle_bytes(directory)
+        return self._examine(b"", Task(directory, directory, memory_bytes, self._ignore_code))
 
     def _examine(self, blob: bytes, task: Task) -> Examined:
         for _ in range(MAX_TRIES):
@@ -159,6 +167,16 @@ class Quarantine:
         return _examined(verdict, payload, task.uri)
 
 
+def _bundle_bytes(directory: str) -> int:
+    """What its files hold, links not followed. What cannot be read counts nothing here; the examiner says so."""
+    n_bytes = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                n_bytes += os.lstat(os.path.join(folder, name)).st_size
+    return n_bytes
+
+
 def fingerprint() -> str:
     """Changes whenever a verdict might: with XGBoost, and with any line of the code that examines."""
     digest = hashlib.sha256()
@@ -181,7 +199,8 @@ def _examined(verdict: dict[str, object], payload: bytes, uri: str) -> Examined:
         documents.append(payload[at : at + size])
         at += size
     facts = tuple(Facts.from_dict(one) for one in verdict["facts"])  # type: ignore[attr-defined]
-    return Examined(tuple(documents), facts)
+    origins = tuple(Origin.from_dict(one) for one in verdict["origins"])  # type: ignore[attr-defined]
+    return Examined(tuple(documents), facts, origins)
 
 
 def _read(stream: socket.socket, n_bytes: int, deadline: float) -> bytes:

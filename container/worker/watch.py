@@ -27,6 +27,8 @@ from handler.telemetry import LOADED_MODEL_BYTES, LOADED_MODEL_COUNT, MEMORY_UTI
 
 log = logging.getLogger(__name__)
 
+RELAY = "relay.sock"  # in MMS's temp directory, see launch/mms.py
+
 
 @dataclass(frozen=True, slots=True)
 class RuntimeSource:
@@ -63,9 +65,6 @@ class RuntimeSource:
         ]
 
 
-RELAY = "relay.sock"  # in MMS's temp directory, see launch/mms.py
-
-
 class PortTaken(Exception):
     """The admin port cannot be had, and why."""
 
@@ -99,7 +98,7 @@ class Watch:
         self._collector.start()
         make_door = partial(
             AdminServer,
-            source=RuntimeSource(settings.models, time.time(), cache, reasons_not_ready),
+            source=RuntimeSource(settings.models or settings.endpoint_name, time.time(), cache, reasons_not_ready),
             recorder=recorder,
             history=history,
             prometheus=PrometheusDoor(recorder, {"endpoint": settings.endpoint_name, "variant": settings.variant_name}),
