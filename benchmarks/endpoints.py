@@ -291,9 +291,9 @@ class StockMms(Server):
         """Our own command line and properties; only what runs behind the sockets is theirs."""
         own = settings.Settings(models=str(RIVALS), port=self.port)
         scratch = mms.Scratch(self.scratch)
-        mms.write_files(scratch, own)
+        mms.write_files(scratch, own, gate_port=None)
         self.lay_out(scratch)
-        command = mms.command(scratch, own, settings.java_home())
+        command = mms.command(scratch, own, settings.java_home(), gate_port=None)
         command[command.index("--python") + 1] = sys.executable
         return command
 
