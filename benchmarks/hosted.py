@@ -69,8 +69,10 @@ class Served:
     def __init__(self, port: int, scratch: str, flags: Iterable[str]) -> None:
         self.port = port
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "container.operate.main", "serve", "--hosted", "--log-level", "warning"]
-            + ["--port", str(port), "--scratch", scratch, *flags],
+            [
+                *(sys.executable, "-m", "container.operate.main", "serve", "--hosted", "--log-level", "warning"),
+                *("--port", str(port), "--scratch", scratch, *flags),
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )

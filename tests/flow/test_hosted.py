@@ -202,7 +202,7 @@ def test_a_random_mix_of_loads_invokes_and_unloads_is_answered_rightly_or_by_con
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == []
+    assert wrong == [], "".join(hosted.log)
     assert ask(hosted, "GET", "/ping").status == 200
 
 
