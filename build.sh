@@ -46,6 +46,7 @@ setup() {
   wanted=$(sha256sum <pyproject.toml)
   if [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
     install --no-build-isolation --editable .
+    container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
     echo "$wanted" >.venv/.installed
   fi
 }

@@ -298,6 +298,11 @@ class Settings:
     )
 
     @property
+    def jvm_direct_bytes(self) -> int:
+        """What Netty may hold outside the heap: bodies on their way through."""
+        return self.jvm_heap_bytes // 2
+
+    @property
     def max_frame_bytes(self) -> int:
         return self.max_body_bytes + FRAME_EXTRA_BYTES
 

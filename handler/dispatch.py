@@ -16,7 +16,7 @@ from typing import Protocol
 import orjson
 
 from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
-from handler.cache import Borrowed, ModelCache
+from handler.cache import ModelCache
 from handler.errors import (
     AcceptUnsupported,
     ArtifactBroken,

@@ -78,7 +78,7 @@ class OutputUnsupported(RequestError):
 
 
 class ArtifactError(ServingError):
-    """The target's archive cannot be served. `uri` is where it is (s3://..., or a path)."""
+    """The target's archive cannot be served. `uri` is where it is (s3://..., or a path), `why` the reason alone."""
 
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(f"artifact {uri} {why}")
@@ -106,11 +106,13 @@ class ArtifactUnavailable(ArtifactError):
 class ArtifactBroken(ArtifactError):
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(uri, f"is broken: {why}")
+        self.why = why
 
 
 class ArtifactRefused(ArtifactError):
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(uri, f"is refused: {why}")
+        self.why = why
 
 
 class NotNow(ServingError):

@@ -1,13 +1,15 @@
-"""What a request and its answer are, apart from any protocol."""
+"""What a request and its answer are, apart from any protocol.
+
+Named tuples and not frozen dataclasses: making one takes 0.3 us rather than 1, and a request makes six of the kind.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One call of a model.
 
     headers      names in lower case
@@ -19,8 +21,7 @@ class Request:
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the caller gets back. Header values are single lines of printable text."""
 
     status: int

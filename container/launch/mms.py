@@ -35,7 +35,9 @@ _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="error" shutdownHook="disable">
   <Appenders>
-    <Console name="stderr" target="SYSTEM_ERR"><PatternLayout pattern="%-5p %c{1} - %m%n%throwable{short.message}"/></Console>
+    <Console name="stderr" target="SYSTEM_ERR">
+      <PatternLayout pattern="%-5p %c{1} - %m %throwable{short.message}%n"/>
+    </Console>
 @APPENDERS@  </Appenders>
   <Loggers>
     <!-- One line a request in each of these halves the throughput; the runtime keeps the access log and the metrics. -->
@@ -115,6 +117,11 @@ class Scratch:
     @property
     def log4j(self) -> Path:
         return self.root / "log4j2.xml"
+
+    @property
+    def relay(self) -> Path:
+        """The runtime's admin port for MMS's plugin."""
+        return self.tmp / "relay.sock"
 
     @property
     def management_socket(self) -> Path:
@@ -204,6 +211,12 @@ def _as_properties(values: Mapping[str, object]) -> str:
     return "".join(lines)
 
 
+def plugin_path() -> Path | None:
+    """Our endpoints for MMS (see plugin/), where they have been compiled."""
+    path = Path(__file__).with_name("plugin") / "classes"
+    return path if path.is_dir() else None
+
+
 def jar_path() -> Path:
     spec = importlib.util.find_spec("mms")
     if spec is None or spec.origin is None:
@@ -217,6 +230,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
     return [
         str(java),
         f"-Xmx{settings.jvm_heap_bytes}",
+        f"-XX:MaxDirectMemorySize={settings.jvm_direct_bytes}",
         "-Xss256k",  # five threads for each hosted model
         "-XX:+UseSerialGC",  # a small heap on few cores: less memory and less jitter than G1
         "-XX:-UsePerfData",  # it would leave files in the system's temp directory
@@ -227,9 +241,10 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-Dlog4j2.configurationFile={scratch.log4j}",
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
+        f"-Dmme.relay={scratch.relay}",
         *([] if gate_port is None else [*_only_proxy(gate_port), *_GIVE_BACK]),
         "-cp",
-        str(jar_path()),
+        f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
         "com.amazonaws.ml.mms.ModelServer",
         "--python",
         str(scratch.stub),

@@ -4,7 +4,7 @@
                          `-- JVM (MMS)        ended: everything ends, non-zero, with the reason
                                `-- stubs      end with the model, with MMS or with us
 
-Rule: one thread, one loop, nothing in it blocks. What this process opens, it closes in `_clean_up`, however it ends; if it
+Rule: one thread, one loop, nothing in it blocks. What this process opens is on one ExitStack, however it ends; if it
 is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
 """
 
@@ -43,6 +43,7 @@ LONGEST_PAUSE_S = 2.0
 MAX_FAILED_STARTS = 3  # of a runtime that never once came up: it would not come up by itself
 JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM
 RUNTIME_PATIENCE_S = 3.0
+ORPHANS_PATIENCE_S = 2.0  # stubs and spares, which end within milliseconds of what they wait for
 # A socket stays this long after its stub: MMS, asked to unload what it is about to load, connects a moment later.
 LINGER_S = 5.0
 GATES_BACKLOG = 512
@@ -79,6 +80,7 @@ class Supervisor:
         self._channel: Channel | None = None
         self._jvm: Child | None = None
         self._gates: socket.socket | None = None
+        self._closing = contextlib.ExitStack()
         self._lingering: deque[tuple[float, Binding]] = deque()  # until when, what
 
     def run(self) -> int:
@@ -91,19 +93,21 @@ class Supervisor:
             log.error("%s", error)
             return EXIT_FAILED
         finally:
-            self._clean_up()
+            self._closing.close()
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(
-            resource.RLIMIT_NOFILE, (most, most)
-        )  # children inherit it; a hosted model takes five in Java
-        self._epoll = select.epoll()
+        """Open one thing after another; the end closes them in the reverse order: MMS, the runtime, stubs, files."""
+        closing = self._closing
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # children inherit it; a hosted model takes five in Java
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self._epoll = closing.enter_context(select.epoll())
         self._wakeup, wakeup_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wakeup_in = wakeup_in
+        closing.callback(os.close, self._wakeup)
+        closing.callback(os.close, wakeup_in)
         signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
+        closing.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the number arrives through the wakeup descriptor
         self._watch(self._wakeup, select.EPOLLIN, self._on_signals)
@@ -114,13 +118,18 @@ class Supervisor:
             raise LaunchFailed(
                 f"no scratch directory in {error.filename}: {error.strerror}; set MME_SCRATCH"
             ) from error
+        closing.callback(shutil.rmtree, root, ignore_errors=True)
+        closing.callback(self._wait_for_orphans)
         self._scratch = mms.Scratch(Path(root))
         if self._settings.hosted:
-            self._gates = socket.create_server(("127.0.0.1", 0), backlog=GATES_BACKLOG)
+            self._gates = closing.enter_context(socket.create_server(("127.0.0.1", 0), backlog=GATES_BACKLOG))
         mms.write_files(self._scratch, self._settings, self._gate_port)
         self._stubs = Stubs(self._scratch.tmp)
+        closing.callback(self._stubs.close)
         self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
+        closing.callback(self._stop_runtime)
         self._start_runtime()
+        closing.callback(self._stop_jvm)
         self._start_jvm()
 
     def _refuse_taken_port(self) -> None:
@@ -330,24 +339,20 @@ class Supervisor:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def _clean_up(self) -> None:
-        """In this order: no new requests, no stubs, no runtime, no files. Each step has its own patience."""
+    def _stop_jvm(self) -> None:
         if self._jvm is not None:
             self._jvm.kill(signal.SIGTERM)
             self._wait_for(self._jvm, JVM_PATIENCE_S)
-        if hasattr(self, "_stubs"):
-            self._stubs.close()
+
+    def _stop_runtime(self) -> None:
+        if self._channel is not None:
+            self._channel.close()  # the runtime ends when it reads the end of its channel
         if self._runtime is not None:
-            if self._channel is not None:
-                self._channel.close()  # the runtime ends when it reads the end of its channel
             self._wait_for(self._runtime, RUNTIME_PATIENCE_S)
-        if not self._children.wait_all(2.0):
+
+    def _wait_for_orphans(self) -> None:
+        if not self._children.wait_all(ORPHANS_PATIENCE_S):
             log.error("some processes would not end")
-        if self._gates is not None:
-            self._gates.close()
-        if hasattr(self, "_scratch"):
-            shutil.rmtree(self._scratch.root, ignore_errors=True)
-        signal.set_wakeup_fd(-1)
 
     def _wait_for(self, child: Child, patience_s: float) -> None:
         deadline = time.monotonic() + patience_s

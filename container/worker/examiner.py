@@ -23,10 +23,11 @@ import socket
 import struct
 import sys
 from dataclasses import asdict, dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from handler.artifacts import Limits, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
+from handler.importer import Facts as Stated
 from handler.importer import import_booster
 from handler.libxgboost import Booster, XGBoostError
 from handler.predictor import SMALLEST, Facts
@@ -46,12 +47,31 @@ HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON bef
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """uri: for messages. bundle: a directory to read instead of the payload. memory_bytes: the bound for this one."""
+    """uri: for messages. bundle: a directory to read instead of the payload. memory_bytes: the bound for this one.
+    wants_origins: tell also where each booster came from."""
 
     uri: str
     bundle: str | None
     memory_bytes: int
     ignore_code: bool
+    wants_origins: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a booster came from: the file inside the artifact, its size, and what it states about itself."""
+
+    member: str
+    n_bytes: int
+    stated: Stated
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Origin:
+        """An origin that travelled as JSON."""
+        stated: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["stated"].items()
+        }
+        return cls(values["member"], values["n_bytes"], Stated(**stated))
 
 
 class _Mallinfo(ctypes.Structure):
@@ -176,6 +196,7 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
     members = read_artifact(blob, task.uri, limits) if task.bundle is None else read_bundle(task.bundle, limits)
     documents: list[bytes] = []
     facts: list[dict[str, object]] = []
+    origins: list[dict[str, object]] = []
     for member in members:
         imported = import_booster(member.data, task.uri)
         booster = Booster()
@@ -196,7 +217,9 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
         except XGBoostError as error:
             raise ArtifactBroken(task.uri, f"XGBoost does not load {member.name}: {error}") from error
         facts.append(asdict(loaded))
-    return documents, {"facts": facts}
+        if task.wants_origins:
+            origins.append(asdict(Origin(member.name, len(member.data), imported.facts)))
+    return documents, {"facts": facts, "origins": origins}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from container.worker.management import Management
 from container.worker.memory import Trimmer, container_limit, model_budget
 from container.worker.quarantine import Quarantine
 from container.worker.runtime import Runtime
-from container.worker.watch import PortTaken, Watch
+from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache import ModelCache
 from handler.dispatch import CONTAINER, Dispatcher
 from handler.errors import ServingError
@@ -100,7 +100,7 @@ def _build_standalone(settings: Settings, io_dir: Path, channel: Channel, closin
         one_line=settings.csv_one_line,
     )
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
-    watch.start(cache, runtime.reasons_not_ready)
+    watch.start(cache, runtime.reasons_not_ready, io_dir / RELAY)
     return runtime
 
 
@@ -145,7 +145,7 @@ def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: E
         max_frame_bytes=settings.max_frame_bytes,
         hosted=hosted,
     )
-    watch.start(cache, runtime.reasons_not_ready)
+    watch.start(cache, runtime.reasons_not_ready, io_dir / RELAY)
     return runtime
 
 
@@ -189,7 +189,7 @@ def _budget(settings: Settings) -> int:
         log.info("memory for models: %d bytes, as set", settings.memory_bytes)
         return settings.memory_bytes
     limit = container_limit()
-    budget = model_budget(limit.n_bytes, settings.jvm_heap_bytes)
+    budget = model_budget(limit.n_bytes, settings.jvm_heap_bytes + settings.jvm_direct_bytes)
     log.info("memory for models: %d bytes of the %d that %s allows", budget, limit.n_bytes, limit.source)
     return budget
 

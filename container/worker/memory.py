@@ -13,7 +13,7 @@ from pathlib import Path
 
 _libc = ctypes.CDLL(None)
 
-# What the JVM takes besides its heap (metaspace, code cache, thread stacks, Netty's direct buffers), the supervisor, the
+# What the JVM takes besides its heap (metaspace, code cache, thread stacks), the supervisor, the
 # examiner and one spare at work, and the interpreter with boto3. Measured with benchmarks/memory.py, rounded up.
 JVM_EXTRA_BYTES = 110 << 20
 PROCESSES_BYTES = 130 << 20
@@ -82,9 +82,9 @@ def _machine(root: Path) -> Limit:
     return Limit(_UNLIMITED_BYTES, "nothing")
 
 
-def model_budget(limit_bytes: int, jvm_heap_bytes: int) -> int:
-    """What a container of this size leaves for models."""
-    left = limit_bytes - jvm_heap_bytes - JVM_EXTRA_BYTES - PROCESSES_BYTES
+def model_budget(limit_bytes: int, jvm_bytes: int) -> int:
+    """What a container of this size leaves for models. `jvm_bytes` is what it may take in heap and direct buffers."""
+    left = limit_bytes - jvm_bytes - JVM_EXTRA_BYTES - PROCESSES_BYTES
     return max(MIN_BUDGET_BYTES, int(left * (1 - HEADROOM)))
 
 

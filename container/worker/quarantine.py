@@ -17,7 +17,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from container import settings
-from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, WALL_S, Task
+from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, WALL_S, Origin, Task
 from handler.errors import ArtifactBroken, ArtifactRefused, ArtifactUnavailable
 from handler.predictor import Facts
 
@@ -37,10 +37,12 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A sound artifact: for each booster in it, a document that libxgboost wrote itself, and the facts of it."""
+    """A sound artifact: for each booster in it, a document that libxgboost wrote itself, the facts of it, and when asked
+    for where it came from."""
 
     documents: tuple[bytes, ...]
     facts: tuple[Facts, ...]
+    origins: tuple[Origin, ...] = ()
 
 
 class _NotTaken(Exception):
@@ -98,10 +100,10 @@ class Quarantine:
         examiner = self._examiner
         return examiner.pid if examiner else None
 
-    def examine(self, blob: bytes, uri: str) -> Examined:
+    def examine(self, blob: bytes, uri: str, *, wants_origins: bool = False) -> Examined:
         """What is in an artifact. Raises ArtifactBroken, ArtifactRefused; ArtifactUnavailable if it cannot be told."""
         memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * len(blob)
-        return self._examine(blob, Task(uri, None, memory_bytes, self._ignore_code))
+        return self._examine(blob, Task(uri, None, memory_bytes, self._ignore_code, wants_origins))
 
     def examine_bundle(self, directory: str) -> Examined:
         """What is in an unpacked bundle. Raises as `examine` does, and ArtifactMissing when there is no such directory."""
@@ -182,7 +184,8 @@ def _examined(verdict: dict[str, object], payload: bytes, uri: str) -> Examined:
         documents.append(payload[at : at + size])
         at += size
     facts = tuple(Facts.from_dict(one) for one in verdict["facts"])  # type: ignore[attr-defined]
-    return Examined(tuple(documents), facts)
+    origins = tuple(Origin.from_dict(one) for one in verdict["origins"])  # type: ignore[attr-defined]
+    return Examined(tuple(documents), facts, origins)
 
 
 def _read(stream: socket.socket, n_bytes: int, deadline: float) -> bytes:

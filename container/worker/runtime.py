@@ -81,7 +81,7 @@ class Runtime:
         reasons = []
         if self._is_draining:
             reasons.append("stopping: answering only what is in flight")
-        if not self._n_loaded:
+        if self._hosted is None and not self._n_loaded:  # hosted, an endpoint starts with nothing loaded
             reasons.append("MMS has not connected a worker yet")
         return reasons
 

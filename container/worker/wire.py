@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _INT = struct.Struct("!i")
 _read_int = _INT.unpack_from
@@ -38,8 +38,7 @@ class WireError(Exception):
     """The peer sent what MMS never sends. The connection that carried it cannot be used any further."""
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """MMS has connected a worker of this model and asks for it to be made ready."""
 
     model_name: str
@@ -50,8 +49,7 @@ class Load:
     io_name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
+class Input(NamedTuple):
     """One input of a request. Of an ordinary body the name is `body`."""
 
     name: str
@@ -59,8 +57,7 @@ class Input:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One HTTP request as MMS passes it on. Header names are lower case; of repeated ones the last wins."""
 
     request_id: bytes
@@ -68,16 +65,14 @@ class Request:
     inputs: tuple[Input, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Predict:
+class Predict(NamedTuple):
     requests: tuple[Request, ...]
 
 
 Message = Load | Predict
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The answer to one request; MMS turns it into the HTTP response. Values of headers are single lines."""
 
     request_id: bytes
@@ -165,14 +160,41 @@ def _requests(cursor: _Cursor) -> tuple[Request, ...]:
 
 
 def _headers(cursor: _Cursor) -> dict[str, str]:
+    """Name and value until the end mark. Written out, with the cursor in local names: half of a frame is headers, and
+    as calls of `blob` they cost 5 us of the 50 that a whole request takes."""
     headers: dict[str, str] = {}
+    data, at, size = cursor.data, cursor.at, len(cursor.data)
     for _ in range(MAX_FIELDS):
-        name = cursor.blob_or_end("header name", MAX_NAME_BYTES)
-        if name is None:
+        start = at + 4
+        if start > size:
+            raise _Short(start)
+        length = _read_int(data, at)[0]
+        if length == -1:
+            cursor.at = start
             return headers
-        value = cursor.blob("header value", MAX_NAME_BYTES)
-        headers[_text("header name", name).lower()] = _text("header value", value)
+        at = start + length
+        end = at + 4
+        if not 0 <= length <= MAX_NAME_BYTES or end > size:
+            raise _unreadable("header name", length, end, cursor.limit)
+        name = data[start:at]
+        length = _read_int(data, at)[0]
+        at = end + length
+        if not 0 <= length <= MAX_NAME_BYTES or at > size:
+            raise _unreadable("header value", length, at, cursor.limit)
+        try:
+            headers[name.decode().lower()] = data[end:at].decode()
+        except UnicodeDecodeError as error:
+            raise WireError("header is not UTF-8") from error
     raise WireError(f"more than {MAX_FIELDS} headers")
+
+
+def _unreadable(what: str, length: int, end: int, limit: int) -> Exception:
+    """Why a field cannot be read: its length is out of bounds, or not all of it is here."""
+    if length < 0:
+        return WireError(f"{what} has the length {length}")
+    if length > MAX_NAME_BYTES:
+        return WireError(f"{what} of {length} bytes is over the limit of {MAX_NAME_BYTES}")
+    return WireError(f"frame is over the limit of {limit} bytes") if end > limit else _Short(end)
 
 
 def _inputs(cursor: _Cursor) -> tuple[Input, ...]:

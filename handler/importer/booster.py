@@ -1,7 +1,8 @@
 """From the bytes of a booster file to a checked booster in XGBoost's current format.
 
-    bytes -> formats (which format?) -> ubj | json_text | legacy | pickles -> Learner -> corrections -> checks ->
-    document
+    bytes -> formats: which format is it?
+          -> ubj | json_text, then document | legacy | pickles -> Learner
+          -> corrections -> checks -> writer -> bytes
 
 Rule: pure. No XGBoost, no file, no code of the file's is run; what comes out was written by us, field by field.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from handler.errors import ArtifactBroken, ArtifactRefused
-from handler.importer import checks, corrections, document, formats, json_text, legacy, pickles, ubj
+from handler.importer import checks, corrections, document, formats, json_text, legacy, pickles, ubj, writer
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.formats import Format
 from handler.importer.learner import Learner
@@ -64,7 +65,7 @@ def import_booster(member_bytes: bytes, uri: str) -> Imported:
         checks.check(learner)
         if learner.trees is not None:
             checks.canonical(learner.trees)
-        return Imported(document.ubj_of(learner), _facts(format_, learner, tuple(made)))
+        return Imported(writer.ubj_of(learner), _facts(format_, learner, tuple(made)))
     except UnicodeEncodeError as error:  # half a surrogate pair: JSON and pickles can spell it, UTF-8 cannot
         raise ArtifactBroken(uri, "one of its names or attributes is no text") from error
     except Damaged as error:

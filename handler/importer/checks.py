@@ -124,7 +124,7 @@ def _check_trees(trees: Trees, n_features: int) -> None:
         or deleted[rights].any()
     ):
         raise Damaged("children and parents of a tree contradict each other")
-    # From 1.3 on XGBoost walks to `left + 1` and does not look at `right` (predict_fn.h, GetNextNode), or looks at it for
+    # From 1.3 on XGBoost goes to `left + 1` without a look at `right` (predict_fn.h, GetNextNode), or looks at it for
     # blocks of rows only; before that, a deleted node that was used again could break the pair.
     if (rights - lefts != 1).any():
         raise Unsupported("the children of a node are not side by side, where XGBoost 3.2 expects them")

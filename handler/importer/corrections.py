@@ -6,13 +6,14 @@ Rule: a wrong number is the one outcome that is not allowed. What cannot be corr
     what                                    releases     in 3.2 without us                 here
     old names of objectives                 0.90         unknown objective                 renamed
     base_score is a margin                  before 1.0   taken for a prediction            link inverted
-    base_score of binary:logitraw           before 1.3   no longer put through logit       logit applied
-    base_score of gblinear, or no trees     before 1.4   replaced by 0.5                   boost_from_average = 0
+    base_score of binary:logitraw           before 1.3.1 no longer put through logit       logit applied; refused where
+                                                                                           only "1.3" is known
+    base_score of gblinear, or no trees     before 1.5.2 replaced by 0.5                   boost_from_average = 0
     base_score of logistic below 1e-6       before 3.1   clipped to 1e-6                   refused
     base_score in JSON has six decimals     1.0, 1.1     a rounded number                  refused where it shows
     num_parallel_tree is not beside trees   before 1.6   1, so rounds are miscounted       found elsewhere
     right child is not left child + 1       before 1.3   never looked at                   refused
-    names f0, f1, ... made up by DMatrix    before 1.3   rows without names are refused    dropped
+    names f0, f1, ... made up by DMatrix    before 1.4   rows without names are refused    dropped
     dart                                    before 1.0   -                                 refused: see below
 
 Release 0.90 drops trees at random when a dart booster predicts, and after loading it does so from uninitialised
@@ -115,16 +116,17 @@ def _correct_base_score(learner: Learner, made: list[str]) -> None:
             made.append(
                 f"base_score {_shown(stored)} is a margin before release 1.0; it is {_shown(learner.base_score)} now"
             )
-    elif objective == "binary:logitraw" and (learner.release is None or learner.release < (1, 3)):
-        if learner.release is None:
+    elif objective == "binary:logitraw" and (learner.release is None or learner.release < (1, 3, 1)):
+        if learner.release is None or learner.release == (1, 3):
             raise Unsupported(
-                "binary:logitraw without a release: releases before 1.3 meant another base_score than later ones"
+                "binary:logitraw means another base_score up to XGBoost 1.3.0 than from 1.3.1 on, "
+                "and it is unknown which of them wrote this"
             )
         if not ((stored > 0) & (stored < 1)).all():
             raise Damaged(f"base_score {_shown(stored)} of binary:logitraw is not between 0 and 1")
         learner.base_score = _logit(stored)
         made.append(
-            f"base_score {_shown(stored)} is a probability in binary:logitraw before release 1.3; "
+            f"base_score {_shown(stored)} is a probability in binary:logitraw before release 1.3.1; "
             f"it is {_shown(learner.base_score)} now"
         )
     _check_base_score(objective, learner)
@@ -195,8 +197,8 @@ def _logit(value: Array) -> Array:
 
 
 def _drop_made_up_names(learner: Learner, made: list[str]) -> None:
-    """Before 1.3 a DMatrix without names called its columns f0, f1, ..., and pickles kept that."""
-    before = learner.release is None or learner.release < (1, 3)
+    """Before 1.4 a DMatrix without names called its columns f0, f1, ..., and pickles kept that."""
+    before = learner.release is None or learner.release < (1, 4)
     if (
         before
         and learner.feature_names
@@ -204,7 +206,7 @@ def _drop_made_up_names(learner: Learner, made: list[str]) -> None:
     ):
         learner.feature_names = ()
         learner.feature_types = tuple(kind for kind in learner.feature_types if set(learner.feature_types) & {"c"})
-        made.append("feature names f0, f1, ... were made up by XGBoost before 1.3; dropped")
+        made.append("feature names f0, f1, ... were made up by XGBoost before 1.4; dropped")
 
 
 def _params(learner: Learner) -> dict[str, dict[str, str]]:

@@ -44,7 +44,11 @@ def read_serialized(data: bytes) -> Learner:
     if not 0 < size <= len(data) - head - 8:
         raise Damaged(f"serialized booster claims {size} bytes, {len(data) - head - 8} are there")
     learner = read(data[head + 8 : head + 8 + size])
-    learner.forest_size = document.forest_size(json_text.read(data[head + 8 + size :]))
+    config = json_text.read(data[head + 8 + size :])
+    learner.forest_size = document.forest_size(config)
+    stated = document.release_of(config.get("version")) if isinstance(config, dict) else None
+    if stated is not None and stated[:2] == learner.release:
+        learner.release = stated  # with its third number, which the binary part has no room for
     return learner
 
 

@@ -392,7 +392,7 @@ _STEPS: dict[bytes, Any] = {
     b"M": lambda m: m.push(_u2(m)),
     b"\x8a": lambda m: m.small_long(1),
     b"\x8b": lambda m: m.small_long(4),
-    b"F": lambda m: m.push(float(m.line())),
+    b"F": lambda m: m.push(float(m.line()[:64])),
     b"G": lambda m: m.push(_f8(m)),
     b"S": _Machine.string_line,
     b"T": lambda m: m.push(m.counted(4)),

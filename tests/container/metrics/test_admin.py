@@ -187,7 +187,7 @@ def test_closing_cuts_what_is_open_ends_every_thread_and_frees_the_port(process:
             time.sleep(0.005)
         started = time.monotonic()
         server.close()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 20
         assert idle.recv(1) == b""
     again = AdminServer(
         source=process, recorder=recorder, history=History(), prometheus=PrometheusDoor(recorder), port=port

@@ -149,7 +149,7 @@ def test_a_reader_that_stopped_reading_delays_and_loses_nothing(pipe: tuple[int,
     first = recorder.collect()
     started = time.monotonic()
     sink.report(first, Totals.nothing())
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     while filled:
         filled -= len(os.read(pipe[0], min(filled, 1 << 16)))
     recorder.time_us(MODEL_LATENCY, 30)

@@ -12,7 +12,7 @@ import pytest
 import xgboost
 
 from handler.errors import ArtifactBroken, ArtifactRefused
-from handler.importer import checks, document, import_booster, json_text
+from handler.importer import checks, document, import_booster, json_text, writer
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.learner import Learner
 
@@ -328,7 +328,7 @@ def test_what_passes_the_checks_does_not_crash_libxgboost(shelf):
                 continue
             if learner.trees is not None:
                 checks.canonical(learner.trees)
-            written = document.ubj_of(learner)
+            written = writer.ubj_of(learner)
             passed.append(len(written).to_bytes(4, "little") + learner.n_features.to_bytes(4, "little") + written)
     assert len(passed) > 50
     child = subprocess.run(
@@ -336,6 +336,54 @@ def test_what_passes_the_checks_does_not_crash_libxgboost(shelf):
     )
     assert child.returncode == 0, child.stderr[-2000:]
     assert child.stdout.count(b"answered") == len(passed)
+
+
+def test_what_passes_the_checks_is_answered_as_its_trees_say(shelf):
+    """The same hostile numbers, and a walk through the trees written down from their definition as the judge."""
+    random = np.random.RandomState(11)
+    rows = random.normal(size=(12, 6)).astype("f4")
+    rows[random.rand(12, 6) < 0.2] = np.nan
+    n_passed = 0
+    for name in ("pruned", "dart", "targets", "squarederror"):
+        data = shelf.files[f"xgboost-3.0.5/{name}.json"]
+        for _ in range(40):
+            learner = document.learner_of(json_text.read(data))
+            for _ in range(random.randint(0, 3)):
+                spoil(learner, random)
+            try:
+                checks.check(learner)
+            except (Damaged, Unsupported):
+                continue
+            checks.canonical(learner.trees)
+            n_passed += 1
+            booster = xgboost.Booster({"nthread": 1})
+            booster.load_model(bytearray(writer.ubj_of(learner)))
+            expected = walk_trees(learner, rows)
+            tolerance = 1e-5 * np.abs(expected).max()
+            block = booster.predict(xgboost.DMatrix(rows, nthread=1), output_margin=True, validate_features=False)
+            single = [
+                booster.inplace_predict(row[None], predict_type="margin", validate_features=False) for row in rows
+            ]
+            assert np.allclose(block.reshape(expected.shape), expected, rtol=0, atol=tolerance), name
+            assert np.allclose(np.reshape(single, expected.shape), expected, rtol=0, atol=tolerance), name
+    assert n_passed > 50
+
+
+def walk_trees(learner: Learner, rows: np.ndarray) -> np.ndarray:
+    """Margins, (n_rows, n_groups): for each tree the leaf a row falls to."""
+    trees = learner.trees
+    margins = np.zeros((len(rows), learner.n_groups)) + learner.base_score.astype(float)
+    weights = np.ones(trees.n_trees) if learner.tree_weights is None else learner.tree_weights
+    for tree in range(trees.n_trees):
+        begin = trees.starts[tree]
+        for number, row in enumerate(rows):
+            at = begin
+            while trees.left[at] != -1:
+                value = row[trees.split_index[at]]
+                goes_left = trees.default_left[at] if np.isnan(value) else value < trees.split_condition[at]
+                at = begin + (trees.left[at] if goes_left else trees.right[at])
+            margins[number, trees.group[tree]] += float(weights[tree]) * float(trees.split_condition[at])
+    return margins
 
 
 def spoil(learner: Learner, random: np.random.RandomState) -> None:

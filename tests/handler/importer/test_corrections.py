@@ -50,17 +50,18 @@ def test_the_margin_of_old_logistic_files_is_inverted_to_the_last_bit(probabilit
     assert corrections._logit(found)[0] == pytest.approx(margin[0], abs=1e-6)
 
 
-def test_logitraw_before_1_3_keeps_its_logit_and_later_does_not():
-    old, new = learner("binary:logitraw", 0.2), learner("binary:logitraw", 0.2, release=(1, 3, 0))
+def test_logitraw_before_1_3_1_keeps_its_logit_and_later_does_not():
+    old, new = learner("binary:logitraw", 0.2, release=(1, 3, 0)), learner("binary:logitraw", 0.2, release=(1, 3, 1))
     assert corrections.correct(old)
     assert not corrections.correct(new)
     assert old.base_score[0] == pytest.approx(np.log(0.25))
     assert new.base_score[0] == np.float32(0.2)
 
 
-def test_logitraw_of_an_unknown_release_is_refused():
-    with pytest.raises(Unsupported, match="release"):
-        corrections.correct(learner("binary:logitraw", 0.2, release=None))
+@pytest.mark.parametrize("release", [None, (1, 3)])
+def test_logitraw_that_may_have_either_meaning_is_refused(release):
+    with pytest.raises(Unsupported, match="unknown which"):
+        corrections.correct(learner("binary:logitraw", 0.2, release=release))
 
 
 def test_a_base_score_that_3_2_would_clip_is_refused_unless_its_writer_clipped_it_too():

@@ -92,7 +92,7 @@ def test_rounds_of_an_early_stopped_forest_are_counted_in_rounds_when_it_comes_a
     assert facts.best_iteration < facts.n_rounds
 
 
-@pytest.mark.parametrize("release", ["0.90", "1.0.2", "1.2.1"])
+@pytest.mark.parametrize("release", ["0.90", "1.0.2", "1.2.1", "1.3.3"])
 def test_names_made_up_by_old_releases_are_dropped_and_real_ones_kept(release, shelf):
     assert import_booster(shelf.files[f"xgboost-{release}/hinge.pkl"], "x").facts.feature_names == ()
     names = import_booster(shelf.files[f"xgboost-{release}/names.pkl"], "x").facts.feature_names

@@ -98,14 +98,14 @@ def test_a_value_that_doubles_sixty_times_is_never_unfolded():
         begun = time.perf_counter()
         with pytest.raises((Damaged, Unsupported)):
             pickles.read(doubled + ending)
-        assert time.perf_counter() - begun < 1
+        assert time.perf_counter() - begun < 10
 
 
 def test_millions_of_opcodes_are_refused_in_bounded_time():
     begun = time.perf_counter()
     with pytest.raises(Unsupported, match="steps"):
         pickles.read(b"\x80\x02" + b"]" * 20_000_000)
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 30  # 0.5 s on a machine with nothing else to do
 
 
 def test_a_wrapper_that_was_never_fitted_says_so():
