@@ -159,6 +159,7 @@ class ModelLoader:
                 downloaded_bytes=len(fetched.data),
                 download_us=(arrived - start) // 1000,
                 examine_us=(time.perf_counter_ns() - arrived) // 1000,
+                checked_s_ago=(time.perf_counter_ns() - start) / 1e9,
             )
         except (ArtifactBroken, ArtifactRefused) as error:
             self._refusals.broken(target, fetched.version, error)

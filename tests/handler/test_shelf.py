@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.errors import ArtifactMissing
@@ -118,6 +118,7 @@ def test_what_is_larger_than_the_shelf_is_not_kept_and_nobody_leaves_for_it(tmp_
     assert [has(shelf, uri) for uri in "ab"] == [True, False]
 
 
+@settings(deadline=None)  # it writes files
 @given(st.data())
 def test_a_file_cut_short_flipped_or_grown_is_never_believed(data: st.DataObject) -> None:
     root = Path(tempfile.mkdtemp())
