@@ -46,6 +46,7 @@ setup() {
   wanted=$(sha256sum <pyproject.toml)
   if [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
     install --no-build-isolation --editable .
+    container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
     echo "$wanted" >.venv/.installed
   fi
 }
@@ -64,7 +65,7 @@ lock() {
   local compile=("$tool/venv/bin/uv" pip compile pyproject.toml --quiet --python-version 3.11 --universal
     --generate-hashes --no-header --no-annotate --no-emit-package multi-model-endpoint)
   "${compile[@]}" -o requirements/runtime.lock
-  "${compile[@]}" --extra dev --extra arrow -o requirements/dev.lock
+  "${compile[@]}" --extra dev --extra arrow --extra bench -o requirements/dev.lock
 }
 
 command=${1:-}

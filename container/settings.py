@@ -126,8 +126,20 @@ def _setting(
 class Settings:
     """One endpoint's settings, all checked."""
 
+    hosted: bool = _setting(
+        "serve behind SageMaker's Mode=MultiModel: the platform downloads, names and unloads models",
+        _yes_or_no,
+        "MME_HOSTED",
+        "SAGEMAKER_MULTI_MODEL",
+        default=False,
+        flag="--hosted",
+    )
     models: str = _setting(
-        "where the artifacts are: s3://bucket/prefix/ or a directory", _text, "MME_MODELS", flag="--models"
+        "where the artifacts are: s3://bucket/prefix/ or a directory; not for --hosted",
+        _text,
+        "MME_MODELS",
+        default="",
+        flag="--models",
     )
     host: str = _setting("address to listen on; 0.0.0.0 for all", _text, "MME_HOST", default="127.0.0.1", flag="--host")
     port: int = _setting(
@@ -156,6 +168,40 @@ class Settings:
         default=30.0,
         flag="--wait",
     )
+    disk_dir: str | None = _setting(
+        "directory in which examined models are kept, so that a reload needs no S3; none without it",
+        _text,
+        "MME_DISK_DIR",
+        default=None,
+        flag="--disk-dir",
+    )
+    disk_bytes: int = _setting(
+        "how much of it models may take", size_bytes, "MME_DISK", default=10 * 2**30, flag="--disk"
+    )
+    preload: str = _setting(
+        "models to load before the endpoint says that it is ready: patterns such as eu/*,us/Houston* or all",
+        _text,
+        "MME_PRELOAD",
+        default="",
+        flag="--preload",
+    )
+    pin: str = _setting(
+        "models to load first and never evict: patterns as for --preload", _text, "MME_PIN", default="", flag="--pin"
+    )
+    min_residence_s: float = _setting(
+        "seconds for which a model just loaded is not evicted",
+        _seconds(0, 3600),
+        "MME_MIN_RESIDENCE_S",
+        default=0.0,
+        flag="--min-residence",
+    )
+    max_age_s: float = _setting(
+        "seconds after which a model in use is compared with its artifact, behind the call that uses it; 0 for never",
+        _seconds(0, 86_400),
+        "MME_MAX_AGE_S",
+        default=60.0,
+        flag="--max-age",
+    )
     drain_s: float = _setting(
         "seconds that requests in flight have after SIGTERM",
         _seconds(0, 25),
@@ -175,6 +221,13 @@ class Settings:
     )
     jvm_heap_bytes: int = _setting(
         "heap of the Java front end", size_bytes, "MME_JVM_HEAP", default=192 * 2**20, flag="--jvm-heap"
+    )
+    max_models: int | None = _setting(
+        "hosted: models loaded at once, each with six threads and a process of its own; else what the limits allow",
+        _whole(1, 20_000),
+        "MME_MAX_MODELS",
+        default=None,
+        flag="--max-models",
     )
     endpoint_url: str | None = _setting(
         "another S3 than Amazon's, such as http://127.0.0.1:5000",
@@ -293,6 +346,11 @@ class Settings:
     )
 
     @property
+    def jvm_direct_bytes(self) -> int:
+        """What Netty may hold outside the heap: bodies on their way through."""
+        return self.jvm_heap_bytes // 2
+
+    @property
     def max_frame_bytes(self) -> int:
         return self.max_body_bytes + FRAME_EXTRA_BYTES
 
@@ -333,7 +391,10 @@ def read(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         else:
             if one.default is MISSING:
                 raise SettingInvalid(f"{meta['flag']} (or {meta['variables'][0]})", "", meta["help"])
-    return Settings(**values)
+    settings = Settings(**values)
+    if not settings.hosted and not settings.models:
+        raise SettingInvalid("--models (or MME_MODELS)", "", "where the artifacts are, or --hosted")
+    return settings
 
 
 def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:
@@ -353,6 +414,12 @@ def mms_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of the JVM: without what would configure MMS behind our back, and without credentials."""
     environ = os.environ if environ is None else environ
     return {name: value for name, value in environ.items() if not _NOT_FOR_MMS.fullmatch(name)}
+
+
+def container_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that the platform gives a multi-model container."""
+    environ = os.environ if environ is None else environ
+    return {**environ, "SAGEMAKER_MULTI_MODEL": "true"}
 
 
 def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -193,7 +193,8 @@ def _read_regular(name: str, folder: int, max_bytes: int, uri: str, limits: Limi
         status = os.fstat(file)
         if not stat.S_ISREG(status.st_mode):
             raise ArtifactRefused(uri, f"member {name!r} is {_mode_in_words(status.st_mode)}")
-        data = stream.read(max_bytes + 1) if status.st_size <= max_bytes else None
+        # One byte more, to notice that it grows; not the whole bound, for which `read` would allocate at once.
+        data = stream.read(status.st_size + 1) if status.st_size <= max_bytes else None
     if data is None or len(data) > max_bytes:
         raise ArtifactRefused(uri, f"it holds more than {limits.unpacked_max_bytes} bytes")
     return data

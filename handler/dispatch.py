@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -16,7 +17,7 @@ from typing import Protocol
 import orjson
 
 from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
-from handler.cache import Borrowed, ModelCache
+from handler.cache import ModelCache
 from handler.errors import (
     AcceptUnsupported,
     ArtifactBroken,
@@ -26,6 +27,7 @@ from handler.errors import (
     ArtifactUnavailable,
     ContentTypeUnsupported,
     HookFailed,
+    ModelNotLoaded,
     ModelNotReady,
     NoRoom,
     PayloadInvalid,
@@ -33,6 +35,7 @@ from handler.errors import (
     ServingError,
     TargetInvalid,
     Unavailable,
+    UnloadedMeanwhile,
 )
 from handler.hooked import HookedScoring
 from handler.hooks import Hooks
@@ -87,7 +90,18 @@ FAULTS: dict[type[BaseException], Fault] = {
     ArtifactUnavailable: _UNAVAILABLE,
     ModelNotReady: Fault(429, "ModelNotReadyException"),
     NoRoom: _model_error(507),
+    ModelNotLoaded: _UNAVAILABLE,
+    UnloadedMeanwhile: _UNAVAILABLE,
     Unavailable: _UNAVAILABLE,
+}
+
+# Hosted, SageMaker itself puts every answer but 200 into a ModelError, and reads the status of a load: 507 has it unload what
+# it likes least. What has no row here is answered with the status inside the ModelError above.
+PLAIN: dict[type[BaseException], int] = {
+    ArtifactMissing: 404,
+    ModelNotLoaded: 404,
+    UnloadedMeanwhile: 409,
+    ModelNotReady: 503,
 }
 
 # SageMaker passes no header of a container's on to the caller but this one, so it tells cold from warm.
@@ -102,9 +116,32 @@ class Journal(Protocol):
     def write(self, record: Invocation) -> None: ...
 
 
+class Using(Protocol):
+    """A model while a request uses it."""
+
+    @property
+    def model(self) -> Scorer: ...
+    @property
+    def is_hit(self) -> bool: ...
+    @property
+    def wait_us(self) -> int: ...
+
+
+class Held(Protocol):
+    """A model that a caller holds for more than one request: hosted, for as long as its connection lives.
+
+    use   the model; raises why there is none
+    """
+
+    @property
+    def name(self) -> str: ...
+    def use(self) -> AbstractContextManager[Using]: ...
+
+
 class Dispatcher:
     """Answers requests from models in the cache; any number of threads may call it at once.
 
+    framing          how errors are written
     wait_s           how long a request waits for its model to load
     default_outputs  what to predict when the request does not say (see handler/outputs.py); empty for the plain score
     one_line         CSV as AWS's multi-model handler writes it, all on one line
@@ -118,6 +155,7 @@ class Dispatcher:
         journal: Journal | None = None,
         *,
         wait_s: float,
+        framing: Framing | None = None,
         default_outputs: tuple[str, ...] = (),
         one_line: bool = False,
         hooks: Hooks | None = None,
@@ -126,22 +164,26 @@ class Dispatcher:
         self._recorder = recorder
         self._journal = journal
         self._wait_s = wait_s
+        self._framing = framing or SAGEMAKER
         self._default_outputs = default_outputs
         self._one_line = one_line
         self._hooked = HookedScoring(hooks, one_line=one_line) if hooks is not None else None
 
-    def answer(self, request: Request) -> Answer:
-        """The answer to a request, whatever happens."""
+    def answer(self, request: Request, own: Held | None = None) -> Answer:
+        """The answer to a request, whatever happens.
+
+        own    the model to ask; None is the one in the cache that the request names
+        """
         started = time.perf_counter_ns()
         headers = request.headers
         target: str | None = None
         try:
             text = headers.get(ATTRIBUTES_HEADER)
             attributes = parse_attributes(text) if text else _NO_ATTRIBUTES
-            target = _target(headers.get(TARGET_HEADER), attributes)
+            target = headers.get(TARGET_HEADER, own.name) if own else _target(headers.get(TARGET_HEADER), attributes)
             hooked = self._hooked
             media_type = choose_media_type(headers.get("accept")) if hooked is None else ""
-            with self._cache.borrow(target, self._wait_s) as borrowed:
+            with own.use() if own else self._cache.borrow(target, self._wait_s) as borrowed:
                 held = time.perf_counter_ns()
                 model = borrowed.model
                 outputs = parse_outputs(attributes[OUTPUT]) if OUTPUT in attributes else self._default_outputs
@@ -179,8 +221,8 @@ class Dispatcher:
         return Answer(200, media_type, body, ((ATTRIBUTES_HEADER, _told(borrowed, stages_us if wants_timing else ())),))
 
     def _refuse(self, error: Exception, request: Request, target: str | None, started: int) -> Answer:
-        fault = fault_of(error)
-        if fault is _INTERNAL:
+        fault = self._framing.fault_of(error)
+        if fault.status == _INTERNAL.status:
             log.error("request for %s failed", target, exc_info=error)
         if isinstance(error, ArtifactBroken):
             self._recorder.count(BROKEN_ARTIFACTS)
@@ -192,7 +234,7 @@ class Dispatcher:
             self._journal.write(
                 Invocation(_request_id(request), target, fault.status, None, total_us, error=str(error))
             )
-        return refusal(error, fault)
+        return self._framing.refusal(error, fault)
 
 
 def _target(header: str | None, attributes: Mapping[str, str]) -> str:
@@ -221,7 +263,7 @@ def _request_id(request: Request) -> str:
     return request.headers.get(INFERENCE_ID_HEADER) or request.request_id
 
 
-def _told(borrowed: Borrowed, stages_us: tuple[tuple[str, int], ...]) -> str:
+def _told(borrowed: Using, stages_us: tuple[tuple[str, int], ...]) -> str:
     """What the caller is told in the custom attributes: `cache=miss,load_ms=12`, and its stages when it asked."""
     told = "cache=hit" if borrowed.is_hit else f"cache=miss,load_ms={borrowed.wait_us // 1000}"
     return "".join([told, *(f",{stage}_us={us}" for stage, us in stages_us)])
@@ -237,9 +279,23 @@ def fault_of(error: BaseException) -> Fault:
     return _INTERNAL
 
 
+def plain_fault_of(error: BaseException) -> Fault:
+    """The status of an error on its own, with its class's name for a type."""
+    for kind in type(error).__mro__:
+        if kind in PLAIN:
+            return Fault(PLAIN[kind], type(error).__name__)
+        if kind in FAULTS:
+            return Fault(FAULTS[kind].original or FAULTS[kind].status, type(error).__name__)
+    return _INTERNAL
+
+
+def _message(error: BaseException) -> str:
+    return str(error) if isinstance(error, ServingError) else "internal failure; the endpoint's log has the trace"
+
+
 def refusal(error: Exception, fault: Fault) -> Answer:
     """An error as SageMaker writes it, so that boto3 raises the exception of that type."""
-    message = str(error) if isinstance(error, ServingError) else "internal failure; the endpoint's log has the trace"
+    message = _message(error)
     if isinstance(error, (ArtifactMissing, ArtifactForbidden)):
         # SageMaker's own first words, which people search for
         message = f"Failed to download model data: {message}"
@@ -250,3 +306,21 @@ def refusal(error: Exception, fault: Fault) -> Answer:
     if fault is _UNAVAILABLE:
         headers.append(("Retry-After", str(getattr(error, "retry_after_s", 1))))
     return Answer(fault.status, "application/json", orjson.dumps(fields), tuple(headers))
+
+
+def plain_refusal(error: Exception, fault: Fault) -> Answer:
+    """An error in the shape of MMS's own."""
+    fields = {"code": fault.status, "type": fault.type, "message": _message(error)}
+    return Answer(fault.status, "application/json", orjson.dumps(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How errors are written: which fault, and its answer."""
+
+    fault_of: Callable[[BaseException], Fault]
+    refusal: Callable[[Exception, Fault], Answer]
+
+
+SAGEMAKER = Framing(fault_of, refusal)
+CONTAINER = Framing(plain_fault_of, plain_refusal)  # what SageMaker expects of a container, and frames itself

@@ -18,6 +18,9 @@
     `-- NotNow                       nothing is wrong with the request
         |-- ModelNotReady            still loading when the wait budget ran out
         |-- NoRoom                   no memory even after eviction
+        |   `-- TooManyModels        no descriptors or threads for another hosted model
+        |-- ModelNotLoaded           hosted, and the platform has not loaded it
+        |-- UnloadedMeanwhile        hosted, and the platform unloaded it while it was being loaded
         `-- Unavailable              draining, restarting or overloaded
 
 Rule: an error carries the values a reader needs and says what and where. `dispatch.py` knows what status it becomes.
@@ -87,7 +90,7 @@ class HookFailed(ServingError):
 
 
 class ArtifactError(ServingError):
-    """The target's archive cannot be served. `uri` is where it is (s3://..., or a path)."""
+    """The target's archive cannot be served. `uri` is where it is (s3://..., or a path), `why` the reason alone."""
 
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(f"artifact {uri} {why}")
@@ -140,6 +143,26 @@ class NoRoom(NotNow):
         super().__init__(f"no room for {what}: it needs {needed_bytes} bytes of a budget of {budget_bytes}")
         self.needed_bytes = needed_bytes
         self.budget_bytes = budget_bytes
+
+
+class TooManyModels(NoRoom):
+    def __init__(self, model: str, max_models: int) -> None:
+        NotNow.__init__(
+            self, f"no room for model {model}: {max_models} are loaded, as many as this container's limits hold"
+        )
+        self.max_models = max_models
+
+
+class ModelNotLoaded(NotNow):
+    def __init__(self, model: str) -> None:
+        super().__init__(f"model {model} is not loaded")
+        self.model = model
+
+
+class UnloadedMeanwhile(NotNow):
+    def __init__(self, model: str) -> None:
+        super().__init__(f"model {model} was unloaded while it was being loaded")
+        self.model = model
 
 
 class Unavailable(NotNow):

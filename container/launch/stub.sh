@@ -3,6 +3,7 @@
 # MMS's books and costs 120 KB: it asks the supervisor to listen for MMS's connections and then only passes on what the
 # supervisor says. It lives as long as both MMS and the supervisor want the model: MMS kills it, or the supervisor closes
 # the reply.
+PATH=/usr/bin:/bin # MMS's own holds only this program, under names that a model may ask for
 case "$1" in
   */metric_collector.py) exit 0 ;; # MMS's host metrics, which nobody reads
 esac

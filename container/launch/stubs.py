@@ -46,10 +46,15 @@ class Stubs:
         self._partial = b""
         self._bindings: dict[int, Binding] = {}  # by reply descriptor
         self._orphans: list[Binding] = []  # their stubs were killed, not by MMS
+        self._lingering: list[Binding] = []  # their stubs were killed by MMS
 
     @property
     def bindings(self) -> list[Binding]:
         return [*self._bindings.values(), *self._orphans]
+
+    @property
+    def lingering(self) -> list[Binding]:
+        return list(self._lingering)
 
     def on_control(self) -> list[Binding]:
         """Bind for every stub that has asked. Call when `control` is readable."""
@@ -80,13 +85,18 @@ class Stubs:
         os.write(reply, b"[PID] %d\nMMS worker started.\n" % os.getpid())
         return binding
 
-    def on_reply_error(self, reply: int) -> Binding | None:
-        """The stub behind this reply has ended: its socket goes. Returns what it was."""
-        binding = self._bindings.pop(reply, None)
-        if binding is not None:
-            os.close(binding.reply)
-            self._release(binding)
+    def linger(self, reply: int) -> Binding:
+        """The stub behind this reply was killed by MMS: its socket stays until `forget`, since MMS may be just about to
+        connect, and a worker of its that cannot connect never tells its caller so."""
+        binding = self._bindings.pop(reply)
+        os.close(reply)
+        self._lingering.append(binding)
         return binding
+
+    def forget(self, binding: Binding) -> None:
+        """Nobody will connect to this socket any more."""
+        self._lingering.remove(binding)
+        self._release(binding)
 
     def orphan(self, reply: int) -> Binding:
         """The stub behind this reply was killed by somebody else than MMS, which still counts on its socket: keep that."""
@@ -103,8 +113,9 @@ class Stubs:
         """Let every stub end and every socket go."""
         for reply in self._bindings:
             os.close(reply)
-        for binding in self.bindings:
+        for binding in self.bindings + self._lingering:
             self._release(binding)
         self._bindings.clear()
         self._orphans.clear()
+        self._lingering.clear()
         os.close(self.control)

@@ -4,7 +4,7 @@
                          `-- JVM (MMS)        ended: everything ends, non-zero, with the reason
                                `-- stubs      end with the model, with MMS or with us
 
-Rule: one thread, one loop, nothing in it blocks. What this process opens, it closes in `_clean_up`, however it ends; if it
+Rule: one thread, one loop, nothing in it blocks. What this process opens is on one ExitStack, however it ends; if it
 is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import select
 import shutil
 import signal
@@ -42,6 +43,10 @@ LONGEST_PAUSE_S = 2.0
 MAX_FAILED_STARTS = 3  # of a runtime that never once came up: it would not come up by itself
 JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM
 RUNTIME_PATIENCE_S = 3.0
+ORPHANS_PATIENCE_S = 2.0  # stubs and spares, which end within milliseconds of what they wait for
+# A socket stays this long after its stub: MMS, asked to unload what it is about to load, connects a moment later.
+LINGER_S = 5.0
+GATES_BACKLOG = 512
 LAST_LINES = 15  # of the JVM's output, told when it dies
 
 
@@ -60,6 +65,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._started_at = time.monotonic()
         self._is_ready = False
+        self._is_preloading = False
         self._has_mms_started = False
         self._n_workers = 0
         self._failed_starts = 0
@@ -74,6 +80,9 @@ class Supervisor:
         self._runtime: Child | None = None
         self._channel: Channel | None = None
         self._jvm: Child | None = None
+        self._gates: socket.socket | None = None
+        self._closing = contextlib.ExitStack()
+        self._lingering: deque[tuple[float, Binding]] = deque()  # until when, what
 
     def run(self) -> int:
         try:
@@ -85,15 +94,21 @@ class Supervisor:
             log.error("%s", error)
             return EXIT_FAILED
         finally:
-            self._clean_up()
+            self._closing.close()
 
     # -- opening -------------------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._epoll = select.epoll()
+        """Open one thing after another; the end closes them in the reverse order: MMS, the runtime, stubs, files."""
+        closing = self._closing
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # children inherit it; a hosted model takes five in Java
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        self._epoll = closing.enter_context(select.epoll())
         self._wakeup, wakeup_in = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._wakeup_in = wakeup_in
+        closing.callback(os.close, self._wakeup)
+        closing.callback(os.close, wakeup_in)
         signal.set_wakeup_fd(wakeup_in, warn_on_full_buffer=False)
+        closing.callback(signal.set_wakeup_fd, -1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)  # the number arrives through the wakeup descriptor
         self._watch(self._wakeup, select.EPOLLIN, self._on_signals)
@@ -104,11 +119,18 @@ class Supervisor:
             raise LaunchFailed(
                 f"no scratch directory in {error.filename}: {error.strerror}; set MME_SCRATCH"
             ) from error
+        closing.callback(shutil.rmtree, root, ignore_errors=True)
+        closing.callback(self._wait_for_orphans)
         self._scratch = mms.Scratch(Path(root))
-        mms.write_files(self._scratch, self._settings)
+        if self._settings.hosted:
+            self._gates = closing.enter_context(socket.create_server(("127.0.0.1", 0), backlog=GATES_BACKLOG))
+        mms.write_files(self._scratch, self._settings, self._gate_port)
         self._stubs = Stubs(self._scratch.tmp)
+        closing.callback(self._stubs.close)
         self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
+        closing.callback(self._stop_runtime)
         self._start_runtime()
+        closing.callback(self._stop_jvm)
         self._start_jvm()
 
     def _refuse_taken_port(self) -> None:
@@ -140,7 +162,10 @@ class Supervisor:
             log.warning("requests were still in flight when the drain time was over")
             self._status = EXIT_OK
             return
-        clocks = [at for at in (self._restart_at, self._drain_until) if at is not None]
+        while self._lingering and now >= self._lingering[0][0]:
+            self._forget_oldest()
+        forget_at = self._lingering[0][0] if self._lingering else None
+        clocks = [at for at in (self._restart_at, self._drain_until, forget_at) if at is not None]
         timeout = max(0.0, min(clocks) - now) if clocks else -1
         for descriptor, _ in self._epoll.poll(timeout):
             handler = self._handlers.get(descriptor)  # an earlier event of this round may have closed it
@@ -186,9 +211,18 @@ class Supervisor:
             )
         self._channel = channel
         self._watch(channel.fileno(), select.EPOLLIN, self._on_note)
-        channel.send("settings", {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp)})
-        for binding in self._stubs.bindings:
+        note = {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp), "has_served": self._is_ready}
+        channel.send("settings", note)
+        if self._gates is not None:
+            channel.send("gates", None, [self._gates.fileno()])
+        for binding in self._stubs.bindings + self._stubs.lingering:
             self._offer(binding)
+        for binding in self._stubs.lingering:
+            channel.send("ended", binding.name)
+
+    @property
+    def _gate_port(self) -> int | None:
+        return None if self._gates is None else int(self._gates.getsockname()[1])
 
     def _on_runtime_end(self, child: Child) -> None:
         self._close_channel()
@@ -223,18 +257,25 @@ class Supervisor:
             self._close_channel()  # it has ended or is about to: SIGCHLD says how
         elif note.what == "started":
             self._has_ever_started = True
+            self._check_ready()
         elif note.what == "refused":
             log.error("%s", note.value)
             self._status = EXIT_FAILED
         elif note.what == "workers":
             self._n_workers = note.value
             self._check_ready()
+        elif note.what in ("preloading", "preloaded"):
+            self._is_preloading = note.what == "preloading"
+            self._check_ready()
         elif note.what == "drained":
             log.info("nothing is in flight any more")
             self._status = EXIT_OK
 
     def _check_ready(self) -> None:
-        if not self._is_ready and self._has_mms_started and self._n_workers >= self._settings.workers:
+        if self._is_ready or self._is_preloading:
+            return
+        wanted = 0 if self._settings.hosted else self._settings.workers
+        if self._has_mms_started and self._has_ever_started and self._n_workers >= wanted:
             self._is_ready = True
             log.info("ready after %.1f s", time.monotonic() - self._started_at)
             self._on_ready()
@@ -243,10 +284,13 @@ class Supervisor:
 
     def _start_jvm(self) -> None:
         self._jvm_output, theirs = os.pipe2(os.O_CLOEXEC)
-        command = mms.command(self._scratch, self._settings, settings_module.java_home())
+        command = mms.command(self._scratch, self._settings, settings_module.java_home(), self._gate_port)
         try:
             self._jvm = self._children.start(
-                "MMS", command, environment=settings_module.mms_environment(), output=theirs
+                "MMS",
+                command,
+                environment={**settings_module.mms_environment(), "PATH": str(self._scratch.programs)},
+                output=theirs,
             )
         except OSError as error:
             raise LaunchFailed(f"cannot start Java ({command[0]}): {error.strerror}") from error
@@ -283,29 +327,39 @@ class Supervisor:
 
     def _on_stub_end(self, reply: int) -> None:
         self._unwatch(reply)
-        # MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the
-        # end of a process it needs no more, and goes on connecting to the socket.
-        binding = self._stubs.orphan(reply)
-        log.warning("the stub of %s was killed; its socket stays", binding.name)
+        if not self._settings.hosted:
+            # MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the
+            # end of a process it needs no more, and goes on connecting to the socket.
+            binding = self._stubs.orphan(reply)
+            log.warning("the stub of %s was killed; its socket stays", binding.name)
+            return
+        binding = self._stubs.linger(reply)
+        self._lingering.append((time.monotonic() + LINGER_S, binding))
+        if self._channel is not None:
+            self._channel.send("ended", binding.name)
+
+    def _forget_oldest(self) -> None:
+        _, binding = self._lingering.popleft()
+        self._stubs.forget(binding)
+        if self._channel is not None:
+            self._channel.send("unlisten", binding.name)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    def _clean_up(self) -> None:
-        """In this order: no new requests, no stubs, no runtime, no files. Each step has its own patience."""
+    def _stop_jvm(self) -> None:
         if self._jvm is not None:
             self._jvm.kill(signal.SIGTERM)
             self._wait_for(self._jvm, JVM_PATIENCE_S)
-        if hasattr(self, "_stubs"):
-            self._stubs.close()
+
+    def _stop_runtime(self) -> None:
+        if self._channel is not None:
+            self._channel.close()  # the runtime ends when it reads the end of its channel
         if self._runtime is not None:
-            if self._channel is not None:
-                self._channel.close()  # the runtime ends when it reads the end of its channel
             self._wait_for(self._runtime, RUNTIME_PATIENCE_S)
-        if not self._children.wait_all(2.0):
+
+    def _wait_for_orphans(self) -> None:
+        if not self._children.wait_all(ORPHANS_PATIENCE_S):
             log.error("some processes would not end")
-        if hasattr(self, "_scratch"):
-            shutil.rmtree(self._scratch.root, ignore_errors=True)
-        signal.set_wakeup_fd(-1)
 
     def _wait_for(self, child: Child, patience_s: float) -> None:
         deadline = time.monotonic() + patience_s

@@ -16,7 +16,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from heapq import nsmallest
@@ -68,6 +68,9 @@ _HEADERS = {
 class AdminServer:
     """Serves from one accepting thread and at most MAX_CONNECTIONS short-lived ones. Binding happens at once.
 
+    unix_path             a socket to make instead of host and port, whose directory says who may ask
+    execution_parameters  what SageMaker's batch transform is told at /execution-parameters
+
     raises  OSError when the address is taken
     """
 
@@ -80,10 +83,12 @@ class AdminServer:
         prometheus: PrometheusDoor,
         host: str = "127.0.0.1",
         port: int = 0,
+        unix_path: Path | None = None,
+        execution_parameters: Mapping[str, object] | None = None,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
-        self._answers = _Answers(source, recorder, history, prometheus, clock_s)
-        self._server = _Server((host, port), self._answers)
+        self._answers = _Answers(source, recorder, history, prometheus, execution_parameters or {}, clock_s)
+        self._server = _Server((host, port) if unix_path is None else str(unix_path), self._answers)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="admin-port", daemon=True
         )
@@ -125,8 +130,10 @@ class _Answers:
         recorder: LiveRecorder,
         history: History,
         prometheus: PrometheusDoor,
+        execution_parameters: Mapping[str, object],
         clock_s: Callable[[], float],
     ) -> None:
+        self._execution_parameters = dict(execution_parameters)
         self._source = source
         self._recorder = recorder
         self._history = history
@@ -141,12 +148,19 @@ class _Answers:
             case "/healthz":
                 health = self._source.health()
                 return _health(health.is_alive, health.reasons)
+            case "/ping":  # for MMS's plugin, in MMS's own words, but with a status that means it
+                health = self._source.health()
+                if health.is_alive and health.is_ready:
+                    return _json(HTTPStatus.OK, {"status": "Healthy"})
+                return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "Unhealthy", "reasons": list(health.reasons)})
             case "/readyz":
                 health = self._source.health()
                 return _health(health.is_alive and health.is_ready, health.reasons)
             case "/metrics":
                 text, content_type = self._prometheus.scrape(accept)
                 return HTTPStatus.OK, content_type, text
+            case "/execution-parameters":
+                return _json(HTTPStatus.OK, self._execution_parameters)
             case "/models":
                 return _json(HTTPStatus.OK, self._models(query))
             case "/status.json":
@@ -179,20 +193,24 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # close() cuts open connections itself; a dawdling client must not hold up a shutdown
     request_queue_size = 32
 
-    def __init__(self, address: tuple[str, int], answers: _Answers) -> None:
+    def __init__(self, address: tuple[str, int] | str, answers: _Answers) -> None:
         self.answers = answers
         self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
         self._open: dict[socket.socket, float] = {}
-        is_v6 = ":" in address[0]
-        self.address_family = socket.AF_INET6 if is_v6 else socket.AF_INET
-        super().__init__(address, _Handler)
-        self.is_loopback = _is_loopback(str(self.server_address[0]))
+        if isinstance(address, str):
+            self.address_family = socket.AF_UNIX
+            Path(address).unlink(missing_ok=True)  # of a process that was killed
+        else:
+            self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, _Handler)  # type: ignore[arg-type]  # the base class only passes it to bind
+        self.is_loopback = not isinstance(address, str) and _is_loopback(str(self.server_address[0]))
 
     def server_bind(self) -> None:
         # Not HTTPServer's own, which asks the name service for this host's name and may wait for it.
         TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        if self.address_family != socket.AF_UNIX:
+            self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from container import settings
 from container.operate import convert, dashboard, demo, inspect, invoke, models
 from container.operate.exits import Exit
+from container.operate.platform import command as platform
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inspect.add_command(commands)
     convert.add_command(commands)
     dashboard.add_command(commands)
+    platform.add_command(commands)
     chosen = parser.parse_args(arguments)
     run = chosen.run
     try:
@@ -48,7 +50,8 @@ def _serve(chosen: argparse.Namespace) -> int:
 
     try:
         chosen_settings = settings.read(vars(chosen))
-        parse_location(chosen_settings.models)
+        if not chosen_settings.hosted:
+            parse_location(chosen_settings.models)
     except (settings.SettingInvalid, LocationInvalid) as error:
         print(f"mme serve: {error}", file=sys.stderr)
         return Exit.USAGE
@@ -61,8 +64,11 @@ def _serve(chosen: argparse.Namespace) -> int:
         host = "127.0.0.1" if chosen_settings.host == "0.0.0.0" else chosen_settings.host
         url = f"http://{host}:{chosen_settings.port}"
         with contextlib.suppress(BrokenPipeError):  # who reads no facts is served all the same
-            print(f"{READY:10}{url}   {chosen_settings.models}   {time.monotonic() - started_at:.1f} s")
-            print(f"next      mme invoke --url {url} --target KEY 1.0,2.0,3.0", flush=True)
+            print(f"{READY:10}{url}   {chosen_settings.models or 'hosted'}   {time.monotonic() - started_at:.1f} s")
+            if chosen_settings.hosted:
+                print(f"next      mme platform --models s3://bucket/prefix/ --container {url}", flush=True)
+            else:
+                print(f"next      mme invoke --url {url} --target KEY 1.0,2.0,3.0", flush=True)
 
     return Supervisor(chosen_settings, on_ready=say_ready).run()
 

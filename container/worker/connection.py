@@ -32,6 +32,8 @@ class Connection:
     answer      what to answer to a request; never raises
     on_load     called with each `Load` message, returns the reply's code and text
     io_dir      MMS's temp directory, where it expects the two files it reads a worker's output from
+    on_replied  called when a reply has been written
+    on_end      called when the connection is over
     """
 
     def __init__(
@@ -42,8 +44,12 @@ class Connection:
         on_load: Callable[[Connection, wire.Load], tuple[int, str]],
         io_dir: Path,
         max_frame_bytes: int,
+        on_replied: Callable[[], None] = lambda: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._stream = stream
+        self._on_replied = on_replied
+        self._on_end = on_end
         self._answer = answer
         self._on_load = on_load
         self._io_dir = io_dir
@@ -60,6 +66,7 @@ class Connection:
                 while (message := self._reader.next_message()) is not None:
                     self._stream.sendall(self._reply(message))
                     self.n_served += 1
+                    self._on_replied()
                 self.is_busy = not self._reader.is_between_frames
             if not self._reader.is_between_frames:
                 log.warning("a connection ended in the middle of a frame")
@@ -74,6 +81,7 @@ class Connection:
             self._stream.close()
             for link in self._io_links:
                 link.unlink(missing_ok=True)
+            self._on_end()
 
     def close(self) -> None:
         """End the connection from another thread: its `serve` returns after the reply it may be working on."""

@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stdout
@@ -15,25 +16,38 @@ from pathlib import Path
 
 from container.channel import Channel
 from container.settings import Settings
+from container.worker.bundles import Bundles
+from container.worker.ceiling import WORKER_BYTES, model_ceiling
+from container.worker.guard import MemoryGuard
+from container.worker.hosted import Hosted
+from container.worker.management import Management
 from container.worker.memory import Trimmer, allocated_bytes, container_limit, model_budget
-from container.worker.quarantine import Quarantine
+from container.worker.preload import Preload
+from container.worker.quarantine import Quarantine, fingerprint
 from container.worker.runtime import Runtime
-from container.worker.watch import PortTaken, Watch
+from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache import ModelCache
-from handler.dispatch import Dispatcher
+from handler.dispatch import CONTAINER, Dispatcher
 from handler.errors import ServingError
 from handler.hooked import ObjectMaker
 from handler.hooks import Hooks, HooksInvalid, load_hooks
-from handler.loading import ModelLoader, PreparedModel
+from handler.loading import BundleLoader, ModelLoader, PreparedModel
 from handler.outputs import parse_outputs
+from handler.patterns import Patterns
 from handler.predictor import HandlePool
+from handler.shelf import Shelf, ShelfUnusable
 from handler.stores import LocationInvalid, Store, open_store, parse_location
 from handler.telemetry import LiveRecorder
+from handler.updates import Updates
 
 log = logging.getLogger("mme.runtime")
 
 # Of the workers, those that cold calls may never fill: they stay for models in memory.
 HOT_SHARE = 0.25
+# Hosted, each model's connection has a thread; scoring and reading bodies take 60 KB of a stack.
+THREAD_STACK_BYTES = 512 * 1024
+# Hosted, a load waits on the thread of its own connection and keeps nobody waiting.
+MAX_HOSTED_LOADS = 100_000
 # A thread that has just begun a long piece of Python holds the interpreter for at most this long.
 SWITCH_INTERVAL_S = 0.001
 
@@ -53,7 +67,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with ExitStack() as closing:
         try:
-            runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
+            io_dir, has_served = Path(note.value["io_dir"]), note.value["has_served"]
+            runtime = _build(settings, io_dir, channel, closing, has_served=has_served)
         except (ServingError, LocationInvalid, PortTaken, HooksInvalid) as error:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
@@ -62,32 +77,61 @@ def main() -> int:
     return 0
 
 
-def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
-    """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order."""
+def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, *, has_served: bool) -> Runtime:
+    """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order.
+
+    has_served   another runtime of this endpoint has answered requests before
+    """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     hooks = _load_hooks(settings)
+    if settings.hosted:
+        runtime = _build_hosted(settings, io_dir, channel, closing, hooks)
+    else:
+        runtime = _build_standalone(settings, io_dir, channel, closing, hooks, has_served=has_served)
+    if hooks is not None:  # they may print; stdout is for metrics, which have it by now
+        closing.enter_context(redirect_stdout(sys.stderr))
+    return runtime
+
+
+def _build_standalone(
+    settings: Settings,
+    io_dir: Path,
+    channel: Channel,
+    closing: ExitStack,
+    hooks: Hooks | None,
+    *,
+    has_served: bool,
+) -> Runtime:
     store = _open_store(settings)
     closing.callback(store.close)
-    quarantine = Quarantine(settings.loaders, ignore_code=settings.ignore_code)
-    quarantine.start()
-    closing.callback(quarantine.close)
-    trimmer = Trimmer()
-    closing.callback(trimmer.close)
-    executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="loader")
-    closing.callback(executor.shutdown, wait=False, cancel_futures=True)
+    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders + _n_checkers(settings))
     recorder = LiveRecorder(top_models=settings.top_models)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
-    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers)
+    shelf = _open_shelf(settings, closing)
+    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers, shelf=shelf)
+    hook = _hooker(hooks, io_dir)
     cache = ModelCache(
         budget_bytes=_budget(settings),
-        prepare=_prepare(loader, hooks, io_dir),
+        prepare=lambda target: hook(target, loader.prepare(target)),
         executor=executor,
         max_waiting=max(1, settings.workers - max(1, int(settings.workers * HOT_SHARE))),
         recorder=recorder,
         on_freed=trimmer.freed,
+        is_pinned=Patterns.parse(settings.pin).match,
+        min_residence_s=settings.min_residence_s,
     )
     closing.callback(cache.close)
+    guard = MemoryGuard(cache, container_limit(), trim=trimmer.trim_now, recorder=recorder)
+    guard.start()
+    closing.callback(guard.close)
+    if settings.max_age_s:
+
+        def prepare_if_changed(target: str, version: str) -> PreparedModel | None:
+            prepared = loader.prepare_if_changed(target, version)
+            return None if prepared is None else hook(target, prepared)
+
+        _watch_age(settings, cache, prepare_if_changed, recorder, closing)
     dispatcher = Dispatcher(
         cache,
         recorder,
@@ -98,12 +142,137 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
         hooks=hooks,
     )
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
-    watch.start(cache, runtime.reasons_not_ready)
-    if hooks is not None:
-        closing.enter_context(
-            redirect_stdout(sys.stderr)
-        )  # they may print; stdout is for metrics, which have it by now
+    preload = _preload(settings, cache, store, channel, closing)
+
+    def reasons_not_ready() -> list[str]:
+        # Once it has served it goes on serving: what a new runtime after a crash has not loaded yet is merely cold.
+        is_waiting = preload is not None and not preload.is_done and not has_served
+        return [*runtime.reasons_not_ready(), *(["preloading models"] if is_waiting else [])]
+
+    watch.start(cache, reasons_not_ready, io_dir / RELAY)
     return runtime
+
+
+def _open_shelf(settings: Settings, closing: ExitStack) -> Shelf | None:
+    if settings.disk_dir is None:
+        return None
+    maker = f"{fingerprint()} code ignored: {settings.ignore_code}, from {settings.endpoint_url or 'S3'}"
+    try:
+        shelf = Shelf(Path(settings.disk_dir), max_bytes=settings.disk_bytes, maker=maker)
+    except ShelfUnusable as error:
+        log.warning("models are not kept on disk: %s", error)
+        return None
+    closing.callback(shelf.close)
+    log.info("%d models of %d bytes are kept in %s", len(shelf), shelf.n_bytes, settings.disk_dir)
+    return shelf
+
+
+def _preload(
+    settings: Settings, cache: ModelCache, store: Store, channel: Channel, closing: ExitStack
+) -> Preload | None:
+    pinned, preloaded = Patterns.parse(settings.pin), Patterns.parse(settings.preload)
+    if not (pinned or preloaded):
+        return None
+    preload = Preload(
+        cache,
+        store,
+        pinned=pinned,
+        preloaded=preloaded,
+        n_threads=settings.loaders,
+        on_done=lambda: channel.send("preloaded"),
+    )
+    channel.send("preloading")
+    preload.start()
+    closing.callback(preload.close)
+    return preload
+
+
+def _watch_age(
+    settings: Settings,
+    cache: ModelCache,
+    prepare_if_changed: Callable[[str, str], PreparedModel | None],
+    recorder: LiveRecorder,
+    closing: ExitStack,
+) -> None:
+    executor = ThreadPoolExecutor(_n_checkers(settings), thread_name_prefix="checker")
+    closing.callback(executor.shutdown, wait=False, cancel_futures=True)
+    cache.watch_age(settings.max_age_s, Updates(cache, prepare_if_changed, executor, recorder).look)
+
+
+def _n_checkers(settings: Settings) -> int:
+    """Threads that compare models in memory with their artifacts: fewer than load, since nobody waits for them."""
+    return max(1, settings.loaders // 2)
+
+
+def _build_hosted(
+    settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, hooks: Hooks | None
+) -> Runtime:
+    threading.stack_size(THREAD_STACK_BYTES)  # one for each model
+    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders)
+    recorder = LiveRecorder(top_models=settings.top_models)
+    watch = Watch(settings, recorder)
+    closing.callback(watch.close)
+    management = Management(settings.host, settings.port)
+    bundles = Bundles(quarantine, management, unpacked=io_dir)
+    loader = BundleLoader(bundles.examine, HandlePool(), worker_bytes=WORKER_BYTES)
+    hook = _hooker(hooks, io_dir)
+    hosted = Hosted(
+        prepare=lambda load: hook(load.model_name, loader.prepare(bundles.path_of(load))),
+        management=management,
+        trim=trimmer.trim_now,
+        max_models=_max_models(settings),
+    )
+    cache = ModelCache(
+        budget_bytes=_budget(settings),
+        prepare=hosted.prepare,
+        executor=executor,
+        max_waiting=MAX_HOSTED_LOADS,
+        recorder=recorder,
+        room_wait_s=0.0,  # the platform makes room when it is told that there is none
+    )
+    closing.callback(cache.close)
+    dispatcher = Dispatcher(
+        cache,
+        recorder,
+        watch.journal,
+        wait_s=settings.wait_s,
+        framing=CONTAINER,
+        default_outputs=parse_outputs(settings.outputs),
+        one_line=settings.csv_one_line,
+        hooks=hooks,
+    )
+    hosted.open(cache, dispatcher.answer)
+    runtime = Runtime(
+        channel,
+        answer=dispatcher.answer,
+        io_dir=io_dir,
+        max_frame_bytes=settings.max_frame_bytes,
+        hosted=hosted,
+    )
+    watch.start(cache, runtime.reasons_not_ready, io_dir / RELAY)
+    return runtime
+
+
+def _loading_parts(
+    settings: Settings, closing: ExitStack, n_spares: int
+) -> tuple[Quarantine, Trimmer, ThreadPoolExecutor]:
+    quarantine = Quarantine(n_spares, ignore_code=settings.ignore_code)
+    quarantine.start()
+    closing.callback(quarantine.close)
+    trimmer = Trimmer()
+    closing.callback(trimmer.close)
+    executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="loader")
+    closing.callback(executor.shutdown, wait=False, cancel_futures=True)
+    return quarantine, trimmer, executor
+
+
+def _max_models(settings: Settings) -> int:
+    if settings.max_models is not None:
+        log.info("models at once: %d, as set", settings.max_models)
+        return settings.max_models
+    ceiling = model_ceiling(settings.jvm_heap_bytes)
+    log.info("models at once: %d, %s", ceiling.n_models, ceiling.source)
+    return ceiling.n_models
 
 
 def _load_hooks(settings: Settings) -> Hooks | None:
@@ -117,11 +286,11 @@ def _load_hooks(settings: Settings) -> Hooks | None:
     return hooks
 
 
-def _prepare(loader: ModelLoader, hooks: Hooks | None, scratch: Path) -> Callable[[str], PreparedModel]:
+def _hooker(hooks: Hooks | None, scratch: Path) -> Callable[[str, PreparedModel], PreparedModel]:
+    """What gives a prepared model the object that hooks are to see; nothing for hooks that see none."""
     if hooks is None or not hooks.needs_objects:
-        return loader.prepare
-    maker = ObjectMaker(hooks, scratch, allocated_bytes)
-    return lambda target: maker.hook(target, loader.prepare(target))
+        return lambda _, prepared: prepared
+    return ObjectMaker(hooks, scratch, allocated_bytes).hook
 
 
 def _open_store(settings: Settings) -> Store:
@@ -132,7 +301,7 @@ def _open_store(settings: Settings) -> Store:
     store = open_store(
         settings.models,
         max_artifact_bytes=settings.max_artifact_bytes,
-        s3=S3Settings(endpoint_url=settings.endpoint_url, max_connections=settings.loaders),
+        s3=S3Settings(endpoint_url=settings.endpoint_url, max_connections=settings.loaders + _n_checkers(settings)),
     )
     assert isinstance(store, S3Store)
     store.connect()
@@ -144,7 +313,7 @@ def _budget(settings: Settings) -> int:
         log.info("memory for models: %d bytes, as set", settings.memory_bytes)
         return settings.memory_bytes
     limit = container_limit()
-    budget = model_budget(limit.n_bytes, settings.jvm_heap_bytes)
+    budget = model_budget(limit.n_bytes, settings.jvm_heap_bytes + settings.jvm_direct_bytes)
     log.info("memory for models: %d bytes of the %d that %s allows", budget, limit.n_bytes, limit.source)
     return budget
 

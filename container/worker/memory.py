@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -24,7 +24,7 @@ class _Mallinfo(ctypes.Structure):
 _libc = ctypes.CDLL(None)
 _libc.mallinfo2.restype = _Mallinfo
 
-# What the JVM takes besides its heap (metaspace, code cache, thread stacks, Netty's direct buffers), the supervisor, the
+# What the JVM takes besides its heap (metaspace, code cache, thread stacks), the supervisor, the
 # examiner and one spare at work, and the interpreter with boto3. Measured with benchmarks/memory.py, rounded up.
 JVM_EXTRA_BYTES = 110 << 20
 PROCESSES_BYTES = 130 << 20
@@ -38,10 +38,14 @@ _UNLIMITED_BYTES = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The memory this container may use, and who says so."""
+    """The memory this container may use, and who says so.
+
+    folder   of the cgroup that sets it; None for the machine's own
+    """
 
     n_bytes: int
     source: str
+    folder: Path | None = field(default=None, compare=False)
 
 
 def container_limit(root: Path = Path("/")) -> Limit:
@@ -82,20 +86,39 @@ def _limits(mount: Path, group: str, name: str, source: str) -> list[Limit]:
         except OSError:
             continue
         if text.isdigit() and int(text) < _UNLIMITED_BYTES:
-            found.append(Limit(int(text), source))
+            found.append(Limit(int(text), source, folder))
     return found
 
 
 def _machine(root: Path) -> Limit:
-    for line in (root / "proc/meminfo").read_text().splitlines():
-        if line.startswith("MemTotal:"):
-            return Limit(int(line.split()[1]) * 1024, "the machine")
-    return Limit(_UNLIMITED_BYTES, "nothing")
+    return Limit(_table(root / "proc/meminfo").get("MemTotal", _UNLIMITED_BYTES >> 10) * 1024, "the machine")
 
 
-def model_budget(limit_bytes: int, jvm_heap_bytes: int) -> int:
-    """What a container of this size leaves for models."""
-    left = limit_bytes - jvm_heap_bytes - JVM_EXTRA_BYTES - PROCESSES_BYTES
+def used_bytes(limit: Limit, root: Path = Path("/")) -> int:
+    """Of what the limit allows, what is in use and could not simply be dropped: pages of files are not counted.
+
+    raises   OSError when the cgroup is gone
+    """
+    if limit.folder is None:
+        memory = _table(root / "proc/meminfo")
+        return (memory["MemTotal"] - memory["MemAvailable"]) * 1024
+    kept = _table(limit.folder / "memory.stat")
+    if limit.source == "cgroup v2":
+        charged = int((limit.folder / "memory.current").read_text())
+        return charged - kept["inactive_file"] - kept["active_file"]
+    charged = int((limit.folder / "memory.usage_in_bytes").read_text())
+    return charged - kept["total_inactive_file"] - kept["total_active_file"]
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Files of the kernel with a name and a number on each line: `MemTotal:  16000 kB`, `inactive_file 4096`."""
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {row[0].rstrip(":"): int(row[1]) for row in rows if len(row) > 1}
+
+
+def model_budget(limit_bytes: int, jvm_bytes: int) -> int:
+    """What a container of this size leaves for models. `jvm_bytes` is what it may take in heap and direct buffers."""
+    left = limit_bytes - jvm_bytes - JVM_EXTRA_BYTES - PROCESSES_BYTES
     return max(MIN_BUDGET_BYTES, int(left * (1 - HEADROOM)))
 
 
@@ -129,6 +152,8 @@ class Trimmer:
         self._wake = threading.Condition()
         self._is_closed = False
         self.n_trims = 0
+        self._trim_lock = threading.Lock()
+        self._n_begun = 0
         self._thread = threading.Thread(target=self._run, name="trimmer", daemon=True)
         self._thread.start()
 
@@ -139,6 +164,16 @@ class Trimmer:
             self._freed_bytes += n_bytes
             if was == 0 or was < self._worth_bytes <= self._freed_bytes:
                 self._wake.notify()
+
+    def trim_now(self) -> None:
+        """Give back everything freed before this call; it is the system's when this returns. A trim that began after the
+        call serves all who wait for one."""
+        begun = self._n_begun
+        with self._trim_lock:
+            if self._n_begun <= begun:
+                self._n_begun += 1
+                _libc.malloc_trim(0)
+                self.n_trims += 1
 
     def _run(self) -> None:
         while True:

@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from container.channel import Channel
 from container.worker import wire
 from container.worker.connection import Connection
+from container.worker.gates import Gates
+from container.worker.hosted import Hosted, mms_port
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -31,6 +35,7 @@ class Runtime:
     """Serves until its channel to the supervisor ends.
 
     answer   what to answer to a request; never raises
+    hosted   None in standalone mode; else each connection has its own model, and `answer` is asked nothing
     """
 
     def __init__(
@@ -40,8 +45,11 @@ class Runtime:
         answer: Callable[[Request], Answer],
         io_dir: Path,
         max_frame_bytes: int,
+        hosted: Hosted | None = None,
     ) -> None:
         self._channel = channel
+        self._hosted = hosted
+        self._gates: Gates | None = None
         self._answer = answer
         self._io_dir = io_dir
         self._max_frame_bytes = max_frame_bytes
@@ -73,7 +81,7 @@ class Runtime:
         reasons = []
         if self._is_draining:
             reasons.append("stopping: answering only what is in flight")
-        if not self._n_loaded:
+        if self._hosted is None and not self._n_loaded:  # hosted, an endpoint starts with nothing loaded
             reasons.append("MMS has not connected a worker yet")
         return reasons
 
@@ -82,34 +90,63 @@ class Runtime:
         if note is None:
             return False
         if note.what == "listen":
-            listener = socket.socket(fileno=note.descriptors[0])
-            listener.setblocking(False)
-            self._listeners[note.value] = listener
-            self._selector.register(listener, selectors.EVENT_READ, self._on_connect)
+            self._listen(note.value, socket.socket(fileno=note.descriptors[0]))
+        elif note.what == "ended" and self._hosted is not None:
+            self._hosted.ended(mms_port(note.value))
         elif note.what == "unlisten":
             listener = self._listeners.pop(note.value)
             self._selector.unregister(listener)
             listener.close()
+            if self._hosted is not None:
+                self._hosted.closed(mms_port(note.value))
+        elif note.what == "gates" and self._hosted is not None:
+            self._gates = Gates(socket.socket(fileno=note.descriptors[0]), self._hosted)
         elif note.what == "drain":
             self._is_draining = True
         return True
 
-    def _on_connect(self, listener: socket.socket) -> bool:
+    def _listen(self, name: str, listener: socket.socket) -> None:
+        listener.setblocking(False)
+        self._listeners[name] = listener
+        if self._hosted is not None:
+            self._hosted.opened(mms_port(name))
+        self._selector.register(listener, selectors.EVENT_READ, partial(self._on_connect, name))
+
+    def _on_connect(self, name: str, listener: socket.socket) -> bool:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             stream, _ = listener.accept()
             stream.setblocking(True)
-            connection = Connection(
-                stream,
-                answer=self._answer,
-                on_load=self._on_load,
-                io_dir=self._io_dir,
-                max_frame_bytes=self._max_frame_bytes,
-            )
+            connection = self._shared(stream) if self._hosted is None else self._lodged(stream, name, self._hosted)
             thread = threading.Thread(target=self._run, args=[connection], name="connection", daemon=True)
             with self._lock:
                 self._connections[connection] = thread
             thread.start()
         return True
+
+    def _shared(self, stream: socket.socket) -> Connection:
+        """Standalone: all connections serve all models."""
+        return Connection(
+            stream,
+            answer=self._answer,
+            on_load=self._on_load,
+            io_dir=self._io_dir,
+            max_frame_bytes=self._max_frame_bytes,
+        )
+
+    def _lodged(self, stream: socket.socket, name: str, hosted: Hosted) -> Connection:
+        """Hosted: a connection serves the model it has loaded."""
+        lodger = hosted.connected(mms_port(name), partial(_hang_up, stream))
+        connection = Connection(
+            stream,
+            answer=lodger.answer,
+            on_load=lambda _, load: lodger.load(load),
+            io_dir=self._io_dir,
+            max_frame_bytes=self._max_frame_bytes,
+            on_replied=lodger.replied,
+            on_end=lodger.leave,
+        )
+        lodger.is_busy = lambda: connection.is_busy or _has_input(stream)
+        return connection
 
     def _run(self, connection: Connection) -> None:
         try:
@@ -144,6 +181,8 @@ class Runtime:
 
     def _close(self) -> None:
         """Stop listening, let each connection finish its reply, and wait for their threads."""
+        if self._gates is not None:
+            self._gates.close()
         for listener in self._listeners.values():
             listener.close()
         with self._lock:
@@ -153,3 +192,18 @@ class Runtime:
         for thread in connections.values():
             thread.join(timeout=1.0)
         self._selector.close()
+
+
+def _has_input(stream: socket.socket) -> bool:
+    """Whether something has arrived that its thread has not come to yet."""
+    poll = select.poll()
+    try:
+        poll.register(stream, select.POLLIN)
+    except ValueError:  # closed meanwhile
+        return False
+    return bool(poll.poll(0))
+
+
+def _hang_up(stream: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the peer was faster
+        stream.shutdown(socket.SHUT_RDWR)

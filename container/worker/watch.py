@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from container.metrics.access_log import AccessLog
 from container.metrics.admin import AdminServer
@@ -24,6 +26,8 @@ from handler.cache import ModelCache
 from handler.telemetry import LOADED_MODEL_BYTES, LOADED_MODEL_COUNT, MEMORY_UTILIZATION, QUEUE_DEPTH, LiveRecorder
 
 log = logging.getLogger(__name__)
+
+RELAY = "relay.sock"  # in MMS's temp directory, see launch/mms.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,9 @@ class RuntimeSource:
 
     def models(self) -> Sequence[ModelState]:
         return [
-            ModelState(one.target, one.version, one.n_bytes, one.age_s, one.idle_s, one.hits, one.borrowers)
+            ModelState(
+                one.target, one.version, one.n_bytes, one.age_s, one.idle_s, one.hits, one.borrowers, one.trouble
+            )
             for one in self.cache.residents()
         ]
 
@@ -69,7 +75,7 @@ class Watch:
     def __init__(self, settings: Settings, recorder: LiveRecorder) -> None:
         self._settings = settings
         self._recorder = recorder
-        self._admin: AdminServer | None = None
+        self._doors: list[AdminServer] = []
         self._collector: Collector | None = None
         self.journal = (
             AccessLog(sys.stderr.fileno(), recorder=recorder, sample=settings.access_log)
@@ -77,8 +83,11 @@ class Watch:
             else None
         )
 
-    def start(self, cache: ModelCache, reasons_not_ready: Callable[[], Sequence[str]]) -> None:
-        """Begin to report. Raises PortTaken."""
+    def start(self, cache: ModelCache, reasons_not_ready: Callable[[], Sequence[str]], relay: Path) -> None:
+        """Begin to report. Raises PortTaken.
+
+        relay   the socket through which MMS's plugin asks
+        """
         recorder, settings = self._recorder, self._settings
         recorder.gauge(LOADED_MODEL_COUNT, lambda: len(cache))
         recorder.gauge(LOADED_MODEL_BYTES, lambda: cache.resident_bytes)
@@ -87,22 +96,31 @@ class Watch:
         history = History()
         self._collector = Collector(recorder, history, self._sinks(), interval_s=settings.metrics_interval_s)
         self._collector.start()
+        make_door = partial(
+            AdminServer,
+            source=RuntimeSource(settings.models or settings.endpoint_name, time.time(), cache, reasons_not_ready),
+            recorder=recorder,
+            history=history,
+            prometheus=PrometheusDoor(recorder, {"endpoint": settings.endpoint_name, "variant": settings.variant_name}),
+            execution_parameters={
+                "MaxConcurrentTransforms": settings.workers,
+                "BatchStrategy": "MULTI_RECORD",
+                "MaxPayloadInMB": settings.max_body_bytes >> 20,
+            },
+        )
+        self._open(make_door(unix_path=relay))
         if settings.admin_port is not None:
-            dimensions = {"endpoint": settings.endpoint_name, "variant": settings.variant_name}
             try:
-                self._admin = AdminServer(
-                    source=RuntimeSource(settings.models, time.time(), cache, reasons_not_ready),
-                    recorder=recorder,
-                    history=history,
-                    prometheus=PrometheusDoor(recorder, dimensions),
-                    host=settings.admin_host,
-                    port=settings.admin_port,
-                )
+                door = make_door(host=settings.admin_host, port=settings.admin_port)
             except OSError as error:
                 where = f"{settings.admin_host}:{settings.admin_port}"
                 raise PortTaken(f"cannot listen on {where} for the admin port: {error.strerror}") from error
-            self._admin.start()
-            log.info("status page, health and Prometheus metrics on http://%s:%d/", *self._admin.address)
+            self._open(door)
+            log.info("status page, health and Prometheus metrics on http://%s:%d/", *door.address)
+
+    def _open(self, door: AdminServer) -> None:
+        self._doors.append(door)
+        door.start()
 
     def _sinks(self) -> list[Sink]:
         settings = self._settings
@@ -135,7 +153,7 @@ class Watch:
     def close(self) -> None:
         if self.journal is not None:
             self.journal.close()
-        if self._admin is not None:
-            self._admin.close()
+        for door in self._doors:
+            door.close()
         if self._collector is not None:
             self._collector.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from container.launch.mms import plugin_path
 from tests.endpoint import Endpoint, free_port, until
 from tests.faulty_s3 import ENVIRONMENT
 
@@ -183,4 +185,41 @@ def test_nothing_recorded_is_lost_when_it_stops(segments: Path) -> None:
         assert Watched(endpoint, "stopped", "", client).sent("Invocations", "Sum") == 7
     finally:
         moto.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+needs_plugin = pytest.mark.skipif(plugin_path() is None, reason="MMS's plugin is not compiled: there is no javac here")
+
+
+def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@needs_plugin
+def test_the_serving_port_itself_tells_health_metrics_and_execution_parameters(endpoint: Endpoint) -> None:
+    assert get(endpoint, "/ping") == (200, '{"status":"Healthy"}')
+    assert "mme_invocations" in get(endpoint, "/metrics")[1]
+    assert json.loads(get(endpoint, "/execution-parameters")[1])["BatchStrategy"] == "MULTI_RECORD"
+
+
+@needs_plugin
+def test_ping_says_so_while_the_runtime_is_away(segments: Path, tmp_path: Path) -> None:
+    scratch = Path(tempfile.mkdtemp(prefix="mt-"))
+    try:
+        with Endpoint(segments, scratch, "--workers", "2") as endpoint:
+            os.kill(endpoint.runtime, signal.SIGSTOP)  # as good as dead: it answers nobody
+            try:
+                status, body = get(endpoint, "/ping")
+                assert (status, json.loads(body)["status"]) == (503, "Unhealthy")
+            finally:
+                os.kill(endpoint.runtime, signal.SIGCONT)
+            until(lambda: get(endpoint, "/ping")[0] == 200)
+            os.kill(endpoint.runtime, signal.SIGKILL)
+            until(lambda: get(endpoint, "/ping")[0] == 503)
+            until(lambda: get(endpoint, "/ping")[0] == 200)
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -174,6 +174,9 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.ArtifactUnavailable("u", "SlowDown"), 503, "ServiceUnavailable", None),
     (errors.ModelNotReady("t", 1.0), 429, "ModelNotReadyException", None),
     (errors.NoRoom("t", 2, 1), 424, "ModelError", 507),
+    (errors.TooManyModels("m", 3), 424, "ModelError", 507),
+    (errors.ModelNotLoaded("m"), 503, "ServiceUnavailable", None),
+    (errors.UnloadedMeanwhile("m"), 503, "ServiceUnavailable", None),
     (errors.Unavailable("draining", 7), 503, "ServiceUnavailable", None),
     (Surprise("secret"), 500, "InternalFailure", None),
 ]

@@ -1,0 +1,46 @@
+"""What a caller of InvokeEndpoint gets instead of an answer, as botocore reads it.
+
+Source: botocore's sagemaker-runtime service model, InvokeEndpoint errors.
+"""
+
+from __future__ import annotations
+
+LOG_STREAM = "arn:aws:logs:local:000000000000:log-group:/aws/sagemaker/Endpoints"
+
+
+class Fault(Exception):
+    """Ends a call. `fields` is the body."""
+
+    status = 500
+    type = "InternalFailure"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.fields: dict[str, object] = {"Message": message}
+
+
+class ValidationError(Fault):
+    status = 400
+    type = "ValidationError"
+
+
+class ModelNotReady(Fault):
+    status = 429
+    type = "ModelNotReadyException"
+
+
+class ServiceUnavailable(Fault):
+    status = 503
+    type = "ServiceUnavailable"
+
+
+class ModelError(Fault):
+    """The container answered anything but 200, or not in time (0)."""
+
+    status = 424
+    type = "ModelError"
+
+    def __init__(self, original: int, text: str) -> None:
+        whose = "client" if 400 <= original < 500 else "server"
+        super().__init__(f'Received {whose} error ({original}) from model with message "{text}".')
+        self.fields |= {"OriginalStatusCode": original, "OriginalMessage": text, "LogStreamArn": LOG_STREAM}

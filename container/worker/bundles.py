@@ -1,0 +1,54 @@
+"""Where the model is that MMS asks us to load, and what is in it.
+
+SageMaker names a directory that it has unpacked. A path to an archive works too: MMS itself unpacks a zip (`.mar`) into its
+temp directory and names that; of a tar.gz it unpacks nothing, so an empty directory there means that the archive itself,
+under the url the model was registered with, is what to read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from container.worker import wire
+from container.worker.management import Management
+from container.worker.quarantine import Examined, Quarantine
+from handler.errors import ArtifactMissing, ArtifactRefused, ArtifactUnavailable
+
+MAX_ARCHIVE_BYTES = 512 << 20
+
+
+class Bundles:
+    """Finds and examines what a load names.
+
+    unpacked   MMS's temp directory
+    """
+
+    def __init__(self, quarantine: Quarantine, management: Management, unpacked: Path) -> None:
+        self._quarantine = quarantine
+        self._management = management
+        self._unpacked = f"{unpacked}/models/"
+
+    def path_of(self, load: wire.Load) -> str:
+        """A directory, or an archive."""
+        path = load.model_path
+        if not path.startswith(self._unpacked) or (os.path.isdir(path) and os.listdir(path)):
+            return path
+        try:
+            url = self._management.url_of(load.model_name)
+        except Exception as error:
+            raise ArtifactUnavailable(path, type(error).__name__) from error
+        return path if url is None else f"/{url.lstrip('/')}"
+
+    def examine(self, path: str) -> Examined:
+        """Raises ArtifactBroken, ArtifactRefused, ArtifactMissing, ArtifactUnavailable."""
+        if not os.path.exists(path):
+            raise ArtifactMissing(path)
+        if os.path.isdir(path):
+            return self._quarantine.examine_bundle(path)
+        try:
+            if os.path.getsize(path) > MAX_ARCHIVE_BYTES:
+                raise ArtifactRefused(path, f"it has more than {MAX_ARCHIVE_BYTES} bytes")
+            return self._quarantine.examine(Path(path).read_bytes(), path)
+        except OSError as error:
+            raise ArtifactUnavailable(path, error.strerror or type(error).__name__) from error
