@@ -65,7 +65,7 @@ lock() {
   local compile=("$tool/venv/bin/uv" pip compile pyproject.toml --quiet --python-version 3.11 --universal
     --generate-hashes --no-header --no-annotate --no-emit-package multi-model-endpoint)
   "${compile[@]}" -o requirements/runtime.lock
-  "${compile[@]}" --extra dev --extra arrow -o requirements/dev.lock
+  "${compile[@]}" --extra dev --extra arrow --extra bench -o requirements/dev.lock
 }
 
 command=${1:-}

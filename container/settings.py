@@ -243,6 +243,20 @@ class Settings:
         default=False,
         flag="--ignore-code",
     )
+    hooks_program: str | None = _setting(
+        "a Python file with model_fn, input_fn, predict_fn, output_fn or transform_fn in the place of ours",
+        _text,
+        "SAGEMAKER_PROGRAM",
+        default=None,
+        flag="--hooks",
+    )
+    hooks_directory: str | None = _setting(
+        "where that file and its modules are; else here or /opt/ml/model/code",
+        _text,
+        "SAGEMAKER_SUBMIT_DIRECTORY",
+        default=None,
+        flag="--hooks-directory",
+    )
     scratch: str | None = _setting(
         "writable directory for sockets and temporary files; else the system's", _text, "MME_SCRATCH", default=None,
         flag="--scratch",

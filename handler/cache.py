@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import Protocol
 
 from handler.errors import ModelNotReady, NoRoom, Unavailable
-from handler.predictor import Ensemble, Model
+from handler.predictor import Scorer
 from handler.singleflight import Flights
 from handler.telemetry import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recorder
 
@@ -53,7 +53,7 @@ class Prepared(Protocol):
     def examine_us(self) -> int: ...
     @property
     def checked_s_ago(self) -> float: ...
-    def load(self) -> Model | Ensemble: ...
+    def load(self) -> Scorer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class _Entry:
         "trouble", "used_at", "version",
     )  # fmt: skip
 
-    def __init__(self, target: str, version: str, model: Model | Ensemble, n_bytes: int, now: float) -> None:
+    def __init__(self, target: str, version: str, model: Scorer, n_bytes: int, now: float) -> None:
         self.target = target
         self.version = version
         self.model = model

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import orjson
@@ -25,6 +26,7 @@ from handler.errors import (
     ArtifactRefused,
     ArtifactUnavailable,
     ContentTypeUnsupported,
+    HookFailed,
     ModelNotLoaded,
     ModelNotReady,
     NoRoom,
@@ -35,11 +37,13 @@ from handler.errors import (
     Unavailable,
     UnloadedMeanwhile,
 )
+from handler.hooked import HookedScoring
+from handler.hooks import Hooks
 from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs, plan_outputs
 from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
-from handler.predictor import Ensemble, FoldsDisagree, Model
+from handler.predictor import FoldsDisagree, Scorer
 from handler.targets import as_sent, parse_target
 from handler.telemetry import BROKEN_ARTIFACTS, Invocation, Recorder
 
@@ -80,6 +84,7 @@ FAULTS: dict[type[BaseException], Fault] = {
     ContentTypeUnsupported: _model_error(415),
     AcceptUnsupported: _model_error(406),
     RequestError: _model_error(400),
+    HookFailed: _model_error(500),  # or what the hook said, see fault_of
     ArtifactBroken: _model_error(422),
     ArtifactRefused: _model_error(422),
     ArtifactUnavailable: _UNAVAILABLE,
@@ -115,7 +120,7 @@ class Using(Protocol):
     """A model while a request uses it."""
 
     @property
-    def model(self) -> Model | Ensemble: ...
+    def model(self) -> Scorer: ...
     @property
     def is_hit(self) -> bool: ...
     @property
@@ -140,6 +145,7 @@ class Dispatcher:
     wait_s           how long a request waits for its model to load
     default_outputs  what to predict when the request does not say (see handler/outputs.py); empty for the plain score
     one_line         CSV as AWS's multi-model handler writes it, all on one line
+    hooks            the endpoint's own code in the place of ours; models must then come from `ObjectMaker`
     """
 
     def __init__(
@@ -152,6 +158,7 @@ class Dispatcher:
         framing: Framing | None = None,
         default_outputs: tuple[str, ...] = (),
         one_line: bool = False,
+        hooks: Hooks | None = None,
     ) -> None:
         self._cache = cache
         self._recorder = recorder
@@ -160,6 +167,7 @@ class Dispatcher:
         self._framing = framing or SAGEMAKER
         self._default_outputs = default_outputs
         self._one_line = one_line
+        self._hooked = HookedScoring(hooks, one_line=one_line) if hooks is not None else None
 
     def answer(self, request: Request, own: Held | None = None) -> Answer:
         """The answer to a request, whatever happens.
@@ -173,18 +181,24 @@ class Dispatcher:
             text = headers.get(ATTRIBUTES_HEADER)
             attributes = parse_attributes(text) if text else _NO_ATTRIBUTES
             target = headers.get(TARGET_HEADER, own.name) if own else _target(headers.get(TARGET_HEADER), attributes)
-            media_type = choose_media_type(headers.get("accept"))
+            hooked = self._hooked
+            media_type = choose_media_type(headers.get("accept")) if hooked is None else ""
             with own.use() if own else self._cache.borrow(target, self._wait_s) as borrowed:
                 held = time.perf_counter_ns()
                 model = borrowed.model
-                facts = model.facts
-                rows = decode(request.body, headers.get("content-type", ""), facts.n_features)
-                values = fit_rows(rows, facts.n_features, facts.feature_names)
-                decoded = time.perf_counter_ns()
                 outputs = parse_outputs(attributes[OUTPUT]) if OUTPUT in attributes else self._default_outputs
-                predictions = _predict(model, values, outputs) if outputs else Predictions(model.predict(values))
-                predicted = time.perf_counter_ns()
-            body = encode(predictions, media_type, one_line=self._one_line)
+                if hooked is None:
+                    facts = model.facts
+                    rows = decode(request.body, headers.get("content-type", ""), facts.n_features)
+                    values = fit_rows(rows, facts.n_features, facts.feature_names)
+                    decoded = time.perf_counter_ns()
+                    predictions = _predict(model, values, outputs) if outputs else Predictions(model.predict(values))
+                    predicted = time.perf_counter_ns()
+                else:
+                    score = partial(_predict, model, outputs=outputs)
+                    body, media_type, decoded, predicted = hooked.answer(request, target, model, score)
+            if hooked is None:
+                body = encode(predictions, media_type, one_line=self._one_line)
         except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the thread lives on
             return self._refuse(error, request, target, started)
         ended = time.perf_counter_ns()
@@ -233,7 +247,9 @@ def _target(header: str | None, attributes: Mapping[str, str]) -> str:
     return parse_target(as_sent(raw))
 
 
-def _predict(model: Model | Ensemble, values: Floats, outputs: tuple[str, ...]) -> Predictions:
+def _predict(model: Scorer, values: Floats, outputs: tuple[str, ...]) -> Predictions:
+    if not outputs:
+        return Predictions(model.predict(values))
     plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs)
     plan.check_size(len(values), model.facts.n_features)
     try:
@@ -255,6 +271,8 @@ def _told(borrowed: Using, stages_us: tuple[tuple[str, int], ...]) -> str:
 
 def fault_of(error: BaseException) -> Fault:
     """The row of FAULTS for an error; 500 InternalFailure for what is none of ours."""
+    if isinstance(error, HookFailed):
+        return _model_error(error.status)
     for kind in type(error).__mro__:
         if kind in FAULTS:
             return FAULTS[kind]

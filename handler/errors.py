@@ -8,6 +8,7 @@
     |   |-- PayloadInvalid           a body that is not what its content type says
     |   |-- FeatureMismatch          rows that do not fit the model's features
     |   `-- OutputUnsupported        an output this model's objective does not have
+    |-- HookFailed                   the endpoint's own code (model_fn, input_fn, ...) ended the request
     |-- ArtifactError                the target's archive cannot be served
     |   |-- ArtifactMissing          no such object
     |   |-- ArtifactForbidden        the store will not let us read it
@@ -75,6 +76,17 @@ class OutputUnsupported(RequestError):
         super().__init__(f"output {output!r} does not exist for objective {objective}; it has {', '.join(allowed)}")
         self.output = output
         self.objective = objective
+
+
+class HookFailed(ServingError):
+    """The endpoint's own code ended the request. `status` is what it said, or 500 when it said none: then its words are
+    in the log only, and `why` is ours."""
+
+    def __init__(self, hook: str, status: int, why: str) -> None:
+        super().__init__(f"{hook}: {why}")
+        self.hook = hook
+        self.status = status
+        self.why = why
 
 
 class ArtifactError(ServingError):

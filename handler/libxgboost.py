@@ -1,7 +1,8 @@
 """The functions of libxgboost that serving needs, called directly.
 
-Rule: XGBoost's Python package is never imported. It would cost half a second and 40 MB (scipy) at start, and about
-100 us a prediction (`Booster.inplace_predict` against `XGBoosterPredictFromDense` with a prepared configuration).
+Rule: XGBoost's Python package is not imported; only hooks that are handed a Booster need it. It would cost half a second
+and 40 MB (scipy) at start, and about 100 us a prediction (`Booster.inplace_predict` against `XGBoosterPredictFromDense`
+with a prepared configuration).
 
 Every call releases the interpreter lock. A handle may be shared by threads that predict; loading needs it alone.
 Source: xgboost 3.2.0, include/xgboost/c_api.h.

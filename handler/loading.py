@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused
-from handler.predictor import BYTES_PER_THREAD, Ensemble, Facts, FoldsDisagree, HandlePool, Model, facts_of_ensemble
+from handler.predictor import (
+    BYTES_PER_THREAD,
+    Ensemble,
+    Facts,
+    FoldsDisagree,
+    HandlePool,
+    Model,
+    Scorer,
+    facts_of_ensemble,
+)
 from handler.refusals import Refusal, Refusals
 from handler.shelf import Shelf
 from handler.singleflight import copy_of
@@ -44,9 +53,12 @@ class PreparedModel:
     folds: tuple[Facts, ...]
     facts: Facts
     pool: HandlePool
+    make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
     checked_s_ago: float = 0.0
 
-    def load(self) -> Model | Ensemble:
+    def load(self) -> Scorer:
+        if self.make is not None:
+            return self.make()
         models: list[Model] = []
         try:
             for document, facts in zip(self.documents, self.folds, strict=True):

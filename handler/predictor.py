@@ -8,9 +8,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from handler.errors import FeatureMismatch
 from handler.libxgboost import Booster, Floats, Kind
@@ -97,6 +98,15 @@ SMALLEST = (
     b'"boost_from_average":"0","num_class":"0","num_feature":"1","num_target":"1"},"objective":{"name":'
     b'"reg:squarederror","reg_loss_param":{"scale_pos_weight":"1"}}},"version":[3,2,0]}'
 )
+
+
+class Scorer(Protocol):
+    """What the cache holds and a request asks: a `Model`, an `Ensemble`, or one that the endpoint's own code made."""
+
+    @property
+    def facts(self) -> Facts: ...
+    def predict(self, rows: Floats, kind: Kind = ...) -> npt.NDArray[Any]: ...
+    def close(self) -> None: ...
 
 
 class Model:

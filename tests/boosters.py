@@ -57,4 +57,5 @@ def segment_archive(seed: int) -> bytes:
 
 def expected(booster: xgboost.Booster, x: np.ndarray) -> np.ndarray:
     """What XGBoost's own package predicts, (n_rows, n_outputs)."""
-    return booster.predict(xgboost.DMatrix(x), strict_shape=True)
+    scores: np.ndarray = booster.predict(xgboost.DMatrix(x), strict_shape=True)
+    return scores

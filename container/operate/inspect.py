@@ -144,8 +144,8 @@ def _features(stated: Facts) -> list[str]:
 
 
 def _trees(stated: Facts) -> str:
-    rounds = f"{stated.n_rounds} round{'s' * (stated.n_rounds != 1)}"
-    said = f"{stated.n_trees} in {rounds}" if stated.booster != "gblinear" else f"none: linear, {rounds}"
+    rounds = f" in {stated.n_rounds} round{'s' * (stated.n_rounds != 1)}" if stated.n_rounds else ""
+    said = f"none, it is linear{rounds}" if stated.booster == "gblinear" else f"{stated.n_trees}{rounds}"
     if stated.best_iteration is not None:
         said += f"; best iteration {stated.best_iteration} (from 0), all rounds are used to predict"
     return said

@@ -26,6 +26,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+from container.worker.memory import allocated_bytes
 from handler.artifacts import Limits, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
 from handler.importer import Facts as Stated
@@ -75,28 +76,12 @@ class Origin:
         return cls(values["member"], values["n_bytes"], Stated(**stated))
 
 
-class _Mallinfo(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-        )
-    ]  # fmt: skip
-
-
 _libc = ctypes.CDLL(None)
-_libc.mallinfo2.restype = _Mallinfo
 _libc.malloc.restype = ctypes.c_void_p
 _libc.malloc.argtypes = [ctypes.c_size_t]
 _libc.free.argtypes = [ctypes.c_void_p]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _TOUCHED_BYTES = 4 << 20
-
-
-def _allocated_bytes() -> int:
-    info = _libc.mallinfo2()
-    allocated: int = info.uordblks + info.hblkhd
-    return allocated
 
 
 def main() -> NoReturn:
@@ -205,7 +190,7 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
     for member in members:
         imported = import_booster(member.data, task.uri)
         booster = Booster()
-        before = _allocated_bytes()
+        before = allocated_bytes()
         try:
             booster.load(imported.document)
             loaded = Facts(
@@ -213,7 +198,7 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
                 booster=imported.facts.booster,
                 n_features=booster.n_features(),
                 n_outputs=imported.facts.n_outputs,
-                resident_bytes=_allocated_bytes() - before,
+                resident_bytes=allocated_bytes() - before,
                 feature_names=imported.facts.feature_names,
                 feature_types=imported.facts.feature_types,
                 corrections=imported.facts.corrections,

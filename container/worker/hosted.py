@@ -25,7 +25,7 @@ from handler.cache import Borrowed, ModelCache, Prepared
 from handler.dispatch import Held, Using, plain_fault_of
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
 from handler.messages import Answer, Request
-from handler.predictor import Ensemble, Model
+from handler.predictor import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -243,7 +243,7 @@ class Hosted:
 class _Kept:
     """A lodger's model, as one request sees it: always in memory."""
 
-    model: Model | Ensemble
+    model: Scorer
     is_hit: bool = True
     wait_us: int = 0
 

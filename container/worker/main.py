@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 
 from container.channel import Channel
@@ -19,7 +21,7 @@ from container.worker.ceiling import WORKER_BYTES, model_ceiling
 from container.worker.guard import MemoryGuard
 from container.worker.hosted import Hosted
 from container.worker.management import Management
-from container.worker.memory import Trimmer, container_limit, model_budget
+from container.worker.memory import Trimmer, allocated_bytes, container_limit, model_budget
 from container.worker.preload import Preload
 from container.worker.quarantine import Quarantine, fingerprint
 from container.worker.runtime import Runtime
@@ -27,7 +29,9 @@ from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache import ModelCache
 from handler.dispatch import CONTAINER, Dispatcher
 from handler.errors import ServingError
-from handler.loading import BundleLoader, ModelLoader
+from handler.hooked import ObjectMaker
+from handler.hooks import Hooks, HooksInvalid, load_hooks
+from handler.loading import BundleLoader, ModelLoader, PreparedModel
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
 from handler.predictor import HandlePool
@@ -65,7 +69,7 @@ def main() -> int:
         try:
             io_dir, has_served = Path(note.value["io_dir"]), note.value["has_served"]
             runtime = _build(settings, io_dir, channel, closing, has_served=has_served)
-        except (ServingError, LocationInvalid, PortTaken) as error:
+        except (ServingError, LocationInvalid, PortTaken, HooksInvalid) as error:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
         gc.freeze()  # what exists now stays; the collector need not look at it again
@@ -79,13 +83,24 @@ def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStac
     has_served   another runtime of this endpoint has answered requests before
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
+    hooks = _load_hooks(settings)
     if settings.hosted:
-        return _build_hosted(settings, io_dir, channel, closing)
-    return _build_standalone(settings, io_dir, channel, closing, has_served=has_served)
+        runtime = _build_hosted(settings, io_dir, channel, closing, hooks)
+    else:
+        runtime = _build_standalone(settings, io_dir, channel, closing, hooks, has_served=has_served)
+    if hooks is not None:  # they may print; stdout is for metrics, which have it by now
+        closing.enter_context(redirect_stdout(sys.stderr))
+    return runtime
 
 
 def _build_standalone(
-    settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, *, has_served: bool
+    settings: Settings,
+    io_dir: Path,
+    channel: Channel,
+    closing: ExitStack,
+    hooks: Hooks | None,
+    *,
+    has_served: bool,
 ) -> Runtime:
     store = _open_store(settings)
     closing.callback(store.close)
@@ -95,9 +110,10 @@ def _build_standalone(
     closing.callback(watch.close)
     shelf = _open_shelf(settings, closing)
     loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers, shelf=shelf)
+    hook = _hooker(hooks, io_dir)
     cache = ModelCache(
         budget_bytes=_budget(settings),
-        prepare=loader.prepare,
+        prepare=lambda target: hook(target, loader.prepare(target)),
         executor=executor,
         max_waiting=max(1, settings.workers - max(1, int(settings.workers * HOT_SHARE))),
         recorder=recorder,
@@ -110,7 +126,12 @@ def _build_standalone(
     guard.start()
     closing.callback(guard.close)
     if settings.max_age_s:
-        _watch_age(settings, cache, loader, recorder, closing)
+
+        def prepare_if_changed(target: str, version: str) -> PreparedModel | None:
+            prepared = loader.prepare_if_changed(target, version)
+            return None if prepared is None else hook(target, prepared)
+
+        _watch_age(settings, cache, prepare_if_changed, recorder, closing)
     dispatcher = Dispatcher(
         cache,
         recorder,
@@ -118,6 +139,7 @@ def _build_standalone(
         wait_s=settings.wait_s,
         default_outputs=parse_outputs(settings.outputs),
         one_line=settings.csv_one_line,
+        hooks=hooks,
     )
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
     preload = _preload(settings, cache, store, channel, closing)
@@ -166,11 +188,15 @@ def _preload(
 
 
 def _watch_age(
-    settings: Settings, cache: ModelCache, loader: ModelLoader, recorder: LiveRecorder, closing: ExitStack
+    settings: Settings,
+    cache: ModelCache,
+    prepare_if_changed: Callable[[str, str], PreparedModel | None],
+    recorder: LiveRecorder,
+    closing: ExitStack,
 ) -> None:
     executor = ThreadPoolExecutor(_n_checkers(settings), thread_name_prefix="checker")
     closing.callback(executor.shutdown, wait=False, cancel_futures=True)
-    cache.watch_age(settings.max_age_s, Updates(cache, loader.prepare_if_changed, executor, recorder).look)
+    cache.watch_age(settings.max_age_s, Updates(cache, prepare_if_changed, executor, recorder).look)
 
 
 def _n_checkers(settings: Settings) -> int:
@@ -178,7 +204,9 @@ def _n_checkers(settings: Settings) -> int:
     return max(1, settings.loaders // 2)
 
 
-def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
+def _build_hosted(
+    settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, hooks: Hooks | None
+) -> Runtime:
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
     quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders)
     recorder = LiveRecorder(top_models=settings.top_models)
@@ -187,8 +215,9 @@ def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: E
     management = Management(settings.host, settings.port)
     bundles = Bundles(quarantine, management, unpacked=io_dir)
     loader = BundleLoader(bundles.examine, HandlePool(), worker_bytes=WORKER_BYTES)
+    hook = _hooker(hooks, io_dir)
     hosted = Hosted(
-        prepare=lambda load: loader.prepare(bundles.path_of(load)),
+        prepare=lambda load: hook(load.model_name, loader.prepare(bundles.path_of(load))),
         management=management,
         trim=trimmer.trim_now,
         max_models=_max_models(settings),
@@ -210,6 +239,7 @@ def _build_hosted(settings: Settings, io_dir: Path, channel: Channel, closing: E
         framing=CONTAINER,
         default_outputs=parse_outputs(settings.outputs),
         one_line=settings.csv_one_line,
+        hooks=hooks,
     )
     hosted.open(cache, dispatcher.answer)
     runtime = Runtime(
@@ -243,6 +273,24 @@ def _max_models(settings: Settings) -> int:
     ceiling = model_ceiling(settings.jvm_heap_bytes)
     log.info("models at once: %d, %s", ceiling.n_models, ceiling.source)
     return ceiling.n_models
+
+
+def _load_hooks(settings: Settings) -> Hooks | None:
+    if settings.hooks_program is None:
+        return None
+    with redirect_stdout(sys.stderr):
+        hooks = load_hooks(settings.hooks_program, settings.hooks_directory)
+    log.info("hooks: %s of %s", ", ".join(hooks.names), settings.hooks_program)
+    if hooks.needs_objects:
+        importlib.import_module("xgboost")  # half a second and 40 MB, which the first request need not wait for
+    return hooks
+
+
+def _hooker(hooks: Hooks | None, scratch: Path) -> Callable[[str, PreparedModel], PreparedModel]:
+    """What gives a prepared model the object that hooks are to see; nothing for hooks that see none."""
+    if hooks is None or not hooks.needs_objects:
+        return lambda _, prepared: prepared
+    return ObjectMaker(hooks, scratch, allocated_bytes).hook
 
 
 def _open_store(settings: Settings) -> Store:

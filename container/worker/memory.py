@@ -11,7 +11,18 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
 _libc = ctypes.CDLL(None)
+_libc.mallinfo2.restype = _Mallinfo
 
 # What the JVM takes besides its heap (metaspace, code cache, thread stacks), the supervisor, the
 # examiner and one spare at work, and the interpreter with boto3. Measured with benchmarks/memory.py, rounded up.
@@ -115,6 +126,13 @@ def process_resident_bytes() -> int:
     """What this process holds in memory now."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096
+
+
+def allocated_bytes() -> int:
+    """What malloc has given out in this process and not got back; blocks in per-thread caches count as given out."""
+    info = _libc.mallinfo2()
+    allocated: int = info.uordblks + info.hblkhd
+    return allocated
 
 
 class Trimmer:

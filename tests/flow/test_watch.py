@@ -201,7 +201,7 @@ def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
 
 @needs_plugin
 def test_the_serving_port_itself_tells_health_metrics_and_execution_parameters(endpoint: Endpoint) -> None:
-    assert get(endpoint, "/ping") == (200, '{"ok":true,"reasons":[]}')
+    assert get(endpoint, "/ping") == (200, '{"status":"Healthy"}')
     assert "mme_invocations" in get(endpoint, "/metrics")[1]
     assert json.loads(get(endpoint, "/execution-parameters")[1])["BatchStrategy"] == "MULTI_RECORD"
 
@@ -214,7 +214,7 @@ def test_ping_says_so_while_the_runtime_is_away(segments: Path, tmp_path: Path) 
             os.kill(endpoint.runtime, signal.SIGSTOP)  # as good as dead: it answers nobody
             try:
                 status, body = get(endpoint, "/ping")
-                assert (status, json.loads(body)["ok"]) == (503, False)
+                assert (status, json.loads(body)["status"]) == (503, "Unhealthy")
             finally:
                 os.kill(endpoint.runtime, signal.SIGCONT)
             until(lambda: get(endpoint, "/ping")[0] == 200)

@@ -168,6 +168,7 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.PayloadInvalid("line 1", "why"), 424, "ModelError", 400),
     (errors.FeatureMismatch("why"), 424, "ModelError", 400),
     (errors.OutputUnsupported("x", "o", ["y"]), 424, "ModelError", 400),
+    (errors.HookFailed("input_fn", 413, "why"), 424, "ModelError", 413),
     (errors.ArtifactBroken("u", "why"), 424, "ModelError", 422),
     (errors.ArtifactRefused("u", "why"), 424, "ModelError", 422),
     (errors.ArtifactUnavailable("u", "SlowDown"), 503, "ServiceUnavailable", None),

@@ -30,7 +30,7 @@ public final class RuntimeEndpoints {
     @Endpoint(urlPattern = "ping", endpointType = EndpointTypes.INFERENCE, description = "whether requests can be answered")
     public static final class Ping extends Relay {
         public Ping() {
-            super("/readyz");
+            super("/ping");
         }
     }
 
@@ -67,7 +67,7 @@ public final class RuntimeEndpoints {
             } catch (IOException e) {
                 rsp.setStatus(503);
                 rsp.setContentType("application/json");
-                String text = "{\"ok\":false,\"reasons\":[\"the runtime does not answer; it is being started again\"]}";
+                String text = "{\"status\":\"Unhealthy\",\"reasons\":[\"the runtime does not answer; it is being started again\"]}";
                 rsp.getOutputStream().write(text.getBytes(StandardCharsets.UTF_8));
                 return;
             }
