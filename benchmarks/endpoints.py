@@ -61,7 +61,6 @@ class Server:
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.scratch = Path(tempfile.mkdtemp(prefix="mb-"))
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -83,6 +82,7 @@ class Server:
         return "/invocations"
 
     def __enter__(self) -> Self:
+        self.scratch = Path(tempfile.mkdtemp(prefix="mb-"))  # short: sockets will be in it
         self.log = (self.scratch / "log").open("wb")
         self._process = subprocess.Popen(
             self.command(),
@@ -291,9 +291,9 @@ class StockMms(Server):
         """Our own command line and properties; only what runs behind the sockets is theirs."""
         own = settings.Settings(models=str(RIVALS), port=self.port)
         scratch = mms.Scratch(self.scratch)
-        mms.write_files(scratch, own)
+        mms.write_files(scratch, own, gate_port=None)
         self.lay_out(scratch)
-        command = mms.command(scratch, own, settings.java_home())
+        command = mms.command(scratch, own, settings.java_home(), gate_port=None)
         command[command.index("--python") + 1] = sys.executable
         return command
 
@@ -350,6 +350,7 @@ class StockSageMaker(StockMms):
             scratch,
             # Of its own: etc/mme-mms.properties. One port for both APIs, as SageMaker needs it.
             load_models="",
+            model_store="/",
             management_address=f"http://127.0.0.1:{self.port}",
             async_logging="true",
             default_workers_per_model=1,
@@ -371,7 +372,8 @@ class StockSageMaker(StockMms):
             (unpacked / "xgboost-model").write_bytes(self._segments.document(target))
             shutil.copy(RIVALS / f"{self._service}.py", unpacked)
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-            connection.request("POST", "/models", json.dumps({"model_name": name, "url": str(unpacked)}))
+            ask = json.dumps({"model_name": name, "url": str(unpacked)})
+            connection.request("POST", "/models", ask, {"Content-Type": "application/json"})
             response = connection.getresponse()
             if response.status != http.HTTPStatus.OK:
                 raise CallFailed(self.name, target, response.status, response.read())

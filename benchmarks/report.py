@@ -85,14 +85,9 @@ def _memory() -> str | None:
     servers = found["servers"].values()
     _bars(tree, names, [one["busy_mb"] for one in servers], "{:,.0f} MB")
     tree.set(title="PSS of the whole process tree")
-    _bars(model, names, [_model_mb(one) for one in servers], "{:,.2f} MB")
+    _bars(model, names, [one["model_mb"] for one in servers], "{:,.2f} MB")
     model.set(title="of that, for each model", xscale="log")
     return _section("Memory", "memory", figure, found)
-
-
-def _model_mb(one: dict[str, Any]) -> float:
-    """What one more model costs: the tree's growth since it was empty, over the models."""
-    return float(one["busy_mb"] - one["empty_mb"]) / int(one["models"])
 
 
 def _members() -> str | None:

@@ -53,8 +53,8 @@ class PreparedModel:
     folds: tuple[Facts, ...]
     facts: Facts
     pool: HandlePool
-    make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
     checked_s_ago: float = 0.0
+    make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
 
     def load(self) -> Scorer:
         if self.make is not None:

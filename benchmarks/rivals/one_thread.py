@@ -62,21 +62,15 @@ def _forget(descriptor: int) -> None:
     _connections.pop(descriptor)._stream.close()
 
 
-def _on_connect(self: Runtime, listener: socket.socket) -> bool:
+def _on_connect(self: Runtime, _: str, listener: socket.socket) -> bool:
     with contextlib.suppress(BlockingIOError):
         stream, _ = listener.accept()
         stream.setblocking(True)
-        connection = Connection(
-            stream,
-            answer=self._answer,
-            on_load=self._on_load,
-            io_dir=self._io_dir,
-            max_frame_bytes=self._max_frame_bytes,
-        )
+        connection = self._shared(stream)
         _connections[stream.fileno()] = connection
         _epoll.register(stream.fileno(), select.EPOLLIN)
     return True
 
 
-Runtime._on_connect = _on_connect  # type: ignore[method-assign]
+Runtime._on_connect = _on_connect  # type: ignore[method-assign,assignment]
 threading.Thread(target=_watch, daemon=True).start()

@@ -17,8 +17,8 @@ class _InferenceHandler(DefaultInferenceHandler):
     def default_model_fn(self, model_dir: str, context: Any = None) -> xgboost.Booster:  # noqa: ARG002
         return xgboost.Booster({"nthread": 1}, model_file=bytearray(Path(model_dir, "xgboost-model").read_bytes()))
 
-    def default_input_fn(self, input_data: bytes, content_type: str, context: Any = None) -> Any:  # noqa: ARG002
-        return np.loadtxt(io.BytesIO(input_data), delimiter=",", dtype=np.float32, ndmin=2)
+    def default_input_fn(self, input_data: str, content_type: str, context: Any = None) -> Any:  # noqa: ARG002
+        return np.loadtxt(io.StringIO(input_data), delimiter=",", dtype=np.float32, ndmin=2)
 
     def default_predict_fn(self, data: Any, model: xgboost.Booster, context: Any = None) -> Any:  # noqa: ARG002
         return model.inplace_predict(data)

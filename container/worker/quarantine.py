@@ -154,7 +154,8 @@ class Quarantine:
             try:
                 text = json.dumps(asdict(task)).encode()
                 _write(ours, HEADER.pack(len(blob), len(text)) + text, deadline)
-                _write(ours, blob, deadline)
+                if blob:  # sendall sends nothing, too, and fails when the spare of a bundle is done by then
+                    _write(ours, blob, deadline)
                 n_payload, n_json = HEADER.unpack(_read(ours, HEADER.size, deadline))
                 if n_payload > ANSWER_MAX_BYTES or n_json > HEAD_MAX_BYTES:
                     raise ArtifactRefused(task.uri, f"its boosters take {n_payload} bytes")
