@@ -83,7 +83,8 @@ class Chaos:
             self.overwrite(target)
 
     def _damage_disk(self) -> None:
-        for path in self._choice.sample(sorted(self._shelf.iterdir()), 3):
+        kept = sorted(self._shelf.iterdir())
+        for path in self._choice.sample(kept, min(3, len(kept))):
             try:
                 content = bytearray(path.read_bytes())
                 content[self._choice.randrange(len(content))] ^= 0xFF
