@@ -5,7 +5,7 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS packages
-ARG SOURCE_DATE_EPOCH=0
+ARG SOURCE_DATE_EPOCH=1577836800
 WORKDIR /build
 COPY requirements/image.lock requirements/build.lock container/image/install.sh container/image/classes.txt ./
 RUN ./install.sh /layers
@@ -18,7 +18,7 @@ RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-serve
 
 # Our own wheel, on top of what it runs on. Only what it adds to the tree becomes a layer.
 FROM packages AS code
-ARG SOURCE_DATE_EPOCH=0
+ARG SOURCE_DATE_EPOCH=1577836800
 WORKDIR /build/source
 COPY pyproject.toml README.md LICENSE ./
 COPY container container

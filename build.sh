@@ -139,7 +139,9 @@ image() {
     docker) SOURCE_DATE_EPOCH=$date docker buildx build --provenance=false --load "${arguments[@]}" . >&2 ;;
     *)
       # The docker format is the one that has HEALTHCHECK. A base without a registry is local by its name.
-      case "$base" in localhost/*) arguments+=(--pull-never) ;; esac
+      local never=--pull-never
+      [ "$builder" = buildah ] || never=--pull=never
+      case "$base" in localhost/*) arguments+=("$never") ;; esac
       "$builder" build --layers --format docker --timestamp "$date" "${arguments[@]}" . >&2
       ;;
   esac
