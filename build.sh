@@ -73,7 +73,7 @@ lock() {
   local compile=("$tool/venv/bin/uv" pip compile pyproject.toml --quiet --python-version 3.11 --universal
     --generate-hashes --no-header --no-annotate --no-emit-package multi-model-endpoint)
   "${compile[@]}" -o requirements/runtime.lock
-  "${compile[@]}" --extra dev --extra arrow -o requirements/dev.lock
+  "${compile[@]}" --extra dev --extra arrow --extra bench -o requirements/dev.lock
   # The image: what serves and nothing else. Left out is what only MMS's Python side imports, and that never runs here
   # (of the package we use the jar): it builds model archives and decodes images. tests/image/ imports what is left.
   local left_out=() package

@@ -20,6 +20,7 @@ import contextlib
 import gzip
 import http.client
 import io
+import itertools
 import json
 import random
 import shutil
@@ -48,6 +49,8 @@ SHELF = ROOT / "tests" / "fixtures" / "boosters.tar.gz"
 ORACLE = Path(__file__).with_name("oracle.py")
 N_HEALTHY = 50
 HEALTHY_PER_S = 100.0  # calls, all healthy segments together
+N_STEADY = 2  # threads that make them
+ROUND = 100  # archives between two changes from sound to damaged ones: what else the machine does hits both alike
 ALONE_S = 8.0
 HANG_S = 75.0  # the examiner gives an artifact 60
 ORACLE_S = 10.0
@@ -149,6 +152,11 @@ def damage(source: Source, number: int, chance: random.Random) -> Damaged:
     return Damaged(f"bad/{number:06}.tar.gz", blob, source, f"{layer}/{kind.__name__}")
 
 
+def sound_archive(source: Source, number: int) -> Damaged:
+    """One that is not damaged at all, for comparison."""
+    return Damaged(f"bad/s{number:06}.tar.gz", gzip.compress(tar_of(source.data), 1), source, "sound")
+
+
 def tar_of(member: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
@@ -206,16 +214,19 @@ def csv(rows: np.ndarray) -> bytes:
 
 
 class Healthy:
-    """Calls of the healthy segments at a steady rate, on two threads, for as long as the `with` block lasts."""
+    """Calls of the healthy segments at a steady rate, on two threads, for as long as a `with` block lasts; any number of
+    blocks one after another."""
 
     def __init__(self, port: int, body: bytes, answers: list[bytes]) -> None:
         self._port, self._body, self._answers = port, body, answers
         self._is_over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=[offset]) for offset in range(2)]
+        self._threads: list[threading.Thread] = []
         self.took_ms: list[float] = []
         self.failures: list[str] = []
 
     def __enter__(self) -> Healthy:
+        self._is_over.clear()
+        self._threads = [threading.Thread(target=self._run, args=[offset]) for offset in range(N_STEADY)]
         for thread in self._threads:
             thread.start()
         return self
@@ -227,7 +238,7 @@ class Healthy:
 
     def _run(self, offset: int) -> None:
         caller = Caller(self._port)
-        pause_s = len(self._threads) / HEALTHY_PER_S
+        pause_s = N_STEADY / HEALTHY_PER_S
         due = time.monotonic()
         number = offset * N_HEALTHY // 2
         while not self._is_over.is_set():
@@ -440,9 +451,6 @@ def prove(arguments: argparse.Namespace, work: Path) -> int:
         (models / "good" / f"{number}.tar.gz").write_bytes(boosters.segment_archive(number))
     bodies = {is_coded: csv(values) for is_coded, values in rows.items()}
     chance = random.Random(arguments.seed)
-    n_sound = max(100, min(1000, arguments.archives // 2))
-    sound = [Damaged(f"bad/s{number:06}.tar.gz", gzip.compress(tar_of(source.data), 1), source, "sound")
-             for number, source in enumerate(chance.choice(sources) for _ in range(n_sound))]  # fmt: skip
     bad = (damage(chance.choice(sources), number, chance) for number in range(arguments.archives))
     flags = ("--workers", "16", "--loaders", "2", "--memory", "512MiB", "--wait", "55")
     with Endpoint(models, scratch, *flags) as endpoint:
@@ -455,17 +463,23 @@ def prove(arguments: argparse.Namespace, work: Path) -> int:
             assert status == 200, (number, status, body)
             assert np.float32(body.decode()) == wanted, (number, body)
         answers = [body for _, body in first]
-        with Healthy(endpoint.port, csv(row), answers) as alone:
+        alone, beside_sound, beside_bad = (Healthy(endpoint.port, csv(row), answers) for _ in range(3))
+        with alone:
             time.sleep(ALONE_S)
-        with Healthy(endpoint.port, csv(row), answers) as beside_sound:
-            sound = call_all(endpoint.port, models, iter(sound), bodies, arguments.callers)
-        start = time.perf_counter()
-        with Healthy(endpoint.port, csv(row), answers) as beside_bad:
-            done = call_all(endpoint.port, models, bad, bodies, arguments.callers)
-        took_s = time.perf_counter() - start
+        done: list[Damaged] = []
+        checked: list[Damaged] = []
+        took_s = 0.0
+        while some := list(itertools.islice(bad, ROUND)):
+            with beside_sound:
+                sound = [sound_archive(chance.choice(sources), len(checked) + number) for number in range(len(some))]
+                checked += call_all(endpoint.port, models, iter(sound), bodies, arguments.callers)
+            start = time.perf_counter()
+            with beside_bad:
+                done += call_all(endpoint.port, models, iter(some), bodies, arguments.callers)
+            took_s += time.perf_counter() - start
         is_same = endpoint.runtime == runtime
     judge = Judge(arguments.oracles, oracle_folder, rows)
-    wrong = [one for one in sound if not is_close(one.numbers, one.source.expected)]
+    wrong = [one for one in checked if not is_close(one.numbers, one.source.expected)]
     assert not wrong, wrong[:3]
     verdicts = [(one, judge.verdict(one)) for one in done]
     judge.close()

@@ -71,8 +71,7 @@ class Served:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "container.operate.main", "serve", "--hosted", "--log-level", "warning"),
-                *("--port", str(port), "--scratch", scratch),
-                *flags,
+                *("--port", str(port), "--scratch", scratch, *flags),
             ],
             stdout=subprocess.PIPE,
             text=True,

@@ -1,7 +1,7 @@
 """What the supervisor and the runtime tell each other: small JSON messages, some with descriptors.
 
     supervisor -> runtime   settings {...}   listen NAME + socket   ended NAME   unlisten NAME   gates + socket   drain
-    runtime -> supervisor   started          workers N              drained
+    runtime -> supervisor   started          workers N              preloading   preloaded       drained
 
 Rule: either side ends when the other is gone; there is nothing to reconnect to.
 """

@@ -168,6 +168,40 @@ class Settings:
         default=30.0,
         flag="--wait",
     )
+    disk_dir: str | None = _setting(
+        "directory in which examined models are kept, so that a reload needs no S3; none without it",
+        _text,
+        "MME_DISK_DIR",
+        default=None,
+        flag="--disk-dir",
+    )
+    disk_bytes: int = _setting(
+        "how much of it models may take", size_bytes, "MME_DISK", default=10 * 2**30, flag="--disk"
+    )
+    preload: str = _setting(
+        "models to load before the endpoint says that it is ready: patterns such as eu/*,us/Houston* or all",
+        _text,
+        "MME_PRELOAD",
+        default="",
+        flag="--preload",
+    )
+    pin: str = _setting(
+        "models to load first and never evict: patterns as for --preload", _text, "MME_PIN", default="", flag="--pin"
+    )
+    min_residence_s: float = _setting(
+        "seconds for which a model just loaded is not evicted",
+        _seconds(0, 3600),
+        "MME_MIN_RESIDENCE_S",
+        default=0.0,
+        flag="--min-residence",
+    )
+    max_age_s: float = _setting(
+        "seconds after which a model in use is compared with its artifact, behind the call that uses it; 0 for never",
+        _seconds(0, 86_400),
+        "MME_MAX_AGE_S",
+        default=60.0,
+        flag="--max-age",
+    )
     drain_s: float = _setting(
         "seconds that requests in flight have after SIGTERM",
         _seconds(0, 25),

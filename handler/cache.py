@@ -7,10 +7,13 @@ the index, where a borrower finds it, or on its way out: a model that leaves whi
 last borrower lets go, and counts until then.
 
     miss -> one flight per target -> prepare (fetch, examine) -> reserve (evict just enough) -> load -> index
+
+A newer version is loaded beside the old model and takes its place in the index between two requests (`replace`).
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -31,6 +34,8 @@ from handler.telemetry import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recor
 ROOM_WAIT_S = 5.0
 # How long a cold caller stays when too many others already wait: enough for a load from nearby, short for a thread.
 CROWDED_WAIT_S = 0.25
+# How often a load that found only models of too short a residence looks again.
+YOUNG_WAIT_S = 0.05
 
 
 class Prepared(Protocol):
@@ -43,15 +48,20 @@ class Prepared(Protocol):
     @property
     def downloaded_bytes(self) -> int: ...
     @property
-    def download_us(self) -> int: ...
+    def download_us(self) -> int | None: ...
     @property
     def examine_us(self) -> int: ...
+    @property
+    def checked_s_ago(self) -> float: ...
     def load(self) -> Scorer: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Resident:
-    """What the cache tells of one model it holds. `idle_s` and `age_s` are since its last use and its load."""
+    """What the cache tells of one model it holds. `idle_s` and `age_s` are since its last use and its load.
+
+    trouble   why a newer version does not take its place, or why none could be looked for; empty when all is well
+    """
 
     target: str
     version: str
@@ -60,10 +70,15 @@ class Resident:
     age_s: float
     idle_s: float
     borrowers: int
+    trouble: str = ""
+    is_pinned: bool = False
 
 
 class _Entry:
-    __slots__ = ("borrowers", "hits", "is_leaving", "loaded_at", "model", "n_bytes", "target", "used_at", "version")
+    __slots__ = (
+        "borrowers", "check_at", "hits", "is_leaving", "is_pinned", "loaded_at", "model", "n_bytes", "target",
+        "trouble", "used_at", "version",
+    )  # fmt: skip
 
     def __init__(self, target: str, version: str, model: Scorer, n_bytes: int, now: float) -> None:
         self.target = target
@@ -73,8 +88,15 @@ class _Entry:
         self.borrowers = 0
         self.hits = 0
         self.is_leaving = False
+        self.is_pinned = False
         self.loaded_at = now
         self.used_at = now
+        self.check_at = math.inf  # when to ask for a newer version; infinite while that is being done
+        self.trouble = ""
+
+
+class _Full(NoRoom):
+    """No room without evicting somebody, which a fill may not. Whoever came along for a load tries again by himself."""
 
 
 class Borrowed:
@@ -105,13 +127,15 @@ class Borrowed:
 class ModelCache:
     """Owns loading once, counting bytes and choosing who leaves.
 
-    budget_bytes   what all models together may take, those being loaded and those on their way out included
+    budget_bytes   what all models together may take, those being loaded and those on their way out included; see `resize`
     prepare        fetches and examines a target's artifact; runs on the executor, several targets at once
     executor       runs the loads; owned and shut down by the caller
     max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady soon, so that
                    threads stay free for models in memory
     on_freed       told after models' memory was freed, with the bytes
     room_wait_s    how long a load waits for borrowers to let go, before NoRoom
+    is_pinned      whether a target's model may never be evicted; it counts all the same
+    min_residence_s   for how long a model that has just been loaded is not evicted
     clock          seconds, monotonic
     """
 
@@ -125,6 +149,8 @@ class ModelCache:
         recorder: Recorder,
         on_freed: Callable[[int], None] = lambda _: None,
         room_wait_s: float = ROOM_WAIT_S,
+        is_pinned: Callable[[str], bool] = lambda _: False,
+        min_residence_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_bytes = budget_bytes
@@ -135,14 +161,27 @@ class ModelCache:
         self._recorder = recorder
         self._on_freed = on_freed
         self._room_wait_s = room_wait_s
+        self._is_pinned = is_pinned
+        self._min_residence_s = min_residence_s
         self._clock = clock
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
         self._index: OrderedDict[str, _Entry] = OrderedDict()
         self._booked = 0  # bytes of models indexed, being loaded and on their way out
         self._leaving = 0  # of these, bytes on their way out
+        self._pinned = 0  # bytes of models indexed that may not be evicted
         self._wanting_room = 0  # loads that wait for bytes to be released
         self._is_closed = False
+        self._max_age_s = math.inf
+        self._on_old: Callable[[str, str], None] = lambda _target, _version: None
+
+    def watch_age(self, max_age_s: float, on_old: Callable[[str, str], None]) -> None:
+        """Tell `on_old(target, version)` of a model that is asked for and was last checked over max_age_s ago.
+
+        It is told once and answers with `keep`, `replace` or `drop`. It is called by whoever asks, so it must not wait.
+        """
+        self._max_age_s = max_age_s
+        self._on_old = on_old
 
     # -- borrowing -----------------------------------------------------------------------------------------------------
 
@@ -168,6 +207,8 @@ class ModelCache:
                     raise ModelNotReady(target, self._clock() - start) from None
                 except CancelledError:
                     raise Unavailable("the endpoint is stopping") from None
+                except _Full:
+                    continue
                 # Under thrash it may be gone again by now; then the next round loads it anew.
                 if self._take_loaded(loaded):
                     return Borrowed(self, loaded, False, max(1, round((self._clock() - start) * 1e6)))
@@ -179,9 +220,13 @@ class ModelCache:
                 return None
             entry.borrowers += 1
             entry.hits += 1
-            entry.used_at = self._clock()
+            entry.used_at = now = self._clock()
             self._index.move_to_end(target)
-            return entry
+            if now < entry.check_at:
+                return entry
+            entry.check_at = math.inf
+        self._on_old(target, entry.version)
+        return entry
 
     def _take_loaded(self, entry: _Entry) -> bool:
         with self._lock:
@@ -218,14 +263,37 @@ class ModelCache:
                 self.n_waiting -= 1
             self._places.release()
 
+    def fill(self, target: str) -> bool:
+        """Load a model nobody has asked for yet, evicting nobody unless it is pinned. False: no room without that.
+
+        raises   NoRoom when there would be none either way, whatever `prepare` raises, and Unavailable while closing
+        """
+        flight = self._flights.join(target, lambda: self._load(target, may_evict=self._is_pinned(target)))
+        try:
+            flight.result()
+        except _Full:
+            return False
+        return True
+
     # -- loading, on a thread of the executor --------------------------------------------------------------------------
 
-    def _load(self, target: str) -> _Entry:
+    def _load(self, target: str, *, may_evict: bool = True) -> _Entry:
         present = self._peek(target)
         if present is not None:  # loaded by an earlier flight, between the caller's look and this one's start
             return present
-        prepared = self._prepare(target)
-        self._reserve(target, prepared.n_bytes)
+        entry = self._make(target, self._prepare(target), may_evict=may_evict)
+        is_old = entry.check_at <= self._clock()  # it came from disk
+        if is_old:
+            entry.check_at = math.inf
+        if not self._enter(entry, None):
+            raise Unavailable("the endpoint is stopping")
+        if is_old:
+            self._on_old(target, entry.version)
+        return entry
+
+    def _make(self, target: str, prepared: Prepared, *, may_evict: bool = True) -> _Entry:
+        """The model in memory, with its room booked; in the index only once it has been through `_enter`."""
+        self._reserve(target, prepared.n_bytes, may_evict=may_evict)
         start = self._clock()
         try:
             model = prepared.load()
@@ -234,14 +302,8 @@ class ModelCache:
             raise
         now = self._clock()
         entry = _Entry(target, prepared.version, model, prepared.n_bytes, now)
-        with self._lock:
-            closed = self._is_closed
-            if not closed:
-                self._index[target] = entry
-        if closed:
-            model.close()
-            self._unbook(prepared.n_bytes)
-            raise Unavailable("the endpoint is stopping")
+        entry.is_pinned = self._is_pinned(target)
+        entry.check_at = now - prepared.checked_s_ago + self._max_age_s
         self._recorder.loaded(
             target,
             load_us=round((now - start) * 1e6) + prepared.examine_us,
@@ -250,47 +312,90 @@ class ModelCache:
         )
         return entry
 
+    def _enter(self, entry: _Entry, old: _Entry | None) -> bool:
+        """Put it into the index where `old` is, or nobody. False, and its memory free again: that is no longer so."""
+        with self._lock:
+            is_in = not self._is_closed and self._index.get(entry.target) is old
+            is_old_idle = old is not None and not old.borrowers
+            if is_in:
+                if entry.is_pinned:
+                    self._pinned += entry.n_bytes
+                    self._room.notify_all()  # who waits for room may now wait in vain
+                self._index[entry.target] = entry  # in the old one's place in the order: being checked is no use
+                if old is not None:
+                    entry.hits, entry.used_at = old.hits, old.used_at
+                    self._leave(old)
+        if not is_in:
+            entry.is_leaving = True
+            entry.model.close()
+            self._unbook(entry.n_bytes)
+            self._on_freed(entry.n_bytes)
+        elif old is not None and is_old_idle:
+            self._free_timed(old)
+        return is_in
+
     def _peek(self, target: str) -> _Entry | None:
         with self._lock:
             return self._index.get(target)
 
-    def _reserve(self, target: str, n_bytes: int) -> None:
-        """Book n_bytes, evicting just enough. Raises NoRoom, at once when the whole budget would not do."""
-        if n_bytes > self.budget_bytes:
-            raise NoRoom(f"model {target}", n_bytes, self.budget_bytes)
+    def _reserve(self, target: str, n_bytes: int, *, may_evict: bool) -> None:
+        """Book n_bytes, evicting just enough. Raises NoRoom, at once when all that is not pinned would not do."""
         deadline = self._clock() + self._room_wait_s
         while True:
             with self._lock:
+                if n_bytes > self.budget_bytes - self._pinned:
+                    raise self._no_room(target, n_bytes)
                 missing = self._booked + n_bytes - self.budget_bytes
                 if missing <= 0:
                     self._booked += n_bytes
                     return
+                if not may_evict:
+                    raise _Full(f"model {target}", n_bytes, self.budget_bytes)
                 victims = self._choose_victims(missing - self._leaving)
                 if not victims:
                     # What is missing is on its way out, or borrowed: whoever frees or releases it wakes this thread.
+                    # Nobody does when a model has been here long enough.
+                    patience_s = max(0.0, deadline - self._clock())
                     self._wanting_room += 1
-                    woken = self._room.wait(timeout=max(0.0, deadline - self._clock()))
+                    woken = self._room.wait(min(patience_s, YOUNG_WAIT_S) if self._min_residence_s else patience_s)
                     self._wanting_room -= 1
                     if not woken and self._clock() >= deadline:
-                        raise NoRoom(f"model {target}", n_bytes, self.budget_bytes)
+                        raise self._no_room(target, n_bytes)
             self._evict(victims)
 
-    def _choose_victims(self, missing: int) -> list[_Entry]:
-        """Take the least recently used models that nobody has borrowed out of the index, until `missing` bytes are."""
+    def _no_room(self, target: str, n_bytes: int) -> NoRoom:
+        beside = f" beside {self._pinned} bytes of pinned ones" if self._pinned else ""
+        return NoRoom(f"model {target}{beside}", n_bytes, self.budget_bytes)
+
+    def _choose_victims(self, missing: int, *, is_urgent: bool = False) -> list[_Entry]:
+        """Take the least recently used models that nobody has borrowed out of the index, until `missing` bytes are.
+
+        is_urgent   also those that have not been here for the minimum residence
+        """
         victims: list[_Entry] = []
+        pinned: list[_Entry] = []
+        stays_since = math.inf if is_urgent else self._clock() - self._min_residence_s
         for entry in self._index.values():
             if missing <= 0:
                 break
-            if not entry.borrowers:
+            if entry.is_pinned:
+                pinned.append(entry)
+            elif not entry.borrowers and entry.loaded_at <= stays_since:
                 victims.append(entry)
                 missing -= entry.n_bytes
         for entry in victims:
             self._take_out(entry)
+        for entry in pinned:  # so that the next walk need not pass them
+            self._index.move_to_end(entry.target)
         return victims
 
     def _take_out(self, entry: _Entry) -> None:
         del self._index[entry.target]
+        self._leave(entry)
+
+    def _leave(self, entry: _Entry) -> None:
         entry.is_leaving = True
+        self._pinned -= entry.n_bytes if entry.is_pinned else 0
         self._leaving += entry.n_bytes
 
     # -- leaving -------------------------------------------------------------------------------------------------------
@@ -323,24 +428,32 @@ class ModelCache:
             self._booked -= n_bytes
             self._room.notify_all()
 
-    def drop(self, target: str) -> bool:
-        """Let a model go; its memory is free when this returns, or when its last borrower lets go. False: not here."""
+    def _free_timed(self, entry: _Entry) -> None:
+        start = self._clock()
+        self._free([entry])
+        self._recorder.time_us(MODEL_UNLOADING_TIME, round((self._clock() - start) * 1e6))
+
+    def drop(self, target: str, version: str | None = None) -> bool:
+        """Let a model go; its memory is free when this returns, or when its last borrower lets go. False: not here.
+
+        version   only this one
+        """
         with self._lock:
             entry = self._index.get(target)
-            if entry is None:
+            if entry is None or version not in (None, entry.version):
                 return False
             self._take_out(entry)
             is_borrowed = entry.borrowers > 0
         if not is_borrowed:
-            start = self._clock()
-            self._free([entry])
-            self._recorder.time_us(MODEL_UNLOADING_TIME, round((self._clock() - start) * 1e6))
+            self._free_timed(entry)
         return True
 
-    def shed(self, n_bytes: int) -> int:
-        """Evict the least recently used models until at least n_bytes are free, or none is left. Returns the bytes."""
+    def resize(self, budget_bytes: int) -> int:
+        """Let all models together take so much from now on, and evict what is over. Returns the bytes evicted."""
         with self._lock:
-            victims = self._choose_victims(n_bytes)
+            self.budget_bytes = budget_bytes
+            victims = self._choose_victims(self._booked - self._leaving - budget_bytes, is_urgent=True)
+            self._room.notify_all()
         self._evict(victims)
         return sum(entry.n_bytes for entry in victims)
 
@@ -353,6 +466,34 @@ class ModelCache:
                 self._take_out(entry)
         self._free(idle)
 
+    # -- growing old ---------------------------------------------------------------------------------------------------
+
+    def keep(self, target: str, version: str, *, trouble: str = "", again_s: float = math.inf) -> None:
+        """The model has been checked and stays; check it again after the usual age, or already after `again_s`."""
+        with self._lock:
+            entry = self._index.get(target)
+            if entry is not None and entry.version == version:
+                entry.trouble = trouble
+                entry.check_at = self._clock() + min(self._max_age_s, again_s)
+
+    def replace(self, target: str, version: str, prepared: Prepared) -> bool:
+        """Load a newer model beside the one of `version`, then let it take its place between two requests.
+
+        Whoever has borrowed the old one keeps it until he lets go; whoever borrows next gets the new one.
+        returns  False when that version is not here any more, or when the budget could never hold both: then the old
+                 one has left, and the next borrower loads the new one
+        raises   NoRoom, and what loading raises; the old one stays
+        """
+        with self._lock:
+            old = self._index.get(target)
+            if old is None or old.version != version:
+                return False
+            most = self.budget_bytes - self._pinned + (old.n_bytes if old.is_pinned else 0)
+        if prepared.n_bytes <= most < old.n_bytes + prepared.n_bytes:
+            self.drop(target, version)
+            return False
+        return self._enter(self._make(target, prepared), old)
+
     # -- telling -------------------------------------------------------------------------------------------------------
 
     def __len__(self) -> int:
@@ -360,6 +501,10 @@ class ModelCache:
 
     def __contains__(self, target: str) -> bool:
         return target in self._index
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
 
     @property
     def resident_bytes(self) -> int:
@@ -379,6 +524,8 @@ class ModelCache:
                     now - entry.loaded_at,
                     now - entry.used_at,
                     entry.borrowers,
+                    entry.trouble,
+                    entry.is_pinned,
                 )
                 for entry in self._index.values()
             ]

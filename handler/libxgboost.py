@@ -60,6 +60,13 @@ def _library_path() -> Path:
     return Path(spec.origin).parent / "lib" / "libxgboost.so"
 
 
+def library_version() -> str:
+    """XGBoost's own, such as 3.2.0."""
+    parts = [c_int() for _ in range(3)]
+    _lib.XGBoostVersion(*map(byref, parts))
+    return ".".join(str(part.value) for part in parts)
+
+
 _LogCallback = ctypes.CFUNCTYPE(None, c_char_p)
 
 

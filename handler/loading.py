@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from handler.errors import ArtifactRefused
+from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused
 from handler.predictor import (
     BYTES_PER_THREAD,
     Ensemble,
@@ -18,7 +18,10 @@ from handler.predictor import (
     Scorer,
     facts_of_ensemble,
 )
-from handler.stores import Store
+from handler.refusals import Refusal, Refusals
+from handler.shelf import Shelf
+from handler.singleflight import copy_of
+from handler.stores import Fetched, Store
 
 # The interpreter's share of a model: its objects, its place in the index, its name (sys.getsizeof, added up).
 OVERHEAD_BYTES = 2048
@@ -35,17 +38,22 @@ class Examined(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PreparedModel:
-    """An artifact fetched and examined; `load` takes `n_bytes` of memory."""
+    """An artifact fetched and examined; `load` takes `n_bytes` of memory.
+
+    download_us    None when it came from the shelf; examine_us is then the time to read it
+    checked_s_ago  seconds since the store said that this is its newest version
+    """
 
     version: str
     n_bytes: int
     downloaded_bytes: int
-    download_us: int
+    download_us: int | None
     examine_us: int
     documents: tuple[bytes, ...]
     folds: tuple[Facts, ...]
     facts: Facts
     pool: HandlePool
+    checked_s_ago: float = 0.0
     make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
 
     def load(self) -> Scorer:
@@ -67,30 +75,116 @@ class ModelLoader:
 
     examine     opens artifact bytes where they can do no harm; raises ArtifactBroken, ArtifactRefused
     n_threads   threads that will score with a model: libxgboost keeps something for each
+    shelf       keeps what was examined on disk; what it has is not fetched
     """
 
     def __init__(
-        self, store: Store, examine: Callable[[bytes, str], Examined], pool: HandlePool, n_threads: int
+        self,
+        store: Store,
+        examine: Callable[[bytes, str], Examined],
+        pool: HandlePool,
+        n_threads: int,
+        *,
+        refusals: Refusals | None = None,
+        shelf: Shelf | None = None,
     ) -> None:
         self._store = store
         self._examine = examine
         self._pool = pool
+        self._refusals = Refusals() if refusals is None else refusals
+        self._shelf = shelf
         self._extra_bytes = OVERHEAD_BYTES + n_threads * BYTES_PER_THREAD
 
     def prepare(self, target: str) -> PreparedModel:
+        """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
+        kept = self._from_shelf(target)
+        if kept is not None:
+            return kept
+        error = self._refusals.now(target)
+        if error is not None:
+            raise copy_of(error) from error
         start = time.perf_counter_ns()
-        fetched = self._store.fetch(target)
+        refusal = self._refusals.last(target)
+        fetched = self._changed(target, refusal) if refusal else self._ask(target, None)
+        assert fetched is not None  # nothing was asked for on condition
+        return self._examined(target, fetched, start)
+
+    def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None:
+        """As `prepare` when the artifact is no longer `version`, else None, which costs no download."""
+        start = time.perf_counter_ns()
+        refusal = self._refusals.last(target)
+        # When the newest one was no good, the question is whether something came after it; that may be `version` again.
+        fetched = self._changed(target, refusal) if refusal else self._ask(target, version)
+        if fetched is None or fetched.version == version:
+            self._refusals.forget(target)
+            if self._shelf is not None:
+                self._shelf.confirm(self._store.uri(target), version)
+            return None
+        return self._examined(target, fetched, start)
+
+    def _changed(self, target: str, refusal: Refusal) -> Fetched:
+        """What came after the version that was refused. Raises the same refusal when nothing did."""
+        assert refusal.version is not None
+        fetched = self._ask(target, refusal.version)
+        if fetched is None:
+            self._refusals.broken(target, refusal.version, refusal.error)
+            raise copy_of(refusal.error) from refusal.error
+        return fetched
+
+    def _ask(self, target: str, known_version: str | None) -> Fetched | None:
+        """The artifact from the store; None when it is still `known_version`."""
+        try:
+            if known_version is None:
+                return self._store.fetch(target)
+            return self._store.fetch_if_changed(target, known_version)
+        except (ArtifactMissing, ArtifactForbidden) as error:
+            self._refusals.absent(target, error)
+            if self._shelf is not None and isinstance(error, ArtifactMissing):
+                self._shelf.forget(error.uri)
+            raise
+        except ArtifactRefused as error:  # by its size
+            self._refusals.broken(target, None, error)
+            raise
+
+    def _examined(self, target: str, fetched: Fetched, start: int) -> PreparedModel:
         arrived = time.perf_counter_ns()
-        examined = self._examine(fetched.data, fetched.uri)
+        try:
+            examined = self._examine(fetched.data, fetched.uri)
+            prepared = _prepared(
+                examined,
+                fetched.uri,
+                self._pool,
+                self._extra_bytes,
+                version=fetched.version,
+                downloaded_bytes=len(fetched.data),
+                download_us=(arrived - start) // 1000,
+                examine_us=(time.perf_counter_ns() - arrived) // 1000,
+                checked_s_ago=(time.perf_counter_ns() - start) / 1e9,
+            )
+        except (ArtifactBroken, ArtifactRefused) as error:
+            self._refusals.broken(target, fetched.version, error)
+            raise
+        self._refusals.forget(target)
+        if self._shelf is not None:
+            self._shelf.put(fetched.uri, fetched.version, examined.documents, examined.facts)
+        return prepared
+
+    def _from_shelf(self, target: str) -> PreparedModel | None:
+        start = time.perf_counter_ns()
+        uri = self._store.uri(target)
+        kept = self._shelf.get(uri) if self._shelf is not None else None
+        if kept is None:
+            return None
         return _prepared(
-            examined,
-            fetched.uri,
+            kept,
+            uri,
             self._pool,
             self._extra_bytes,
-            version=fetched.version,
-            downloaded_bytes=len(fetched.data),
-            download_us=(arrived - start) // 1000,
-            examine_us=(time.perf_counter_ns() - arrived) // 1000,
+            version=kept.version,
+            downloaded_bytes=0,
+            download_us=None,
+            examine_us=(time.perf_counter_ns() - start) // 1000,
+            checked_s_ago=kept.checked_s_ago,
         )
 
 
@@ -130,9 +224,10 @@ def _prepared(
     *,
     version: str,
     downloaded_bytes: int,
-    download_us: int,
+    download_us: int | None,
     examine_us: int,
     once_bytes: int = 0,
+    checked_s_ago: float = 0.0,
 ) -> PreparedModel:
     """extra_bytes: for each booster. once_bytes: for the whole."""
     try:
@@ -149,4 +244,5 @@ def _prepared(
         folds=examined.facts,
         facts=facts,
         pool=pool,
+        checked_s_ago=checked_s_ago,
     )

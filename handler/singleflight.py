@@ -37,7 +37,7 @@ class Flight(Future[V]):
         if error is None:
             return super().result()
         try:
-            raise _copy(error) from error
+            raise copy_of(error) from error
         finally:
             del self, error  # a traceback holds this frame, which would hold the error that holds the traceback
 
@@ -108,7 +108,7 @@ def _stopping(cause: BaseException) -> Unavailable:
     return error
 
 
-def _copy(error: BaseException) -> BaseException:
+def copy_of(error: BaseException) -> BaseException:
     """The same class with the same values, and a traceback of its own.
 
     copy.copy() would call the class with `args`, which need not be what its `__init__` takes (ArtifactForbidden's are

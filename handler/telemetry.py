@@ -117,6 +117,21 @@ SINGLE_FLIGHT_WAITERS = Metric(
     "SingleFlightWaiters", "Count", "count", "An invocation joined a load that another had already begun."
 )
 BROKEN_ARTIFACTS = Metric("BrokenArtifacts", "Count", "count", "An artifact was found to be damaged, or not a model.")
+LOADS_FROM_DISK = Metric(
+    "LoadsFromDisk", "Count", "count", "A model entered memory from disk: nothing was fetched from the store."
+)
+MEMORY_SHORTAGES = Metric(
+    "MemoryShortages", "Count", "count", "The container came close to its memory limit, and models were evicted for it."
+)
+CONTAINER_MEMORY_UTILIZATION = Metric(
+    "ContainerMemoryUtilization",
+    "Percent",
+    "gauge",
+    "Read at every report: memory the whole container uses, without pages of files, of its limit.",
+)
+MODEL_UPDATES = Metric(
+    "ModelUpdates", "Count", "count", "A newer version of an artifact took the place of the model in memory."
+)
 QUEUE_DEPTH = Metric(
     "QueueDepth", "Count", "gauge", "Read at every report: requests that wait for a thread or for a load."
 )
@@ -151,6 +166,10 @@ METRICS: tuple[Metric, ...] = (
     DOWNLOADED_BYTES,
     SINGLE_FLIGHT_WAITERS,
     BROKEN_ARTIFACTS,
+    LOADS_FROM_DISK,
+    MEMORY_SHORTAGES,
+    CONTAINER_MEMORY_UTILIZATION,
+    MODEL_UPDATES,
     QUEUE_DEPTH,
     REPORTS_DROPPED,
     LOG_LINES_DROPPED,
@@ -477,12 +496,15 @@ class LiveRecorder:
         self._gauges = {**self._gauges, metric.name: read}
 
     def loaded(self, model: str, *, load_us: int, download_us: int | None = None, downloaded_bytes: int = 0) -> None:
-        """A model entered memory: moves ModelLoadingTime, ModelDownloadingTime, DownloadedBytes, ReloadsWithinMinutes.
+        """A model entered memory: moves ModelLoadingTime, ModelDownloadingTime, DownloadedBytes, LoadsFromDisk,
+        ReloadsWithinMinutes.
 
         download_us  None when the artifact was already on disk
         """
         self.time_us(MODEL_LOADING_TIME, load_us)
-        if download_us is not None:
+        if download_us is None:
+            self.count(LOADS_FROM_DISK)
+        else:
             self.time_us(MODEL_DOWNLOADING_TIME, download_us)
             self.count(DOWNLOADED_BYTES, downloaded_bytes)
         now_s = self._clock_s()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any
+
+from handler.errors import ArtifactMissing
+from handler.stores import Fetched, StoredObject
 
 
 class FakeClock:
@@ -30,3 +33,55 @@ class InlineExecutor(Executor):
         except BaseException as error:  # noqa: BLE001  as every executor does
             future.set_exception(error)
         return future
+
+
+class MemoryStore:
+    """A store in a dict. `error`, when set, is what every call raises, and `fetch_error` every fetch. It counts."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        self.fetch_error: Exception | None = None
+        self.n_fetches = self.n_conditions = self.n_downloads = 0
+        self._objects: dict[str, tuple[bytes, str]] = {}
+        self._n_puts = 0
+
+    def put(self, target: str, data: bytes) -> None:
+        self._n_puts += 1
+        self._objects[target] = (data, f'"{self._n_puts}"')
+
+    def delete(self, target: str) -> None:
+        del self._objects[target]
+
+    def connect(self) -> None:
+        """There is nothing to connect to."""
+
+    def uri(self, target: str) -> str:
+        return f"mem:{target}"
+
+    def fetch(self, target: str) -> Fetched:
+        self.n_fetches += 1
+        return self._get(target)
+
+    def fetch_if_changed(self, target: str, version: str) -> Fetched | None:
+        self.n_conditions += 1
+        if self.error is None and target in self._objects and self._objects[target][1] == version:
+            return None
+        return self._get(target)
+
+    def list(self, prefix: str = "") -> Iterator[StoredObject]:
+        if self.error is not None:
+            raise self.error
+        for target, (data, version) in sorted(self._objects.items()):
+            if target.startswith(prefix):
+                yield StoredObject(target, len(data), version)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def _get(self, target: str) -> Fetched:
+        if error := self.error or self.fetch_error:
+            raise error
+        if target not in self._objects:
+            raise ArtifactMissing(self.uri(target))
+        self.n_downloads += 1
+        return Fetched(*self._objects[target], self.uri(target))

@@ -203,6 +203,10 @@ class FaultyS3:
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="faulty-s3")
 
+    def hang_up(self) -> None:
+        """Cut every open connection, as a load balancer that is replaced does."""
+        self._server.hang_up()
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"

@@ -65,6 +65,7 @@ class Supervisor:
         self._on_ready = on_ready
         self._started_at = time.monotonic()
         self._is_ready = False
+        self._is_preloading = False
         self._has_mms_started = False
         self._n_workers = 0
         self._failed_starts = 0
@@ -210,7 +211,8 @@ class Supervisor:
             )
         self._channel = channel
         self._watch(channel.fileno(), select.EPOLLIN, self._on_note)
-        channel.send("settings", {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp)})
+        note = {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp), "has_served": self._is_ready}
+        channel.send("settings", note)
         if self._gates is not None:
             channel.send("gates", None, [self._gates.fileno()])
         for binding in self._stubs.bindings + self._stubs.lingering:
@@ -262,13 +264,18 @@ class Supervisor:
         elif note.what == "workers":
             self._n_workers = note.value
             self._check_ready()
+        elif note.what in ("preloading", "preloaded"):
+            self._is_preloading = note.what == "preloading"
+            self._check_ready()
         elif note.what == "drained":
             log.info("nothing is in flight any more")
             self._status = EXIT_OK
 
     def _check_ready(self) -> None:
+        if self._is_ready or self._is_preloading:
+            return
         wanted = 0 if self._settings.hosted else self._settings.workers
-        if not self._is_ready and self._has_mms_started and self._has_ever_started and self._n_workers >= wanted:
+        if self._has_mms_started and self._has_ever_started and self._n_workers >= wanted:
             self._is_ready = True
             log.info("ready after %.1f s", time.monotonic() - self._started_at)
             self._on_ready()

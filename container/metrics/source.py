@@ -25,6 +25,7 @@ class ModelState:
 
     version  what tells two uploads under one key apart (an ETag, a digest)
     pins     borrowers at this moment; a pinned model's bytes cannot be given back yet
+    trouble  why a newer version does not take its place, or why none could be looked for; empty when all is well
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelState:
     idle_s: float
     hits: int
     pins: int
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,7 +231,11 @@ class Hosted:
         stays taken. Unregistered from outside, it is gone before the answer is."""
         with self._lock:
             place = self._ports.get(port)
-            if place is None or not place.is_refused:
+            if place is None:
+                return
+            # MMS may have read the reply before the thread that wrote it has come back to say so.
+            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
+            if not place.is_refused:
                 return
         try:
             self._management.unregister(place.model_name)

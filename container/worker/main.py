@@ -18,10 +18,12 @@ from container.channel import Channel
 from container.settings import Settings
 from container.worker.bundles import Bundles
 from container.worker.ceiling import WORKER_BYTES, model_ceiling
+from container.worker.guard import MemoryGuard
 from container.worker.hosted import Hosted
 from container.worker.management import Management
 from container.worker.memory import Trimmer, allocated_bytes, container_limit, model_budget
-from container.worker.quarantine import Quarantine
+from container.worker.preload import Preload
+from container.worker.quarantine import Quarantine, fingerprint
 from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache import ModelCache
@@ -31,9 +33,12 @@ from handler.hooked import ObjectMaker
 from handler.hooks import Hooks, HooksInvalid, load_hooks
 from handler.loading import BundleLoader, ModelLoader, PreparedModel
 from handler.outputs import parse_outputs
+from handler.patterns import Patterns
 from handler.predictor import HandlePool
+from handler.shelf import Shelf, ShelfUnusable
 from handler.stores import LocationInvalid, Store, open_store, parse_location
 from handler.telemetry import LiveRecorder
+from handler.updates import Updates
 
 log = logging.getLogger("mme.runtime")
 
@@ -62,7 +67,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     with ExitStack() as closing:
         try:
-            runtime = _build(settings, Path(note.value["io_dir"]), channel, closing)
+            io_dir, has_served = Path(note.value["io_dir"]), note.value["has_served"]
+            runtime = _build(settings, io_dir, channel, closing, has_served=has_served)
         except (ServingError, LocationInvalid, PortTaken, HooksInvalid) as error:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
@@ -71,27 +77,39 @@ def main() -> int:
     return 0
 
 
-def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack) -> Runtime:
-    """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order."""
+def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, *, has_served: bool) -> Runtime:
+    """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order.
+
+    has_served   another runtime of this endpoint has answered requests before
+    """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     hooks = _load_hooks(settings)
-    build = _build_hosted if settings.hosted else _build_standalone
-    runtime = build(settings, io_dir, channel, closing, hooks)
+    if settings.hosted:
+        runtime = _build_hosted(settings, io_dir, channel, closing, hooks)
+    else:
+        runtime = _build_standalone(settings, io_dir, channel, closing, hooks, has_served=has_served)
     if hooks is not None:  # they may print; stdout is for metrics, which have it by now
         closing.enter_context(redirect_stdout(sys.stderr))
     return runtime
 
 
 def _build_standalone(
-    settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, hooks: Hooks | None
+    settings: Settings,
+    io_dir: Path,
+    channel: Channel,
+    closing: ExitStack,
+    hooks: Hooks | None,
+    *,
+    has_served: bool,
 ) -> Runtime:
     store = _open_store(settings)
     closing.callback(store.close)
-    quarantine, trimmer, executor = _loading_parts(settings, closing)
+    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders + _n_checkers(settings))
     recorder = LiveRecorder(top_models=settings.top_models)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
-    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers)
+    shelf = _open_shelf(settings, closing)
+    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers, shelf=shelf)
     hook = _hooker(hooks, io_dir)
     cache = ModelCache(
         budget_bytes=_budget(settings),
@@ -100,8 +118,20 @@ def _build_standalone(
         max_waiting=max(1, settings.workers - max(1, int(settings.workers * HOT_SHARE))),
         recorder=recorder,
         on_freed=trimmer.freed,
+        is_pinned=Patterns.parse(settings.pin).match,
+        min_residence_s=settings.min_residence_s,
     )
     closing.callback(cache.close)
+    guard = MemoryGuard(cache, container_limit(), trim=trimmer.trim_now, recorder=recorder)
+    guard.start()
+    closing.callback(guard.close)
+    if settings.max_age_s:
+
+        def prepare_if_changed(target: str, version: str) -> PreparedModel | None:
+            prepared = loader.prepare_if_changed(target, version)
+            return None if prepared is None else hook(target, prepared)
+
+        _watch_age(settings, cache, prepare_if_changed, recorder, closing)
     dispatcher = Dispatcher(
         cache,
         recorder,
@@ -112,15 +142,73 @@ def _build_standalone(
         hooks=hooks,
     )
     runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
-    watch.start(cache, runtime.reasons_not_ready, io_dir / RELAY)
+    preload = _preload(settings, cache, store, channel, closing)
+
+    def reasons_not_ready() -> list[str]:
+        # Once it has served it goes on serving: what a new runtime after a crash has not loaded yet is merely cold.
+        is_waiting = preload is not None and not preload.is_done and not has_served
+        return [*runtime.reasons_not_ready(), *(["preloading models"] if is_waiting else [])]
+
+    watch.start(cache, reasons_not_ready, io_dir / RELAY)
     return runtime
+
+
+def _open_shelf(settings: Settings, closing: ExitStack) -> Shelf | None:
+    if settings.disk_dir is None:
+        return None
+    maker = f"{fingerprint()} code ignored: {settings.ignore_code}, from {settings.endpoint_url or 'S3'}"
+    try:
+        shelf = Shelf(Path(settings.disk_dir), max_bytes=settings.disk_bytes, maker=maker)
+    except ShelfUnusable as error:
+        log.warning("models are not kept on disk: %s", error)
+        return None
+    closing.callback(shelf.close)
+    log.info("%d models of %d bytes are kept in %s", len(shelf), shelf.n_bytes, settings.disk_dir)
+    return shelf
+
+
+def _preload(
+    settings: Settings, cache: ModelCache, store: Store, channel: Channel, closing: ExitStack
+) -> Preload | None:
+    pinned, preloaded = Patterns.parse(settings.pin), Patterns.parse(settings.preload)
+    if not (pinned or preloaded):
+        return None
+    preload = Preload(
+        cache,
+        store,
+        pinned=pinned,
+        preloaded=preloaded,
+        n_threads=settings.loaders,
+        on_done=lambda: channel.send("preloaded"),
+    )
+    channel.send("preloading")
+    preload.start()
+    closing.callback(preload.close)
+    return preload
+
+
+def _watch_age(
+    settings: Settings,
+    cache: ModelCache,
+    prepare_if_changed: Callable[[str, str], PreparedModel | None],
+    recorder: LiveRecorder,
+    closing: ExitStack,
+) -> None:
+    executor = ThreadPoolExecutor(_n_checkers(settings), thread_name_prefix="checker")
+    closing.callback(executor.shutdown, wait=False, cancel_futures=True)
+    cache.watch_age(settings.max_age_s, Updates(cache, prepare_if_changed, executor, recorder).look)
+
+
+def _n_checkers(settings: Settings) -> int:
+    """Threads that compare models in memory with their artifacts: fewer than load, since nobody waits for them."""
+    return max(1, settings.loaders // 2)
 
 
 def _build_hosted(
     settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, hooks: Hooks | None
 ) -> Runtime:
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
-    quarantine, trimmer, executor = _loading_parts(settings, closing)
+    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders)
     recorder = LiveRecorder(top_models=settings.top_models)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
@@ -165,8 +253,10 @@ def _build_hosted(
     return runtime
 
 
-def _loading_parts(settings: Settings, closing: ExitStack) -> tuple[Quarantine, Trimmer, ThreadPoolExecutor]:
-    quarantine = Quarantine(settings.loaders, ignore_code=settings.ignore_code)
+def _loading_parts(
+    settings: Settings, closing: ExitStack, n_spares: int
+) -> tuple[Quarantine, Trimmer, ThreadPoolExecutor]:
+    quarantine = Quarantine(n_spares, ignore_code=settings.ignore_code)
     quarantine.start()
     closing.callback(quarantine.close)
     trimmer = Trimmer()
@@ -211,7 +301,7 @@ def _open_store(settings: Settings) -> Store:
     store = open_store(
         settings.models,
         max_artifact_bytes=settings.max_artifact_bytes,
-        s3=S3Settings(endpoint_url=settings.endpoint_url, max_connections=settings.loaders),
+        s3=S3Settings(endpoint_url=settings.endpoint_url, max_connections=settings.loaders + _n_checkers(settings)),
     )
     assert isinstance(store, S3Store)
     store.connect()

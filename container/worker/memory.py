@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -38,10 +38,14 @@ _UNLIMITED_BYTES = 1 << 60
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The memory this container may use, and who says so."""
+    """The memory this container may use, and who says so.
+
+    folder   of the cgroup that sets it; None for the machine's own
+    """
 
     n_bytes: int
     source: str
+    folder: Path | None = field(default=None, compare=False)
 
 
 def container_limit(root: Path = Path("/")) -> Limit:
@@ -82,15 +86,34 @@ def _limits(mount: Path, group: str, name: str, source: str) -> list[Limit]:
         except OSError:
             continue
         if text.isdigit() and int(text) < _UNLIMITED_BYTES:
-            found.append(Limit(int(text), source))
+            found.append(Limit(int(text), source, folder))
     return found
 
 
 def _machine(root: Path) -> Limit:
-    for line in (root / "proc/meminfo").read_text().splitlines():
-        if line.startswith("MemTotal:"):
-            return Limit(int(line.split()[1]) * 1024, "the machine")
-    return Limit(_UNLIMITED_BYTES, "nothing")
+    return Limit(_table(root / "proc/meminfo").get("MemTotal", _UNLIMITED_BYTES >> 10) * 1024, "the machine")
+
+
+def used_bytes(limit: Limit, root: Path = Path("/")) -> int:
+    """Of what the limit allows, what is in use and could not simply be dropped: pages of files are not counted.
+
+    raises   OSError when the cgroup is gone
+    """
+    if limit.folder is None:
+        memory = _table(root / "proc/meminfo")
+        return (memory["MemTotal"] - memory["MemAvailable"]) * 1024
+    kept = _table(limit.folder / "memory.stat")
+    if limit.source == "cgroup v2":
+        charged = int((limit.folder / "memory.current").read_text())
+        return charged - kept["inactive_file"] - kept["active_file"]
+    charged = int((limit.folder / "memory.usage_in_bytes").read_text())
+    return charged - kept["total_inactive_file"] - kept["total_active_file"]
+
+
+def _table(path: Path) -> dict[str, int]:
+    """Files of the kernel with a name and a number on each line: `MemTotal:  16000 kB`, `inactive_file 4096`."""
+    rows = (line.split() for line in path.read_text().splitlines())
+    return {row[0].rstrip(":"): int(row[1]) for row in rows if len(row) > 1}
 
 
 def model_budget(limit_bytes: int, jvm_bytes: int) -> int:

@@ -58,7 +58,9 @@ class RuntimeSource:
 
     def models(self) -> Sequence[ModelState]:
         return [
-            ModelState(one.target, one.version, one.n_bytes, one.age_s, one.idle_s, one.hits, one.borrowers)
+            ModelState(
+                one.target, one.version, one.n_bytes, one.age_s, one.idle_s, one.hits, one.borrowers, one.trouble
+            )
             for one in self.cache.residents()
         ]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from handler.importer import ubj
 from handler.importer.broken import Damaged, Unsupported
-from handler.importer.learner import NO_NODE, Array, Learner, Trees
+from handler.importer.learner import DELETED_SPLIT, NO_NODE, Array, Learner, Trees
 
 NEWEST = (3, 2)  # the release whose libxgboost reads what we write
 
@@ -108,6 +108,7 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
     columns: dict[str, Array] = {}
     for column, (name, dtype, _, _) in NODE_FIELDS.items():
         columns[column] = _column(trees, name, dtype, sizes, leaf_size)
+    _check_deleted(trees, sizes, columns)
     group = _numbers(_get(model, "tree_info", "gbtree.model"), np.int64, "tree_info")
     cats = model.get("cats")
     of.has_category_names = isinstance(cats, dict) and bool(cats.get("enc"))
@@ -179,6 +180,18 @@ def _sizes(trees: list[dict[str, Any]]) -> tuple[list[int], int]:
     if len(set(leaf_sizes)) > 1:
         raise Damaged("its trees have leaves of different sizes")
     return sizes, leaf_sizes[0] if leaf_sizes else 1
+
+
+def _check_deleted(trees: list[dict[str, Any]], sizes: list[int], columns: dict[str, Array]) -> None:
+    """What tree_param says of deleted nodes (not in 1.0) against the marks of the nodes: XGBoost refuses a difference."""
+    if not trees:
+        return
+    marked = (columns["split_index"] == DELETED_SPLIT) & (columns["default_left"] == 1)
+    counts = np.add.reduceat(marked.astype(np.int64), starts_of(sizes)[:-1]).tolist()
+    for number, (tree, count) in enumerate(zip(trees, counts, strict=True)):
+        stated = tree["tree_param"].get("num_deleted")
+        if stated is not None and stated != str(count):
+            raise Damaged(f"tree {number} has {count} deleted nodes and says otherwise")
 
 
 def _column(trees: list[dict[str, Any]], name: str, dtype: Any, sizes: list[int], leaf_size: int) -> Array:

@@ -202,7 +202,9 @@ def test_a_zip_is_refused_with_a_clear_word(ubj):
 
 
 @pytest.mark.parametrize(
-    "blob", [b"", b"\x1f\x8b", b"x", b"\0" * 10240, b"hello " * 200, gzip.compress(b""), tar_of({})]
+    "blob",
+    [b"", b"\x1f\x8b", b"x", b"\0" * 10240, b"hello " * 200, gzip.compress(b""), tar_of({})],
+    ids=range(7),  # the bytes hold the time, and pytest-xdist wants the same names in all its processes
 )
 def test_what_holds_no_booster_is_broken(blob):
     with pytest.raises(ArtifactBroken):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -45,8 +45,9 @@ class Artifact:
     n_bytes: int
     version: str = "v1"
     downloaded_bytes: int = 7
-    download_us: int = 1
+    download_us: int | None = 1
     examine_us: int = 1
+    checked_s_ago: float = 0.0
     on_load: Callable[[], None] = lambda: None
 
     def load(self) -> Model:
@@ -63,6 +64,7 @@ class Shelf:
     gate: threading.Event | None = None
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     load_error: Exception | None = None
+    checked_s_ago: float = 0.0
 
     def prepare(self, target: str) -> Artifact:
         self.prepared.append(target)
@@ -71,7 +73,7 @@ class Shelf:
             assert self.gate.wait(WAIT_S)
         if target not in self.sizes:
             raise ArtifactMissing(target)
-        return Artifact(target, self.sizes[target], on_load=self._maybe_fail)
+        return Artifact(target, self.sizes[target], on_load=self._maybe_fail, checked_s_ago=self.checked_s_ago)
 
     def _maybe_fail(self) -> None:
         if self.load_error is not None:
@@ -95,6 +97,10 @@ def touch(cache: ModelCache, target: str) -> bool:
         assert borrowed.model.name == target  # type: ignore[attr-defined]
         assert not borrowed.model.is_closed  # type: ignore[attr-defined]
         return borrowed.is_hit
+
+
+def drop(cache: ModelCache, target: str) -> None:
+    assert cache.drop(target)
 
 
 def loaded(cache: ModelCache) -> list[str]:
@@ -281,14 +287,28 @@ def test_when_too_many_wait_one_more_is_sent_away_and_its_load_begins(
     assert sorted(shelf.prepared) == ["a", "b"]
 
 
-def test_shedding_evicts_the_oldest_until_enough_is_free() -> None:
+def test_a_smaller_budget_evicts_the_oldest_until_they_fit_and_a_larger_one_takes_more_again() -> None:
     cache = make_cache(Shelf({"a": 10, "b": 20, "c": 30}), 100)
     for target in ("a", "b", "c"):
         touch(cache, target)
-    assert cache.shed(15) == 30
+    assert cache.resize(45) == 30
     assert loaded(cache) == ["c"]
-    assert cache.shed(1000) == 30
-    assert cache.resident_bytes == 0
+    touch(cache, "a")
+    assert cache.resize(45) == 0
+    assert (cache.budget_bytes, loaded(cache)) == (45, ["c", "a"])
+    with pytest.raises(NoRoom):
+        cache.replace("c", "v1", Artifact("c", 50, "v2"))
+    assert cache.resize(100) == 0
+    touch(cache, "b")
+    assert loaded(cache) == ["c", "a", "b"]
+
+
+def test_models_too_young_to_be_evicted_for_others_leave_when_the_memory_does() -> None:
+    cache = make_cache(Shelf({"a": 10, "b": 20}), 100, min_residence_s=1000)
+    touch(cache, "a")
+    touch(cache, "b")
+    assert cache.resize(20) == 10
+    assert loaded(cache) == ["b"]
 
 
 def test_a_closed_cache_frees_everything_and_loads_nothing() -> None:
@@ -311,6 +331,232 @@ def test_residents_tell_age_idle_time_hits_and_borrowers() -> None:
     (resident,) = cache.residents()
     assert (resident.age_s, resident.idle_s, resident.hits, resident.borrowers) == (7, 2, 1, 0)
     assert (resident.target, resident.version, resident.n_bytes) == ("a", "v1", 10)
+
+
+def test_a_pinned_model_is_never_evicted_and_counts() -> None:
+    cache = make_cache(Shelf({"a": 40, "b": 30, "c": 30, "d": 30}), 100, is_pinned=lambda target: target == "a")
+    for target in "abcd":
+        touch(cache, target)
+    assert sorted(loaded(cache)) == ["a", "c", "d"]
+    assert [one.target for one in cache.residents() if one.is_pinned] == ["a"]
+    assert cache.resize(50) == 60
+    assert loaded(cache) == ["a"]
+
+
+def test_what_does_not_fit_beside_the_pinned_evicts_nobody_and_is_told_why() -> None:
+    cache = make_cache(Shelf({"a": 60, "b": 30, "c": 50}), 100, is_pinned=lambda target: target == "a")
+    touch(cache, "a")
+    touch(cache, "b")
+    with pytest.raises(NoRoom, match="model c beside 60 bytes of pinned ones: it needs 50 bytes of a budget of 100"):
+        touch(cache, "c")
+    assert sorted(loaded(cache)) == ["a", "b"]
+    assert cache.drop("a")
+    assert touch(cache, "c") is False
+
+
+def test_a_pinned_model_can_be_replaced_and_dropped() -> None:
+    cache = make_cache(Shelf({"a": 40}), 100, is_pinned=lambda _: True)
+    touch(cache, "a")
+    assert cache.replace("a", "v1", Artifact("a", 50, "v2"))
+    assert not cache.replace("a", "v2", Artifact("a", 60, "v3"))  # never both at once
+    assert loaded(cache) == []
+    assert touch(cache, "a") is False
+
+
+def test_a_model_stays_for_its_minimum_residence() -> None:
+    clock = FakeClock()
+    cache = make_cache(Shelf({"a": 40, "b": 40, "c": 40}), 100, clock=clock, min_residence_s=10)
+    touch(cache, "a")
+    clock.advance(9)
+    touch(cache, "b")
+    clock.advance(1)
+    touch(cache, "a")  # the most recently used, and old enough
+    touch(cache, "c")
+    assert loaded(cache) == ["b", "c"]
+
+
+def test_a_load_among_young_models_waits_until_one_is_old_enough(pool: ThreadPoolExecutor) -> None:
+    cache = make_cache(Shelf({"a": 100, "b": 100}), 100, executor=pool, min_residence_s=0.2)
+    assert [touch(cache, "a"), touch(cache, "b")] == [False, False]
+    assert loaded(cache) == ["b"]
+
+
+def test_filling_in_evicts_nobody() -> None:
+    cache = make_cache(Shelf({"a": 60, "b": 30, "c": 30}), 100)
+    assert [cache.fill(target) for target in "abc"] == [True, True, False]
+    assert loaded(cache) == ["a", "b"]
+    assert cache.fill("a")
+    with pytest.raises(ArtifactMissing):
+        cache.fill("nothing")
+
+
+def test_filling_in_a_pinned_model_makes_room() -> None:
+    cache = make_cache(Shelf({"a": 60, "b": 60}), 100, is_pinned=lambda target: target == "b")
+    assert cache.fill("a")
+    assert cache.fill("b")
+    assert loaded(cache) == ["b"]
+
+
+def test_a_caller_who_came_along_with_a_fill_that_found_no_room_is_served(pool: ThreadPoolExecutor) -> None:
+    shelf = Shelf({"a": 60, "b": 60})
+    cache = make_cache(shelf, 100, executor=pool)
+    touch(cache, "a")
+    shelf.gate = threading.Event()
+    with ThreadPoolExecutor(2) as callers:
+        assert shelf.begun.acquire(timeout=WAIT_S)
+        filling = callers.submit(cache.fill, "b")
+        assert shelf.begun.acquire(timeout=WAIT_S)
+        calling = callers.submit(touch, cache, "b")
+        while not cache.n_waiting:
+            pass
+        shelf.gate.set()
+        assert filling.result(WAIT_S) is False
+        assert calling.result(WAIT_S) is False
+    assert loaded(cache) == ["b"]
+
+
+def test_a_model_is_told_to_be_old_once_by_the_first_who_asks_after_its_age() -> None:
+    clock = FakeClock()
+    cache = make_cache(Shelf({"a": 10}), 100, clock=clock)
+    told: list[tuple[str, str]] = []
+    cache.watch_age(60, lambda target, version: told.append((target, version)))
+    touch(cache, "a")
+    clock.advance(59)
+    touch(cache, "a")
+    assert told == []
+    clock.advance(1)
+    assert [touch(cache, "a"), touch(cache, "a")] == [True, True]
+    assert told == [("a", "v1")]
+    cache.keep("a", "v1", trouble="the store is away", again_s=5)
+    assert cache.residents()[0].trouble == "the store is away"
+    clock.advance(5)
+    touch(cache, "a")
+    assert len(told) == 2
+    cache.keep("a", "v1")
+    assert cache.residents()[0].trouble == ""
+    clock.advance(59)
+    touch(cache, "a")
+    assert len(told) == 2
+
+
+def test_a_model_that_was_checked_long_ago_is_told_as_soon_as_it_is_loaded() -> None:
+    shelf = Shelf({"a": 10})
+    cache = make_cache(shelf, 100)
+    told: list[str] = []
+    cache.watch_age(60, lambda target, _: told.append(target))
+    shelf.checked_s_ago = 61
+    touch(cache, "a")
+    assert told == ["a"]
+
+
+def test_a_newer_version_takes_the_place_of_the_old_one_which_leaves_with_its_last_borrower() -> None:
+    recorder = LiveRecorder()
+    cache = make_cache(Shelf({"a": 30, "b": 30}), 100, recorder=recorder)
+    touch(cache, "a")
+    touch(cache, "b")
+    with cache.borrow("a", WAIT_S) as old:
+        touch(cache, "b")
+        assert cache.replace("a", "v1", Artifact("a", 40, "v2"))
+        assert cache.resident_bytes == 100
+        with cache.borrow("a", WAIT_S) as new:
+            assert new.is_hit
+            assert new.model is not old.model
+        assert not old.model.is_closed  # type: ignore[attr-defined]
+        touch(cache, "b")
+    assert old.model.is_closed  # type: ignore[attr-defined]
+    assert cache.resident_bytes == 70
+    assert [(one.target, one.version, one.hits) for one in cache.residents()] == [("a", "v2", 2), ("b", "v1", 2)]
+    assert recorder.collect().total(EVICTIONS) == 0
+
+
+def test_being_replaced_is_no_use_of_a_model() -> None:
+    cache = make_cache(Shelf({"a": 30, "b": 30}), 100)
+    touch(cache, "a")
+    touch(cache, "b")
+    assert cache.replace("a", "v1", Artifact("a", 30, "v2"))
+    assert loaded(cache) == ["a", "b"]
+    assert cache.resident_bytes == 60
+
+
+def test_a_version_that_has_left_meanwhile_is_not_replaced() -> None:
+    cache = make_cache(Shelf({"a": 30}), 100)
+    assert not cache.replace("a", "v1", Artifact("a", 30, "v2"))
+    touch(cache, "a")
+    assert not cache.replace("a", "v0", Artifact("a", 30, "v2"))
+    assert cache.replace("a", "v1", Artifact("a", 30, "v2"))
+    assert not cache.replace("a", "v2", Artifact("a", 30, "v3", on_load=lambda: drop(cache, "a")))
+    assert (loaded(cache), cache.resident_bytes) == ([], 0)
+
+
+def test_when_the_newer_version_does_not_load_the_old_one_stays() -> None:
+    cache = make_cache(Shelf({"a": 30}), 100)
+    touch(cache, "a")
+
+    def fail() -> None:
+        raise RuntimeError("native")
+
+    with pytest.raises(RuntimeError, match="native"):
+        cache.replace("a", "v1", Artifact("a", 30, "v2", on_load=fail))
+    with pytest.raises(NoRoom):
+        cache.replace("a", "v1", Artifact("a", 101, "v2"))
+    assert touch(cache, "a")
+    assert cache.resident_bytes == 30
+
+
+def test_where_two_versions_never_fit_side_by_side_the_old_one_leaves_for_the_next_call_to_load_the_new() -> None:
+    shelf = Shelf({"a": 60})
+    cache = make_cache(shelf, 100)
+    touch(cache, "a")
+    assert not cache.replace("a", "v1", Artifact("a", 60, "v2"))
+    assert touch(cache, "a") is False
+
+
+def test_models_are_replaced_dropped_and_evicted_under_callers_and_nobody_sees_half_of_it(
+    pool: ThreadPoolExecutor,
+) -> None:
+    shelf = Shelf({str(number): 5 + number for number in range(12)})
+    cache = make_cache(shelf, 100, executor=pool)
+    stop = threading.Event()
+    replaced = Counter[bool]()
+
+    def renew(seed: int) -> None:
+        choice = random.Random(seed)
+        number = 0
+        while not stop.is_set():
+            target = str(choice.randrange(12))
+            number += 1
+            for resident in cache.residents():
+                if resident.target == target:
+                    if choice.random() < 0.1:
+                        cache.drop(target, resident.version)
+                        break
+                    size = choice.randrange(1, 30)
+                    replaced[cache.replace(target, resident.version, Artifact(target, size, f"{seed}.{number}"))] += 1
+
+    def call(seed: int) -> None:
+        choice = random.Random(seed)
+        for _ in range(600):
+            target = str(choice.randrange(12))
+            with cache.borrow(target, WAIT_S) as borrowed:
+                assert borrowed.model.name == target  # type: ignore[attr-defined]
+                assert not borrowed.model.is_closed  # type: ignore[attr-defined]
+                assert cache.resident_bytes <= 100
+                assert not borrowed.model.is_closed  # type: ignore[attr-defined]
+
+    with ThreadPoolExecutor(6) as threads:
+        renewing = [threads.submit(renew, seed) for seed in range(2)]
+        calling = [threads.submit(call, seed) for seed in range(4)]
+        try:
+            for one in calling:
+                one.result()
+        finally:
+            stop.set()
+        for one in renewing:
+            one.result()
+    assert replaced[True] > 20
+    assert cache.resident_bytes == sum(resident.n_bytes for resident in cache.residents())
+    cache.close()
+    assert cache.resident_bytes == 0
 
 
 def test_under_threads_the_book_stays_true_and_nobody_gets_a_closed_or_foreign_model(pool: ThreadPoolExecutor) -> None:

@@ -80,6 +80,7 @@ def test_twenty_thousand_models_come_in_pages(server: AdminServer, process: Any)
         "idle_s": 1.0,
         "hits": 1,
         "pins": 0,
+        "trouble": "",
     }
     second = get_json(server, f"/models?offset={first['next_offset']}")
     assert second["models"][0]["name"] == "eu/00100"

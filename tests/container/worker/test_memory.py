@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from container.worker.memory import MIN_BUDGET_BYTES, Limit, Trimmer, container_limit, model_budget
+from container.worker.memory import MIN_BUDGET_BYTES, Limit, Trimmer, container_limit, model_budget, used_bytes
 
 MIB = 1 << 20
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\n"
@@ -60,8 +60,47 @@ def test_the_tightest_limit_counts(tmp_path: Path, files: dict[str, str], limit:
     assert container_limit(machine(tmp_path, files)) == limit
 
 
-def test_this_machine_has_a_limit() -> None:
-    assert container_limit().n_bytes > 0
+@pytest.mark.parametrize(
+    ("files", "used"),
+    [
+        ({"proc/meminfo": MEMINFO + "MemAvailable:   4000000 kB\n"}, 12_000_000 * 1024),
+        (
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/memory.max": "1000000\n",
+                "sys/fs/cgroup/memory.current": "700000\n",
+                "sys/fs/cgroup/memory.stat": "anon 1\ninactive_file 100000\nactive_file 50000\n",
+            },
+            550_000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "4:memory:/a\n",
+                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": "1000000\n",
+                "sys/fs/cgroup/memory/a/memory.usage_in_bytes": "700000\n",
+                "sys/fs/cgroup/memory/a/memory.stat": (
+                    "inactive_file 1\ntotal_inactive_file 100000\ntotal_active_file 60000\n"
+                ),
+            },
+            540_000,
+        ),
+    ],
+)
+def test_what_is_used_leaves_out_pages_of_files(tmp_path: Path, files: dict[str, str], used: int) -> None:
+    root = machine(tmp_path, files)
+    assert used_bytes(container_limit(root), root) == used
+
+
+def test_this_machine_has_a_limit_and_uses_less() -> None:
+    limit = container_limit()
+    assert 0 < used_bytes(limit) < limit.n_bytes
+
+
+def test_a_trim_gives_back_what_was_freed_before_it() -> None:
+    trimmer = Trimmer(pause_s=1000)
+    trimmer.trim_now()
+    assert trimmer.n_trims == 1
+    trimmer.close()
 
 
 def test_the_budget_is_what_the_other_processes_leave() -> None:

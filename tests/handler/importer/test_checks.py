@@ -120,9 +120,23 @@ def test_a_split_on_a_foreign_feature_is_damage(model, value):
     broken(model, "feature")
 
 
+@pytest.mark.parametrize("value", ["1", "-1", "", "00", "x", 0, []])
+def test_a_count_of_deleted_nodes_that_is_not_the_nodes_own_is_damage(model, value):
+    """XGBoost refuses it too: the file was changed after it was written."""
+    booster_of(model)["trees"][1]["tree_param"]["num_deleted"] = value
+    broken(model, "tree 1 has 0 deleted nodes and says otherwise")
+
+
+def test_a_file_of_1_0_says_nothing_of_deleted_nodes(model):
+    for tree in booster_of(model)["trees"]:
+        del tree["tree_param"]["num_deleted"]
+    imported(model)
+
+
 def test_a_deleted_root_is_damage(model):
     tree = booster_of(model)["trees"][0]
     tree["split_indices"][0], tree["default_left"][0] = 2147483647, 1
+    tree["tree_param"]["num_deleted"] = "1"
     broken(model, "root")
 
 

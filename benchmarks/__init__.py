@@ -1,0 +1,1 @@
+"""Speed and memory, measured against others on the same machine in the same run."""

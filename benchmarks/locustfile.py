@@ -1,0 +1,175 @@
+"""Load as users make it, for Locust: with its page, or headless.
+
+    locust -f benchmarks/locustfile.py --host http://127.0.0.1:8080 --scenario zipf
+    locust -f benchmarks/locustfile.py --host http://127.0.0.1:8080 --scenario zipf FastUser \\
+           --headless --users 8 --run-time 30s
+
+`FastUser` posts to /invocations over geventhttpclient; `Boto3User` calls invoke_endpoint of plain boto3, which costs the
+client ten times as much. The endpoint serves what `python -m benchmarks.locustfile` lays out:
+
+    warm         ten segments, all in memory
+    zipf         all segments, as cities are: a few busy, many quiet
+    cold-storm   every call names a segment that was not called before, until there are no more
+    over-memory  all segments alike; start the endpoint with --memory for a third of them
+    hot-update   one busy segment, whose artifact is replaced every few seconds
+    rows-100     bodies of 100 rows, Zipf's law
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import gevent
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from locust import FastHttpUser, User, constant, events, task
+
+from benchmarks import segments
+
+N_SEGMENTS = int(os.environ.get("SEGMENTS", "1000"))
+N_DRAWS = 50_000
+UPDATE_S = 5.0
+TARGET_HEADER = "X-Amzn-SageMaker-Target-Model"
+ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
+
+_ROW = segments.csv(segments.rows(1))
+_HUNDRED = segments.csv(segments.rows(100))
+
+
+def _name(number: int) -> str:
+    return f"{number:04}.tar.gz"
+
+
+def _zipf() -> Iterator[str]:
+    return (_name(number) for number in itertools.cycle(segments.zipf(N_SEGMENTS, N_DRAWS)))
+
+
+def _in_turn() -> Iterator[str]:
+    return (_name(number) for number in range(N_SEGMENTS))
+
+
+# From a scenario's name to what it calls: each gives targets without end, or for as long as there are new ones.
+SCENARIOS: dict[str, Callable[[], Iterator[str]]] = {
+    "warm": lambda: itertools.cycle(map(_name, range(10))),
+    "zipf": _zipf,
+    "cold-storm": _in_turn,
+    "over-memory": lambda: itertools.cycle(map(_name, range(N_SEGMENTS))),
+    "hot-update": lambda: itertools.repeat(_name(0)),
+    "rows-100": _zipf,
+}
+
+
+class _Plan:
+    """The next target for whoever asks; one for all users, so that a storm's segments are each called once."""
+
+    targets: Iterator[str] = iter(())
+    body = _ROW
+
+
+_plan = _Plan()
+
+
+@events.init_command_line_parser.add_listener
+def _add_flag(parser: Any) -> None:
+    parser.add_argument("--scenario", choices=list(SCENARIOS), default="zipf", help="what is called, in which order")
+
+
+@events.test_start.add_listener
+def _begin(environment: Any, **_: Any) -> None:
+    scenario = environment.parsed_options.scenario
+    _plan.targets = SCENARIOS[scenario]()
+    _plan.body = _HUNDRED if scenario == "rows-100" else _ROW
+    if scenario == "hot-update":
+        gevent.spawn(_keep_updating, environment.runner)
+
+
+def _keep_updating(runner: Any) -> None:
+    """Put one of two boosters in the busy segment's place, in turn, while the test runs."""
+    made = segments.make(N_SEGMENTS)
+    versions = [made.artifact(_name(number)) for number in (0, 1)]
+    path = made.models / _name(0)
+    try:
+        for artifact in itertools.cycle(versions[::-1]):
+            gevent.sleep(UPDATE_S)
+            if runner.state not in ("spawning", "running"):
+                return
+            part = path.with_suffix(".part")
+            part.write_bytes(artifact)
+            part.rename(path)
+    finally:
+        path.write_bytes(versions[0])
+
+
+def _label(told: str | None) -> str:
+    """Hits and misses are two rows of Locust's table: their latencies have nothing to do with each other."""
+    return "cold" if told and told.startswith("cache=miss") else "warm"
+
+
+class FastUser(FastHttpUser):
+    """Posts over a kept connection."""
+
+    wait_time = constant(0)
+
+    @task
+    def call(self) -> None:
+        target = next(_plan.targets, None)
+        if target is None:
+            self.environment.runner.quit()
+            return
+        headers = {"Content-Type": "text/csv", TARGET_HEADER: target}
+        with self.client.post("/invocations", _plan.body, headers=headers, catch_response=True) as response:
+            told = response.headers.get(ATTRIBUTES_HEADER) if response.headers else None
+            response.request_meta["name"] = _label(told)
+
+
+class Boto3User(User):
+    """Calls as SageMaker's clients do."""
+
+    wait_time = constant(0)
+
+    def on_start(self) -> None:
+        self._client = boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=f"{self.host}/predictions/segments",
+            region_name="us-east-1",
+            aws_access_key_id="benchmark",
+            aws_secret_access_key="benchmark",
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=60),
+        )
+
+    @task
+    def call(self) -> None:
+        target = next(_plan.targets, None)
+        if target is None:
+            self.environment.runner.quit()
+            return
+        start = time.perf_counter()
+        label, length, failure = "warm", 0, None
+        try:
+            answer = self._client.invoke_endpoint(
+                EndpointName="benchmark", TargetModel=target, ContentType="text/csv", Body=_plan.body
+            )
+            length = len(answer["Body"].read())
+            label = _label(answer.get("CustomAttributes"))
+        except ClientError as error:
+            failure = error
+        self.environment.events.request.fire(
+            request_type="boto3",
+            name=label,
+            response_time=(time.perf_counter() - start) * 1e3,
+            response_length=length,
+            exception=failure,
+            context={},
+        )
+
+
+if __name__ == "__main__":
+    made = segments.make(N_SEGMENTS)
+    print(f"mme serve --models {made.models}")
+    sys.exit(0)

@@ -1,0 +1,126 @@
+"""Throughput and latency, as a ratio to the same MMS with a handler that gives the body back.
+
+    python -m benchmarks.throughput [--rounds 5] [--seconds 5]
+
+Both servers run all the time and are measured in turn, so that what else the machine does meets both. One CSV row of 6
+numbers per call; ours draws from 1,000 segments by Zipf's law, all in memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from benchmarks import record, segments, wrk
+from benchmarks.endpoints import Echo, Ours, Server
+from benchmarks.warm import warm_up
+
+CONNECTIONS = 8
+N_DRAWS = 20_000
+BODY = segments.csv(segments.rows(1, seed=7))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--segments", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--echo-workers", type=int, default=0, help="0 tries 1 to 4 and takes the best")
+    chosen = parser.parse_args()
+    made = segments.make(chosen.segments)
+    draws = [made.targets[number] for number in segments.zipf(chosen.segments, N_DRAWS)]
+    echo_workers = chosen.echo_workers or _best_echo(draws)
+    with Ours(made.models, "--memory", "1GiB") as ours, Echo(echo_workers) as echo:
+        warm_up(ours, made.targets, BODY)
+        figures = interleaved(
+            {"ours": ours, "echo": echo}, draws, rounds=chosen.rounds, seconds=chosen.seconds, say=_say
+        )
+    ratios = {
+        "throughput": median_ratio(figures["ours"], figures["echo"], "many", "requests_per_s"),
+        "p50_one_connection": median_ratio(figures["ours"], figures["echo"], "one", "p50_us"),
+    }
+    _print(figures, ratios, echo_workers)
+    record.save("throughput", {"runs": figures, "ratios": ratios, "echo_workers": echo_workers})
+    return 0
+
+
+def _best_echo(draws: Sequence[str]) -> int:
+    """How many workers suit the echo best on this machine: whoever is compared shall be at its best."""
+    speeds = {}
+    for workers in (1, 2, 3, 4):
+        with Echo(workers) as echo:
+            _measure(echo, draws, CONNECTIONS, 2.0)
+            speeds[workers] = _measure(echo, draws, CONNECTIONS, 3.0).requests_per_s
+            _say(f"echo with {workers} workers: {speeds[workers]:.0f}/s")
+    return max(speeds, key=speeds.__getitem__)
+
+
+def interleaved(
+    servers: dict[str, Server],
+    draws: Sequence[str] | dict[str, list[str]],
+    *,
+    rounds: int,
+    seconds: float,
+    say: Callable[[str], None],
+) -> dict[str, list[dict[str, Any]]]:
+    """A B A B ...: in each round every server under 8 connections, then every server under one.
+
+    draws     targets in the order of the calls; by server, where not all have the same
+    returns   by server, a list of rounds, each with the runs `many` and `one`, and CPU of the server per request
+    """
+    own = draws if isinstance(draws, dict) else dict.fromkeys(servers, draws)
+    for name, server in servers.items():
+        _measure(server, own[name], CONNECTIONS, 3.0)  # the JVM compiles
+    figures: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+    for number in range(rounds):
+        for name, server in servers.items():
+            before = server.cpu_s()
+            many = _measure(server, own[name], CONNECTIONS, seconds)
+            cpu_us = (server.cpu_s() - before) / (many.requests_per_s * seconds) * 1e6
+            figures[name].append({"many": asdict(many), "cpu_us": cpu_us})
+        for name, server in servers.items():
+            one = _measure(server, own[name], 1, seconds)
+            figures[name][-1]["one"] = asdict(one)
+            many_per_s = figures[name][-1]["many"]["requests_per_s"]
+            say(f"round {number + 1}  {name:10} {many_per_s:7.0f}/s   p50 {one.p50_us} us")
+    return figures
+
+
+def _measure(server: Server, draws: Sequence[str], connections: int, seconds: float) -> wrk.Run:
+    calls = [(server.path(target), target) for target in draws]
+    return wrk.run(server.port, calls, BODY, connections=connections, seconds=seconds)
+
+
+def median_ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], part: str, figure: str) -> float:
+    """The median over rounds of ours to theirs in the same round, which noise that lasts for seconds does not move."""
+    return statistics.median(float(a[part][figure] / b[part][figure]) for a, b in zip(ours, theirs, strict=True))
+
+
+def median(rounds: list[dict[str, Any]], part: str, figure: str) -> float:
+    return statistics.median(float(one[part][figure]) for one in rounds)
+
+
+def _print(figures: dict[str, list[dict[str, Any]]], ratios: dict[str, float], echo_workers: int) -> None:
+    print(f"{'':12}{'8 connections':>16}{'p99':>12}{'1 connection p50':>20}{'CPU a request':>16}")
+    for name, rounds in figures.items():
+        cpu_us = statistics.median(one["cpu_us"] for one in rounds)
+        print(
+            f"{name:12}{median(rounds, 'many', 'requests_per_s'):>14.0f}/s{median(rounds, 'many', 'p99_us'):>9.0f} us"
+            f"{median(rounds, 'one', 'p50_us'):>17.0f} us{cpu_us:>13.0f} us"
+        )
+    generator_us = median(figures["ours"], "many", "generator_cpu_us")
+    print(f"ratio       {ratios['throughput']:>14.2f} {'':12}{ratios['p50_one_connection']:>19.2f}")
+    print(f"echo runs {echo_workers} workers; wrk itself takes {generator_us:.1f} us of CPU a request, so it could")
+    print(f"send {1e6 / generator_us:,.0f}/s if it had a core to itself")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

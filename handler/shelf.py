@@ -1,0 +1,263 @@
+"""Examined artifacts kept on disk, least recently used first out.
+
+What is kept is the verdict: the documents libxgboost wrote in quarantine, the facts of each, and the version of the
+artifact they came from. A model that was evicted, or that served before a restart, is loaded from here without a request
+to S3 and without an examination.
+
+Rule: the shelf may be empty, full, read-only, cut short or flipped, and costs no more than a download for it. A file is
+believed only when the checksum of all of it is right and it says that it is what was asked for; libxgboost crashes on
+damaged documents, so nothing else may reach it.
+
+    <root>/lock            held by the one endpoint that uses the directory
+    <root>/<key>           magic, SHA-256 of the rest, length of the head, head (JSON), documents
+                           its mtime is when the store last confirmed it, its atime when it was last used
+    <root>/<key>.*.part    being written
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import stat
+import struct
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from handler.predictor import Facts
+
+log = logging.getLogger(__name__)
+
+MAGIC = b"mme shelf 1\n"
+PART = ".part"
+# SHA-256 takes 40 us for the 70 KB of an ordinary model where BLAKE2b takes 74 and CRC-32, which a damaged file may pass
+# by chance once in 4e9, takes 14.
+_DIGEST_BYTES = 32
+_LENGTH = struct.Struct("!I")
+_HEAD_AT = len(MAGIC) + _DIGEST_BYTES + _LENGTH.size
+KEY_CHARS = 40
+SAY_S = 60.0  # a disk that fails, fails for every model; it is said this often
+
+
+class ShelfUnusable(Exception):
+    """The directory cannot be used, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One artifact's verdict. `checked_s_ago` is since the store last said that `version` is its newest."""
+
+    version: str
+    documents: tuple[bytes, ...]
+    facts: tuple[Facts, ...]
+    checked_s_ago: float
+
+
+@dataclass(slots=True)
+class _Place:
+    """A file in the index. `version` is None until the file has been read or written by this process."""
+
+    n_bytes: int
+    version: str | None = None
+
+
+class Shelf:
+    """A bounded directory of verdicts; safe to use from many threads, by one process.
+
+    max_bytes   of all files together
+    maker       what made the verdicts: another importer, XGBoost or store is another maker and finds nothing
+    clock_s     seconds since the epoch, as files have them
+    raises      ShelfUnusable: it cannot be written, is not ours alone, or another endpoint uses it
+    """
+
+    def __init__(self, root: Path, *, max_bytes: int, maker: str, clock_s: Callable[[], float] = time.time) -> None:
+        self._root = root
+        self._max_bytes = max_bytes
+        self._maker = maker
+        self._clock_s = clock_s
+        self._lock = threading.Lock()  # guards the index, and keeps renames and removals in its order
+        self._index: OrderedDict[str, _Place] = OrderedDict()
+        self._n_bytes = 0
+        self._quiet_until = 0.0
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_foreign(root)
+            self._lock_file = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise ShelfUnusable(f"{root}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take_stock()
+        except OSError as error:
+            os.close(self._lock_file)
+            is_taken = isinstance(error, BlockingIOError)
+            raise ShelfUnusable(f"{root}: {'another endpoint uses it' if is_taken else error.strerror}") from error
+
+    @property
+    def n_bytes(self) -> int:
+        return self._n_bytes
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def get(self, uri: str) -> Kept | None:
+        """What is kept of this artifact, now the most recently used; None when there is nothing, or nothing sound."""
+        key = self._key(uri)
+        with self._lock:
+            if key not in self._index:
+                return None
+            self._index.move_to_end(key)
+        path = self._root / key
+        try:
+            data = path.read_bytes()
+            confirmed_s = path.stat().st_mtime
+        except OSError as error:
+            self._lose(key, f"it cannot be read ({error.strerror})")
+            return None
+        kept = _parse(data, self._identity(uri), max(0.0, self._clock_s() - confirmed_s))
+        if kept is None:
+            self._lose(key, "it is damaged")
+            return None
+        with contextlib.suppress(OSError):  # then only the order after a restart suffers
+            os.utime(path, (self._clock_s(), confirmed_s))
+        with self._lock:
+            place = self._index.get(key)
+            if place is not None:
+                place.version = kept.version
+        return kept
+
+    def put(self, uri: str, version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> None:
+        """Keep a verdict, in the place of any earlier one of this artifact. A disk that fails is a log line."""
+        key = self._key(uri)
+        data = _format(self._identity(uri), version, documents, facts)
+        if len(data) > self._max_bytes:
+            return
+        # Not synced: what a power failure leaves of it fails its checksum.
+        part = self._root / f"{key}.{threading.get_ident()}{PART}"
+        try:
+            with self._lock:
+                self._make_room(len(data), key)
+            part.write_bytes(data)
+            with self._lock:
+                part.replace(self._root / key)
+                before = self._index.pop(key, None)
+                self._index[key] = _Place(len(data), version)
+                self._n_bytes += len(data) - (before.n_bytes if before else 0)
+                self._make_room(0, key)  # another thread may have taken what was made
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            self._say("models cannot be kept on disk: %s: %s", self._root, error.strerror)
+
+    def confirm(self, uri: str, version: str) -> None:
+        """The store has just said that this is still its version."""
+        key = self._key(uri)
+        now_s = self._clock_s()
+        with self._lock:
+            place = self._index.get(key)
+            if place is not None and place.version == version:
+                with contextlib.suppress(OSError):  # it will be confirmed again
+                    os.utime(self._root / key, (now_s, now_s))
+
+    def forget(self, uri: str) -> None:
+        """The artifact is no more."""
+        with self._lock:
+            self._remove(self._key(uri))
+
+    def close(self) -> None:
+        """Let another endpoint have the directory."""
+        os.close(self._lock_file)
+
+    # -- files ---------------------------------------------------------------------------------------------------------
+
+    def _take_stock(self) -> None:
+        found = []
+        with os.scandir(self._root) as entries:
+            for entry in entries:
+                if entry.name.endswith(PART):
+                    os.unlink(entry.path)
+                elif len(entry.name) == KEY_CHARS and entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_atime, entry.name, status.st_size))
+        for _, key, size in sorted(found):
+            self._index[key] = _Place(size)
+            self._n_bytes += size
+        self._make_room(0)
+
+    def _make_room(self, n_bytes: int, key: str = "") -> None:
+        """Remove the least recently used files, never `key`, until n_bytes more fit. Under the lock."""
+        while self._n_bytes + n_bytes > self._max_bytes:
+            oldest = next((other for other in self._index if other != key), None)
+            if oldest is None:
+                return
+            self._remove(oldest)
+
+    def _remove(self, key: str) -> None:
+        place = self._index.pop(key, None)
+        if place is not None:
+            self._n_bytes -= place.n_bytes
+            with contextlib.suppress(OSError):  # gone already, or the disk is read-only; it is not believed unread
+                os.unlink(self._root / key)
+
+    def _lose(self, key: str, why: str) -> None:
+        log.warning("a model kept on disk is fetched anew: %s: %s", self._root / key, why)
+        with self._lock:
+            self._remove(key)
+
+    def _say(self, text: str, *values: object) -> None:
+        now = time.monotonic()
+        if now >= self._quiet_until:
+            self._quiet_until = now + SAY_S
+            log.warning(text, *values)
+
+    def _identity(self, uri: str) -> list[str]:
+        return [self._maker, uri]
+
+    def _key(self, uri: str) -> str:
+        return hashlib.sha256("\0".join(self._identity(uri)).encode()).hexdigest()[:KEY_CHARS]
+
+
+def _refuse_foreign(root: Path) -> None:
+    """Documents in it are loaded as they are, so nobody else may be able to put any there."""
+    status = root.stat(follow_symlinks=False)
+    if not stat.S_ISDIR(status.st_mode):
+        raise ShelfUnusable(f"{root}: it is no directory")
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise ShelfUnusable(f"{root}: others may write into it")
+
+
+def _format(identity: list[str], version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> bytes:
+    head = json.dumps(
+        {
+            "identity": identity,
+            "version": version,
+            "facts": [asdict(one) for one in facts],
+            "documents": [len(document) for document in documents],
+        }
+    ).encode()
+    rest = b"".join([_LENGTH.pack(len(head)), head, *documents])
+    return b"".join([MAGIC, hashlib.sha256(rest).digest(), rest])
+
+
+def _parse(data: bytes, identity: list[str], checked_s_ago: float) -> Kept | None:
+    view = memoryview(data)
+    at = len(MAGIC)
+    if data[:at] != MAGIC or hashlib.sha256(view[at + _DIGEST_BYTES :]).digest() != view[at : at + _DIGEST_BYTES]:
+        return None
+    (n_head,) = _LENGTH.unpack_from(data, _HEAD_AT - _LENGTH.size)
+    head = json.loads(data[_HEAD_AT : _HEAD_AT + n_head])  # as written: the checksum was right
+    if head["identity"] != identity:
+        return None
+    documents: list[bytes] = []
+    at = _HEAD_AT + n_head
+    for size in head["documents"]:
+        documents.append(data[at : at + size])
+        at += size
+    return Kept(head["version"], tuple(documents), tuple(Facts.from_dict(one) for one in head["facts"]), checked_s_ago)

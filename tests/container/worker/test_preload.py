@@ -1,0 +1,153 @@
+"""Models loaded before anybody asks for them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from container.worker.preload import AWAY_AFTER, Preload
+from handler.cache import ModelCache
+from handler.errors import ArtifactBroken, ArtifactUnavailable
+from handler.loading import Examined, ModelLoader
+from handler.patterns import Patterns
+from handler.predictor import Facts, HandlePool
+from handler.telemetry import EVICTIONS, LiveRecorder
+from tests import boosters
+from tests.fakes import MemoryStore
+
+MODEL_BYTES = 20_000
+DOCUMENT = boosters.document(boosters.segment(0))
+
+
+class Verdict:
+    documents = (DOCUMENT,)
+
+    def __init__(self, n_bytes: int) -> None:
+        self.facts = (Facts("reg:squarederror", "gbtree", 6, 1, n_bytes),)
+
+
+class House:
+    """A store of ten models, and a cache with room for about `room` of them."""
+
+    def __init__(self, executor: ThreadPoolExecutor, pinned: str, room: int) -> None:
+        self.store = MemoryStore()
+        for number in range(10):
+            self.store.put(f"{'ab'[number % 2]}/{number}", b"model")
+        self.recorder = LiveRecorder()
+        self.pinned = Patterns.parse(pinned)
+        self.cache = ModelCache(
+            budget_bytes=(MODEL_BYTES + 4000) * room,
+            prepare=ModelLoader(self.store, self.examine, HandlePool(), n_threads=1).prepare,
+            executor=executor,
+            max_waiting=4,
+            recorder=self.recorder,
+            is_pinned=self.pinned.match,
+        )
+
+    def examine(self, blob: bytes, uri: str) -> Examined:
+        if blob == b"broken":
+            raise ArtifactBroken(uri, "it is damaged")
+        return Verdict(MODEL_BYTES * 1000 if blob == b"large" else MODEL_BYTES)
+
+    def preload(self, patterns: str) -> None:
+        done = threading.Event()
+        preload = Preload(
+            self.cache,
+            self.store,
+            pinned=self.pinned,
+            preloaded=Patterns.parse(patterns),
+            n_threads=2,
+            on_done=done.set,
+        )
+        assert not preload.is_done
+        preload.start()
+        assert done.wait(30)
+        assert preload.is_done
+        preload.close()
+
+    @property
+    def loaded(self) -> set[str]:
+        return {resident.target for resident in self.cache.residents()}
+
+
+@pytest.fixture
+def executor() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def test_everything_that_matches_is_in_memory_when_it_is_done(executor: ThreadPoolExecutor) -> None:
+    house = House(executor, "", room=20)
+    house.preload("a/*,b/3")
+    assert house.loaded == {"a/0", "a/2", "a/4", "a/6", "a/8", "b/3"}
+
+
+def test_it_ends_where_the_memory_does_and_evicts_nobody(
+    executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(executor, "", room=4)
+    house.preload("all")
+    assert len(house.loaded) == 4
+    assert house.recorder.collect().total(EVICTIONS) == 0
+    assert house.store.n_fetches < 10
+    assert "the memory for models is full" in caplog.text
+
+
+def test_pinned_models_come_first(executor: ThreadPoolExecutor) -> None:
+    house = House(executor, "b/*", room=6)
+    house.preload("a/*")
+    assert house.loaded >= {"b/1", "b/3", "b/5", "b/7", "b/9"}
+    assert len(house.loaded) == 6
+
+
+def test_pinned_models_larger_than_the_memory_are_told_and_do_not_keep_it_from_starting(
+    executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(executor, "all", room=3)
+    house.preload("")
+    assert len(house.loaded) == 3
+    assert "pinned models need more than all memory for models" in caplog.text
+
+
+def test_a_model_too_large_for_all_memory_does_not_mean_that_it_is_full(executor: ThreadPoolExecutor) -> None:
+    house = House(executor, "", room=4)
+    house.store.put("a/0", b"large")
+    house.preload("a/*")
+    assert house.loaded == {"a/2", "a/4", "a/6", "a/8"}
+
+
+def test_broken_archives_are_passed_over(executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture) -> None:
+    house = House(executor, "", room=20)
+    for number in (0, 2):
+        house.store.put(f"a/{number}", b"broken")
+    with caplog.at_level(logging.INFO):
+        house.preload("a/*")
+    assert house.loaded == {"a/4", "a/6", "a/8"}
+    assert "model a/0 is not preloaded" in caplog.text
+    assert "2 could not be loaded" in caplog.text
+
+
+def test_a_store_that_cannot_be_listed_is_said_and_it_starts_all_the_same(
+    executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(executor, "", room=20)
+    house.store.error = ArtifactUnavailable("mem:", "AccessDenied")
+    house.preload("all")
+    assert house.loaded == set()
+    assert "not everything can be preloaded" in caplog.text
+
+
+def test_a_store_that_goes_away_is_not_asked_for_every_model(
+    executor: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(executor, "", room=20)
+    for number in range(100):
+        house.store.put(f"c/{number}", b"model")
+    house.store.fetch_error = ArtifactUnavailable("mem:", "SlowDown")
+    house.preload("c/*")
+    assert AWAY_AFTER <= house.store.n_fetches <= AWAY_AFTER + 2
+    assert "the store is away" in caplog.text
