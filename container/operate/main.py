@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from container import settings
-from container.operate import convert, dashboard, demo, inspect, invoke, models
+from container.operate import convert, dashboard, demo, health, inspect, invoke, models
 from container.operate.exits import Exit
 from container.operate.platform import command as platform
 
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     serve.set_defaults(run=_serve)
     demo.add_command(commands)
     invoke.add_command(commands)
+    health.add_command(commands)
     models.add_command(commands)
     inspect.add_command(commands)
     convert.add_command(commands)

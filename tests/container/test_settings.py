@@ -28,6 +28,14 @@ def test_sagemaker_says_which_port() -> None:
     assert settings.read({}, {"MME_MODELS": "m", "SAGEMAKER_BIND_TO_PORT": "8081"}).port == 8081
 
 
+def test_one_setting_is_read_without_the_others() -> None:
+    assert settings.read_one("port", None, {"SAGEMAKER_BIND_TO_PORT": "8081"}) == 8081
+    assert settings.read_one("port", "9000", {"MME_PORT": "8081"}) == 9000
+    assert settings.read_one("admin_port", None, {}) is None
+    with pytest.raises(SettingInvalid, match="MME_PORT"):
+        settings.read_one("port", None, {"MME_PORT": "http"})
+
+
 @pytest.mark.parametrize(
     ("text", "n_bytes"),
     [
