@@ -191,9 +191,9 @@ class ModelCache:
         raises   ModelNotReady when its load has not ended after wait_s (the load goes on), NoRoom, Unavailable while
                  closing, and whatever `prepare` raises
         """
-        entry = self._take(target)
-        if entry is not None:
-            return Borrowed(self, entry, True, 0)
+        borrowed = self.borrow_present(target)
+        if borrowed is not None:
+            return borrowed
         start = self._clock()
         with self._place_to_wait(target, wait_s):
             while True:
@@ -212,6 +212,11 @@ class ModelCache:
                 # Under thrash it may be gone again by now; then the next round loads it anew.
                 if self._take_loaded(loaded):
                     return Borrowed(self, loaded, False, max(1, round((self._clock() - start) * 1e6)))
+
+    def borrow_present(self, target: str) -> Borrowed | None:
+        """The target's model if it is in memory, without waiting for anything; None when it is not."""
+        entry = self._take(target)
+        return None if entry is None else Borrowed(self, entry, True, 0)
 
     def _take(self, target: str) -> _Entry | None:
         with self._lock:

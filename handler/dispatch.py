@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -17,7 +17,7 @@ from typing import Protocol
 import orjson
 
 from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
-from handler.cache import ModelCache
+from handler.cache import Borrowed, ModelCache
 from handler.errors import (
     AcceptUnsupported,
     ArtifactBroken,
@@ -106,6 +106,8 @@ PLAIN: dict[type[BaseException], int] = {
 
 # SageMaker passes no header of a container's on to the caller but this one, so it tells cold from warm.
 _WARM = ((ATTRIBUTES_HEADER, "cache=hit"),)
+# A body that is read and scored in about the time that handing it to another thread would take: some twenty rows.
+SMALL_BODY_BYTES = 2048
 _NO_ATTRIBUTES: Mapping[str, str] = {}
 
 
@@ -138,6 +140,17 @@ class Held(Protocol):
     def use(self) -> AbstractContextManager[Using]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """A model that was borrowed before the request was looked into; whoever borrowed it gives it back."""
+
+    name: str
+    borrowed: Borrowed
+
+    def use(self) -> AbstractContextManager[Using]:
+        return nullcontext(self.borrowed)
+
+
 class Dispatcher:
     """Answers requests from models in the cache; any number of threads may call it at once.
 
@@ -168,6 +181,7 @@ class Dispatcher:
         self._default_outputs = default_outputs
         self._one_line = one_line
         self._hooked = HookedScoring(hooks, one_line=one_line) if hooks is not None else None
+        self._is_slow = hooks is not None or bool(default_outputs)
 
     def answer(self, request: Request, own: Held | None = None) -> Answer:
         """The answer to a request, whatever happens.
@@ -219,6 +233,19 @@ class Dispatcher:
         if journal is not None:
             journal.write(Invocation(_request_id(request), target, 200, borrowed.is_hit, total_us, stages_us))
         return Answer(200, media_type, body, ((ATTRIBUTES_HEADER, _told(borrowed, stages_us if wants_timing else ())),))
+
+    def answer_at_once(self, request: Request) -> Answer | None:
+        """The answer when nothing has to be waited for and little computed: a small plain body for a model in memory.
+        None otherwise; `answer` then takes its time, on a thread that has it."""
+        headers = request.headers
+        raw = headers.get(TARGET_HEADER)
+        if raw is None or len(request.body) > SMALL_BODY_BYTES or ATTRIBUTES_HEADER in headers or self._is_slow:
+            return None
+        borrowed = self._cache.borrow_present(as_sent(raw))
+        if borrowed is None:
+            return None
+        with borrowed:
+            return self.answer(request, _Present(raw, borrowed))
 
     def _refuse(self, error: Exception, request: Request, target: str | None, started: int) -> Answer:
         fault = self._framing.fault_of(error)

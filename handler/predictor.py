@@ -22,6 +22,11 @@ SCORES_PER_CALL = 128
 # What such a pair costs besides (measured: mallinfo2 around the first prediction of each of 100 boosters).
 BYTES_PER_THREAD = 392 + 4 * SCORES_PER_CALL
 
+# A resting handle keeps some 25 KB from the system: its few blocks lie scattered over the pages of the model that was in
+# it. A cache that thrashes lets one rest for a moment; only one that empties has more, and those are worth a freed
+# handle's leak of 400 bytes for each thread that has scored with it.
+MAX_RESTING = 64
+
 _DENSE_KINDS = frozenset({Kind.VALUE, Kind.MARGIN})
 
 
@@ -81,6 +86,9 @@ class HandlePool:
 
     def rest(self, booster: Booster) -> None:
         """Take a handle that nobody uses any more; the memory of its model is free when this returns."""
+        if len(self._resting) >= MAX_RESTING:
+            booster.free()
+            return
         booster.load(SMALLEST)
         with self._lock:
             self._resting.append(booster)

@@ -1,4 +1,4 @@
-"""One connection of MMS's to the runtime: frames in, answers out, on a thread of its own.
+"""One connection of MMS's to the runtime: frames in, answers out.
 
 Rule: what comes over a connection can end that connection and nothing else.
 """
@@ -12,6 +12,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from enum import Enum, auto
 from pathlib import Path
 
 from container.worker import wire
@@ -21,9 +22,18 @@ log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 64 * 1024  # a one-row request is one read; a large body is read in the steps below
 LARGE_RECEIVE_BYTES = 1 << 20
+SMALL_RECEIVE_BYTES = 8 * 1024  # a frame that may be answered at once
 # MMS names a channel by Netty's long id: hexadecimal and dashes. The name becomes part of a path.
 _IO_NAME = re.compile(r"[0-9a-f-]{1,128}")
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
+
+
+class Progress(Enum):
+    """How far `Connection.try_at_once` came."""
+
+    DONE = auto()  # nothing is left to do
+    UNFINISHED = auto()  # `finish` has to be called
+    OVER = auto()  # the connection has ended and is closed
 
 
 class Connection:
@@ -57,18 +67,45 @@ class Connection:
         self._io_links: list[Path] = []
         self.is_busy = False  # between the first byte of a frame and the last of its reply
         self.n_served = 0
+        self._unanswered: wire.Message | None = None  # read, and left for another thread
+        self._unsent = b""
         self.is_loaded = False  # MMS has asked it to load, and counts it as a worker
 
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
     def serve(self) -> None:
-        """Runs on the connection's thread; returns when the connection is over."""
+        """Serve on a thread of its own; returns when the connection is over."""
+        while self.step():
+            pass
+
+    def step(self) -> bool:
+        """Wait for the next frame and answer what has come; False when the connection is over, and closed."""
+        return self._guarded(self._step)
+
+    def try_at_once(self, answer_at_once: Callable[[Request], Answer | None]) -> Progress:
+        """Take what has arrived and answer it if `answer_at_once` does, without waiting for anybody. For the thread that
+        watches all connections; what it leaves unfinished, `finish` ends on another."""
+        progress = Progress.OVER
+
+        def attempt() -> bool:
+            nonlocal progress
+            progress = self._try_at_once(answer_at_once)
+            return progress is not Progress.OVER
+
+        self._guarded(attempt)
+        return progress
+
+    def finish(self) -> bool:
+        """Answer what `try_at_once` has left, waiting as long as it takes; False when the connection is over."""
+        return self._guarded(self._finish)
+
+    def _guarded(self, work: Callable[[], bool]) -> bool:
+        """Run a piece of serving; whatever goes wrong in it ends this connection and nothing else."""
+        goes_on = False
         try:
-            while self._receive():
-                while (message := self._reader.next_message()) is not None:
-                    self._stream.sendall(self._reply(message))
-                    self.n_served += 1
-                    self._on_replied()
-                self.is_busy = not self._reader.is_between_frames
-            if not self._reader.is_between_frames:
+            goes_on = work()
+            if not goes_on and not self._reader.is_between_frames:
                 log.warning("a connection ended in the middle of a frame")
         except wire.WireError as error:
             log.warning("closing a connection: %s", error)
@@ -77,11 +114,73 @@ class Connection:
         except Exception:
             log.exception("closing a connection after a fault of ours")
         finally:
-            self.is_busy = False
-            self._stream.close()
-            for link in self._io_links:
-                link.unlink(missing_ok=True)
-            self._on_end()
+            if not goes_on:
+                self._end()
+        return goes_on
+
+    def _end(self) -> None:
+        self.is_busy = False
+        self._stream.close()
+        for link in self._io_links:
+            link.unlink(missing_ok=True)
+        self._on_end()
+
+    def _step(self) -> bool:
+        if not self._receive():
+            return False
+        self._answer_all()
+        return True
+
+    def _answer_all(self) -> None:
+        """Answer every whole message that is here."""
+        while (message := self._unanswered or self._reader.next_message()) is not None:
+            self._unanswered = None
+            self._stream.sendall(self._reply(message))
+            self._replied()
+        self.is_busy = not self._reader.is_between_frames
+
+    def _replied(self) -> None:
+        self.n_served += 1
+        self._on_replied()
+
+    def _finish(self) -> bool:
+        self._stream.sendall(self._unsent)
+        self._unsent = b""
+        self._answer_all()
+        while not self._reader.is_between_frames:
+            if not self._step():
+                return False
+        return True
+
+    def _try_at_once(self, answer_at_once: Callable[[Request], Answer | None]) -> Progress:
+        try:
+            data = self._stream.recv(SMALL_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return Progress.DONE
+        if not data:
+            return Progress.OVER
+        self.is_busy = True
+        self._reader.feed(data)
+        message = self._reader.next_message()
+        if not isinstance(message, wire.Predict) or len(message.requests) != 1:
+            self._unanswered = message
+            return Progress.UNFINISHED
+        request = message.requests[0]
+        answer = answer_at_once(_as_request(request))
+        if answer is None:
+            self._unanswered = message
+            return Progress.UNFINISHED
+        reply = wire.predict_reply([_as_answer(request, answer)])
+        try:
+            sent = self._stream.send(reply, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        self._replied()
+        if sent < len(reply):
+            self._unsent = reply[sent:]
+            return Progress.UNFINISHED
+        self.is_busy = not self._reader.is_between_frames
+        return Progress.UNFINISHED if self.is_busy else Progress.DONE
 
     def close(self) -> None:
         """End the connection from another thread: its `serve` returns after the reply it may be working on."""
@@ -105,15 +204,7 @@ class Connection:
         return wire.load_reply(code, text, os.getpid())
 
     def _answer_one(self, request: wire.Request) -> wire.Answer:
-        answer = self._answer(Request(request.headers, _body(request), request.request_id.decode(errors="replace")))
-        return wire.Answer(
-            request.request_id,
-            answer.status,
-            _REASONS.get(answer.status, ""),
-            answer.content_type,
-            answer.headers,
-            answer.body,
-        )
+        return _as_answer(request, self._answer(_as_request(request)))
 
     def _make_io_links(self, name: str) -> None:
         """MMS opens <tmp>/<name>-stdout and -stderr after a load and reads them to their end: links to /dev/null."""
@@ -124,6 +215,21 @@ class Connection:
             with contextlib.suppress(FileExistsError):
                 link.symlink_to("/dev/null")
             self._io_links.append(link)
+
+
+def _as_request(request: wire.Request) -> Request:
+    return Request(request.headers, _body(request), request.request_id.decode(errors="replace"))
+
+
+def _as_answer(request: wire.Request, answer: Answer) -> wire.Answer:
+    return wire.Answer(
+        request.request_id,
+        answer.status,
+        _REASONS.get(answer.status, ""),
+        answer.content_type,
+        answer.headers,
+        answer.body,
+    )
 
 
 def _body(request: wire.Request) -> bytes:

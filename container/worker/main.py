@@ -141,7 +141,16 @@ def _build_standalone(
         one_line=settings.csv_one_line,
         hooks=hooks,
     )
-    runtime = Runtime(channel, answer=dispatcher.answer, io_dir=io_dir, max_frame_bytes=settings.max_frame_bytes)
+    pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="connection")
+    closing.callback(pool.shutdown, wait=False, cancel_futures=True)
+    runtime = Runtime(
+        channel,
+        answer=dispatcher.answer,
+        answer_at_once=dispatcher.answer_at_once,
+        pool=pool,
+        io_dir=io_dir,
+        max_frame_bytes=settings.max_frame_bytes,
+    )
     preload = _preload(settings, cache, store, channel, closing)
 
     def reasons_not_ready() -> list[str]:

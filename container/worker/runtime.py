@@ -1,6 +1,12 @@
-"""The runtime's sockets and threads: it listens where the supervisor says and serves every connection on a thread.
+"""The runtime's sockets and threads: it listens where the supervisor says and serves what connects.
 
-Rule: the main thread owns the listening sockets and the table of connections; a connection's thread owns its socket.
+Standalone, the main thread watches all connections. A small request for a model in memory it answers itself: handing one to
+another thread costs more than answering it, and threads that compete for the interpreter more still (a thread for each of
+16 connections took 2.5 times the processor time). Everything else, above all what has to wait for a load, goes to a pool.
+Hosted, each connection has a thread, since it holds a model from its load to its end.
+
+Rule: the main thread owns the listening sockets and the table of connections; a connection belongs to the main thread while
+it is watched, and to one thread of the pool from when it is handed over until it is watched again.
 """
 
 from __future__ import annotations
@@ -8,18 +14,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import select
-import selectors
 import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from container.channel import Channel
 from container.worker import wire
-from container.worker.connection import Connection
+from container.worker.connection import Connection, Progress
 from container.worker.gates import Gates
 from container.worker.hosted import Hosted, mms_port
 from handler.messages import Answer, Request
@@ -34,8 +39,10 @@ LOOK_S = 0.02
 class Runtime:
     """Serves until its channel to the supervisor ends.
 
-    answer   what to answer to a request; never raises
-    hosted   None in standalone mode; else each connection has its own model, and `answer` is asked nothing
+    answer           what to answer to a request, however long it takes; never raises
+    answer_at_once   the same if it takes next to nothing, else None
+    pool             threads for what takes longer, one for each connection there may be; owned by the caller
+    hosted           None in standalone mode; else each connection has its own model, and `answer` is asked nothing
     """
 
     def __init__(
@@ -43,20 +50,25 @@ class Runtime:
         channel: Channel,
         *,
         answer: Callable[[Request], Answer],
+        answer_at_once: Callable[[Request], Answer | None] = lambda _: None,
+        pool: Executor | None = None,
         io_dir: Path,
         max_frame_bytes: int,
         hosted: Hosted | None = None,
     ) -> None:
         self._channel = channel
+        self._answer_at_once = answer_at_once
+        self._pool = pool
         self._hosted = hosted
         self._gates: Gates | None = None
         self._answer = answer
         self._io_dir = io_dir
         self._max_frame_bytes = max_frame_bytes
-        self._selector = selectors.DefaultSelector()
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Callable[[], bool]] = {}  # by descriptor; False ends the runtime
         self._listeners: dict[str, socket.socket] = {}
         self._lock = threading.Lock()  # guards the two lines below
-        self._connections: dict[Connection, threading.Thread] = {}
+        self._connections: dict[Connection, threading.Thread | None] = {}
         self._n_loaded = 0
         self._quiet_since: float | None = None
         self._served_before = 0
@@ -64,17 +76,23 @@ class Runtime:
 
     def serve(self) -> None:
         """Runs on the main thread."""
-        self._selector.register(self._channel, selectors.EVENT_READ, self._on_note)
+        self._watch(self._channel.fileno(), self._on_note)
         self._channel.send("started")
+        handlers = self._handlers
         try:
             while True:
-                for key, _ in self._selector.select(LOOK_S if self._is_draining else None):
-                    if not key.data(key.fileobj):
+                for descriptor, _ in self._epoll.poll(LOOK_S if self._is_draining else -1):
+                    handler = handlers.get(descriptor)  # an earlier event of this round may have closed it
+                    if handler is not None and not handler():
                         return
                 if self._is_draining:
                     self._look_whether_drained()
         finally:
             self._close()
+
+    def _watch(self, descriptor: int, handler: Callable[[], bool]) -> None:
+        self._handlers[descriptor] = handler
+        self._epoll.register(descriptor, select.EPOLLIN)
 
     def reasons_not_ready(self) -> list[str]:
         """Why requests should go elsewhere just now; empty when they should not."""
@@ -85,7 +103,7 @@ class Runtime:
             reasons.append("MMS has not connected a worker yet")
         return reasons
 
-    def _on_note(self, _: Any) -> bool:
+    def _on_note(self) -> bool:
         note = self._channel.receive()
         if note is None:
             return False
@@ -95,7 +113,8 @@ class Runtime:
             self._hosted.ended(mms_port(note.value))
         elif note.what == "unlisten":
             listener = self._listeners.pop(note.value)
-            self._selector.unregister(listener)
+            del self._handlers[listener.fileno()]
+            self._epoll.unregister(listener)  # closing would not do it: the supervisor has the same socket open
             listener.close()
             if self._hosted is not None:
                 self._hosted.closed(mms_port(note.value))
@@ -110,18 +129,53 @@ class Runtime:
         self._listeners[name] = listener
         if self._hosted is not None:
             self._hosted.opened(mms_port(name))
-        self._selector.register(listener, selectors.EVENT_READ, partial(self._on_connect, name))
+        self._watch(listener.fileno(), partial(self._on_connect, name, listener))
 
     def _on_connect(self, name: str, listener: socket.socket) -> bool:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             stream, _ = listener.accept()
             stream.setblocking(True)
-            connection = self._shared(stream) if self._hosted is None else self._lodged(stream, name, self._hosted)
-            thread = threading.Thread(target=self._run, args=[connection], name="connection", daemon=True)
-            with self._lock:
-                self._connections[connection] = thread
-            thread.start()
+            if self._hosted is None:
+                self._watch_connection(self._shared(stream))
+            else:
+                self._start_thread(self._lodged(stream, name, self._hosted))
         return True
+
+    def _watch_connection(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections[connection] = None
+        self._watch(connection.fileno(), partial(self._on_readable, connection, connection.fileno()))
+
+    def _on_readable(self, connection: Connection, descriptor: int) -> bool:
+        progress = connection.try_at_once(self._answer_at_once)
+        if progress is Progress.OVER:
+            self._forget(connection, descriptor)
+        elif progress is Progress.UNFINISHED:
+            assert self._pool is not None
+            self._epoll.modify(descriptor, 0)  # the pool's until it is watched again
+            self._pool.submit(self._finish, connection, descriptor)
+        return True
+
+    def _finish(self, connection: Connection, descriptor: int) -> None:
+        """Runs on a thread of the pool."""
+        if connection.finish():
+            with contextlib.suppress(OSError, ValueError):  # the runtime has ended, and the epoll with it
+                self._epoll.modify(descriptor, select.EPOLLIN)
+        else:
+            self._forget(connection, descriptor)
+
+    def _forget(self, connection: Connection, descriptor: int) -> None:
+        """A connection is over and closed. Its descriptor may be another's by now, whose handler is not to be removed."""
+        handler = self._handlers.get(descriptor)
+        if isinstance(handler, partial) and handler.args[:1] == (connection,):
+            del self._handlers[descriptor]
+        self._leave(connection)
+
+    def _start_thread(self, connection: Connection) -> None:
+        thread = threading.Thread(target=self._run, args=[connection], name="connection", daemon=True)
+        with self._lock:
+            self._connections[connection] = thread
+        thread.start()
 
     def _shared(self, stream: socket.socket) -> Connection:
         """Standalone: all connections serve all models."""
@@ -152,11 +206,14 @@ class Runtime:
         try:
             connection.serve()
         finally:
-            with self._lock:
-                del self._connections[connection]
-                if connection.is_loaded:
-                    self._n_loaded -= 1
-                self._channel.send("workers", self._n_loaded)
+            self._leave(connection)
+
+    def _leave(self, connection: Connection) -> None:
+        with self._lock:
+            del self._connections[connection]
+            if connection.is_loaded:
+                self._n_loaded -= 1
+            self._channel.send("workers", self._n_loaded)
 
     def _on_load(self, connection: Connection, load: wire.Load) -> tuple[int, str]:
         if not connection.is_loaded:
@@ -190,8 +247,9 @@ class Runtime:
         for connection in connections:
             connection.close()
         for thread in connections.values():
-            thread.join(timeout=1.0)
-        self._selector.close()
+            if thread is not None:
+                thread.join(timeout=1.0)
+        self._epoll.close()
 
 
 def _has_input(stream: socket.socket) -> bool:

@@ -26,9 +26,12 @@ MAX_NAME_BYTES = 8 * 1024  # Netty refuses header sections above 8 KiB, so no na
 MAX_PATH_BYTES = 4 * 1024  # PATH_MAX
 MAX_FIELDS = 1024  # headers or inputs of one request: below what fits in Netty's 8 KiB, above what anyone sends
 MAX_BATCH = 1024
-# MMS reads a reply in steps, the first 2 KiB, and its decoder cannot wait in the middle of the headers
-# (CodecUtils.readMap): a reply whose headers cross that mark breaks the connection.
-MAX_REPLY_HEADER_BYTES = 1400
+# MMS decodes what one read has brought, and its decoder can wait for the rest only at some places: in the middle of a
+# status or of the headers it breaks the connection (CodecUtils.readMap), and the caller gets 500. Netty's reads begin with
+# 2 KiB, grow, and shrink to what recent replies took, but never below 2 KiB while every reply has more than 1 KiB. So each
+# begins with that much text nobody reads, at a place where MMS can wait, and all that is delicate comes before 2 KiB.
+REPLY_PADDING_BYTES = 1024
+MAX_REPLY_HEADER_BYTES = 700
 
 _LOAD = ord("L")
 _PREDICT = ord("I")
@@ -270,7 +273,7 @@ def load_reply(code: int, message: str, pid: int) -> bytes:
     return b"".join((_INT.pack(code), _INT.pack(len(text)), text, _END))
 
 
-_PREDICTED = _INT.pack(200) + _INT.pack(2) + b"ok"
+_PREDICTED = _INT.pack(200) + _INT.pack(REPLY_PADDING_BYTES) + b"ok".ljust(REPLY_PADDING_BYTES)
 
 
 def predict_reply(answers: Sequence[Answer]) -> bytes:

@@ -13,6 +13,7 @@ import xgboost
 from handler.errors import FeatureMismatch
 from handler.libxgboost import Booster, Kind, XGBoostError
 from handler.predictor import (
+    MAX_RESTING,
     SCORES_PER_CALL,
     SMALLEST,
     Ensemble,
@@ -100,6 +101,14 @@ def test_a_used_handle_answers_as_a_new_one_whatever_it_held(trained: dict[str, 
                 np.testing.assert_array_equal(model.predict(x), fresh.predict(x))
                 model.close()
     assert pool.n_resting == 1
+
+
+def test_only_so_many_handles_rest() -> None:
+    pool = HandlePool()
+    document = boosters.document(boosters.segment(1))
+    for booster in [pool.load(document) for _ in range(MAX_RESTING + 10)]:
+        pool.rest(booster)
+    assert pool.n_resting == MAX_RESTING
 
 
 def test_a_handle_rests_after_a_document_it_could_not_load() -> None:

@@ -196,6 +196,13 @@ def test_mms_reads_a_load_reply_as_code_text_and_pid() -> None:
 header_text = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40)
 
 
+def test_netty_never_reads_less_of_a_reply_than_all_that_mms_cannot_wait_for() -> None:
+    """AdaptiveRecvByteBufAllocator shrinks below 2 KiB only after reads of at most 1 KiB."""
+    largest = Answer(b"i" * 36, 429, "Too Many Requests", "application/x-recordio-protobuf", (("n", "v" * 691),), b"")
+    assert len(predict_reply([Answer(b"i", 200, "", "", (), b"")])) > 1024
+    assert len(predict_reply([largest])) <= 2048
+
+
 @given(
     st.lists(
         st.builds(
@@ -217,6 +224,6 @@ def test_mms_reads_back_every_answer_as_it_was_given(answers: list[Answer]) -> N
 
 
 def test_headers_that_mms_could_not_read_are_refused() -> None:
-    answer = Answer(b"id", 200, "OK", "text/csv", (("name", "v" * 1500),), b"")
+    answer = Answer(b"id", 200, "OK", "text/csv", (("name", "v" * 700),), b"")
     with pytest.raises(WireError, match="MMS can read"):
         predict_reply([answer])
