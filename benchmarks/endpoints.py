@@ -108,7 +108,7 @@ class Server:
         while not self.is_ready():
             assert self._process is not None
             if self._process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{self.name} does not start:\n{(self.scratch / 'log').read_text()[-3000:]}")
+                raise SystemExit("\n".join([f"{self.name} does not start:", *self.last_lines()]))
             time.sleep(0.05)
 
     def is_ready(self) -> bool:
@@ -134,6 +134,10 @@ class Server:
         self._process = None
         self.log.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def last_lines(self, n_lines: int = 30) -> list[str]:
+        """The end of what the server has said."""
+        return (self.scratch / "log").read_text().splitlines()[-n_lines:]
 
     @property
     def pid(self) -> int:

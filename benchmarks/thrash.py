@@ -50,6 +50,8 @@ def main() -> int:
             "invocations": ours.figure("mme_invocations_total"),
             "evictions": ours.figure("mme_evictions_total"),
         }
+        if storm["failures"]:
+            print("the endpoint's log:", *ours.last_lines(), sep="\n", file=sys.stderr)
     figures = {"budget_bytes": budget, "model_bytes": statistics.mean(sizes.values()), "counted": counted}
     _print(serial, storm, budget)
     record.save("thrash", {"segments": chosen.segments, "serial": serial, "storm": storm, **figures})

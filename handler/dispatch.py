@@ -281,6 +281,8 @@ def fault_of(error: BaseException) -> Fault:
 
 def plain_fault_of(error: BaseException) -> Fault:
     """The status of an error on its own, with its class's name for a type."""
+    if isinstance(error, HookFailed):
+        return Fault(error.status, type(error).__name__)
     for kind in type(error).__mro__:
         if kind in PLAIN:
             return Fault(PLAIN[kind], type(error).__name__)

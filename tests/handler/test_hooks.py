@@ -17,8 +17,8 @@ import pytest
 
 from container.worker.memory import allocated_bytes
 from handler.cache import ModelCache
-from handler.dispatch import Dispatcher
-from handler.errors import ArtifactMissing
+from handler.dispatch import Dispatcher, plain_fault_of
+from handler.errors import ArtifactMissing, HookFailed
 from handler.hooked import ObjectMaker
 from handler.hooks import Hooks, HooksInvalid, load_hooks
 from handler.loading import PreparedModel
@@ -335,6 +335,11 @@ def test_what_a_hook_raises_is_the_callers_or_the_logs(
     if says.endswith("trace"):
         assert "KeyError: 'secret'" in caplog.text
     assert one.ask("good").status == 200
+
+
+def test_hosted_a_hooks_status_is_the_answers_own() -> None:
+    fault = plain_fault_of(HookFailed("input_fn", 413, "too long"))
+    assert (fault.status, fault.type) == (413, "HookFailed")
 
 
 def test_a_model_fn_that_fails_is_an_error_of_its_target_alone(desk: Open, tmp_path: Path) -> None:
