@@ -181,9 +181,8 @@ def test_when_everything_is_borrowed_a_load_waits_for_a_release(pool: ThreadPool
     assert loaded(cache) == ["b"]
 
 
-def test_when_nobody_releases_there_is_no_room_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("handler.cache.ROOM_WAIT_S", 0.05)
-    cache = make_cache(Shelf({"a": 100, "b": 1}), 100)
+def test_when_nobody_releases_there_is_no_room_and_nothing_is_lost() -> None:
+    cache = make_cache(Shelf({"a": 100, "b": 1}), 100, room_wait_s=0.05)
     with cache.borrow("a", WAIT_S), pytest.raises(NoRoom):
         touch(cache, "b")
     assert (loaded(cache), cache.resident_bytes) == (["a"], 100)
