@@ -313,7 +313,13 @@ class StockMms(Server):
             file.writelines(f"{name}={value}\n" for name, value in values.items())
 
     def environment(self) -> Mapping[str, str]:
-        return {**settings.mms_environment(), "MODEL_SERVER_HOME": str(Path(stock_mms.__file__).parents[1])}
+        return {
+            **settings.mms_environment(),
+            "MODEL_SERVER_HOME": str(Path(stock_mms.__file__).parents[1]),
+            # Else its own log configuration writes into the current directory.
+            "LOG_LOCATION": str(self.scratch),
+            "METRICS_LOCATION": str(self.scratch),
+        }
 
     def role(self, command_line: str) -> str:
         if not command_line:
