@@ -1,0 +1,24 @@
+"""What the README says that code can check."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from container.settings import Settings
+from handler.telemetry import as_markdown
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+
+
+def test_the_table_of_metrics_is_the_one_in_the_code() -> None:
+    assert as_markdown() in README
+
+
+@pytest.mark.parametrize("variable", sorted(set(re.findall(r"`(MME_[A-Z_0-9]+)`", README))))
+def test_every_variable_it_names_is_a_setting(variable: str) -> None:
+    known = {name for one in fields(Settings) for name in one.metadata["variables"]}
+    assert variable in known
