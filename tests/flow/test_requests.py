@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import which
@@ -152,3 +154,27 @@ def test_a_body_over_the_limit_is_refused_and_the_next_call_served(endpoint: End
     with contextlib.suppress(ConnectionError):  # MMS answers 413 and closes while the body is still being sent
         assert endpoint.post("us/1.tar.gz", b"1," * (14 << 20)).status == 413
     assert endpoint.post("us/1.tar.gz", ROW).status == 200
+
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+CURLS = [line.replace("\\|", "|") for line in re.findall(r"\| `([^`]*curl [^`]* \$U[^`]*)` \|", README)]
+
+
+@pytest.mark.skipif(which("curl") is None, reason="no curl here")
+@pytest.mark.parametrize("line", CURLS)
+def test_each_line_of_the_readme_is_answered(endpoint: Endpoint, segments: Path, tmp_path: Path, line: str) -> None:
+    (segments / "us" / "Houston_TX.tar.gz").write_bytes(boosters.segment_archive(1))
+    shown = re.search(r"^T='.*$", README, re.MULTILINE)
+    assert shown is not None
+    names = shown[0].replace(":8080", f":{endpoint.port}")
+    script = (
+        f"{names}\n{line.replace('curl ', 'curl --fail --silent --show-error ').replace('python3', sys.executable)}"
+    )
+    run = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    written = run.stdout or next(tmp_path.iterdir()).read_bytes()
+    assert written
+
+
+def test_the_readme_has_a_line_for_every_kind_of_body_and_answer() -> None:
+    assert len(CURLS) == 11
