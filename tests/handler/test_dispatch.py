@@ -155,6 +155,35 @@ def test_timing_is_told_when_asked_for(desk: Desk) -> None:
     ]  # fmt: skip
 
 
+def at_once(desk: Desk, body: bytes = CSV, target: str = "a", **headers: str) -> Any:
+    named = {"content-type": "text/csv", "x-amzn-sagemaker-target-model": target}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    return desk.dispatcher.answer_at_once(Request(named, body, "mms-id"))
+
+
+def test_a_small_request_for_a_model_in_memory_is_answered_at_once_and_the_same(desk: Desk) -> None:
+    assert at_once(desk) is None  # cold: it would have to wait
+    desk.ask()
+    assert at_once(desk) == desk.ask()
+
+
+def test_what_may_take_long_is_not_answered_at_once() -> None:
+    desk = Desk()
+    desk.ask()
+    assert at_once(desk, body=CSV * 20) is None
+    assert at_once(desk, x_amzn_sagemaker_custom_attributes="Output=contribs") is None
+    asked = Desk(default_outputs=("contribs",))
+    asked.ask()
+    assert at_once(asked) is None
+
+
+def test_an_error_at_once_is_the_same_error_and_gives_the_model_back(desk: Desk) -> None:
+    desk.ask()
+    assert at_once(desk, accept="image/png").status == 424
+    assert at_once(desk, body=b"1,2").status == 424
+    assert [resident.borrowers for resident in desk.cache.residents()] == [0]
+
+
 class Surprise(Exception):
     pass
 
