@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from container.worker import wire
-from container.worker.connection import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, Connection
+from container.worker.connection import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, Connection, Progress
 from handler.messages import Answer, Request
 
 FRAMES = Path(__file__).parents[2] / "frames"
@@ -186,3 +186,84 @@ def test_an_answer_that_mms_could_not_read_ends_the_connection_rather_than_confu
     finally:
         peer.close()
     assert wire.MAX_REPLY_HEADER_BYTES < 5000
+
+
+class Watched:
+    """A connection as the thread that watches all of them sees it: nothing it does may wait."""
+
+    def __init__(self, io_dir: Path, body: bytes = b"slow") -> None:
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(10)
+        self.connection = Connection(
+            theirs,
+            answer=lambda _: Answer(200, "text/plain", body),
+            on_load=lambda _, load: (200, f"{load.model_name} is ready"),
+            io_dir=io_dir,
+            max_frame_bytes=8 << 20,
+        )
+
+    def look(self, answer: Answer | None) -> Progress:
+        return self.connection.try_at_once(lambda _: answer)
+
+
+QUICK = Answer(200, "text/plain", b"quick")
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    one = Watched(tmp_path)
+    yield one
+    one.socket.close()
+    one.connection._stream.close()
+
+
+def test_what_can_be_answered_at_once_is(watched: Watched) -> None:
+    assert watched.look(QUICK) is Progress.DONE  # nothing has come
+    watched.socket.sendall(PREDICT)
+    assert watched.look(QUICK) is Progress.DONE
+    assert b"quick" in watched.socket.recv(65536)
+    assert (watched.connection.n_served, watched.connection.is_busy) == (1, False)
+
+
+@pytest.mark.parametrize("frame", [PREDICT, LOAD])
+def test_what_cannot_is_finished_elsewhere(watched: Watched, frame: bytes) -> None:
+    watched.socket.sendall(frame)
+    assert watched.look(None) is Progress.UNFINISHED
+    assert watched.connection.is_busy
+    assert watched.connection.finish()
+    assert watched.socket.recv(65536)
+    assert not watched.connection.is_busy
+
+
+def test_half_a_frame_and_a_second_one_behind_the_first_are_finished_elsewhere(watched: Watched) -> None:
+    watched.socket.sendall(PREDICT[:50])
+    assert watched.look(QUICK) is Progress.UNFINISHED
+    watched.socket.sendall(PREDICT[50:] + PREDICT)
+    assert watched.connection.finish()
+    assert watched.socket.recv(65536).count(b"slow") == 2
+    watched.socket.sendall(PREDICT + PREDICT)
+    assert watched.look(QUICK) is Progress.UNFINISHED
+    assert watched.connection.finish()
+    data = watched.socket.recv(65536)
+    assert (data.count(b"quick"), data.count(b"slow")) == (1, 1)
+
+
+def test_a_peer_that_does_not_read_holds_up_nobody(watched: Watched) -> None:
+    large = Answer(200, "text/plain", b"x" * (4 << 20))
+    watched.socket.sendall(PREDICT)
+    assert watched.look(large) is Progress.UNFINISHED
+    finishing = threading.Thread(target=watched.connection.finish)
+    finishing.start()
+    got = 0
+    while got < 4 << 20:
+        got += len(watched.socket.recv(1 << 20))
+    finishing.join(10)
+    assert not finishing.is_alive()
+
+
+@pytest.mark.parametrize("frame", [b"", b"X", b"I" + integer(2**31 - 1)])
+def test_an_end_or_a_broken_frame_ends_the_connection_at_once(watched: Watched, frame: bytes) -> None:
+    watched.socket.sendall(frame)
+    watched.socket.shutdown(socket.SHUT_WR)
+    assert watched.look(QUICK) is Progress.OVER
+    assert watched.socket.recv(1) == b""
