@@ -109,7 +109,8 @@ def _build_standalone(
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
     shelf = _open_shelf(settings, closing)
-    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=settings.workers, shelf=shelf)
+    n_threads = settings.workers + 1  # the pool, and the one that answers at once
+    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=n_threads, shelf=shelf)
     hook = _hooker(hooks, io_dir)
     cache = ModelCache(
         budget_bytes=_budget(settings),
