@@ -85,14 +85,6 @@ def buildah(*words: str) -> str:
     return done.stdout.strip()
 
 
-def exists(name: str) -> bool:
-    """Whether buildah has this image."""
-    return (
-        subprocess.run(["buildah", "inspect", "--type", "image", name], capture_output=True, check=False).returncode
-        == 0
-    )
-
-
 def inspected(name: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """An image's configuration, and the digests of its layers."""
     document = json.loads(buildah("inspect", "--type", "image", name))["Docker"]
@@ -192,4 +184,4 @@ def missing() -> str | None:
     return None
 
 
-__all__ = ["CGROUPS", "MODELS", "Box", "Image", "buildah", "exists", "inspected", "missing", "status_of", "until"]
+__all__ = ["CGROUPS", "MODELS", "Box", "Image", "buildah", "inspected", "missing", "status_of", "until"]

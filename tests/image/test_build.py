@@ -31,8 +31,7 @@ def changed(image: Image, tmp_path: Path) -> Iterator[tuple[str, ...]]:
     subprocess.run(
         ["./build.sh", "image"],
         cwd=tmp_path,
-        env={**os.environ, "BUILDER": "buildah", "IMAGE_TAG": TAG, "BASE_IMAGE": base},
-        capture_output=True,
+        env={"BUILDAH_ISOLATION": "chroot", **os.environ, "BUILDER": "buildah", "IMAGE_TAG": TAG, "BASE_IMAGE": base},
         check=True,
     )
     yield inspected(TAG)[1]
