@@ -267,10 +267,13 @@ class Ours(Server):
             offset = page["next_offset"]
         return found
 
+    @property
+    def admin_port(self) -> int:
+        return int(dict(zip(self._flags[::2], self._flags[1::2], strict=True))["--admin-port"])
+
     def admin(self, path: str) -> bytes:
         """What the admin port answers; needs `--admin-port`."""
-        flags = dict(zip(self._flags[::2], self._flags[1::2], strict=True))
-        connection = http.client.HTTPConnection("127.0.0.1", int(flags["--admin-port"]), timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
         connection.request("GET", path)
         answer = connection.getresponse().read()
         connection.close()

@@ -25,17 +25,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record, segments, wrk
-from benchmarks.cloudwatch_server import ENVIRONMENT, LocalCloudWatch
-from benchmarks.endpoints import CallFailed, Ours, free_port
+from benchmarks import doors, record, segments, wrk
+from benchmarks.cloudwatch_server import LocalCloudWatch
+from benchmarks.endpoints import CallFailed, Ours
 from benchmarks.throughput import CONNECTIONS, N_DRAWS
 from benchmarks.verdicts import Verdict, exit_status
 from benchmarks.warm import warm_up
-from tests.emf import problems, samples
 
 BODY = segments.csv(segments.rows(1, seed=7))
-ENDPOINT = "benchmark"
-DIMENSIONS = {"EndpointName": ENDPOINT, "VariantName": "AllTraffic"}
 MISSING = "missing.tar.gz"
 MISSING_EVERY = 100  # calls of a client, one names a segment that is not there
 READ_EVERY_S = 5.0  # Prometheus' scrape and the page; Prometheus' own default is a minute
@@ -44,15 +41,6 @@ REPORTS_A_RATE = 4  # at least, however short the run
 LEAST_THROUGHPUT = 0.97
 # A report's lines depend on how wide the distributions are, which more requests reach further into, but not without end.
 MOST_LINES = 1.5
-
-# What the client counts, and where each door says the same: metric, statistic, and Prometheus' name.
-COUNTED = {
-    "calls": ("Invocations", "Sum", "mme_invocations_total"),
-    "found": ("ModelCacheHit", "SampleCount", "mme_model_cache_hit_count"),
-    "hits": ("ModelCacheHit", "Sum", "mme_model_cache_hit_sum"),
-    "refused": ("Invocation4XXErrors", "Sum", "mme_invocation_4xx_errors_sum"),
-    "loads": ("ModelLoadingTime", "SampleCount", "mme_model_loading_time_seconds_count"),
-}
 
 
 def main() -> int:
@@ -96,48 +84,32 @@ class Phase:
 def _run(made: segments.Segments, rates: Sequence[int], seconds: float, interval_s: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch, LocalCloudWatch() as cloudwatch:
         lines_at = Path(scratch) / "stdout"
-        flags = ("--memory", "1GiB", *_doors(cloudwatch, interval_s))
+        flags = ("--memory", "1GiB", *doors.flags(cloudwatch, interval_s))
         clients = _Clients(made)
-        with Ours(made.models, *flags, environment=_SWITCHES, output=lines_at) as ours, _readers(ours):
+        with Ours(made.models, *flags, environment=doors.SWITCHES, output=lines_at) as ours, _readers(ours):
             phases = [clients.run(ours, rate, seconds / len(rates)) for rate in rates]
             time.sleep(0.2)  # an answer may be out a moment before it is in the book
-            prometheus = {name: ours.figure(row[2]) for name, row in COUNTED.items()}
+            prometheus = doors.of_prometheus(ours)
             timeline = json.loads(ours.admin("/status.json"))["history"]
-        lines = lines_at.read_bytes().splitlines(keepends=True)
-        sent = {name: cloudwatch.total(row[0], row[1], DIMENSIONS) for name, row in COUNTED.items()}
-        dropped = cloudwatch.total("ReportsDropped", "Sum", DIMENSIONS)
-    judged = [(line, problems(line)) for line in lines]
-    wrong = [f"{problem}: {line[:200]!r}" for line, found in judged for problem in found]
-    sound = [line for line, found in judged if not found]
-    documents = [json.loads(line) for line in sound]
+        log = doors.EmfLog(lines_at)
+        sent = doors.of_cloudwatch(cloudwatch)
+        dropped = cloudwatch.total("ReportsDropped", "Sum", doors.DIMENSIONS)
     return {
         "seconds": seconds,
         "interval_s": interval_s,
-        "phases": [
-            {**asdict(phase), "per_s": phase.per_s, **_report_size(phase, sound, interval_s)} for phase in phases
-        ],
-        "n_lines": len(lines),
-        "problems": wrong[:20],
-        "n_problems": len(wrong),
+        "phases": [{**asdict(phase), "per_s": phase.per_s, **_report_size(phase, log, interval_s)} for phase in phases],
+        "n_lines": len(log.sound),
+        "problems": log.problems[:20],
+        "n_problems": len(log.problems),
         "dropped": dropped,
         "counts": {
             "client": clients.counts(),
-            "EMF": {name: _told(documents, *row[:2]) for name, row in COUNTED.items()},
+            "EMF": log.counts(),
             "CloudWatch": sent,
             "Prometheus": prometheus,
         },
         "timeline": timeline,
     }
-
-
-_SWITCHES = {**ENVIRONMENT, "MME_EMF": "1", "MME_CLOUDWATCH": "1"}
-
-
-def _doors(cloudwatch: LocalCloudWatch, interval_s: float) -> tuple[str, ...]:
-    return (
-        *("--admin-port", str(free_port()), "--endpoint-name", ENDPOINT),
-        *("--cloudwatch-endpoint-url", cloudwatch.url, "--metrics-interval", str(interval_s)),
-    )
 
 
 @contextmanager
@@ -219,16 +191,11 @@ class _Clients:
             self._targets |= targets
 
 
-def _told(documents: Sequence[dict[str, Any]], metric: str, statistic: str) -> float:
-    pairs = [pair for document in documents for pair in samples(document, metric)]
-    return sum(value * count if statistic == "Sum" else count for value, count in pairs)
-
-
-def _report_size(phase: Phase, lines: Sequence[bytes], interval_s: float) -> dict[str, float]:
+def _report_size(phase: Phase, log: doors.EmfLog, interval_s: float) -> dict[str, float]:
     """Lines and bytes of one report, over those that speak of this phase alone."""
     reports: dict[int, list[int]] = defaultdict(list)
-    for line in lines:
-        reports[json.loads(line)["_aws"]["Timestamp"]].append(len(line))
+    for line, document in log.sound:
+        reports[document["_aws"]["Timestamp"]].append(len(line))
     inside = [sizes for at_ms, sizes in reports.items() if phase.begin_s + interval_s <= at_ms / 1e3 <= phase.end_s]
     return {
         "reports": len(inside),
@@ -246,7 +213,7 @@ def _cost(made: segments.Segments, rounds: int, seconds: float) -> dict[str, Any
     figures: dict[str, list[dict[str, float]]] = {"open": [], "shut": [], "shut again": []}
     with ExitStack() as closing:
         cloudwatch = closing.enter_context(LocalCloudWatch())
-        opened = Ours(made.models, "--memory", "1GiB", *_doors(cloudwatch, seconds), environment=_SWITCHES)
+        opened = Ours(made.models, "--memory", "1GiB", *doors.flags(cloudwatch, seconds), environment=doors.SWITCHES)
         servers = {
             "open": closing.enter_context(opened),
             "shut": closing.enter_context(Ours(made.models, "--memory", "1GiB")),
@@ -287,20 +254,10 @@ def _ratios(figures: dict[str, list[dict[str, float]]], name: str, figure: str) 
 
 
 def _verdicts(run: dict[str, Any], cost: dict[str, Any]) -> list[Verdict]:
-    counts = run["counts"]
     slow, fast = (pick(run["phases"], key=lambda phase: phase["per_s"]) for pick in (min, max))
     return [
         Verdict("lines that CloudWatch would not take as they are", run["n_problems"], "at most", 0, "{:.0f}"),
-        *(
-            Verdict(
-                f"counts of {door} that differ from the client's",
-                sum(counts[door][name] != counts["client"][name] for name in COUNTED),
-                "at most",
-                0,
-                "{:.0f}",
-            )
-            for door in ("EMF", "CloudWatch", "Prometheus")
-        ),
+        *doors.verdicts(run["counts"]),
         Verdict("reports dropped", run["dropped"], "at most", 0, "{:.0f}"),
         Verdict(
             f"lines of a report at {fast['per_s']:,.0f}/s to those at {slow['per_s']:,.0f}/s",
@@ -320,9 +277,7 @@ def _verdicts(run: dict[str, Any], cost: dict[str, Any]) -> list[Verdict]:
 
 
 def _print(run: dict[str, Any], cost: dict[str, Any]) -> None:
-    print(f"{'':12}" + "".join(f"{name:>12}" for name in COUNTED))
-    for door, told in run["counts"].items():
-        print(f"{door:12}" + "".join(f"{told[name]:>12,.0f}" for name in COUNTED))
+    doors.print_counts(run["counts"])
     print(f"{run['n_lines']} lines in {run['seconds']:.0f} s, a report every {run['interval_s']:g} s")
     for phase in run["phases"]:
         print(
