@@ -71,8 +71,8 @@ def _run(seconds: float, n_models: int, to: Path) -> dict[str, Any]:
         serving = Ours(f"s3://{BUCKET}/{PREFIX}", *flags, environment=doors.SWITCHES, output=lines_at)
         with serving as ours:
             seen = _call(ours, targets, seconds)
-            time.sleep(SETTLE_S)
             _photograph(ours, Path(scratch), to)
+            time.sleep(SETTLE_S)
             prometheus = doors.of_prometheus(ours)
             timeline = json.loads(ours.admin("/status.json"))["history"]
         log = doors.EmfLog(lines_at)
