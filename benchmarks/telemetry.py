@@ -52,7 +52,7 @@ def main() -> int:
     )
     parser.add_argument("--interval", type=float, default=10.0, help="seconds between reports in that run")
     parser.add_argument("--rounds", type=int, default=12, help="of open against shut")
-    parser.add_argument("--round-seconds", type=float, default=5.0)
+    parser.add_argument("--round-seconds", type=int, default=5)
     chosen = parser.parse_args()
     made = segments.make(chosen.segments)
     interval_s = max(1.0, min(chosen.interval, chosen.seconds / len(chosen.rates) / REPORTS_A_RATE))
@@ -207,7 +207,7 @@ def _report_size(phase: Phase, log: doors.EmfLog, interval_s: float) -> dict[str
 # ------------------------------------------------------------------------------------------------------------------- cost
 
 
-def _cost(made: segments.Segments, rounds: int, seconds: float) -> dict[str, Any]:
+def _cost(made: segments.Segments, rounds: int, seconds: int) -> dict[str, Any]:
     """Open and shut in turn, who is first changing: throughput and CPU a request, as ratios within a round."""
     draws = [("/invocations", made.targets[number]) for number in segments.zipf(made.n_segments, N_DRAWS)]
     figures: dict[str, list[dict[str, float]]] = {"open": [], "shut": [], "shut again": []}
@@ -228,7 +228,7 @@ def _cost(made: segments.Segments, rounds: int, seconds: float) -> dict[str, Any
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 before_s = servers[name].cpu_s()
                 run = wrk.run(servers[name].port, draws, BODY, connections=CONNECTIONS, seconds=seconds)
-                cpu_us = (servers[name].cpu_s() - before_s) / (run.requests_per_s * seconds) * 1e6
+                cpu_us = (servers[name].cpu_s() - before_s) / run.requests * 1e6
                 figures[name].append({"requests_per_s": run.requests_per_s, "cpu_us": cpu_us})
             print(
                 f"round {number + 1}",

@@ -208,7 +208,7 @@ function show(status) {
   $("requests").textContent = `${rate(now.requests_per_s)}/s`;
   $("requests-note").textContent = now.queue_depth ? `last minute; ${count(now.queue_depth)} waiting` : "last minute";
   $("hits").textContent = percent(now.hit_ratio);
-  $("hits-note").textContent = `last minute; ${count(now.loads)} loads in 5`;
+  $("hits-note").textContent = `${count(now.loads)} loads in 5 min`;
   $("latency").textContent = ms(now.model_p50_ms);
   $("latency-note").textContent = `p50; p99 ${ms(now.model_p99_ms)}`;
   $("errors").textContent = count(now.errors_4xx + now.errors_5xx);
