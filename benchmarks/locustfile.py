@@ -4,14 +4,17 @@
     locust -f benchmarks/locustfile.py --host http://127.0.0.1:8080 --scenario zipf FastUser \\
            --headless --users 8 --run-time 30s
 
+With the first, Locust's page is at http://127.0.0.1:8089: users, scenario, and charts while it runs (--class-picker: and
+which user).
 `FastUser` posts to /invocations over geventhttpclient; `Boto3User` calls invoke_endpoint of plain boto3, which costs the
-client ten times as much. The endpoint serves what `python -m benchmarks.locustfile` lays out:
+client ten times as much. Locust's table has a row for cold calls and one for warm ones, and Locust ends with 1 when a call
+failed. The endpoint serves what `python -m benchmarks.segments` lays out (SEGMENTS=50 here, --segments 50 there, for fewer):
 
     warm         ten segments, all in memory
     zipf         all segments, as cities are: a few busy, many quiet
     cold-storm   every call names a segment that was not called before, until there are no more
     over-memory  all segments alike; start the endpoint with --memory for a third of them
-    hot-update   one busy segment, whose artifact is replaced every few seconds
+    hot-update   one busy segment, whose artifact is replaced every few seconds; start the endpoint with --max-age 1
     rows-100     bodies of 100 rows, Zipf's law
 """
 
@@ -19,7 +22,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -78,6 +80,7 @@ _plan = _Plan()
 @events.init_command_line_parser.add_listener
 def _add_flag(parser: Any) -> None:
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="zipf", help="what is called, in which order")
+    parser.add_argument("--update-every", type=float, default=UPDATE_S, help="seconds between updates, in hot-update")
 
 
 @events.test_start.add_listener
@@ -86,17 +89,17 @@ def _begin(environment: Any, **_: Any) -> None:
     _plan.targets = SCENARIOS[scenario]()
     _plan.body = _HUNDRED if scenario == "rows-100" else _ROW
     if scenario == "hot-update":
-        gevent.spawn(_keep_updating, environment.runner)
+        gevent.spawn(_keep_updating, environment.runner, environment.parsed_options.update_every)
 
 
-def _keep_updating(runner: Any) -> None:
+def _keep_updating(runner: Any, every_s: float) -> None:
     """Put one of two boosters in the busy segment's place, in turn, while the test runs."""
     made = segments.make(N_SEGMENTS)
     versions = [made.artifact(_name(number)) for number in (0, 1)]
     path = made.models / _name(0)
     try:
         for artifact in itertools.cycle(versions[::-1]):
-            gevent.sleep(UPDATE_S)
+            gevent.sleep(every_s)
             if runner.state not in ("spawning", "running"):
                 return
             part = path.with_suffix(".part")
@@ -167,9 +170,3 @@ class Boto3User(User):
             exception=failure,
             context={},
         )
-
-
-if __name__ == "__main__":
-    made = segments.make(N_SEGMENTS)
-    print(f"mme serve --models {made.models}")
-    sys.exit(0)
