@@ -24,6 +24,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -31,6 +32,7 @@ import gevent
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from locust import FastHttpUser, User, constant, events, task
+from locust.exception import StopUser
 
 from benchmarks import segments
 
@@ -58,7 +60,7 @@ def _in_turn() -> Iterator[str]:
 
 # From a scenario's name to what it calls: each gives targets without end, or for as long as there are new ones.
 SCENARIOS: dict[str, Callable[[], Iterator[str]]] = {
-    "warm": lambda: itertools.cycle(map(_name, range(10))),
+    "warm": lambda: itertools.cycle(map(_name, range(min(10, N_SEGMENTS)))),
     "zipf": _zipf,
     "cold-storm": _in_turn,
     "over-memory": lambda: itertools.cycle(map(_name, range(N_SEGMENTS))),
@@ -72,6 +74,21 @@ class _Plan:
 
     targets: Iterator[str] = iter(())
     body = _ROW
+    n_calling = 0
+
+    @contextmanager
+    def next_target(self, runner: Any) -> Iterator[str]:
+        """A target to be called within. Where there are no more the user stops, and with the last one the test."""
+        target = next(self.targets, None)
+        if target is None:
+            if self.n_calling == 0:  # a quit would break off whoever still waits for an answer
+                runner.quit()
+            raise StopUser
+        self.n_calling += 1
+        try:
+            yield target
+        finally:
+            self.n_calling -= 1
 
 
 _plan = _Plan()
@@ -121,12 +138,15 @@ class FastUser(FastHttpUser):
 
     @task
     def call(self) -> None:
-        target = next(_plan.targets, None)
-        if target is None:
-            self.environment.runner.quit()
-            return
-        headers = {"Content-Type": "text/csv", TARGET_HEADER: target}
-        with self.client.post("/invocations", _plan.body, headers=headers, catch_response=True) as response:
+        with (
+            _plan.next_target(self.environment.runner) as target,
+            self.client.post(
+                "/invocations",
+                _plan.body,
+                headers={"Content-Type": "text/csv", TARGET_HEADER: target},
+                catch_response=True,
+            ) as response,
+        ):
             told = response.headers.get(ATTRIBUTES_HEADER) if response.headers else None
             response.request_meta["name"] = _label(told)
 
@@ -148,10 +168,10 @@ class Boto3User(User):
 
     @task
     def call(self) -> None:
-        target = next(_plan.targets, None)
-        if target is None:
-            self.environment.runner.quit()
-            return
+        with _plan.next_target(self.environment.runner) as target:
+            self._invoke(target)
+
+    def _invoke(self, target: str) -> None:
         start = time.perf_counter()
         label, length, failure = "warm", 0, None
         try:
