@@ -97,13 +97,14 @@ _plan = _Plan()
 @events.init_command_line_parser.add_listener
 def _add_flag(parser: Any) -> None:
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="zipf", help="what is called, in which order")
+    parser.add_argument("--calls", type=int, default=None, help="end after so many")
     parser.add_argument("--update-every", type=float, default=UPDATE_S, help="seconds between updates, in hot-update")
 
 
 @events.test_start.add_listener
 def _begin(environment: Any, **_: Any) -> None:
     scenario = environment.parsed_options.scenario
-    _plan.targets = SCENARIOS[scenario]()
+    _plan.targets = itertools.islice(SCENARIOS[scenario](), environment.parsed_options.calls)
     _plan.body = _HUNDRED if scenario == "rows-100" else _ROW
     if scenario == "hot-update":
         gevent.spawn(_keep_updating, environment.runner, environment.parsed_options.update_every)

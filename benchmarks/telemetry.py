@@ -56,7 +56,7 @@ def main() -> int:
     chosen = parser.parse_args()
     made = segments.make(chosen.segments)
     interval_s = max(1.0, min(chosen.interval, chosen.seconds / len(chosen.rates) / REPORTS_A_RATE))
-    run = _run(made, chosen.rates, chosen.seconds, interval_s)
+    run = run_open(made, chosen.rates, chosen.seconds, interval_s)
     cost = _cost(made, chosen.rounds, chosen.round_seconds)
     _print(run, cost)
     verdicts = _verdicts(run, cost)
@@ -81,7 +81,8 @@ class Phase:
         return self.calls / (self.end_s - self.begin_s)
 
 
-def _run(made: segments.Segments, rates: Sequence[int], seconds: float, interval_s: float) -> dict[str, Any]:
+def run_open(made: segments.Segments, rates: Sequence[int], seconds: float, interval_s: float) -> dict[str, Any]:
+    """An endpoint with all doors open, called at each rate for its share of the time and then stopped; what all counted."""
     with tempfile.TemporaryDirectory() as scratch, LocalCloudWatch() as cloudwatch:
         lines_at = Path(scratch) / "stdout"
         flags = ("--memory", "1GiB", *doors.flags(cloudwatch, interval_s))
