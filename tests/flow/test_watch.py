@@ -84,7 +84,7 @@ def watched(segments: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         client = boto3.client(
             "cloudwatch", "us-east-1", endpoint_url=url, aws_access_key_id="a", aws_secret_access_key="b"
         )
-        with Endpoint(segments, scratch, *flags, "--workers", "2", "--memory", "60KB") as endpoint:
+        with Endpoint(segments, scratch, *flags, "--workers", "2", "--memory", boosters.memory_for(2.5, 2)) as endpoint:
             yield Watched(endpoint, "houses", f"http://127.0.0.1:{admin_port}", client)
     finally:
         moto.stop()
