@@ -21,6 +21,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from container.launch.mms import plugin_path
+from tests import boosters
 from tests.endpoint import Endpoint, free_port, until
 from tests.faulty_s3 import ENVIRONMENT
 
