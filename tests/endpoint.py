@@ -43,10 +43,16 @@ class Endpoint:
 
     models    where the artifacts are; None is hosted
     scratch   directory for MME_SCRATCH; must be short, and is empty again after the stop
+    output    a descriptor for its standard output; it stays the caller's
     """
 
     def __init__(
-        self, models: str | Path | None, scratch: Path, *flags: str, environment: Mapping[str, str] | None = None
+        self,
+        models: str | Path | None,
+        scratch: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        output: int = subprocess.DEVNULL,
     ) -> None:
         self.port = free_port()
         self.scratch = scratch
@@ -61,7 +67,7 @@ class Endpoint:
             ],
             env={**os.environ, **ENVIRONMENT, **(environment or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=output,
             stderr=subprocess.PIPE,
             text=True,
         )
