@@ -15,7 +15,11 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+import boto3
+
+from benchmarks.cloudwatch_server import REGION, LocalCloudWatch
 from container.metrics.access_log import AccessLog
+from container.metrics.cloudwatch import CloudWatchSink
 from container.metrics.emf import EmfSink
 from container.metrics.prometheus import PrometheusDoor
 from handler.telemetry import INVOCATIONS, MODEL_LATENCY, OVERHEAD_LATENCY, Invocation, LiveRecorder, Silent, Totals
@@ -91,6 +95,23 @@ def report_cost(recorder: LiveRecorder) -> tuple[float, int]:
         return took_ms, len(stream.read())
 
 
+def cloudwatch_cost(recorder: LiveRecorder) -> float:
+    """Milliseconds of CPU of one report through boto3, the sender's thread included."""
+    totals = recorder.collect()
+    figures = []
+    with LocalCloudWatch() as cloudwatch:
+        client = boto3.client(
+            "cloudwatch", REGION, endpoint_url=cloudwatch.url, aws_access_key_id="a", aws_secret_access_key="b"
+        )
+        for _ in range(RUNS):
+            started = time.process_time()
+            sink = CloudWatchSink(client, recorder=Silent(), namespace="n", dimensions={"EndpointName": "e"})
+            sink.report(totals, Totals.nothing())
+            sink.close(10.0)
+            figures.append((time.process_time() - started) * 1e3)
+    return median(figures)
+
+
 def four_calls(recorder: LiveRecorder) -> Callable[[int], object]:
     def call(_: int) -> None:
         recorder.count(INVOCATIONS)
@@ -130,6 +151,7 @@ def figures(n: int, threads: int, ledgers: int) -> dict[str, float]:
         f"reading {ledgers} threads [ms]": collect_ms(ledgers),
     }
     found["EMF report [ms]"], found["EMF report [bytes]"] = report_cost(recorder)
+    found["CloudWatch report [ms of CPU]"] = cloudwatch_cost(recorder)
     started = time.perf_counter()
     prometheus.scrape()
     found["Prometheus scrape [ms]"] = (time.perf_counter() - started) * 1e3

@@ -187,14 +187,12 @@ def _doors() -> str | None:
     size.plot(per_s, [phase["bytes_each"] / 1e3 for phase in found["phases"]], "o-", color=COLOURS[0])
     size.set(xscale="log", ylim=(0, None), xlabel="calls a second", title="KB of EMF in a report")
     _plain(size)
-    names, ratios = ["open / shut", "shut again / shut"], []
-    for name, ours in zip(names, ("open", "shut again"), strict=True):
-        pairs = zip(found["cost"]["rounds"][ours], found["cost"]["rounds"]["shut"], strict=True)
-        ratios.append([one["requests_per_s"] / shut["requests_per_s"] for one, shut in pairs])
-        cost_of.plot([name] * len(ratios[-1]), ratios[-1], "o", color=COLOURS[len(ratios)], alpha=0.5)
-        cost_of.plot([name], [statistics.median(ratios[-1])], "_", color="black", markersize=40)
-    cost_of.set(title="throughput, each round and the median")
-    cost_of.margins(x=0.5)
+    for colour, name, of in (("#d55e00", "open / shut", "throughput"), ("#999999", "shut again / shut", "noise")):
+        middle = found["cost"][of]
+        cost_of.plot([name, name], [middle["low"], middle["high"]], color=colour, linewidth=6, alpha=0.4)
+        cost_of.plot([name], [middle["median"]], "o", color=colour)
+    cost_of.set(title="throughput: median and middle half of rounds")
+    cost_of.margins(x=0.5, y=0.3)
     return _section("Metrics: what a report weighs, what the doors cost", "doors", figure, found)
 
 
