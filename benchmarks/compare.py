@@ -210,7 +210,7 @@ def _verdicts(figures: dict[str, dict[str, Any]], above_ms: float) -> list[Verdi
             median_ratio(ours, runs[ECHO], "many", "cpu_us"),
             "at most",
             CPU_TO_ECHO,
-            "{:.2f} x",
+            "{:.3f} x",
         ),
         Verdict(
             f"rows a second, bodies of 100, to {UVICORN}",
