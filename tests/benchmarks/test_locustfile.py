@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from handler.forest import walker
 from tests.endpoint import Endpoint
 
 # Looked for and not imported: Locust replaces the sockets of whoever imports it.
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.skipif(importlib.util.find_spec("locust") is None, reas
 ROOT = Path(__file__).resolve().parents[2]
 N_SEGMENTS = 6
 N_CALLS = 60
-SEGMENT_BYTES = 100_000  # about what one takes in memory
+# About what one takes in memory: packed where there is a walker, a booster where there is none.
+SEGMENT_BYTES = 30_000 if walker.is_available() else 130_000
 
 
 @dataclass(frozen=True)
