@@ -32,8 +32,6 @@ from handler.telemetry import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recor
 
 # How long a load waits for borrowers to let go of memory it was promised, before it says that there is no room.
 ROOM_WAIT_S = 5.0
-# How long a cold caller stays when too many others already wait: enough for a load from nearby, short for a thread.
-CROWDED_WAIT_S = 0.25
 # How often a load that found only models of too short a residence looks again.
 YOUNG_WAIT_S = 0.05
 
@@ -130,8 +128,9 @@ class ModelCache:
     budget_bytes   what all models together may take, those being loaded and those on their way out included; see `resize`
     prepare        fetches and examines a target's artifact; runs on the executor, several targets at once
     executor       runs the loads; owned and shut down by the caller
-    max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady soon, so that
-                   threads stay free for models in memory
+    max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady at once, so that
+                   threads stay free for models in memory: with the 0.25 s that they once were let wait for a load from
+                   nearby, a storm of 500 first calls kept hot ones waiting for 9 s
     on_freed       told after models' memory was freed, with the bytes
     room_wait_s    how long a load waits for borrowers to let go, before NoRoom
     is_pinned      whether a target's model may never be evicted; it counts all the same
@@ -157,6 +156,7 @@ class ModelCache:
         self._prepare = prepare
         self._flights: Flights[str, _Entry] = Flights(executor)
         self.n_waiting = 0  # callers that wait for a load; guarded by the lock
+        self._max_waiting = max_waiting
         self._places = threading.BoundedSemaphore(max_waiting)
         self._recorder = recorder
         self._on_freed = on_freed
@@ -195,7 +195,7 @@ class ModelCache:
         if borrowed is not None:
             return borrowed
         start = self._clock()
-        with self._place_to_wait(target, wait_s):
+        with self._place_to_wait(target):
             while True:
                 if target in self._flights:
                     self._recorder.count(SINGLE_FLIGHT_WAITERS)
@@ -217,6 +217,11 @@ class ModelCache:
         """The target's model if it is in memory, without waiting for anything; None when it is not."""
         entry = self._take(target)
         return None if entry is None else Borrowed(self, entry, True, 0)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether no more callers may wait for loads; `borrow` of a model that is not here then raises at once."""
+        return self.n_waiting >= self._max_waiting
 
     def _take(self, target: str) -> _Entry | None:
         with self._lock:
@@ -254,11 +259,10 @@ class ModelCache:
         self._free([entry])
 
     @contextmanager
-    def _place_to_wait(self, target: str, wait_s: float) -> Iterator[None]:
-        patience_s = min(wait_s, CROWDED_WAIT_S)
-        if not self._places.acquire(timeout=patience_s):
+    def _place_to_wait(self, target: str) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
             self._flights.join(target, lambda: self._load(target))  # the load begins all the same
-            raise ModelNotReady(target, patience_s)
+            raise ModelNotReady(target, 0.0)
         with self._lock:
             self.n_waiting += 1
         try:

@@ -49,7 +49,7 @@ THREAD_STACK_BYTES = 512 * 1024
 # Hosted, a load waits on the thread of its own connection and keeps nobody waiting.
 MAX_HOSTED_LOADS = 100_000
 # A thread that has just begun a long piece of Python holds the interpreter for at most this long.
-SWITCH_INTERVAL_S = 0.001
+SWITCH_INTERVAL_S = 0.0001
 
 
 def main() -> int:

@@ -268,16 +268,14 @@ def test_a_caller_who_waited_long_enough_leaves_and_the_load_goes_on(pool: Threa
     assert shelf.prepared == ["a"]
 
 
-def test_when_too_many_wait_one_more_is_sent_away_and_its_load_begins(
-    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("handler.cache.CROWDED_WAIT_S", 0.01)
+def test_when_too_many_wait_one_more_is_sent_away_at_once_and_its_load_begins(pool: ThreadPoolExecutor) -> None:
     shelf = Shelf({"a": 10, "b": 10, "c": 10}, gate=threading.Event())
     cache = make_cache(shelf, 100, executor=pool, max_waiting=1)
     with ThreadPoolExecutor(1) as callers:
         waiting = callers.submit(touch, cache, "a")
         assert shelf.begun.acquire(timeout=WAIT_S)
-        with pytest.raises(ModelNotReady):
+        assert cache.is_crowded
+        with pytest.raises(ModelNotReady, match=r"after 0\.0 s"):
             touch(cache, "b")
         assert shelf.begun.acquire(timeout=WAIT_S)
         assert shelf.gate is not None
