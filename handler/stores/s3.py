@@ -116,6 +116,8 @@ class S3Store:
     denied   S3 says AccessDenied, not NoSuchKey, for a missing object to a role without s3:ListBucket on the bucket
     """
 
+    listed_per_request = 1000  # ListObjectsV2, MaxKeys
+
     def __init__(self, bucket: str, prefix: str, *, max_artifact_bytes: int, settings: S3Settings) -> None:
         self._bucket = bucket
         self._prefix = prefix
