@@ -483,8 +483,9 @@ class ModelCache:
 
     # -- growing old ---------------------------------------------------------------------------------------------------
 
-    def aging(self, within_s: float) -> list[tuple[str, str]]:
-        """Target and version of each model that is due for a check within so long, most recently used first."""
+    def aging(self, within_s: float = math.inf) -> list[tuple[str, str]]:
+        """Target and version of each model that is due for a check within so long, most recently used first; none that is
+        being checked."""
         with self._lock:
             until = self._clock() + within_s
             return [

@@ -1,11 +1,12 @@
 """Rounds made of all models in memory, so that idle ones are compared with their artifacts, too.
 
 A model in use is checked behind the call that finds it old; without rounds the first call after an idle night would still
-be answered by yesterday's model. A round begins twice in each max age, so that what it finds unchanged is younger than that
-when the next one has come by.
+be answered by yesterday's model. A round begins twice in each max age.
 
-    one listing of the prefix, when that is cheaper -> what it shows unchanged is confirmed
-    what it shows changed or gone, or everything when nothing was listed -> one conditional request each, a few at a time
+    one listing of the prefix, when that is cheaper -> what it shows unchanged is confirmed, all else is asked for
+    no listing                                      -> what will be too old before the next round is asked for
+
+Asking is one conditional request each, a few at a time.
 
 Rule: a listing only ever confirms. What is to be replaced or dropped has been asked for by itself.
 """
@@ -36,7 +37,7 @@ BATCH = 1_000  # keys between two looks at the cache
 class Aging(Protocol):
     """What is asked of the cache."""
 
-    def aging(self, within_s: float) -> Sequence[tuple[str, str]]: ...
+    def aging(self, within_s: float = ...) -> Sequence[tuple[str, str]]: ...
     def confirm(self, versions: Mapping[str, str], s_ago: float) -> Iterable[str]: ...
     def begin_check(self, target: str, version: str) -> bool: ...
 
@@ -95,9 +96,9 @@ class Rounds:
 
     def make(self) -> None:
         """One round; returns when all its requests have been answered."""
-        due = self._cache.aging(self._pause_s)
-        if self._is_listing_worth(len(due)):
-            due = self._after_listing(due)
+        present = self._cache.aging()
+        is_worth = self._is_listing_worth(len(present))
+        due = self._after_listing(present) if is_worth else self._cache.aging(self._pause_s)
         self._is_away = False
         for target, version in due:
             self._slots.acquire()
@@ -121,16 +122,16 @@ class Rounds:
         if not self._check(target, version):
             self._is_away = True
 
-    def _is_listing_worth(self, n_due: int) -> bool:
+    def _is_listing_worth(self, n_models: int) -> bool:
         if self._clock() < self._no_listing_until:
             return False
         n_requests = max(1.0, self._n_keys / self._store.listed_per_request)
-        return n_requests * LISTING_WORTH_REQUESTS < n_due
+        return n_requests * LISTING_WORTH_REQUESTS < n_models
 
-    def _after_listing(self, due: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-        """What a listing did not show unchanged."""
+    def _after_listing(self, present: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+        """What is to be asked for: what a listing did not show unchanged, or what is due where there was none."""
         began = self._clock()
-        most_keys = len(due) / LISTING_WORTH_REQUESTS * self._store.listed_per_request
+        most_keys = len(present) / LISTING_WORTH_REQUESTS * self._store.listed_per_request
         unchanged: set[str] = set()
         batch: dict[str, str] = {}
         n_keys = 0
@@ -143,15 +144,17 @@ class Rounds:
                     batch.clear()
                     if n_keys >= most_keys or self._is_closed.is_set():
                         self._no_listing_until = self._clock() + BELIEVED_S
-                        break
+                        self._n_keys = n_keys
+                        return self._cache.aging(self._pause_s)
         except ArtifactUnavailable:
-            return due  # the first check will say so, once for all
+            return self._cache.aging(self._pause_s)  # the first check will say so, once for all
         except ArtifactError as error:
             log.info("models in memory are compared one by one, since listing is refused: %s", error)
             self._no_listing_until = self._clock() + BELIEVED_S
+            return self._cache.aging(self._pause_s)
         unchanged.update(self._confirm(batch, began))
         self._n_keys = n_keys
-        return [(target, version) for target, version in due if target not in unchanged]
+        return [(target, version) for target, version in present if target not in unchanged]
 
     def _confirm(self, versions: Mapping[str, str], began: float) -> list[str]:
         # As old as the listing's first request: that is what its answers may date from.

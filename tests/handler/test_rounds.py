@@ -191,7 +191,7 @@ def test_the_thread_makes_rounds_until_it_is_closed() -> None:
     asked = threading.Event()
 
     class Cache:
-        def aging(self, within_s: float) -> list[tuple[str, str]]:
+        def aging(self, within_s: float = 0.0) -> list[tuple[str, str]]:
             asked.set()
             raise RuntimeError("what nobody thought of")
 
