@@ -60,7 +60,7 @@ def main() -> int:
 def _measure(cycles: int, first: int, n_looks: int) -> dict[str, Any]:
     made = segments.make(N_MODELS)
     pool = HandlePool()
-    prepared = _examined_once(made, pool)
+    prepared = examined_once(made, pool, THREADS)
     trimmer = Trimmer()
     recorder = LiveRecorder()
     largest = max(one.n_bytes for one in prepared.values())
@@ -96,11 +96,12 @@ def _measure(cycles: int, first: int, n_looks: int) -> dict[str, Any]:
     }
 
 
-def _examined_once(made: segments.Segments, pool: HandlePool) -> dict[str, PreparedModel]:
+def examined_once(made: segments.Segments, pool: HandlePool, n_threads: int) -> dict[str, PreparedModel]:
+    """What a loader makes of each artifact, to be loaded any number of times."""
     quarantine = Quarantine(1)
     quarantine.start()
     store = open_store(str(made.models))
-    loader = ModelLoader(store, quarantine.examine, pool, n_threads=THREADS)
+    loader = ModelLoader(store, quarantine.examine, pool, n_threads=n_threads)
     prepared = {target: loader.prepare(target) for target in made.targets}
     quarantine.close()
     store.close()
