@@ -46,9 +46,14 @@ class Endpoint:
     """
 
     def __init__(
-        self, models: str | Path | None, scratch: Path, *flags: str, environment: Mapping[str, str] | None = None
+        self,
+        models: str | Path | None,
+        scratch: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        port: int | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.scratch = scratch
         self.log: list[str] = []
         self._ready = threading.Event()
@@ -93,6 +98,10 @@ class Endpoint:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop and wait; the exit status. Asserts that nothing is left of it."""
