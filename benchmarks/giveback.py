@@ -21,6 +21,7 @@ from benchmarks.verdict import Verdicts
 from container import settings
 from container.worker.memory import Trimmer
 from handler.cache import ModelCache
+from handler.forest.awake import Awake
 from handler.predictor import HandlePool
 from handler.telemetry import LiveRecorder
 
@@ -57,8 +58,7 @@ def main() -> int:
 
 def _measure(n_segments: int) -> dict[str, Any]:
     made = segments.make(n_segments)
-    pool = HandlePool()
-    prepared = examined_once(made, pool, THREADS)
+    prepared = examined_once(made, Awake(HandlePool()), THREADS)
     row = segments.rows(1)
     trimmer = Trimmer()
     with ThreadPoolExecutor(LOADERS) as executor, ThreadPoolExecutor(THREADS) as callers:

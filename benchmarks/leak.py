@@ -24,6 +24,7 @@ from container.worker.memory import Trimmer
 from container.worker.quarantine import Quarantine
 from handler.cache import ModelCache
 from handler.errors import ModelNotReady, NoRoom
+from handler.forest.awake import Awake
 from handler.loading import ModelLoader, PreparedModel
 from handler.predictor import HandlePool
 from handler.stores import open_store
@@ -60,7 +61,7 @@ def main() -> int:
 def _measure(cycles: int, first: int, n_looks: int) -> dict[str, Any]:
     made = segments.make(N_MODELS)
     pool = HandlePool()
-    prepared = examined_once(made, pool, THREADS)
+    prepared = examined_once(made, Awake(pool), THREADS)
     trimmer = Trimmer()
     recorder = LiveRecorder()
     largest = max(one.n_bytes for one in prepared.values())
@@ -96,12 +97,12 @@ def _measure(cycles: int, first: int, n_looks: int) -> dict[str, Any]:
     }
 
 
-def examined_once(made: segments.Segments, pool: HandlePool, n_threads: int) -> dict[str, PreparedModel]:
+def examined_once(made: segments.Segments, awake: Awake, n_threads: int) -> dict[str, PreparedModel]:
     """What a loader makes of each artifact, to be loaded any number of times."""
     quarantine = Quarantine(1)
     quarantine.start()
     store = open_store(str(made.models))
-    loader = ModelLoader(store, quarantine.examine, pool, n_threads=n_threads)
+    loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads)
     prepared = {target: loader.prepare(target) for target in made.targets}
     quarantine.close()
     store.close()

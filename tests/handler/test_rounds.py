@@ -8,6 +8,7 @@ import pytest
 
 from handler.cache import ModelCache
 from handler.errors import ArtifactForbidden, ArtifactUnavailable
+from handler.forest.awake import Awake
 from handler.loading import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
 from handler.rounds import BELIEVED_S, Rounds
@@ -35,7 +36,7 @@ class House:
         self.round_at = self.clock.now
         self.store = MemoryStore()
         self.recorder = LiveRecorder()
-        loader = ModelLoader(self.store, self.examine, HandlePool(), n_threads=1, shelf=shelf)
+        loader = ModelLoader(self.store, self.examine, Awake(HandlePool()), n_threads=1, shelf=shelf)
         self.cache = ModelCache(
             budget_bytes=10 << 20,
             prepare=loader.prepare,
