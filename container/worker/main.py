@@ -41,6 +41,7 @@ from handler.predictor import HandlePool
 from handler.rounds import Rounds
 from handler.shelf import Shelf, ShelfUnusable
 from handler.stores import LocationInvalid, Store, open_store, parse_location
+from handler.stores.outage import ToldStore
 from handler.telemetry import LiveRecorder
 from handler.updates import Updates
 
@@ -106,10 +107,10 @@ def _build_standalone(
     *,
     has_served: bool,
 ) -> Runtime:
-    store = _open_store(settings)
+    recorder = LiveRecorder(top_models=settings.top_models)
+    store = ToldStore(_open_store(settings), recorder)
     closing.callback(store.close)
     quarantine, trimmer, executor = _loading_parts(settings, closing, _n_spares(settings), hooks)
-    recorder = LiveRecorder(top_models=settings.top_models)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
     shelf = _open_shelf(settings, quarantine, closing)
