@@ -1,8 +1,9 @@
 """Far more models than memory: `python -m benchmarks.pressure [--segments 20000] [--seconds 300] [--limit 1GiB]`.
 
 The endpoint runs in a control group with that limit, which the kernel enforces, and works out its budget from it. Segments
-of 70 to 500 KB are asked for by Zipf's law. Archives and callers are outside the group: the archives' pages were written,
-and are charged, out here, and there are few of them, since segments are links to a few files.
+of 70 to 500 KB are asked for, the rarest first until the memory is full, then for so long by Zipf's law. Archives and
+callers are outside the group: the archives' pages were written, and are charged, out here, and there are few of them, since
+segments are links to a few files.
 
 Targets: nobody is killed, no caller hears anything but an answer or "not ready", every answer is the named segment's, the
 budget is used to at least 85 %, the runtime's memory over its start is within 10 % of the cache's book, and the hit ratio is
@@ -20,6 +21,7 @@ import random
 import statistics
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections import Counter, OrderedDict
@@ -38,6 +40,8 @@ from tests.control_group import ControlGroup
 
 ROUNDS = range(30, 430, 16)  # trees of the boosters: 70 to 500 KB of UBJ
 LOOK_S = 1.0
+FULL = 0.95
+FILL_S = 900.0  # at most
 PAUSE_S = 0.1  # of a caller who was told to call again
 HIT_POINTS = 0.01
 LEAST_USED = 0.85
@@ -75,9 +79,18 @@ def main() -> int:
     weights = 1 / np.arange(1, chosen.segments + 1)
     ranks = list(np.cumsum(weights / weights.sum()))
 
+    is_full = threading.Event()
+    rarest_first = iter(range(chosen.segments - 1, -1, -1))  # until the memory is full; next() is one step
+
     def choose(number: int) -> Callable[[], str]:
         choice = random.Random(number)
-        return lambda: _name(choice.choices(range(chosen.segments), cum_weights=ranks)[0])
+
+        def one() -> str:
+            if not is_full.is_set() and (rare := next(rarest_first, None)) is not None:
+                return _name(rare)
+            return _name(choice.choices(range(chosen.segments), cum_weights=ranks)[0])
+
+        return one
 
     with tempfile.TemporaryDirectory() as root, ControlGroup(chosen.limit) as group:
         _write(Path(root), made, chosen.segments)
@@ -88,8 +101,10 @@ def main() -> int:
             runtime, at_start = ours.runtime, ours.status()
             start_bytes = processes.resident_bytes(runtime) - at_start["loaded_bytes"]
             looks: list[dict[str, float]] = []
-            until = time.monotonic() + chosen.seconds
             with storms.Crowd(ours.port, chosen.callers, choose, pause_s=PAUSE_S) as crowd:
+                _wait_until_full(ours, is_full)
+                n_filling = len(crowd.said)
+                until = time.monotonic() + chosen.seconds
                 while time.monotonic() < until:
                     time.sleep(LOOK_S)
                     now = ours.status()
@@ -106,13 +121,23 @@ def main() -> int:
             log = ours.last_lines(5)
         kills, most_bytes = group.oom_kills, group.most_bytes
     calls = sorted(crowd.said, key=lambda call: call.began)
-    figures = _figures(calls, made, looks, sizes, int(at_start["budget_bytes"]))
+    figures = _figures(calls, n_filling, made, looks, sizes, int(at_start["budget_bytes"]))
     figures |= {"limit": chosen.limit, "most_bytes": most_bytes, "kills": kills, "segments": chosen.segments}
     verdicts = _print(figures, is_killed=kills > 0 or not is_same)
     if verdicts.exit_status:
         print("the endpoint's last words:", *log, sep="\n", file=sys.stderr)
     record.save("pressure", {**figures, "looks": looks, "verdicts": verdicts.lines})
     return verdicts.exit_status
+
+
+def _wait_until_full(ours: OursIn, is_full: threading.Event) -> None:
+    deadline = time.monotonic() + FILL_S
+    while time.monotonic() < deadline:
+        now = ours.status()
+        if now["loaded_bytes"] >= FULL * now["budget_bytes"]:
+            break
+        time.sleep(LOOK_S)
+    is_full.set()
 
 
 def _name(number: int) -> str:
@@ -139,11 +164,17 @@ def _sizes(ours: Ours, n_different: int) -> list[int]:
 
 
 def _figures(
-    calls: Sequence[storms.Said], made: storms.Made, looks: Sequence[Mapping[str, float]], sizes: list[int], budget: int
+    calls: Sequence[storms.Said],
+    n_filling: int,
+    made: storms.Made,
+    looks: Sequence[Mapping[str, float]],
+    sizes: list[int],
+    budget: int,
 ) -> dict[str, Any]:
+    """Of ideal caches the hits are counted in the second half of the calls after the filling, but they see all."""
     targets = [call.target for call in calls]
-    half = len(calls) // 2
-    late = looks[len(looks) * 3 // 4 :]  # the cache is full by then
+    half = n_filling + (len(calls) - n_filling) // 2
+    late = looks[len(looks) // 2 :]
     return {
         "calls": len(calls),
         "per_second": len(calls) / (calls[-1].ended - calls[0].began),
