@@ -48,7 +48,7 @@ TAKEN = b"+"
 RUNTIME_GONE = 3
 # A spare may take the time and memory of an honest large booster: 200 MB of UBJ load in about 2 s and 0.5 GB.
 CPU_S = 30
-WALL_S = 60  # on a busy machine it waits as long as it works
+WALL_S = 180  # where warm calls want every core it waits several times as long as it works, see NICENESS
 # First calls yield to calls of models in memory: where both want a core, this leaves an examination a quarter of it.
 NICENESS = 5
 BASE_MEMORY_BYTES = (
