@@ -3,8 +3,8 @@
     python -m benchmarks.leak [--cycles 300000]
 
 The runtime's own cache, loader, handle pool and trimmer in a process of its own, with as many threads as the runtime has,
-on artifacts that were examined once: what is repeated is what happens in the runtime's memory. The cache holds 4 of 64
-models; only calls that found theirs gone are counted as cycles.
+on artifacts that were examined once and come from the disk tier: what is repeated is what happens in the runtime's memory.
+The cache holds 4 of 64 models; only calls that found theirs gone are counted as cycles.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 from benchmarks import processes, record, segments
@@ -25,8 +27,9 @@ from container.worker.quarantine import Quarantine
 from handler.cache import ModelCache
 from handler.errors import ModelNotReady, NoRoom
 from handler.forest.awake import Awake
-from handler.loading import ModelLoader, PreparedModel
+from handler.loading import ModelLoader
 from handler.predictor import HandlePool
+from handler.shelf import Shelf
 from handler.stores import open_store
 from handler.telemetry import MODEL_LOADING_TIME, LiveRecorder
 
@@ -49,7 +52,8 @@ def main() -> int:
         # malloc reads its settings from the environment at start
         command = [sys.executable, "-m", "benchmarks.leak", *sys.argv[1:], ONE_PROCESS]
         return subprocess.run(command, env=settings.runtime_environment(os.environ), check=False).returncode
-    figures = _measure(chosen.cycles, chosen.first, chosen.looks)
+    with tempfile.TemporaryDirectory() as directory:
+        figures = _measure(chosen.cycles, chosen.first, chosen.looks, Path(directory))
     print(f"{figures['cycles']} cycles on {THREADS} threads, {figures['loads']} loads")
     for cycles, resident in figures["looks"]:
         print(f"after {cycles:>8} cycles {resident / 1e6:>8.1f} MB resident")
@@ -58,17 +62,17 @@ def main() -> int:
     return 0 if figures["grown_mb"] <= TARGET_MB else 1
 
 
-def _measure(cycles: int, first: int, n_looks: int) -> dict[str, Any]:
+def _measure(cycles: int, first: int, n_looks: int, directory: Path) -> dict[str, Any]:
     made = segments.make(N_MODELS)
     pool = HandlePool()
-    prepared = _examined_once(made, Awake(pool))
+    loader = examined_once(made, Awake(pool), THREADS, directory)
     trimmer = Trimmer()
     recorder = LiveRecorder()
-    largest = max(one.n_bytes for one in prepared.values())
+    largest = max(loader.prepare(target).n_bytes for target in made.targets)
     with ThreadPoolExecutor(LOADERS) as executor:
         cache = ModelCache(
             budget_bytes=N_HELD * largest,
-            prepare=prepared.__getitem__,
+            prepare=loader.prepare,
             executor=executor,
             max_waiting=THREADS,
             recorder=recorder,
@@ -97,15 +101,17 @@ def _measure(cycles: int, first: int, n_looks: int) -> dict[str, Any]:
     }
 
 
-def _examined_once(made: segments.Segments, awake: Awake) -> dict[str, PreparedModel]:
+def examined_once(made: segments.Segments, awake: Awake, n_threads: int, directory: Path) -> ModelLoader:
+    """A loader that finds every model in a directory, examined, and so makes each load's memory anew."""
     quarantine = Quarantine(1)
     quarantine.start()
     store = open_store(str(made.models))
-    loader = ModelLoader(store, quarantine.examine, awake, n_threads=THREADS)
-    prepared = {target: loader.prepare(target) for target in made.targets}
+    shelf = Shelf(directory / "shelf", max_bytes=4 << 30, maker="benchmark")
+    loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads, shelf=shelf)
+    for target in made.targets:
+        loader.prepare(target)
     quarantine.close()
-    store.close()
-    return prepared
+    return loader
 
 
 class _Caller:

@@ -1,124 +1,224 @@
-"""Far more models than memory: `python -m benchmarks.pressure [--segments 20000] [--calls 40000] [--limit 1GiB]`.
+"""Far more models than memory: `python -m benchmarks.pressure [--segments 20000] [--seconds 300] [--limit 1GiB]`.
 
-Segments are asked for by Zipf's law. Printed: the hit ratio beside that of an ideal LRU of the same bytes on the same
-calls, how full the budget is, and the most memory that all processes together took (PSS), which must stay below the
-limit the budget was made for. Run it in a container with that limit, and the kernel checks it as well.
+The endpoint runs in a control group with that limit, which the kernel enforces, and works out its budget from it. Segments
+of 70 to 500 KB are asked for, the rarest first until the memory is full, then for so long by Zipf's law. Archives and
+callers are outside the group: the archives' pages were written, and are charged, out here, and there are few of them, since
+segments are links to a few files.
+
+Targets: nobody is killed, no caller hears anything but an answer or "not ready", every answer is the named segment's, the
+budget is used to at least 85 %, the runtime's memory over its start is within 10 % of the cache's book, and the hit ratio is
+within one point of an ideal LRU of the same bytes on the same calls. Beside it stands what an oracle could do that knows
+all later calls (Belady's rule: the model asked for again last leaves first).
 """
 
 from __future__ import annotations
 
 import argparse
+import heapq
 import json
 import os
 import random
+import statistics
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks import storms
-from container.settings import Settings, size_bytes
-from container.worker.memory import model_budget
-from tests.endpoint import Endpoint, free_port
+from benchmarks import processes, record, storms
+from benchmarks.endpoints import Ours, free_port
+from benchmarks.verdict import Verdicts
+from container.settings import size_bytes
+from tests import control_group
+from tests.control_group import ControlGroup
 
-N_DIFFERENT = 16
-LOOK_S = 0.5
+ROUNDS = range(30, 430, 16)  # trees of the boosters: 70 to 500 KB of UBJ
+LOOK_S = 1.0
+FULL = 0.95
+FILL_S = 900.0  # at most
+PAUSE_S = 0.1  # of a caller who was told to call again
+HIT_POINTS = 0.01
+LEAST_USED = 0.85
+OFF_BOOK = 0.10
+
+
+class OursIn(Ours):
+    """`mme serve` in a control group."""
+
+    def __init__(self, group: ControlGroup, models: Path, *flags: str) -> None:
+        super().__init__(models, *flags)
+        self._group = group
+
+    def command(self) -> Sequence[str]:
+        return self._group.command(super().command())
+
+    def status(self) -> Mapping[str, Any]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._flags[1]}/status.json") as answer:
+            now: Mapping[str, Any] = json.load(answer)["now"]
+        return now
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--segments", type=int, default=20_000)
-    parser.add_argument("--calls", type=int, default=40_000)
+    parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--callers", type=int, default=8)
     parser.add_argument("--limit", type=size_bytes, default=1 << 30)
-    parser.add_argument("--rounds", type=int, default=60, help="trees of a booster")
     chosen = parser.parse_args()
-    made = storms.make(N_DIFFERENT, chosen.rounds)
-    defaults = Settings(models="-")
-    budget = model_budget(chosen.limit, defaults.jvm_heap_bytes + defaults.jvm_direct_bytes)
-    admin = free_port()
-    with tempfile.TemporaryDirectory() as root, tempfile.TemporaryDirectory(prefix="p-") as scratch:
+    reason = control_group.missing()
+    if reason is not None:
+        print(f"cannot be measured here: {reason}", file=sys.stderr)
+        return 2
+    made = storms.make_many(ROUNDS)
+    weights = 1 / np.arange(1, chosen.segments + 1)
+    ranks = list(np.cumsum(weights / weights.sum()))
+
+    is_full = threading.Event()
+    rarest_first = iter(range(chosen.segments - 1, -1, -1))  # until the memory is full; next() is one step
+
+    def choose(number: int) -> Callable[[], str]:
+        choice = random.Random(number)
+
+        def one() -> str:
+            if not is_full.is_set() and (rare := next(rarest_first, None)) is not None:
+                return _name(rare)
+            return _name(choice.choices(range(chosen.segments), cum_weights=ranks)[0])
+
+        return one
+
+    with tempfile.TemporaryDirectory() as root, ControlGroup(chosen.limit) as group:
         _write(Path(root), made, chosen.segments)
-        flags = ["--memory", str(budget), "--admin-port", str(admin), "--workers", "16"]
-        with Endpoint(root, Path(scratch), *flags) as endpoint:
-            watch = _Watch(endpoint, admin)
-            weights = 1 / np.arange(1, chosen.segments + 1)
-            ranks = list(np.cumsum(weights / weights.sum()))
-
-            def choose(number: int) -> Callable[[], str]:
-                choice = random.Random(number)
-                return lambda: f"{choice.choices(range(chosen.segments), cum_weights=ranks)[0]}.tar.gz"
-
-            began = time.monotonic()
-            with storms.Crowd(endpoint.port, chosen.callers, choose) as crowd:
-                while len(crowd.said) < chosen.calls:
-                    watch.look()
+        with OursIn(group, Path(root), "--admin-port", str(free_port())) as ours:
+            caller = storms.Caller(ours.port)
+            caller.call(_name(0))
+            caller.close()
+            runtime, at_start = ours.runtime, ours.status()
+            start_bytes = processes.resident_bytes(runtime) - at_start["loaded_bytes"]
+            looks: list[dict[str, float]] = []
+            with storms.Crowd(ours.port, chosen.callers, choose, pause_s=PAUSE_S) as crowd:
+                _wait_until_full(ours, is_full)
+                n_filling = len(crowd.said)
+                until = time.monotonic() + chosen.seconds
+                while time.monotonic() < until:
                     time.sleep(LOOK_S)
-            took_s = time.monotonic() - began
-            sizes = watch.sizes()
-    said = crowd.said
-    wrong = [one for one in said if one.status == 200 and made.number(one.body) != _number(one.target)]
-    second = said[len(said) // 2 :]
-    ideal = _ideal_hits([one.target for one in said], sizes, budget)
-    ideal_second = sum(ideal[len(said) // 2 :])
-    hits = sum(one.is_hit for one in second)
-    print(f"calls          {len(said):,} of {chosen.segments:,} segments, {len(said) / took_s:,.0f}/s")
-    print(f"statuses       {dict(Counter(one.status for one in said))}, wrong answers {len(wrong)}")
-    print(f"hit ratio      {hits / len(second):.1%} in the second half; ideal LRU {ideal_second / len(second):.1%}")
-    print(f"budget         {budget / 2**20:.0f} MiB, used {watch.most_used:.1%}, never over: {watch.most_used <= 1}")
-    print(f"memory         {watch.peak_pss / 2**20:.0f} MiB of {chosen.limit / 2**20:.0f} MiB at most, all processes")
-    return int(bool(wrong) or watch.peak_pss > chosen.limit or watch.most_used > 1)
+                    now = ours.status()
+                    looks.append(
+                        {
+                            "book": now["loaded_bytes"],
+                            "budget": now["budget_bytes"],
+                            "over_start": processes.resident_bytes(runtime) - start_bytes,
+                            "group": group.used_bytes - group.file_bytes,
+                        }
+                    )
+            sizes = _sizes(ours, len(made.archives))
+            is_same = ours.runtime == runtime
+            log = ours.last_lines(5)
+        kills, most_bytes = group.oom_kills, group.most_bytes
+    calls = sorted(crowd.said, key=lambda call: call.began)
+    figures = _figures(calls, n_filling, made, looks, sizes, int(at_start["budget_bytes"]))
+    figures |= {"limit": chosen.limit, "most_bytes": most_bytes, "kills": kills, "segments": chosen.segments}
+    verdicts = _print(figures, is_killed=kills > 0 or not is_same)
+    if verdicts.exit_status:
+        print("the endpoint's last words:", *log, sep="\n", file=sys.stderr)
+    record.save("pressure", {**figures, "looks": looks, "verdicts": verdicts.lines})
+    return verdicts.exit_status
+
+
+def _wait_until_full(ours: OursIn, is_full: threading.Event) -> None:
+    deadline = time.monotonic() + FILL_S
+    while time.monotonic() < deadline:
+        now = ours.status()
+        if now["loaded_bytes"] >= FULL * now["budget_bytes"]:
+            break
+        time.sleep(LOOK_S)
+    is_full.set()
+
+
+def _name(number: int) -> str:
+    return f"{number}.tar.gz"
 
 
 def _number(target: str) -> int:
-    return int(target.removesuffix(".tar.gz")) % N_DIFFERENT
+    return int(target.removesuffix(".tar.gz")) % len(ROUNDS)
 
 
 def _write(root: Path, made: storms.Made, n_segments: int) -> None:
     for number in range(n_segments):
-        path = root / f"{number}.tar.gz"
-        if number < N_DIFFERENT:
+        path = root / _name(number)
+        if number < len(made.archives):
             path.write_bytes(made.archives[number])
         else:
-            os.link(root / f"{number % N_DIFFERENT}.tar.gz", path)
+            os.link(root / _name(number % len(made.archives)), path)
 
 
-class _Watch:
-    """Looks at the endpoint from outside."""
-
-    def __init__(self, endpoint: Endpoint, admin: int) -> None:
-        self._endpoint = endpoint
-        self._url = f"http://127.0.0.1:{admin}"
-        self.peak_pss = 0
-        self.most_used = 0.0
-
-    def look(self) -> None:
-        self.peak_pss = max(self.peak_pss, sum(map(_pss, self._endpoint.family())))
-        with urllib.request.urlopen(f"{self._url}/status.json") as answer:
-            now = json.load(answer)["now"]
-        self.most_used = max(self.most_used, now["loaded_bytes"] / now["budget_bytes"])
-
-    def sizes(self) -> list[int]:
-        """What a model of each booster takes in the book."""
-        with urllib.request.urlopen(f"{self._url}/models?limit=1000") as answer:
-            found = {_number(model["name"]): model["n_bytes"] for model in json.load(answer)["models"]}
-        return [found[number] for number in range(N_DIFFERENT)]
+def _sizes(ours: Ours, n_different: int) -> list[int]:
+    """What a model of each booster takes in the book."""
+    found = {_number(name): n_bytes for name, n_bytes in ours.resident_models().items()}
+    return [found[number] for number in range(n_different)]
 
 
-def _pss(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0  # it has ended
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+def _figures(
+    calls: Sequence[storms.Said],
+    n_filling: int,
+    made: storms.Made,
+    looks: Sequence[Mapping[str, float]],
+    sizes: list[int],
+    budget: int,
+) -> dict[str, Any]:
+    """Of ideal caches the hits are counted in the second half of the calls after the filling, but they see all."""
+    targets = [call.target for call in calls]
+    half = n_filling + (len(calls) - n_filling) // 2
+    late = looks[len(looks) // 2 :]
+    return {
+        "calls": len(calls),
+        "per_second": len(calls) / (calls[-1].ended - calls[0].began),
+        "statuses": dict(Counter(call.status for call in calls)),
+        "wrong": sum(call.status == 200 and made.number(call.body) != _number(call.target) for call in calls),
+        "hits": statistics.mean(call.is_hit for call in calls[half:]),
+        "lru_hits": statistics.mean(lru_hits(targets, sizes, budget)[half:]),
+        "oracle_hits": statistics.mean(oracle_hits(targets, sizes, budget)[half:]),
+        "budget": budget,
+        "used": statistics.median(look["book"] / budget for look in late),
+        "most_used": max(look["book"] / budget for look in looks),
+        "off_book": statistics.median(look["over_start"] / look["book"] - 1 for look in late),
+        "least_budget": min(look["budget"] for look in looks),
+    }
 
 
-def _ideal_hits(targets: list[str], sizes: list[int], budget: int) -> list[bool]:
+def _print(figures: Mapping[str, Any], *, is_killed: bool) -> Verdicts:
+    print(f"calls          {figures['calls']:,} of {figures['segments']:,} segments, {figures['per_second']:,.0f}/s")
+    print(
+        f"budget         {figures['budget'] / 2**20:.0f} MiB of {figures['limit'] / 2**20:.0f}, worked out from the group"
+    )
+    print(f"lowered to     {figures['least_budget'] / 2**20:.0f} MiB at times, for what others took")
+    print(f"most           {figures['most_bytes'] / 2**20:.0f} MiB in the group, pages of files included")
+    verdicts = Verdicts()
+    verdicts.say("killed", f"{figures['kills']} processes by the kernel", "none", not is_killed)
+    statuses = figures["statuses"]
+    verdicts.say("statuses", str(statuses), "200 and 429 alone", set(statuses) <= {200, 429})
+    verdicts.say("wrong answers", str(figures["wrong"]), "none", figures["wrong"] == 0)
+    verdicts.say("budget used", f"{figures['used']:.1%}", f"at least {LEAST_USED:.0%}", figures["used"] >= LEAST_USED)
+    verdicts.say("most used", f"{figures['most_used']:.1%}", "at most 100 %", figures["most_used"] <= 1)
+    verdicts.say(
+        "resident", f"{figures['off_book']:+.1%} off the book", f"{OFF_BOOK:.0%}", abs(figures["off_book"]) <= OFF_BOOK
+    )
+    print(f"oracle         {figures['oracle_hits']:.2%} hits by Belady's rule, in the second half")
+    verdicts.say(
+        "hits",
+        f"{figures['hits']:.2%}, ideal LRU {figures['lru_hits']:.2%}",
+        "within one point",
+        abs(figures["hits"] - figures["lru_hits"]) <= HIT_POINTS,
+    )
+    return verdicts
+
+
+def lru_hits(targets: Sequence[str], sizes: Sequence[int], budget: int) -> list[bool]:
     """Call by call, whether a cache that does nothing but LRU by bytes would have had the model."""
     held: OrderedDict[str, int] = OrderedDict()
     used = 0
@@ -133,6 +233,31 @@ def _ideal_hits(targets: list[str], sizes: list[int], budget: int) -> list[bool]
             used -= held.popitem(last=False)[1]
         held[target] = size
         used += size
+    return hits
+
+
+def oracle_hits(targets: Sequence[str], sizes: Sequence[int], budget: int) -> list[bool]:
+    """The same for a cache that knows all calls to come, and lets go what is asked for again last, or never."""
+    nexts: list[float] = [float("inf")] * len(targets)
+    last: dict[str, int] = {}
+    for at in range(len(targets) - 1, -1, -1):
+        nexts[at] = last.get(targets[at], float("inf"))
+        last[targets[at]] = at
+    held: dict[str, float] = {}  # when each is asked for again
+    order: list[tuple[float, str]] = []  # the same, negated; entries that are no longer so are passed over
+    used = 0
+    hits = []
+    for at, target in enumerate(targets):
+        is_hit = target in held
+        hits.append(is_hit)
+        held[target] = nexts[at]
+        heapq.heappush(order, (-nexts[at], target))
+        used += 0 if is_hit else sizes[_number(target)]
+        while used > budget:
+            when, victim = heapq.heappop(order)
+            if held.get(victim) == -when:
+                del held[victim]
+                used -= sizes[_number(victim)]
     return hits
 
 

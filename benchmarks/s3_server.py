@@ -1,33 +1,42 @@
-"""A local S3 over one directory, as a process of its own: `python -m benchmarks.s3_server DIRECTORY`.
+"""A local S3 over one directory, as a process of its own: `python -m benchmarks.s3_server DIRECTORY [--latency SECONDS]`.
 
 Prints its address. Of the objects below the directory, each is `segments/NAME` in the bucket `models`.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Self
 
-from tests.faulty_s3 import FaultyS3
+from tests.faulty_s3 import ANY_KEY, ENVIRONMENT, FaultyS3, latency
 
 BUCKET = "models"
 PREFIX = "segments/"
+NICENESS = 10  # it stands for another machine, and takes what is left of this one
 
 
 class LocalS3:
-    """That process. `url` is what boto3 takes as endpoint_url, `location` what `--models` takes."""
+    """That process. `url` is what boto3 takes as endpoint_url, `location` what `--models` takes.
+
+    latency_s   how long each answer takes
+    """
 
     location = f"s3://{BUCKET}/{PREFIX}"
+    environment = ENVIRONMENT
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, latency_s: float = 0.0) -> None:
         self._directory = directory
+        self._latency_s = latency_s
         self.url = ""
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "benchmarks.s3_server", str(self._directory)]
+        command += ["--latency", str(self._latency_s)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
@@ -39,9 +48,16 @@ class LocalS3:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--latency", type=float, default=0.0)
+    chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    os.nice(NICENESS)
     with FaultyS3(BUCKET) as s3:
-        for path in Path(sys.argv[1]).iterdir():
+        if chosen.latency:
+            s3.faults[ANY_KEY] = latency(chosen.latency)
+        for path in chosen.directory.iterdir():
             s3.put(PREFIX + path.name, path.read_bytes())
         print(s3.url, flush=True)
         try:

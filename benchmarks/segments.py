@@ -12,12 +12,15 @@ import io
 import os
 import sys
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import xgboost
+
+from handler.importer.booster import read
+from handler.importer.writer import ubj_of
 
 # Another place for whoever must leave nothing here.
 OUT = Path(os.environ.get("BENCHMARKS_OUT") or Path(__file__).parent / "out")
@@ -104,10 +107,35 @@ def make_large() -> Path:
     return path
 
 
-def archive(document: bytes) -> bytes:
+def make_huge(n_times: int = 3) -> Path:
+    """The artifact of a booster of 225 MB UBJ: the large one's trees, three times over."""
+    path = OUT / "large" / f"{n_times}-times.tar.gz"
+    if not path.exists():
+        with tarfile.open(make_large()) as tar:
+            member = tar.extractfile("xgboost-model")
+            assert member is not None
+            _, learner = read(member.read())
+        assert learner.trees is not None
+        trees = learner.trees
+        for field in fields(trees):
+            column = getattr(trees, field.name)
+            if isinstance(column, np.ndarray):
+                is_starts = field.name.endswith("starts")
+                setattr(trees, field.name, _starts(column, n_times) if is_starts else np.tile(column, n_times))
+        _write(path, archive(ubj_of(learner), compresslevel=1))
+    return path
+
+
+def _starts(column: npt.NDArray[np.int64], n_times: int) -> npt.NDArray[np.int64]:
+    """Where each part begins when all parts come n_times."""
+    steps = np.tile(np.diff(column), n_times)
+    return np.concatenate([column[:1], column[:1] + np.cumsum(steps)])
+
+
+def archive(document: bytes, compresslevel: int = 6) -> bytes:
     """A `model.tar.gz` as SageMaker's images write it."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as tar:
+    with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=compresslevel) as tar:
         info = tarfile.TarInfo("xgboost-model")
         info.size = len(document)
         tar.addfile(info, io.BytesIO(document))

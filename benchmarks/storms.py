@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,13 @@ class Made:
 
 
 def make(n_boosters: int, n_rounds: int) -> Made:
+    return make_many([n_rounds] * n_boosters)
+
+
+def make_many(rounds: Iterable[int]) -> Made:
+    """A booster of each of these numbers of rounds."""
     x = np.asarray([[float(cell) for cell in ROW.split(",")]], dtype=np.float32)
-    trained = [boosters.train(n_rounds=n_rounds, seed=seed, max_depth=5) for seed in range(n_boosters)]
+    trained = [boosters.train(n_rounds=n_rounds, seed=seed, max_depth=5) for seed, n_rounds in enumerate(rounds)]
     return Made(
         [boosters.archive({"xgboost-model": boosters.document(one)}) for one in trained],
         [float(one.predict(xgboost.DMatrix(x))[0]) for one in trained],
@@ -82,8 +87,11 @@ class Caller:
 class Crowd:
     """Callers on threads, as a context manager; `said` is everything they heard, in the order of the answers."""
 
-    def __init__(self, port: int, n_callers: int, choose: Callable[[int], Callable[[], str]]) -> None:
-        """choose: given a caller's number, what it calls next."""
+    def __init__(
+        self, port: int, n_callers: int, choose: Callable[[int], Callable[[], str]], *, pause_s: float = 0.0
+    ) -> None:
+        """choose: given a caller's number, what it calls next. pause_s: after "not ready", before that."""
+        self._pause_s = pause_s
         self.said: list[Said] = []
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=[port, choose(number)]) for number in range(n_callers)]
@@ -91,7 +99,10 @@ class Crowd:
     def _run(self, port: int, choose: Callable[[], str]) -> None:
         caller = Caller(port)
         while not self._stop.is_set():
-            self.said.append(caller.call(choose()))
+            said = caller.call(choose())
+            self.said.append(said)
+            if said.status == 429:
+                self._stop.wait(self._pause_s)
         caller.close()
 
     def __enter__(self) -> Crowd:

@@ -205,7 +205,7 @@ class Settings:
         flag="--min-residence",
     )
     max_age_s: float = _setting(
-        "seconds after which a model in use is compared with its artifact, behind the call that uses it; 0 for never",
+        "seconds within which every model in memory is compared with its artifact, behind the calls; 0 for never",
         _seconds(0, 86_400),
         "MME_MAX_AGE_S",
         default=60.0,

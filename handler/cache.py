@@ -17,7 +17,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Executor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
@@ -25,15 +25,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-from handler.errors import ModelNotReady, NoRoom, Unavailable
+from handler.errors import ModelNotReady, NoRoom, ServingError, Unavailable
 from handler.predictor import Scorer
-from handler.singleflight import Flights
+from handler.singleflight import Flights, copy_of
 from handler.telemetry import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recorder
 
 # How long a load waits for borrowers to let go of memory it was promised, before it says that there is no room.
 ROOM_WAIT_S = 5.0
-# How long a cold caller stays when too many others already wait: enough for a load from nearby, short for a thread.
-CROWDED_WAIT_S = 0.25
 # How often a load that found only models of too short a residence looks again.
 YOUNG_WAIT_S = 0.05
 
@@ -130,8 +128,10 @@ class ModelCache:
     budget_bytes   what all models together may take, those being loaded and those on their way out included; see `resize`
     prepare        fetches and examines a target's artifact; runs on the executor, several targets at once
     executor       runs the loads; owned and shut down by the caller
-    max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady soon, so that
-                   threads stay free for models in memory
+    max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady at once, so that
+                   threads stay free for models in memory: with the 0.25 s that they once were let wait for a load from
+                   nearby, a storm of 500 first calls kept hot ones waiting for 9 s
+    refused        what `prepare` would raise at once, if it is known; asked before a caller waits for it
     on_freed       told after models' memory was freed, with the bytes
     room_wait_s    how long a load waits for borrowers to let go, before NoRoom
     is_pinned      whether a target's model may never be evicted; it counts all the same
@@ -147,6 +147,7 @@ class ModelCache:
         executor: Executor,
         max_waiting: int,
         recorder: Recorder,
+        refused: Callable[[str], ServingError | None] = lambda _: None,
         on_freed: Callable[[int], None] = lambda _: None,
         room_wait_s: float = ROOM_WAIT_S,
         is_pinned: Callable[[str], bool] = lambda _: False,
@@ -157,8 +158,10 @@ class ModelCache:
         self._prepare = prepare
         self._flights: Flights[str, _Entry] = Flights(executor)
         self.n_waiting = 0  # callers that wait for a load; guarded by the lock
+        self._max_waiting = max_waiting
         self._places = threading.BoundedSemaphore(max_waiting)
         self._recorder = recorder
+        self._refused = refused
         self._on_freed = on_freed
         self._room_wait_s = room_wait_s
         self._is_pinned = is_pinned
@@ -194,8 +197,11 @@ class ModelCache:
         borrowed = self.borrow_present(target)
         if borrowed is not None:
             return borrowed
+        refusal = self._refused(target)
+        if refusal is not None:
+            raise copy_of(refusal) from refusal
         start = self._clock()
-        with self._place_to_wait(target, wait_s):
+        with self._place_to_wait(target):
             while True:
                 if target in self._flights:
                     self._recorder.count(SINGLE_FLIGHT_WAITERS)
@@ -217,6 +223,11 @@ class ModelCache:
         """The target's model if it is in memory, without waiting for anything; None when it is not."""
         entry = self._take(target)
         return None if entry is None else Borrowed(self, entry, True, 0)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether no more callers may wait for loads; `borrow` of a model that is not here then raises at once."""
+        return self.n_waiting >= self._max_waiting
 
     def _take(self, target: str) -> _Entry | None:
         with self._lock:
@@ -254,11 +265,10 @@ class ModelCache:
         self._free([entry])
 
     @contextmanager
-    def _place_to_wait(self, target: str, wait_s: float) -> Iterator[None]:
-        patience_s = min(wait_s, CROWDED_WAIT_S)
-        if not self._places.acquire(timeout=patience_s):
+    def _place_to_wait(self, target: str) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
             self._flights.join(target, lambda: self._load(target))  # the load begins all the same
-            raise ModelNotReady(target, patience_s)
+            raise ModelNotReady(target, 0.0)
         with self._lock:
             self.n_waiting += 1
         try:
@@ -473,6 +483,42 @@ class ModelCache:
 
     # -- growing old ---------------------------------------------------------------------------------------------------
 
+    def aging(self, within_s: float = math.inf) -> list[tuple[str, str]]:
+        """Target and version of each model that is due for a check within so long, most recently used first; none that is
+        being checked."""
+        with self._lock:
+            until = self._clock() + within_s
+            return [
+                (entry.target, entry.version) for entry in reversed(self._index.values()) if entry.check_at <= until
+            ]
+
+    def begin_check(self, target: str, version: str) -> bool:
+        """Whether this version is here and nobody checks it; the caller now does, and ends as he who is told by `on_old`."""
+        with self._lock:
+            entry = self._index.get(target)
+            if entry is None or entry.version != version or entry.check_at == math.inf:
+                return False
+            entry.check_at = math.inf
+            return True
+
+    def confirm(self, versions: Mapping[str, str], s_ago: float) -> list[str]:
+        """The store has shown these versions, s_ago seconds ago. Returns the targets whose models are of just these."""
+        with self._lock:
+            entries = [self._index[target] for target in versions.keys() & self._index.keys()]
+            current = [entry for entry in entries if entry.version == versions[entry.target]]
+            check_at = self._clock() - s_ago + self._max_age_s
+            for entry in current:
+                entry.check_at = max(entry.check_at, check_at)  # infinite where it is being checked just now
+                entry.trouble = ""
+            return [entry.target for entry in current]
+
+    def room_bytes(self, target: str) -> int:
+        """The most that this target's model could be given, were all that is not pinned evicted for it."""
+        with self._lock:
+            entry = self._index.get(target)
+            own = entry.n_bytes if entry is not None and entry.is_pinned else 0
+            return self.budget_bytes - self._pinned + own
+
     def keep(self, target: str, version: str, *, trouble: str = "", again_s: float = math.inf) -> None:
         """The model has been checked and stays; check it again after the usual age, or already after `again_s`."""
         with self._lock:
@@ -493,7 +539,7 @@ class ModelCache:
             old = self._index.get(target)
             if old is None or old.version != version:
                 return False
-            most = self.budget_bytes - self._pinned + (old.n_bytes if old.is_pinned else 0)
+        most = self.room_bytes(target)
         if prepared.n_bytes <= most < old.n_bytes + prepared.n_bytes:
             self.drop(target, version)
             return False

@@ -189,10 +189,11 @@ class Dispatcher:
         self._hooked = HookedScoring(hooks, one_line=one_line) if hooks is not None else None
         self._is_slow = hooks is not None or bool(default_outputs)
 
-    def answer(self, request: Request, own: Held | None = None) -> Answer:
+    def answer(self, request: Request, own: Held | None = None, *, wait_s: float | None = None) -> Answer:
         """The answer to a request, whatever happens.
 
-        own    the model to ask; None is the one in the cache that the request names
+        own     the model to ask; None is the one in the cache that the request names
+        wait_s  how long to wait for its load; None is as long as ever
         """
         started = time.perf_counter_ns()
         headers = request.headers
@@ -203,7 +204,9 @@ class Dispatcher:
             target = headers.get(TARGET_HEADER, own.name) if own else _target(headers.get(TARGET_HEADER), attributes)
             hooked = self._hooked
             media_type = choose_media_type(headers.get("accept")) if hooked is None else ""
-            with own.use() if own else self._cache.borrow(target, self._wait_s) as borrowed:
+            with (
+                own.use() if own else self._cache.borrow(target, self._wait_s if wait_s is None else wait_s) as borrowed
+            ):
                 held = time.perf_counter_ns()
                 model = borrowed.model
                 outputs = parse_outputs(attributes[OUTPUT]) if OUTPUT in attributes else self._default_outputs
@@ -254,7 +257,8 @@ class Dispatcher:
             most_model_bytes = SMALL_MODEL_BYTES_FOR_CSV
         borrowed = self._cache.borrow_present(as_sent(raw))
         if borrowed is None:
-            return None
+            # In a storm of first calls, turning one away costs less than waking a thread to do it.
+            return self.answer(request, wait_s=0.0) if self._cache.is_crowded else None
         with borrowed:
             if borrowed.model.facts.resident_bytes > most_model_bytes:
                 return None

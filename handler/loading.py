@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused
+from handler.errors import ArtifactBroken, ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
 from handler.forest.awake import Awake
 from handler.forest.model import Forest
 from handler.predictor import (
@@ -119,6 +119,11 @@ class ModelLoader:
         assert fetched is not None  # nothing was asked for on condition
         return self._examined(target, fetched, start)
 
+    def refused(self, target: str) -> ArtifactError | None:
+        """What `prepare` would raise at once, found out a moment ago. Takes no time."""
+        error = self._refusals.now(target)
+        return None if error is None or (self._shelf is not None and self._store.uri(target) in self._shelf) else error
+
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None:
         """As `prepare` when the artifact is no longer `version`, else None, which costs no download."""
         start = time.perf_counter_ns()
@@ -126,11 +131,15 @@ class ModelLoader:
         # When the newest one was no good, the question is whether something came after it; that may be `version` again.
         fetched = self._changed(target, refusal) if refusal else self._ask(target, version)
         if fetched is None or fetched.version == version:
-            self._refusals.forget(target)
-            if self._shelf is not None:
-                self._shelf.confirm(self._store.uri(target), version)
+            self.confirmed(target, version)
             return None
         return self._examined(target, fetched, start)
+
+    def confirmed(self, target: str, version: str) -> None:
+        """The store has just shown that this is still its version."""
+        self._refusals.forget(target)
+        if self._shelf is not None:
+            self._shelf.confirm(self._store.uri(target), version)
 
     def _changed(self, target: str, refusal: Refusal) -> Fetched:
         """What came after the version that was refused. Raises the same refusal when nothing did."""

@@ -107,6 +107,9 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._index)
 
+    def __contains__(self, uri: str) -> bool:
+        return self._key(uri) in self._index
+
     def get(self, uri: str) -> Kept | None:
         """What is kept of this artifact, now the most recently used; None when there is nothing, or nothing sound."""
         key = self._key(uri)

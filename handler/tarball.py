@@ -54,27 +54,30 @@ def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytearray:
     """
     out = bytearray()
     budget = min(max_bytes, max(RATIO_FLOOR_BYTES, max_ratio * len(blob)))
-    rest: bytes = blob
-    while rest:
-        if rest[:2] != b"\x1f\x8b":
-            if out and not rest.strip(b"\0"):
+    view = memoryview(blob)
+    at = 0
+    while at < len(blob):
+        if blob[at : at + 2] != b"\x1f\x8b":
+            if out and not blob[at:].strip(b"\0"):
                 break  # tape padding
             raise NotReadable("bytes that are no gzip follow the end of the gzip stream")
         stream = zlib.decompressobj(wbits=31)
         while not stream.eof:
+            # Fed in slices: what zlib has not yet looked at it gives back as a copy, after each step.
+            given = stream.unconsumed_tail or view[at : at + STEP]
+            at += 0 if stream.unconsumed_tail else len(given)
             try:
-                piece = stream.decompress(rest, STEP)
+                piece = stream.decompress(given, STEP)
             except zlib.error as error:
                 raise NotReadable(f"gzip stream is damaged ({error})") from error
-            rest = stream.unconsumed_tail
             out += piece
             if len(out) > budget:
                 if len(out) > max_bytes:
                     raise OverLimit(f"unpacks to more than {max_bytes} bytes")
                 raise OverLimit(f"unpacks to more than {max_ratio} times its {len(blob)} bytes")
-            if not piece and not rest and not stream.eof:
+            if not piece and not stream.unconsumed_tail and at == len(blob) and not stream.eof:
                 raise NotReadable("gzip stream is truncated")
-        rest = stream.unused_data
+        at -= len(stream.unused_data)
     return out
 
 

@@ -129,6 +129,9 @@ CONTAINER_MEMORY_UTILIZATION = Metric(
     "gauge",
     "Read at every report: memory the whole container uses, without pages of files, of its limit.",
 )
+STORE_ERRORS = Metric(
+    "StoreErrors", "Count", "count", "The store failed or denied a request, after retries; not: an artifact is missing."
+)
 MODEL_UPDATES = Metric(
     "ModelUpdates", "Count", "count", "A newer version of an artifact took the place of the model in memory."
 )
@@ -169,6 +172,7 @@ METRICS: tuple[Metric, ...] = (
     LOADS_FROM_DISK,
     MEMORY_SHORTAGES,
     CONTAINER_MEMORY_UTILIZATION,
+    STORE_ERRORS,
     MODEL_UPDATES,
     QUEUE_DEPTH,
     REPORTS_DROPPED,

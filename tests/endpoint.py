@@ -53,8 +53,9 @@ class Endpoint:
         *flags: str,
         environment: Mapping[str, str] | None = None,
         output: int = subprocess.DEVNULL,
+        port: int | None = None,
     ) -> None:
-        self.port = free_port()
+        self.port = port or free_port()
         self.scratch = scratch
         self.log: list[str] = []
         self._ready = threading.Event()
@@ -99,6 +100,10 @@ class Endpoint:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop and wait; the exit status. Asserts that nothing is left of it."""

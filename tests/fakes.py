@@ -36,11 +36,17 @@ class InlineExecutor(Executor):
 
 
 class MemoryStore:
-    """A store in a dict. `error`, when set, is what every call raises, and `fetch_error` every fetch. It counts."""
+    """A store in a dict. `error`, when set, is what every call raises, `fetch_error` every fetch and
+    `list_error` every listing; `errors` are those of single targets. It counts."""
+
+    listed_per_request = 1000
 
     def __init__(self) -> None:
         self.error: Exception | None = None
         self.fetch_error: Exception | None = None
+        self.list_error: Exception | None = None
+        self.errors: dict[str, Exception] = {}
+        self.n_listings = self.n_listed = 0
         self.n_fetches = self.n_conditions = self.n_downloads = 0
         self._objects: dict[str, tuple[bytes, str]] = {}
         self._n_puts = 0
@@ -64,22 +70,29 @@ class MemoryStore:
 
     def fetch_if_changed(self, target: str, version: str) -> Fetched | None:
         self.n_conditions += 1
-        if self.error is None and target in self._objects and self._objects[target][1] == version:
+        if (
+            self.error is None
+            and target not in self.errors
+            and target in self._objects
+            and self._objects[target][1] == version
+        ):
             return None
         return self._get(target)
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        if self.error is not None:
-            raise self.error
+        self.n_listings += 1
+        if error := self.error or self.list_error:
+            raise error
         for target, (data, version) in sorted(self._objects.items()):
             if target.startswith(prefix):
+                self.n_listed += 1
                 yield StoredObject(target, len(data), version)
 
     def close(self) -> None:
         """There is nothing to close."""
 
     def _get(self, target: str) -> Fetched:
-        if error := self.error or self.fetch_error:
+        if error := self.error or self.fetch_error or self.errors.get(target):
             raise error
         if target not in self._objects:
             raise ArtifactMissing(self.uri(target))

@@ -238,7 +238,12 @@ class Supervisor:
         return None if self._gates is None else int(self._gates.getsockname()[1])
 
     def _on_runtime_end(self, child: Child) -> None:
+        # Its last words, above all why it does not start, may come in the same turn as its end, and behind it.
+        while self._channel is not None and select.select([self._channel], [], [], 0)[0]:
+            self._on_note()
         self._close_channel()
+        if self._status is not None:
+            return
         self._n_workers = 0
         self._settle_held()
         if self._drain_until is not None:

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_MAX_BYTES = 4 << 30
 MAX_TRIES = 3  # with an artifact that no spare has taken
+# An artifact that has ended so many spares is broken. One may have been ended by whoever can: the kernel, when memory ran
+# out, takes spares first.
+DEADLY = 2
 DYING_S = 0.1
 HEAD_MAX_BYTES = 64 << 20  # facts of a booster with a million feature names
 
@@ -52,6 +55,10 @@ class Examined:
 
 class _NotTaken(Exception):
     """No spare has begun: the examiner is gone, and the artifact has nothing to do with it."""
+
+
+class _Died(Exception):
+    """The spare that had begun has ended without a verdict."""
 
 
 class Quarantine:
@@ -136,11 +143,16 @@ class Quarantine:
         return self._examine(b"", task)
 
     def _examine(self, blob: bytes, task: Task) -> Examined:
+        n_died = 0
         for _ in range(MAX_TRIES):
             try:
                 return self._ask(blob, task)
             except _NotTaken:
                 self._replace_dead_examiner()
+            except _Died as error:
+                n_died += 1
+                if n_died == DEADLY:
+                    raise ArtifactBroken(task.uri, "reading it ended the process that did") from error
         raise ArtifactUnavailable(task.uri, "no process to examine it")
 
     def _replace_dead_examiner(self) -> None:
@@ -185,7 +197,7 @@ class Quarantine:
             except TimeoutError as error:
                 raise ArtifactBroken(task.uri, f"it was not read within {WALL_S:.0f} s") from error
             except (EOFError, OSError) as error:
-                raise ArtifactBroken(task.uri, "reading it ended the process that did") from error
+                raise _Died from error
         return _examined(verdict, payload, task.uri)
 
 

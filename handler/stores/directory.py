@@ -40,6 +40,8 @@ class DirectoryStore:
     version  modification time (ns), size and inode: writing in place changes the first, replacing by rename the last
     """
 
+    listed_per_request = 1  # each is looked at by itself
+
     def __init__(self, root: Path, *, max_artifact_bytes: int) -> None:
         self._root = root
         self._max_bytes = max_artifact_bytes

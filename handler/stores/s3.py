@@ -45,23 +45,38 @@ if TYPE_CHECKING:
 READ_BYTES = 256 * 1024  # at most this much per recv; a small booster's archive is here in one or two
 
 _MISSING = frozenset({"NoSuchKey", "KeyTooLongError"})
-# 4xx that a later call may get past. NoSuchBucket is here because the caller's target is not what is wrong: none can be
-# served until the operator names or makes the bucket.
+# 4xx that a later call may get past, or that are no fault of the caller's target: none can be served until the operator
+# names or makes the bucket, pays for it, or gives the endpoint other credentials.
 _PASSING = frozenset(
     {
+        "AccountProblem",
+        "AllAccessDisabled",
         "ExpiredToken",
         "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
         "NoSuchBucket",
+        "NotSignedUp",
         "OperationAborted",
         "RequestTimeTooSkewed",
         "RequestTimeout",
         "RequestTimeoutException",
+        "SignatureDoesNotMatch",
         "SlowDown",
         "TokenRefreshRequired",
         "TooManyRequestsException",
     }
 )
-_STALE_CREDENTIALS = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
+_STALE_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
 _CODES: dict[type[Exception], str] = {
     NoCredentialsError: "NoCredentials",
     CredentialRetrievalError: "NoCredentials",
@@ -115,6 +130,8 @@ class S3Store:
              refused. A gzip archive carries a CRC32 of its own.
     denied   S3 says AccessDenied, not NoSuchKey, for a missing object to a role without s3:ListBucket on the bucket
     """
+
+    listed_per_request = 1000  # ListObjectsV2, MaxKeys
 
     def __init__(self, bucket: str, prefix: str, *, max_artifact_bytes: int, settings: S3Settings) -> None:
         self._bucket = bucket

@@ -34,6 +34,11 @@ class Store(Protocol):
              ArtifactRefused      it is larger than we take, or no file at all
     """
 
+    @property
+    def listed_per_request(self) -> int:
+        """How many artifacts `list` learns of at the price of one request."""
+        ...
+
     def connect(self) -> None:
         """Do now what the first call would otherwise wait for. Needed by nobody, good at start.
 

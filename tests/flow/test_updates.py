@@ -132,7 +132,7 @@ def test_while_s3_fails_models_in_memory_answer_as_before(
 
 def test_hammering_a_broken_archive_costs_one_request_and_no_evictions(s3: FaultyS3, bucket: Endpoint) -> None:
     s3.put("broken.tar.gz", b"no model at all")
-    with ThreadPoolExecutor(8) as callers:
+    with ThreadPoolExecutor(6) as callers:  # as many as may wait
         replies = list(callers.map(lambda _: bucket.post("broken.tar.gz", ROW), range(100)))
     assert {(reply.status, reply.json["OriginalStatusCode"]) for reply in replies} == {(424, 422)}
     assert len({reply.body for reply in replies}) == 1
@@ -143,3 +143,19 @@ def test_a_dropped_object_is_served_by_the_call_after_a_miss(s3: FaultyS3, bucke
     assert bucket.post("fresh.tar.gz", ROW).status == 400
     s3.put("fresh.tar.gz", boosters.segment_archive(1))
     assert answers_as(bucket, "fresh.tar.gz") == 1
+
+
+def test_an_idle_model_is_replaced_and_dropped_although_nobody_calls_it(
+    s3: FaultyS3, bucket: Endpoint, admin_port: int
+) -> None:
+    def version(target: str) -> str | None:
+        with urllib.request.urlopen(f"http://127.0.0.1:{admin_port}/models?contains={target}") as answer:
+            return next((model["version"] for model in json.load(answer)["models"]), None)
+
+    s3.put("idle.tar.gz", boosters.segment_archive(1))
+    assert answers_as(bucket, "idle.tar.gz") == 1
+    s3.put("idle.tar.gz", boosters.segment_archive(2))
+    until(lambda: version("idle") == faulty_s3.etag(boosters.segment_archive(2)))
+    assert answers_as(bucket, "idle.tar.gz") == 2
+    del s3.objects["idle.tar.gz"]
+    until(lambda: version("idle") is None)

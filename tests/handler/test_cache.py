@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from handler.cache import ModelCache
-from handler.errors import ArtifactMissing, ModelNotReady, NoRoom, Unavailable
+from handler.errors import ArtifactBroken, ArtifactMissing, ModelNotReady, NoRoom, Unavailable
 from handler.telemetry import (
     EVICTIONS,
     MODEL_UNLOADING_TIME,
@@ -268,16 +268,14 @@ def test_a_caller_who_waited_long_enough_leaves_and_the_load_goes_on(pool: Threa
     assert shelf.prepared == ["a"]
 
 
-def test_when_too_many_wait_one_more_is_sent_away_and_its_load_begins(
-    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("handler.cache.CROWDED_WAIT_S", 0.01)
+def test_when_too_many_wait_one_more_is_sent_away_at_once_and_its_load_begins(pool: ThreadPoolExecutor) -> None:
     shelf = Shelf({"a": 10, "b": 10, "c": 10}, gate=threading.Event())
     cache = make_cache(shelf, 100, executor=pool, max_waiting=1)
     with ThreadPoolExecutor(1) as callers:
         waiting = callers.submit(touch, cache, "a")
         assert shelf.begun.acquire(timeout=WAIT_S)
-        with pytest.raises(ModelNotReady):
+        assert cache.is_crowded
+        with pytest.raises(ModelNotReady, match=r"after 0\.0 s"):
             touch(cache, "b")
         assert shelf.begun.acquire(timeout=WAIT_S)
         assert shelf.gate is not None
@@ -585,3 +583,19 @@ def test_under_threads_the_book_stays_true_and_nobody_gets_a_closed_or_foreign_m
     assert cache.resident_bytes == sum(resident.n_bytes for resident in cache.residents())
     cache.close()
     assert cache.resident_bytes == 0
+
+
+def test_what_is_known_to_be_refused_is_told_without_waiting_for_a_thread(pool: ThreadPoolExecutor) -> None:
+    known = {"bad": ArtifactBroken("s3://b/bad", "it is damaged")}
+    shelf = Shelf({"a": 10, "bad": 10}, gate=threading.Event())
+    cache = make_cache(shelf, 100, executor=pool, max_waiting=1, refused=known.get)
+    with ThreadPoolExecutor(1) as callers:
+        waiting = callers.submit(touch, cache, "a")
+        assert shelf.begun.acquire(timeout=WAIT_S)
+        with pytest.raises(ArtifactBroken) as told:
+            touch(cache, "bad")
+        assert told.value is not known["bad"]
+        assert shelf.gate is not None
+        shelf.gate.set()
+        waiting.result(WAIT_S)
+    assert shelf.prepared == ["a"]

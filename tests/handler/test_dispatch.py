@@ -168,6 +168,16 @@ def test_a_small_request_for_a_model_in_memory_is_answered_at_once_and_the_same(
     assert at_once(desk) == desk.ask()
 
 
+def test_in_a_storm_of_first_calls_one_more_is_turned_away_at_once_and_warm_ones_are_answered(desk: Desk) -> None:
+    desk.ask(target="class")
+    desk.cache.n_waiting = 4  # as many as may wait do
+    for _ in range(4):
+        assert desk.cache._places.acquire(blocking=False)
+    answer = at_once(desk)
+    assert (answer.status, dict(answer.headers)["x-amzn-errortype"]) == (429, "ModelNotReadyException")
+    assert at_once(desk, target="class").status == 200
+
+
 def test_what_may_take_long_is_not_answered_at_once() -> None:
     desk = Desk()
     desk.ask()

@@ -71,8 +71,8 @@ def open_s3(s3: FaultyS3) -> Iterator[Open]:
 
 FAULTS = [
     (faulty_s3.status(403, "AccessDenied"), ArtifactForbidden, "AccessDenied"),
-    (faulty_s3.status(403, "InvalidAccessKeyId"), ArtifactForbidden, "InvalidAccessKeyId"),
-    (faulty_s3.status(403, "SignatureDoesNotMatch"), ArtifactForbidden, "SignatureDoesNotMatch"),
+    (faulty_s3.status(403, "InvalidAccessKeyId"), ArtifactUnavailable, "InvalidAccessKeyId"),
+    (faulty_s3.status(403, "SignatureDoesNotMatch"), ArtifactUnavailable, "SignatureDoesNotMatch"),
     (faulty_s3.status(403, "InvalidObjectState"), ArtifactForbidden, "InvalidObjectState"),
     (faulty_s3.status(400, "KMS.DisabledException"), ArtifactForbidden, "KMS.DisabledException"),
     (faulty_s3.status(400, "ExpiredToken"), ArtifactUnavailable, "ExpiredToken"),

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from container.worker import guard as guard_module
-from container.worker.guard import MemoryGuard
+from container.worker.guard import CALM_S, LOOK_S, MIN_LOOK_S, MemoryGuard
 from container.worker.memory import Limit
 from handler.cache import ModelCache
 from handler.errors import NoRoom
 from handler.telemetry import CONTAINER_MEMORY_UTILIZATION, MEMORY_SHORTAGES, LiveRecorder
-from tests.fakes import InlineExecutor
+from tests.fakes import FakeClock, InlineExecutor
 
 MIB = 1 << 20
 LIMIT = Limit(1000 * MIB, "a test")
@@ -44,7 +44,10 @@ class Container:
             max_waiting=4,
             recorder=self.recorder,
         )
-        self.guard = MemoryGuard(self.cache, LIMIT, trim=self.trim, recorder=self.recorder, used=lambda _: self.used)
+        self.clock = FakeClock()
+        self.guard = MemoryGuard(
+            self.cache, LIMIT, trim=self.trim, recorder=self.recorder, used=lambda _: self.used, clock=self.clock
+        )
 
     @property
     def used(self) -> int:
@@ -74,7 +77,7 @@ def test_while_there_is_enough_nobody_leaves_and_the_budget_is_whole(container: 
 def test_when_another_grows_the_oldest_models_leave_and_loads_stay_within_what_is_left(container: Container) -> None:
     container.load(50)
     container.others = 600 * MIB
-    assert container.guard.look() == 130 * MIB
+    assert container.guard.look() == 140 * MIB  # ten more than it must, so that the next look need not trim again
     assert container.used <= LINE
     assert container.n_trims == 1
     assert container.recorder.collect().total(MEMORY_SHORTAGES) == 1
@@ -92,6 +95,40 @@ def test_when_it_shrinks_again_models_get_their_memory_back(container: Container
     assert container.cache.budget_bytes == 500 * MIB
     container.load(50)
     assert len(container.cache) == 50
+
+
+def test_near_the_line_nobody_leaves_and_the_book_does_not_grow(container: Container) -> None:
+    container.load(40)
+    container.others = LINE - 405 * MIB
+    assert container.guard.look() == 0
+    container.load(5, first=100)
+    assert container.cache.resident_bytes == 400 * MIB
+    assert container.guard.look() == 0
+
+
+def test_when_the_kernel_reports_stalls_the_line_is_lowered_until_it_has_been_calm() -> None:
+    container = Container(budget_mib=900)
+    container.load(86)  # 960 of 970 MiB
+    assert container.guard.look() == 0
+    container.guard.stalled()
+    assert container.guard.look() == 20 * MIB
+    for _ in range(20):
+        container.guard.stalled()
+    container.guard.look()
+    assert container.used == 860 * MIB  # 970 - 100 - 10
+    container.clock.advance(CALM_S)
+    container.guard.look()
+    container.load(90, first=200)
+    assert container.used == 960 * MIB
+
+
+def test_the_nearer_the_line_the_sooner_it_looks_again(container: Container) -> None:
+    pauses = []
+    for others in (100, 900, 2000):
+        container.others = others * MIB
+        container.guard.look()
+        pauses.append(container.guard._pause_s)
+    assert pauses == [LOOK_S, 70 / 1024, MIN_LOOK_S]
 
 
 def test_some_models_stay_whatever_happens(container: Container) -> None:

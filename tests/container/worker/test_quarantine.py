@@ -117,28 +117,64 @@ def test_several_artifacts_are_examined_at_the_same_time(quarantine: Quarantine)
     assert [one.facts[0].n_features for one in found] == [6] * 8
 
 
-def test_a_spare_that_dies_of_an_artifact_makes_it_broken_and_leaves_the_rest_alone(quarantine: Quarantine) -> None:
-    """Nothing we know of crashes XGBoost through the checks, so the crash comes from outside."""
+class Killer:
+    """Ends spares at work. Nothing we know of crashes XGBoost through the checks, so the crash comes from outside."""
+
+    def __init__(self, quarantine: Quarantine, most: int) -> None:
+        pid = quarantine.examiner_pid
+        assert pid is not None
+        self.pid = pid
+        self.slow = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=10_000, max_depth=6))})
+        self.n_killed = 0
+        self._most = most
+        self._is_over = False
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Killer:
+        deadline = time.monotonic() + 10
+        while len(children_of(self.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._is_over and self.n_killed < self._most:
+            for spare in children_of(self.pid):
+                if processor_ticks(spare) > 6:
+                    os.kill(spare, signal.SIGKILL)
+                    self.n_killed += 1
+            time.sleep(0.001)
+
+
+def test_an_artifact_that_ends_spare_after_spare_is_broken_and_the_rest_are_left_alone(quarantine: Quarantine) -> None:
+    with Killer(quarantine, most=100) as killer, pytest.raises(ArtifactBroken, match="ended the process"):
+        quarantine.examine(killer.slow, "s3://b/killer")
+    assert killer.n_killed >= 2
+    assert quarantine.examiner_pid == killer.pid
+    assert quarantine.examine(boosters.segment_archive(2), "x").facts[0].n_features == 6
+
+
+def test_a_spare_that_is_ended_once_says_nothing_about_its_artifact(quarantine: Quarantine) -> None:
+    with Killer(quarantine, most=1) as killer:
+        assert quarantine.examine(killer.slow, "s3://b/sound").facts[0].n_features == 6
+        assert killer.n_killed == 1
+
+
+def test_spares_are_what_the_kernel_ends_first_when_memory_runs_out(quarantine: Quarantine) -> None:
     pid = quarantine.examiner_pid
     assert pid is not None
-    slow = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=10_000, max_depth=6))})
     deadline = time.monotonic() + 10
-    while len(children_of(pid)) < 2 and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        scores = [Path(f"/proc/{spare}/oom_score_adj").read_text().strip() for spare in children_of(pid)]
+        if scores == ["1000", "1000"]:
+            break
         time.sleep(0.01)
-
-    def kill_those_at_work() -> None:
-        while not (busy := [spare for spare in children_of(pid) if processor_ticks(spare) > 6]):
-            time.sleep(0.001)
-        for spare in busy:
-            os.kill(spare, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_those_at_work)
-    killer.start()
-    with pytest.raises(ArtifactBroken, match="ended the process"):
-        quarantine.examine(slow, "s3://b/killer")
-    killer.join()
-    assert quarantine.examiner_pid == pid
-    assert quarantine.examine(boosters.segment_archive(2), "x").facts[0].n_features == 6
+    assert scores == ["1000", "1000"]
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == Path("/proc/self/oom_score_adj").read_text()
 
 
 def test_when_the_examiner_is_killed_the_next_artifact_starts_another(quarantine: Quarantine) -> None:
