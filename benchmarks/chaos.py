@@ -28,7 +28,7 @@ from pathlib import Path
 
 from benchmarks import record, storms
 from benchmarks.open_load import Client
-from benchmarks.verdict import Verdicts
+from benchmarks.verdicts import Verdicts
 from tests import faulty_s3
 from tests.endpoint import Endpoint, free_port
 from tests.faulty_s3 import ANY_KEY, FaultyS3

@@ -20,7 +20,7 @@ from typing import Any
 
 from benchmarks import processes, record, segments
 from benchmarks.leak import ONE_PROCESS, examined_once
-from benchmarks.verdict import Verdicts
+from benchmarks.verdicts import Verdicts
 from container import settings
 from container.worker.memory import Trimmer
 from handler.cache import ModelCache

@@ -33,7 +33,7 @@ import numpy as np
 
 from benchmarks import processes, record, storms
 from benchmarks.endpoints import Ours, free_port
-from benchmarks.verdict import Verdicts
+from benchmarks.verdicts import Verdicts
 from container.settings import size_bytes
 from tests import control_group
 from tests.control_group import ControlGroup

@@ -44,3 +44,26 @@ def exit_status(verdicts: Sequence[Verdict]) -> int:
     n_missed = sum(not verdict.is_met for verdict in verdicts)
     print(f"{len(verdicts) - n_missed} of {len(verdicts)} met")
     return 1 if n_missed else 0
+
+
+class Verdicts:
+    """The same for figures that are words: each printed as it is found out."""
+
+    def __init__(self) -> None:
+        self._missed: list[str] = []
+        self._lines: list[dict[str, Any]] = []
+
+    def say(self, name: str, figure: str, target: str, is_met: bool) -> None:
+        self._lines.append({"name": name, "figure": figure, "target": target, "is_met": is_met})
+        if not is_met:
+            self._missed.append(name)
+        print(f"{name:<15}{figure}; target {target}: {'met' if is_met else 'MISSED'}")
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """For the record."""
+        return self._lines
+
+    @property
+    def exit_status(self) -> int:
+        return 1 if self._missed else 0

@@ -139,20 +139,22 @@ class Shelf:
     def put(self, uri: str, version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> None:
         """Keep a verdict, in the place of any earlier one of this artifact. A disk that fails is a log line."""
         key = self._key(uri)
-        data = _format(self._identity(uri), version, documents, facts)
-        if len(data) > self._max_bytes:
+        pieces = _format(self._identity(uri), version, documents, facts)
+        n_bytes = sum(map(len, pieces))
+        if n_bytes > self._max_bytes:
             return
         # Not synced: what a power failure leaves of it fails its checksum.
         part = self._root / f"{key}.{threading.get_ident()}{PART}"
         try:
             with self._lock:
-                self._make_room(len(data), key)
-            part.write_bytes(data)
+                self._make_room(n_bytes, key)
+            with part.open("wb") as file:
+                file.writelines(pieces)
             with self._lock:
                 part.replace(self._root / key)
                 before = self._index.pop(key, None)
-                self._index[key] = _Place(len(data), version)
-                self._n_bytes += len(data) - (before.n_bytes if before else 0)
+                self._index[key] = _Place(n_bytes, version)
+                self._n_bytes += n_bytes - (before.n_bytes if before else 0)
                 self._make_room(0, key)  # another thread may have taken what was made
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -236,7 +238,7 @@ def _refuse_foreign(root: Path) -> None:
         raise ShelfUnusable(f"{root}: others may write into it")
 
 
-def _format(identity: list[str], version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> bytes:
+def _format(identity: list[str], version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> list[bytes]:
     head = json.dumps(
         {
             "identity": identity,
@@ -245,8 +247,11 @@ def _format(identity: list[str], version: str, documents: Sequence[bytes], facts
             "documents": [len(document) for document in documents],
         }
     ).encode()
-    rest = b"".join([_LENGTH.pack(len(head)), head, *documents])
-    return b"".join([MAGIC, hashlib.sha256(rest).digest(), rest])
+    rest = [_LENGTH.pack(len(head)), head, *documents]
+    digest = hashlib.sha256()
+    for piece in rest:
+        digest.update(piece)
+    return [MAGIC, digest.digest(), *rest]
 
 
 def _parse(data: bytes, identity: list[str], checked_s_ago: float) -> Kept | None:

@@ -19,6 +19,7 @@ import threading
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from container import settings
 from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, WALL_S, Origin, Task
@@ -169,7 +170,7 @@ class Quarantine:
     def _ask(self, blob: bytes, task: Task) -> Examined:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         deadline = time.monotonic() + WALL_S
-        with ours:
+        with ours, ours.makefile("rb") as stream:
             with theirs, self._lock:
                 tasks = self._tasks
                 if tasks is None:
@@ -180,25 +181,29 @@ class Quarantine:
                 except OSError as error:
                     raise _NotTaken from error
             try:
-                if _read(ours, 1, deadline) != TAKEN:
+                ours.settimeout(_left(deadline))
+                if _read(stream, 1) != TAKEN:
                     raise _NotTaken
-            except EOFError as error:
+            except TimeoutError as error:
+                raise ArtifactUnavailable(task.uri, f"nobody was free to examine it for {WALL_S:.0f} s") from error
+            except (EOFError, OSError) as error:
                 raise _NotTaken from error
             try:
                 text = json.dumps(asdict(task)).encode()
                 _write(ours, HEADER.pack(len(blob), len(text)) + text, deadline)
                 if blob:  # sendall sends nothing, too, and fails when the spare of a bundle is done by then
                     _write(ours, blob, deadline)
-                n_payload, n_json = HEADER.unpack(_read(ours, HEADER.size, deadline))
+                ours.settimeout(_left(deadline))
+                n_payload, n_json = HEADER.unpack(_read(stream, HEADER.size))
                 if n_payload > ANSWER_MAX_BYTES or n_json > HEAD_MAX_BYTES:
                     raise ArtifactRefused(task.uri, f"its boosters take {n_payload} bytes")
-                verdict = json.loads(_read(ours, n_json, deadline))
-                payload = _read(ours, n_payload, deadline)
+                verdict = json.loads(_read(stream, n_json))
+                documents = tuple(_read(stream, n_bytes) for n_bytes in verdict["documents"])
             except TimeoutError as error:
                 raise ArtifactBroken(task.uri, f"it was not read within {WALL_S:.0f} s") from error
             except (EOFError, OSError) as error:
                 raise _Died from error
-        return _examined(verdict, payload, task.uri)
+        return _examined(verdict, documents, task.uri)
 
 
 def _bundle_bytes(directory: str) -> int:
@@ -211,31 +216,21 @@ def _bundle_bytes(directory: str) -> int:
     return n_bytes
 
 
-def _examined(verdict: dict[str, object], payload: bytes, uri: str) -> Examined:
+def _examined(verdict: dict[str, Any], documents: tuple[bytes, ...], uri: str) -> Examined:
     error = verdict.get("error")
     if error:
-        raise _ERRORS[str(error)](uri, str(verdict["why"]))
-    documents: list[bytes] = []
-    at = 0
-    for size in verdict["documents"]:  # type: ignore[attr-defined]  # written by our own examiner
-        documents.append(payload[at : at + size])
-        at += size
-    facts = tuple(Facts.from_dict(one) for one in verdict["facts"])  # type: ignore[attr-defined]
-    origins = tuple(Origin.from_dict(one) for one in verdict["origins"])  # type: ignore[attr-defined]
-    return Examined(tuple(documents), facts, origins)
+        raise _ERRORS[error](uri, verdict["why"])
+    facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
+    origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
+    return Examined(documents, facts, origins)
 
 
-def _read(stream: socket.socket, n_bytes: int, deadline: float) -> bytes:
-    data = bytearray(n_bytes)
-    view = memoryview(data)
-    at = 0
-    while at < n_bytes:
-        stream.settimeout(_left(deadline))
-        got = stream.recv_into(view[at:])
-        if not got:
-            raise EOFError
-        at += got
-    return bytes(data)
+def _read(stream: BinaryIO, n_bytes: int) -> bytes:
+    """So many bytes, read to where they stay: a copy of 200 MB would hold up every thread."""
+    data = stream.read(n_bytes)
+    if len(data) < n_bytes:
+        raise EOFError
+    return data
 
 
 def _write(stream: socket.socket, data: bytes, deadline: float) -> None:

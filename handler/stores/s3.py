@@ -6,6 +6,7 @@ Every call ends: an attempt to connect after 1 s, a silent socket after 5 s, the
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
@@ -209,13 +210,13 @@ class S3Store:
             raise ArtifactUnavailable(uri, "NoContentLength" if version else "NoETag")  # a cut could not be told
         # No public way leads to read1(). The test with a dripping server says when this one closes.
         body._raw_stream = _AsItArrives(body._raw_stream)  # type: ignore[attr-defined]
-        parts: list[bytes] = []
+        whole = io.BytesIO()  # grows in place and hands out what it holds: joining 100 MB would hold up every thread
         size = 0
         while max(size, announced_bytes) <= self._max_bytes:
             part = body.read(READ_BYTES)
             if not part:
-                return Fetched(b"".join(parts), version, uri)
-            parts.append(part)
+                return Fetched(whole.getvalue(), version, uri)
+            whole.write(part)
             size += len(part)  # counted, since a chunked answer may announce one size and send another
             if time.monotonic() > deadline:
                 raise _DeadlinePassed
