@@ -101,7 +101,7 @@ class Served:
             except (psutil.Error, OSError):
                 continue
             kind = (
-                "jvm" if "com.amazonaws.ml.mms.ModelServer" in line else "runtime" if "container.worker" in line else ""
+                "jvm" if "-Dmodel_server_home" in " ".join(line) else "runtime" if "container.worker" in line else ""
             )
             kind = kind or ("examiner" if "container.worker.examiner" in line else "")
             kind = kind or ("supervisor" if one.pid == self._process.pid else "stub")

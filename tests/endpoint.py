@@ -145,7 +145,7 @@ class Endpoint:
 
     @property
     def jvm(self) -> int:
-        return self.process("com.amazonaws.ml.mms.ModelServer")
+        return self.process("model-server.jar")
 
     def client(self, **options: Any) -> Any:
         """Plain boto3, one attempt, through MMS's prediction path."""

@@ -28,9 +28,14 @@ NEVER_S = 10**9  # MMS runs its metric collector at this interval
 
 # Hosted: the platform gives a load this long (guide, "Invoke a multi-model endpoint"), and MMS has one limit for both.
 HOSTED_RESPONSE_TIMEOUT_S = 360
-# Hosted: POST and DELETE /models occupy the thread they arrive on while a stub starts or memory is given back, and the
-# other connections of that thread wait. A platform that loads a few models at once leaves most of these free.
-HOSTED_NETTY_THREADS = 32
+# Hosted, our own server changes models on threads of their own, and Netty's are for invokes.
+HOSTED_NETTY_THREADS = 4
+# In the stock one POST and DELETE /models occupy the thread they arrive on while a stub starts or memory is given back, and
+# the other connections of that thread wait. A platform that loads a few models at once leaves most of these free.
+STOCK_HOSTED_NETTY_THREADS = 32
+
+STOCK_MAIN = "com.amazonaws.ml.mms.ModelServer"
+HOSTED_MAIN = "HostedServer"  # plugin/HostedServer.java, where it has been compiled
 
 _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
@@ -192,7 +197,7 @@ def _hosted_properties(settings: Settings) -> dict[str, object]:
         "model_store": "/",
         "default_workers_per_model": 1,
         "default_response_timeout_seconds": HOSTED_RESPONSE_TIMEOUT_S,
-        "number_of_netty_threads": HOSTED_NETTY_THREADS,
+        "number_of_netty_threads": HOSTED_NETTY_THREADS if has_hosted_server() else STOCK_HOSTED_NETTY_THREADS,
     }
 
 
@@ -227,6 +232,13 @@ def plugin_path() -> Path | None:
     return path if path.is_dir() else None
 
 
+def has_hosted_server() -> bool:
+    """Whether hosted mode runs MMS with our door in front. Without it, it runs the stock server: see plugin/Models.java for
+    what that does when changes of one name overlap."""
+    path = plugin_path()
+    return path is not None and (path / f"{HOSTED_MAIN}.class").exists()
+
+
 def jar_path() -> Path:
     spec = importlib.util.find_spec("mms")
     if spec is None or spec.origin is None:
@@ -258,11 +270,11 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
-        *([] if gate_port is None else [*_only_proxy(gate_port), *_GIVE_BACK]),
+        *([] if gate_port is None else [f"-Dmme.gate={gate_port}", *_only_proxy(gate_port), *_GIVE_BACK]),
         *_from_image(),
         "-cp",
         f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
-        "com.amazonaws.ml.mms.ModelServer",
+        HOSTED_MAIN if settings.hosted and has_hosted_server() else STOCK_MAIN,
         "--python",
         str(scratch.stub),
         "--mms-config-file",

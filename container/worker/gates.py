@@ -11,6 +11,11 @@ three kinds of lines here; the response is sent when MMS may go on.
     ACCESS_LOG    "... POST /models ..." 422 ...                      it is about to tell a caller that a load failed, on the
                                                                       thread named W-9003-x: first have it forget x
 
+Where plugin/HostedServer.java runs, the last of the three never comes: it does that itself. It asks instead, before it has a
+model forgotten, why the load was refused:
+
+    Door         "why", on the "thread" 9003                          answered with the error's type, and its text on the next line
+
 The gates are also the only proxy of Java's HTTP client, so a model url on another machine arrives here, as GET or CONNECT,
 and is refused.
 
@@ -41,10 +46,14 @@ class Gatekeeper(Protocol):
     def before_close(self, port: int, *, is_connecting: bool) -> None: ...
     def before_unloaded(self, model_name: str) -> None: ...
     def before_load_failed(self, port: int) -> None: ...
+    def why_refused(self, port: int) -> tuple[str, str] | None: ...
 
 
-def wait_at_gate(line: str, keeper: Gatekeeper) -> None:
-    """Wait for what a line of MMS's log asks for. Format: logger|thread|message."""
+def wait_at_gate(line: str, keeper: Gatekeeper) -> str:
+    """Wait for what a line of MMS's log asks for, and return the answer, which only the door reads.
+
+    line   logger|thread|message
+    """
     logger, _, rest = line.partition("|")
     thread, _, message = rest.partition("|")
     if logger == "WorkerThread" and (port := _PORT.match(message)):
@@ -53,6 +62,9 @@ def wait_at_gate(line: str, keeper: Gatekeeper) -> None:
         keeper.before_unloaded(name[1])
     elif logger == "ACCESS_LOG" and (port := _PORT.match(thread)):
         keeper.before_load_failed(int(port[1]))
+    elif logger == "Door" and thread.isdigit() and (reason := keeper.why_refused(int(thread))) is not None:
+        return "\n".join(reason)
+    return ""
 
 
 class Gates:
@@ -95,11 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(413)
             return
         line = self.rfile.read(n_bytes).decode(errors="replace")
+        answer = ""
         try:
-            wait_at_gate(line, self.server.keeper)
+            answer = wait_at_gate(line, self.server.keeper)
         except Exception:
             log.exception("a gate failed to wait for %r", line)
-        self._answer(200)
+        self._answer(200, answer.encode(errors="replace"))
 
     def do_GET(self) -> None:
         log.warning("refused to fetch a model from %s: models are paths on this machine", self.path)
@@ -107,13 +120,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_CONNECT = do_GET  # noqa: N815  http.server finds methods by this name
 
-    def _answer(self, status: int) -> None:
+    def _answer(self, status: int, body: bytes = b"") -> None:
         self.send_response_only(status)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(body)))
         if status != 200:
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Calls at the gates are no news."""

@@ -55,7 +55,7 @@ class _Port:
     n_loading: int = 0  # loads without a reply
     answered_at: float | None = None  # the last load
     quiet_at: float | None = None  # nothing was under way or queued
-    is_refused: bool = False  # the last load was
+    refusal: ServingError | None = None  # of the last load
     is_closing: bool = False  # MMS is about to close its connections
     has_ended: bool = False  # its stub is dead: MMS has unloaded the model
     lodgers: set[Lodger] = field(default_factory=set)  # one for each open connection
@@ -158,12 +158,12 @@ class Hosted:
     def answer(self, request: Request, lodger: Lodger) -> Answer:
         return self._answer(request, lodger)
 
-    def load_answered(self, lodger: Lodger, *, is_refused: bool) -> None:
+    def load_answered(self, lodger: Lodger, refusal: ServingError | None) -> None:
         """The reply of a load has been written, or never will be."""
         with self._lock:
             place = lodger.place
             place.n_loading -= 1
-            place.is_refused = is_refused
+            place.refusal = refusal
             place.answered_at = time.monotonic()
             self._lock.notify_all()
 
@@ -235,12 +235,22 @@ class Hosted:
                 return
             # MMS may have read the reply before the thread that wrote it has come back to say so.
             self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
-            if not place.is_refused:
+            if place.refusal is None:
                 return
         try:
             self._management.unregister(place.model_name)
         except Exception:
             log.exception("could not have MMS forget model %s", place.model_name)
+
+    def why_refused(self, port: int) -> tuple[str, str] | None:
+        """The type and the text of what ended the last load on a port; None when nothing is known to have."""
+        with self._lock:
+            place = self._ports.get(port)
+            if place is None:
+                return None
+            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)  # as above
+            refusal = place.refusal
+        return None if refusal is None else (plain_fault_of(refusal).type, str(refusal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +287,7 @@ class Lodger:
         return self._borrowed is not None
 
     def load(self, load: wire.Load) -> tuple[int, str]:
-        """The reply's code and text. MMS makes the code the status of `POST /models` and drops the text."""
+        """The reply's code and text. MMS makes the code the status of `POST /models`, and the door asks for the text."""
         if self._borrowed is None:
             self._model_name = load.model_name
             self._owes_reply = True
@@ -297,7 +307,7 @@ class Lodger:
         self.n_replies += 1
         if self._owes_reply:
             self._owes_reply = False
-            self._hosted.load_answered(self, is_refused=self._error is not None)
+            self._hosted.load_answered(self, self._error)
 
     @property
     def name(self) -> str:
