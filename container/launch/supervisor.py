@@ -2,7 +2,7 @@
 
     mme (this process) --+-- runtime          ended: started again, MMS stays
                          `-- JVM (MMS)        ended: everything ends, non-zero, with the reason
-                               `-- stubs      end with the model, with MMS or with us
+                               `-- stubs      end with the model, with MMS or with us; hosted, our own server needs none
 
 Rule: one thread, one loop, nothing in it blocks. What this process opens is on one ExitStack, however it ends; if it
 is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
@@ -29,8 +29,9 @@ from pathlib import Path
 from container import settings as settings_module
 from container.channel import Channel
 from container.launch import mms
+from container.launch.binder import Binder, DoorLost, Wish
 from container.launch.children import Child, Children
-from container.launch.stubs import Binding, Stubs
+from container.launch.stubs import Binding, Stubs, socket_name
 from container.settings import Settings
 
 log = logging.getLogger("mme")
@@ -128,6 +129,10 @@ class Supervisor:
         self._stubs = Stubs(self._scratch.tmp)
         closing.callback(self._stubs.close)
         self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
+        if self._settings.hosted and mms.has_hosted_server():
+            self._binder = Binder(self._scratch.binder)
+            closing.callback(self._binder.close)
+            self._watch(self._binder.listener.fileno(), select.EPOLLIN, self._on_door)
         closing.callback(self._stop_runtime)
         self._start_runtime()
         closing.callback(self._stop_jvm)
@@ -318,25 +323,52 @@ class Supervisor:
 
     def _on_control(self) -> None:
         for binding in self._stubs.on_control():
-            self._watch(binding.reply, 0, partial(self._on_stub_end, binding.reply))
+            assert binding.reply is not None
+            self._watch(binding.reply, 0, partial(self._on_stub_end, binding.name, binding.reply))
             self._offer(binding)
+
+    def _on_door(self) -> None:
+        self._unwatch(self._binder.listener.fileno())
+        descriptor = self._binder.accept()
+        self._watch(descriptor, select.EPOLLIN, partial(self._on_wishes, descriptor))
+
+    def _on_wishes(self, descriptor: int) -> None:
+        try:
+            wishes = self._binder.wishes()
+        except DoorLost as error:
+            self._unwatch(descriptor)
+            log.debug("MMS asks for no more sockets: %s", error)
+            return
+        for wish, port in wishes:
+            name = socket_name(port)
+            if wish is Wish.BIND:
+                self._offer(self._stubs.bind(name))
+                self._binder.bound(port)
+            else:
+                self._let_go(name)
 
     def _offer(self, binding: Binding) -> None:
         if self._channel is not None:
             self._channel.send("listen", binding.name, [binding.listener.fileno()])
 
-    def _on_stub_end(self, reply: int) -> None:
+    def _on_stub_end(self, name: str, reply: int) -> None:
         self._unwatch(reply)
         if not self._settings.hosted:
             # MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the
             # end of a process it needs no more, and goes on connecting to the socket.
-            binding = self._stubs.orphan(reply)
-            log.warning("the stub of %s was killed; its socket stays", binding.name)
+            self._stubs.orphan(name)
+            log.warning("the stub of %s was killed; its socket stays", name)
             return
-        binding = self._stubs.linger(reply)
+        self._let_go(name)
+
+    def _let_go(self, name: str) -> None:
+        """MMS has unloaded the model that was served through this socket."""
+        binding = self._stubs.linger(name)
+        if binding is None:
+            return
         self._lingering.append((time.monotonic() + LINGER_S, binding))
         if self._channel is not None:
-            self._channel.send("ended", binding.name)
+            self._channel.send("ended", name)
 
     def _forget_oldest(self) -> None:
         _, binding = self._lingering.popleft()

@@ -208,16 +208,28 @@ def test_loads_and_unloads_race_with_invokes_and_every_answer_is_right_or_by_con
     assert ask(hosted, "GET", "/ping").status == 200
 
 
-def test_unloading_leaves_no_process_connection_or_memory_behind(hosted: Endpoint, bundles: Path) -> None:
-    for number in range(8):
-        load(hosted, f"m{number}", bundles / str(number) / "model")
-        invoke(hosted, f"m{number}")
-    before = len(hosted.family())
-    for number in range(8):
-        assert unload(hosted, f"m{number}").status == 200
-        # the model's stub is dead and its connection served to its end when DELETE is answered
-        assert len(hosted.family()) == before - number - 1
-    until(lambda: not list(hosted.scratch.glob("*/tmp/.mms.sock.*")))
+def test_unloading_leaves_no_process_thread_descriptor_or_socket_behind(hosted: Endpoint, bundles: Path) -> None:
+    def counts() -> list[tuple[int, int]]:
+        """Threads and descriptors of the supervisor and the runtime."""
+        folders = [Path(f"/proc/{pid}") for pid in (hosted.pid, hosted.runtime)]
+        return [(len(list((one / "task").iterdir())), len(list((one / "fd").iterdir()))) for one in folders]
+
+    def cycle() -> list[tuple[int, int]]:
+        for number in range(8):
+            load(hosted, f"m{number}", bundles / str(number) / "model")
+            invoke(hosted, f"m{number}")
+        loaded = counts()
+        for number in range(8):
+            assert unload(hosted, f"m{number}").status == 200
+        until(lambda: not list(hosted.scratch.glob("*/tmp/.mms.sock.*")))
+        return loaded
+
+    cycle()  # pools have their threads from here on
+    before = counts()
+    (_, supervisor), (threads, descriptors) = cycle()
+    assert (supervisor - before[0][1], threads - before[1][0]) >= (8, 8)
+    assert descriptors - before[1][1] >= 16
+    until(lambda: all(now <= then for now, then in zip(counts(), before, strict=True)))
 
 
 def test_when_there_is_no_room_a_load_gets_507_and_evicts_nothing(bundles: Path, scratch: Path) -> None:
@@ -261,3 +273,25 @@ def test_the_variables_that_sagemaker_sets_are_enough(bundles: Path, scratch: Pa
     with Endpoint("/nowhere", scratch, environment=environment) as endpoint:
         assert load(endpoint, "one", bundles / "1" / "model").status == 200
         assert is_answer_of(1, invoke(endpoint, "one"))
+
+
+def test_overlapping_loads_and_unloads_of_one_name_are_all_answered(hosted: Endpoint, bundles: Path) -> None:
+    contract = {load: {200, 409}, unload: {200, 404}, invoke: {200, 404, 503}}
+    wrong: list[str] = []
+
+    def change(seed: int) -> None:
+        choice = random.Random(seed)
+        for _ in range(25):
+            act = choice.choice([load, load, unload, invoke])
+            reply = act(hosted, "x", bundles / "7" / "model") if act is load else act(hosted, "x")
+            is_wrong = act is invoke and reply.status == 200 and not is_answer_of(7, reply)
+            if is_wrong or reply.status not in contract[act]:
+                wrong.append(f"{act.__name__}: {reply}")
+
+    with ThreadPoolExecutor(8) as executor:
+        for done in [executor.submit(change, seed) for seed in range(8)]:
+            done.result()  # a call without an answer ends with its connection's timeout
+    assert wrong == [], "".join(hosted.log)
+    unload(hosted, "x")
+    assert (names(hosted), load(hosted, "x", bundles / "8" / "model").status) == ([], 200)
+    assert is_answer_of(8, invoke(hosted, "x"))

@@ -34,7 +34,7 @@ public final class HostedServer extends ModelServer {
     private final int maxRequestBytes = ConfigManager.getInstance().getMaxRequestSize();
     private final Turnstile turnstile = new Turnstile();
     private final ExecutorService changes = changers();
-    private final Models.Tools tools = new Models.Tools(turnstile, new Gate(), new Tidying());
+    private final Models.Tools tools = new Models.Tools(turnstile, new Binder(), new Gate(), new Tidying());
 
     private HostedServer(ConfigManager config) {
         super(config);

@@ -25,14 +25,13 @@ import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.QueryStringDecoder;
 import io.netty.util.CharsetUtil;
 import java.io.File;
+import java.io.IOException;
 import java.util.Map;
 import java.util.concurrent.ExecutionException;
-import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
+import java.util.concurrent.atomic.AtomicInteger;
 import java.util.regex.Pattern;
-import org.slf4j.Logger;
-import org.slf4j.LoggerFactory;
 import software.amazon.ai.mms.servingsdk.ModelServerEndpoint;
 
 /**
@@ -50,12 +49,11 @@ import software.amazon.ai.mms.servingsdk.ModelServerEndpoint;
 final class Models extends ManagementRequestHandler {
 
     /** What all connections share. */
-    record Tools(Turnstile turnstile, Gate gate, Tidying tidying) {}
+    record Tools(Turnstile turnstile, Binder binder, Gate gate, Tidying tidying) {}
 
-    private static final Logger logger = LoggerFactory.getLogger(Models.class);
     private static final Pattern REMOTE = Pattern.compile("https?://.*", Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
-    // MMS gives a stub a minute to start; with more at once on few cores they would not make it.
-    private static final Semaphore STARTS = new Semaphore(16);
+    // Names of sockets, never used again: a worker of an unloaded model may still be trying to connect.
+    private static final AtomicInteger PORTS = new AtomicInteger(9000);
     // A load is answered, or given up by MMS, in its response timeout. This is for when MMS loses it.
     private static final long GRACE_S = 5;
     private static final long LEAVE_S = 60; // InvokeEndpoint's limit: after that nobody waits for an answer
@@ -97,16 +95,14 @@ final class Models extends ManagementRequestHandler {
                     return;
                 }
                 if (HttpMethod.DELETE.equals(request.method())) {
-                    tools.turnstile.shut(name, LEAVE_S);
-                    tools.tidying.unloaded();
+                    unload(ctx, request, decoder, segments);
                 } else {
-                    reviveForScaling(name);
+                    super.handleRequest(ctx, request, decoder, segments);
                 }
-                super.handleRequest(ctx, request, decoder, segments);
             } finally {
                 tools.turnstile.endChange(name);
             }
-        } catch (InterruptedException | ExecutionException | TimeoutException e) {
+        } catch (IOException | InterruptedException | ExecutionException | TimeoutException e) {
             throw new InternalServerException("Failed to change model: " + name, e);
         }
     }
@@ -153,14 +149,14 @@ final class Models extends ManagementRequestHandler {
     }
 
     private void load(ChannelHandlerContext ctx, String name, RegisterModelRequest wanted)
-            throws ModelException, InterruptedException, ExecutionException, TimeoutException {
+            throws ModelException, IOException, InterruptedException, ExecutionException, TimeoutException {
         Model model = describe(name, wanted);
         if (manager.getModels().putIfAbsent(name, model) != null) {
             throw new ConflictStatusException("Model " + name + " is already registered.");
         }
         boolean stays = false;
         try {
-            start(model);
+            tools.binder.bind(model.getPort());
             int workers = wanted.getInitialWorkers();
             if (workers <= 0) {
                 stays = true;
@@ -185,12 +181,12 @@ final class Models extends ManagementRequestHandler {
                 return;
             }
             Gate.Reason reason = tools.gate.whyRefused(model.getPort());
-            forget(name);
+            forget(model);
             stays = true; // gone, and in good order
             NettyUtils.sendJsonResponse(ctx, new ErrorResponse(status.code(), reason.type(), reason.text()), status);
         } finally {
             if (!stays) {
-                forget(name);
+                forget(model);
             }
         }
     }
@@ -213,36 +209,33 @@ final class Models extends ManagementRequestHandler {
         model.setMaxBatchDelay(wanted.getMaxBatchDelay());
         int timeout = wanted.getResponseTimeoutSeconds();
         model.setResponseTimeoutSeconds(timeout == -1 ? config.getDefaultResponseTimeoutSeconds() : timeout);
+        model.setPort(PORTS.getAndIncrement());
+        model.setServerThread(new NoProcess(model));
         return model;
     }
 
-    private void start(Model model) throws InterruptedException, ExecutionException, TimeoutException {
-        STARTS.acquire();
-        try {
-            manager.startBackendServer(model);
-        } finally {
-            STARTS.release();
+    private void unload(
+            ChannelHandlerContext ctx, FullHttpRequest request, QueryStringDecoder decoder, String[] segments)
+            throws ModelException, IOException, InterruptedException {
+        Model model = manager.getModels().get(segments[2]);
+        if (model != null) {
+            tools.turnstile.shut(segments[2], LEAVE_S);
+        }
+        super.handleRequest(ctx, request, decoder, segments);
+        if (model != null) {
+            unloaded(model);
         }
     }
 
-    /** Have MMS end the model's workers and its stub, and take it out of its table. */
-    private void forget(String name) throws InterruptedException {
-        tools.turnstile.shut(name, LEAVE_S);
+    /** Have MMS end the model's workers and take it out of its table. */
+    private void forget(Model model) throws IOException, InterruptedException {
+        tools.turnstile.shut(model.getModelName(), LEAVE_S);
+        manager.unregisterModel(model.getModelName());
+        unloaded(model);
+    }
+
+    private void unloaded(Model model) throws IOException {
+        tools.binder.release(model.getPort());
         tools.tidying.unloaded();
-        try {
-            manager.unregisterModel(name);
-        } catch (RuntimeException e) { // it never had a process; it is out of the table by now
-            logger.warn("model {} was given up half started", name, e);
-        }
-    }
-
-    /** Scaled down to nothing, MMS ends a model's process and never starts another: workers would have nobody to connect to. */
-    private void reviveForScaling(String name) throws InterruptedException, ExecutionException, TimeoutException {
-        Model model = manager.getModels().get(name);
-        if (model != null
-                && manager.getWorkers(name).isEmpty()
-                && !model.getServerThread().getLifeCycle().getProcess().isAlive()) {
-            start(model);
-        }
     }
 }
