@@ -10,11 +10,13 @@ WORKDIR /build
 COPY requirements/image.lock requirements/build.lock container/image/install.sh container/image/classes.txt ./
 RUN ./install.sh /layers
 
-# Our endpoints for MMS's plugin interface: a few classes, which need a Java compiler and leave it behind.
-FROM packages AS plugin
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jdk-headless
+# What is compiled: our endpoints for MMS's plugin interface and the walker. The compilers are left behind.
+FROM packages AS compiled
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jdk-headless gcc libc6-dev
 COPY container/launch/plugin plugin
 RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-server.jar /build/classes && test -d /build/classes
+COPY handler/forest/build.sh handler/forest/walk.c forest/
+RUN forest/build.sh /build/forest && test -e /build/forest/libforest.so
 
 # Our own wheel, on top of what it runs on. Only what it adds to the tree becomes a layer.
 FROM packages AS code
@@ -23,7 +25,8 @@ WORKDIR /build/source
 COPY pyproject.toml README.md LICENSE ./
 COPY container container
 COPY handler handler
-COPY --from=plugin /build/classes container/launch/plugin/classes
+COPY --from=compiled /build/classes container/launch/plugin/classes
+COPY --from=compiled /build/forest/libforest.so handler/forest/
 RUN container/image/add-code.sh /layers
 
 FROM ${BASE_IMAGE}

@@ -38,8 +38,8 @@ choose_python() {
   exit 1
 }
 
-# Two stamps hold checksums of what the environment was made from, so that a second call costs nothing and a change of a
-# setting in pyproject.toml only reinstalls this project, in place.
+# Stamps hold checksums of what the environment was made from, so that a second call costs nothing, a change of a setting in
+# pyproject.toml only reinstalls this project, in place, and a change of what is compiled only compiles.
 setup() {
   local wanted python
   wanted=$(sha256sum <requirements/dev.lock)
@@ -54,8 +54,13 @@ setup() {
   wanted=$(sha256sum <pyproject.toml)
   if [ "$(cat .venv/.installed 2>/dev/null)" != "$wanted" ]; then
     install --no-build-isolation --editable .
-    container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
     echo "$wanted" >.venv/.installed
+  fi
+  wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/forest/*.{sh,c}; } | sha256sum)
+  if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
+    container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
+    handler/forest/build.sh handler/forest
+    echo "$wanted" >.venv/.compiled
   fi
 }
 

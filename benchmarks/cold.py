@@ -24,6 +24,7 @@ from benchmarks import record, segments
 from benchmarks.endpoints import Ours
 from benchmarks.s3_server import BUCKET, PREFIX, LocalS3
 from container.worker.quarantine import Quarantine
+from handler.forest.awake import Awake
 from handler.loading import ModelLoader
 from handler.predictor import HandlePool
 from handler.stores import open_store
@@ -92,7 +93,7 @@ def _stages(targets: Sequence[str], s3: LocalS3) -> list[dict[str, float]]:
     store.connect()
     quarantine = Quarantine(LOADERS)
     quarantine.start()
-    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=16)
+    loader = ModelLoader(store, quarantine.examine, Awake(HandlePool()), n_threads=16)
     stages: list[dict[str, float]] = []
     for target in targets:
         prepared = loader.prepare(target)

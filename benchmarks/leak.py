@@ -24,6 +24,7 @@ from container.worker.memory import Trimmer
 from container.worker.quarantine import Quarantine
 from handler.cache import ModelCache
 from handler.errors import ModelNotReady, NoRoom
+from handler.forest.awake import Awake
 from handler.loading import ModelLoader, PreparedModel
 from handler.predictor import HandlePool
 from handler.stores import open_store
@@ -60,7 +61,7 @@ def main() -> int:
 def _measure(cycles: int, first: int, n_looks: int) -> dict[str, Any]:
     made = segments.make(N_MODELS)
     pool = HandlePool()
-    prepared = _examined_once(made, pool)
+    prepared = _examined_once(made, Awake(pool))
     trimmer = Trimmer()
     recorder = LiveRecorder()
     largest = max(one.n_bytes for one in prepared.values())
@@ -96,11 +97,11 @@ def _measure(cycles: int, first: int, n_looks: int) -> dict[str, Any]:
     }
 
 
-def _examined_once(made: segments.Segments, pool: HandlePool) -> dict[str, PreparedModel]:
+def _examined_once(made: segments.Segments, awake: Awake) -> dict[str, PreparedModel]:
     quarantine = Quarantine(1)
     quarantine.start()
     store = open_store(str(made.models))
-    loader = ModelLoader(store, quarantine.examine, pool, n_threads=THREADS)
+    loader = ModelLoader(store, quarantine.examine, awake, n_threads=THREADS)
     prepared = {target: loader.prepare(target) for target in made.targets}
     quarantine.close()
     store.close()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused
+from handler.forest.awake import Awake
+from handler.forest.model import Forest
 from handler.predictor import (
     BYTES_PER_THREAD,
     Ensemble,
     Facts,
     FoldsDisagree,
-    HandlePool,
     Model,
     Scorer,
     facts_of_ensemble,
@@ -27,8 +28,16 @@ from handler.stores import Fetched, Store
 OVERHEAD_BYTES = 2048
 
 
+def model_of(document: bytes, facts: Facts, awake: Awake) -> Scorer:
+    """What quarantine handed out, ready to score."""
+    if facts.is_forest:
+        return Forest(document, facts, awake)
+    return Model(awake.pool.load(document), facts, awake.pool.rest)
+
+
 class Examined(Protocol):
-    """A sound artifact: documents that libxgboost wrote itself, and the facts of each."""
+    """A sound artifact: for each booster a packed forest, or else a document that libxgboost wrote itself; and the facts
+    of each, which say what it is."""
 
     @property
     def documents(self) -> tuple[bytes, ...]: ...
@@ -52,17 +61,17 @@ class PreparedModel:
     documents: tuple[bytes, ...]
     folds: tuple[Facts, ...]
     facts: Facts
-    pool: HandlePool
+    awake: Awake
     checked_s_ago: float = 0.0
     make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
 
     def load(self) -> Scorer:
         if self.make is not None:
             return self.make()
-        models: list[Model] = []
+        models: list[Scorer] = []
         try:
             for document, facts in zip(self.documents, self.folds, strict=True):
-                models.append(Model(self.pool.load(document), facts, self.pool.rest))
+                models.append(model_of(document, facts, self.awake))
         except BaseException:
             for model in models:
                 model.close()
@@ -74,7 +83,8 @@ class ModelLoader:
     """Prepares models from one store.
 
     examine     opens artifact bytes where they can do no harm; raises ArtifactBroken, ArtifactRefused
-    n_threads   threads that will score with a model: libxgboost keeps something for each
+    awake       native boosters, for forests that are asked for more than scores and for what is no forest
+    n_threads   threads that will score with a model: libxgboost keeps something for each that scores with a booster
     shelf       keeps what was examined on disk; what it has is not fetched
     """
 
@@ -82,7 +92,7 @@ class ModelLoader:
         self,
         store: Store,
         examine: Callable[[bytes, str], Examined],
-        pool: HandlePool,
+        awake: Awake,
         n_threads: int,
         *,
         refusals: Refusals | None = None,
@@ -90,10 +100,10 @@ class ModelLoader:
     ) -> None:
         self._store = store
         self._examine = examine
-        self._pool = pool
+        self._awake = awake
         self._refusals = Refusals() if refusals is None else refusals
         self._shelf = shelf
-        self._extra_bytes = OVERHEAD_BYTES + n_threads * BYTES_PER_THREAD
+        self._n_threads = n_threads
 
     def prepare(self, target: str) -> PreparedModel:
         """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
@@ -153,8 +163,8 @@ class ModelLoader:
             prepared = _prepared(
                 examined,
                 fetched.uri,
-                self._pool,
-                self._extra_bytes,
+                self._awake,
+                self._n_threads,
                 version=fetched.version,
                 downloaded_bytes=len(fetched.data),
                 download_us=(arrived - start) // 1000,
@@ -178,8 +188,8 @@ class ModelLoader:
         return _prepared(
             kept,
             uri,
-            self._pool,
-            self._extra_bytes,
+            self._awake,
+            self._n_threads,
             version=kept.version,
             downloaded_bytes=0,
             download_us=None,
@@ -195,9 +205,9 @@ class BundleLoader:
     worker_bytes  what a model costs besides its booster
     """
 
-    def __init__(self, examine: Callable[[str], Examined], pool: HandlePool, worker_bytes: int) -> None:
+    def __init__(self, examine: Callable[[str], Examined], awake: Awake, worker_bytes: int) -> None:
         self._examine = examine
-        self._pool = pool
+        self._awake = awake
         self._worker_bytes = worker_bytes
 
     def prepare(self, path: str) -> PreparedModel:
@@ -206,8 +216,8 @@ class BundleLoader:
         return _prepared(
             examined,
             path,
-            self._pool,
-            OVERHEAD_BYTES + BYTES_PER_THREAD,  # only its own connection's thread scores with it
+            self._awake,
+            1,  # only its own connection's thread scores with it
             version="",  # the platform's own business: a new version has a new name
             downloaded_bytes=0,
             download_us=0,
@@ -219,8 +229,8 @@ class BundleLoader:
 def _prepared(
     examined: Examined,
     uri: str,
-    pool: HandlePool,
-    extra_bytes: int,
+    awake: Awake,
+    n_threads: int,
     *,
     version: str,
     downloaded_bytes: int,
@@ -229,20 +239,25 @@ def _prepared(
     once_bytes: int = 0,
     checked_s_ago: float = 0.0,
 ) -> PreparedModel:
-    """extra_bytes: for each booster. once_bytes: for the whole."""
+    """n_threads: that score with it. once_bytes: what it takes beside its boosters."""
     try:
         facts = facts_of_ensemble(examined.facts)
     except FoldsDisagree as error:
         raise ArtifactRefused(uri, str(error)) from error
     return PreparedModel(
         version=version,
-        n_bytes=facts.resident_bytes + extra_bytes * len(examined.facts) + once_bytes,
+        n_bytes=sum(_booked(fold, n_threads) for fold in examined.facts) + once_bytes,
         downloaded_bytes=downloaded_bytes,
         download_us=download_us,
         examine_us=examine_us,
         documents=examined.documents,
         folds=examined.facts,
         facts=facts,
-        pool=pool,
+        awake=awake,
         checked_s_ago=checked_s_ago,
     )
+
+
+def _booked(facts: Facts, n_threads: int) -> int:
+    per_thread = 0 if facts.is_forest else BYTES_PER_THREAD
+    return facts.resident_bytes + OVERHEAD_BYTES + n_threads * per_thread

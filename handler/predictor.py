@@ -34,8 +34,9 @@ _DENSE_KINDS = frozenset({Kind.VALUE, Kind.MARGIN})
 class Facts:
     """What a caller may want to know of a model without asking libxgboost.
 
-    resident_bytes   what its booster takes in memory, measured where it was examined
+    resident_bytes   what it takes in memory once loaded, measured where it was examined
     booster          gbtree, dart or gblinear
+    is_forest        it is walked by us; otherwise libxgboost scores with it
     feature_types    one of q, int, float, i, c for each feature, or empty
     corrections      what was changed so that it answers as the release that wrote it did
     """
@@ -48,6 +49,7 @@ class Facts:
     feature_names: tuple[str, ...] = ()
     feature_types: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
+    is_forest: bool = False
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Facts:
@@ -175,7 +177,7 @@ class Ensemble:
 
     __slots__ = ("_models", "facts")
 
-    def __init__(self, models: Sequence[Model], facts: Facts) -> None:
+    def __init__(self, models: Sequence[Scorer], facts: Facts) -> None:
         self._models = tuple(models)
         self.facts = facts
 

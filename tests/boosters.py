@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 import xgboost
 
+from handler.forest import walker
+from handler.loading import OVERHEAD_BYTES
+from handler.predictor import BYTES_PER_THREAD
+
 
 def rows(n_rows: int, n_features: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random((n_rows, n_features), dtype=np.float32)
@@ -37,6 +41,12 @@ def segment(seed: int) -> xgboost.Booster:
 
 def document(booster: xgboost.Booster, format: str = "ubj") -> bytes:
     return bytes(booster.save_raw(format))
+
+
+def memory_for(n_segments: float, n_workers: int) -> str:
+    """A --memory for so many segments: they are packed where there is a walker, and boosters where there is none."""
+    n_bytes = 4_100 if walker.is_available() else 20_000 + (n_workers + 1) * BYTES_PER_THREAD
+    return str(int(n_segments * (n_bytes + OVERHEAD_BYTES)))
 
 
 def archive(members: dict[str, bytes]) -> bytes:

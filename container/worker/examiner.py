@@ -22,17 +22,23 @@ import signal
 import socket
 import struct
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
 from container.worker.memory import allocated_bytes
 from handler.artifacts import Limits, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
+from handler.forest import walker
+from handler.forest.awake import AWAKE_BYTES
+from handler.forest.packed import booster_bytes, pack
+from handler.forest.proof import sample, walker_agrees
 from handler.importer import Facts as Stated
-from handler.importer import import_booster
+from handler.importer import Imported, import_booster
+from handler.importer.writer import ubj_of
 from handler.libxgboost import Booster, XGBoostError
-from handler.predictor import SMALLEST, Facts
+from handler.predictor import Facts
 
+_packs = False
 TAKEN = b"+"
 RUNTIME_GONE = 3
 # A spare may take the time and memory of an honest large booster: 200 MB of UBJ load in about 2 s and 0.5 GB.
@@ -49,13 +55,15 @@ HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON bef
 @dataclass(frozen=True, slots=True)
 class Task:
     """uri: for messages. bundle: a directory to read instead of the payload. memory_bytes: the bound for this one.
-    wants_origins: tell also where each booster came from."""
+    wants_origins: tell also where each booster came from, and hand it out as XGBoost's document whatever the facts say.
+    as_boosters: make no forests; somebody else's code will load the documents."""
 
     uri: str
     bundle: str | None
     memory_bytes: int
     ignore_code: bool
     wants_origins: bool = False
+    as_boosters: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +97,8 @@ def main() -> NoReturn:
     spares = int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the runtime says when it is over
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    global _packs  # noqa: PLW0603  found out once, before the first spare is forked
+    _packs = _can_pack()
     _keep_heap()
     _warm_up()
     gc.disable()  # a spare ends before a collection would be worth the pages it touches
@@ -107,9 +117,19 @@ def main() -> NoReturn:
 
 def _warm_up() -> None:
     """Do once, on bytes of our own, what an artifact will ask for: what is set up on first use is then there."""
-    blank = Booster()
-    blank.load(SMALLEST)
-    _verdict(blank.save(), Task("nothing", None, 0, ignore_code=False))
+    document = ubj_of(sample("reg:squarederror"))
+    for as_boosters in (False, True):
+        _verdict(document, Task("nothing", None, 0, ignore_code=False, as_boosters=as_boosters))
+
+
+def _can_pack() -> bool:
+    """Whether there is a walker, and it is right."""
+    if not walker.is_available():
+        return False
+    if walker_agrees():
+        return True
+    print("the walker disagrees with this libxgboost, which will score all models instead", file=sys.stderr)
+    return False
 
 
 def _keep_heap() -> None:
@@ -184,27 +204,41 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
     origins: list[dict[str, object]] = []
     for member in members:
         imported = import_booster(member.data, task.uri)
-        booster = Booster()
-        before = allocated_bytes()
         try:
-            booster.load(imported.document)
-            loaded = Facts(
-                objective=imported.facts.objective,
-                booster=imported.facts.booster,
-                n_features=booster.n_features(),
-                n_outputs=imported.facts.n_outputs,
-                resident_bytes=allocated_bytes() - before,
-                feature_names=imported.facts.feature_names,
-                feature_types=imported.facts.feature_types,
-                corrections=imported.facts.corrections,
-            )
-            documents.append(booster.save())
+            document, loaded = _loaded(imported, task)
         except XGBoostError as error:
             raise ArtifactBroken(task.uri, f"XGBoost does not load {member.name}: {error}") from error
+        documents.append(document)
         facts.append(asdict(loaded))
         if task.wants_origins:
             origins.append(asdict(Origin(member.name, len(member.data), imported.facts)))
     return documents, {"facts": facts, "origins": origins}
+
+
+def _loaded(imported: Imported, task: Task) -> tuple[bytes, Facts]:
+    """What the runtime shall load, and its facts. Raises XGBoostError."""
+    facts = Facts(
+        objective=imported.facts.objective,
+        booster=imported.facts.booster,
+        n_features=imported.facts.n_features,
+        n_outputs=imported.facts.n_outputs,
+        resident_bytes=0,
+        feature_names=imported.facts.feature_names,
+        feature_types=imported.facts.feature_types,
+        corrections=imported.facts.corrections,
+    )
+    forest = pack(imported.learner) if _packs and not task.as_boosters else None
+    if forest is not None and booster_bytes(forest) <= AWAKE_BYTES:
+        facts = replace(facts, resident_bytes=len(forest), is_forest=True)
+        if not task.wants_origins:
+            return forest, facts
+    booster = Booster()
+    before = allocated_bytes()
+    booster.load(imported.document)
+    n_bytes = allocated_bytes() - before
+    if not facts.is_forest:
+        facts = replace(facts, resident_bytes=n_bytes)
+    return booster.save(), facts
 
 
 if __name__ == "__main__":

@@ -23,12 +23,14 @@ from container.worker.hosted import Hosted
 from container.worker.management import Management
 from container.worker.memory import Trimmer, allocated_bytes, container_limit, model_budget
 from container.worker.preload import Preload
-from container.worker.quarantine import Quarantine, fingerprint
+from container.worker.quarantine import Quarantine
 from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache import ModelCache
 from handler.dispatch import CONTAINER, Dispatcher
 from handler.errors import ServingError
+from handler.forest.awake import Awake
+from handler.forest.packed import document_of
 from handler.hooked import ObjectMaker
 from handler.hooks import Hooks, HooksInvalid, load_hooks
 from handler.loading import BundleLoader, ModelLoader, PreparedModel
@@ -104,13 +106,14 @@ def _build_standalone(
 ) -> Runtime:
     store = _open_store(settings)
     closing.callback(store.close)
-    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders + _n_checkers(settings))
+    n_spares = settings.loaders + _n_checkers(settings)
+    quarantine, trimmer, executor = _loading_parts(settings, closing, n_spares, hooks)
     recorder = LiveRecorder(top_models=settings.top_models)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
-    shelf = _open_shelf(settings, closing)
+    shelf = _open_shelf(settings, quarantine, closing)
     n_threads = settings.workers + 1  # the pool, and the one that answers at once
-    loader = ModelLoader(store, quarantine.examine, HandlePool(), n_threads=n_threads, shelf=shelf)
+    loader = ModelLoader(store, quarantine.examine, _natives(quarantine), n_threads=n_threads, shelf=shelf)
     hook = _hooker(hooks, io_dir)
     cache = ModelCache(
         budget_bytes=_budget(settings),
@@ -163,10 +166,10 @@ def _build_standalone(
     return runtime
 
 
-def _open_shelf(settings: Settings, closing: ExitStack) -> Shelf | None:
+def _open_shelf(settings: Settings, quarantine: Quarantine, closing: ExitStack) -> Shelf | None:
     if settings.disk_dir is None:
         return None
-    maker = f"{fingerprint()} code ignored: {settings.ignore_code}, from {settings.endpoint_url or 'S3'}"
+    maker = f"{quarantine.fingerprint()}, from {settings.endpoint_url or 'S3'}"
     try:
         shelf = Shelf(Path(settings.disk_dir), max_bytes=settings.disk_bytes, maker=maker)
     except ShelfUnusable as error:
@@ -218,13 +221,13 @@ def _build_hosted(
     settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, hooks: Hooks | None
 ) -> Runtime:
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
-    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders)
+    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders, hooks)
     recorder = LiveRecorder(top_models=settings.top_models)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
     management = Management(settings.host, settings.port)
     bundles = Bundles(quarantine, management, unpacked=io_dir)
-    loader = BundleLoader(bundles.examine, HandlePool(), worker_bytes=WORKER_BYTES)
+    loader = BundleLoader(bundles.examine, _natives(quarantine), worker_bytes=WORKER_BYTES)
     hook = _hooker(hooks, io_dir)
     hosted = Hosted(
         prepare=lambda load: hook(load.model_name, loader.prepare(bundles.path_of(load))),
@@ -264,9 +267,10 @@ def _build_hosted(
 
 
 def _loading_parts(
-    settings: Settings, closing: ExitStack, n_spares: int
+    settings: Settings, closing: ExitStack, n_spares: int, hooks: Hooks | None
 ) -> tuple[Quarantine, Trimmer, ThreadPoolExecutor]:
-    quarantine = Quarantine(n_spares, ignore_code=settings.ignore_code)
+    as_boosters = hooks is not None and hooks.needs_objects
+    quarantine = Quarantine(n_spares, ignore_code=settings.ignore_code, as_boosters=as_boosters)
     quarantine.start()
     closing.callback(quarantine.close)
     trimmer = Trimmer()
@@ -274,6 +278,10 @@ def _loading_parts(
     executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="loader")
     closing.callback(executor.shutdown, wait=False, cancel_futures=True)
     return quarantine, trimmer, executor
+
+
+def _natives(quarantine: Quarantine) -> Awake:
+    return Awake(HandlePool(), lambda forest: quarantine.booster_of(document_of(forest)))
 
 
 def _max_models(settings: Settings) -> int:

@@ -11,6 +11,7 @@ import importlib.util
 import json
 import logging
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -41,8 +42,8 @@ _ERRORS = {
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A sound artifact: for each booster in it, a document that libxgboost wrote itself, the facts of it, and when asked
-    for where it came from."""
+    """A sound artifact: for each booster in it, a packed forest or a document that libxgboost wrote itself, the facts of
+    it, and when asked for where it came from."""
 
     documents: tuple[bytes, ...]
     facts: tuple[Facts, ...]
@@ -56,11 +57,13 @@ class _NotTaken(Exception):
 class Quarantine:
     """Owns the examiner process; started by `start`, ended by `close`, started again when it was found dead.
 
-    n_spares   artifacts examined at the same time
+    n_spares      artifacts examined at the same time
+    as_boosters   hand out XGBoost's documents only, for code that is not ours
     """
 
-    def __init__(self, n_spares: int, *, ignore_code: bool = False) -> None:
+    def __init__(self, n_spares: int, *, ignore_code: bool = False, as_boosters: bool = False) -> None:
         self._n_spares = n_spares
+        self._as_boosters = as_boosters
         self._ignore_code = ignore_code
         self._lock = threading.Lock()
         self._examiner: subprocess.Popen[bytes] | None = None
@@ -104,15 +107,33 @@ class Quarantine:
         examiner = self._examiner
         return examiner.pid if examiner else None
 
+    def fingerprint(self) -> str:
+        """Changes whenever a verdict might: with XGBoost, the machine, what is asked for, and any line of what examines."""
+        digest = hashlib.sha256()
+        for package in ("handler", "container.worker"):
+            origin = importlib.util.find_spec(package)
+            assert origin is not None
+            for folder in origin.submodule_search_locations or ():
+                for path in sorted([*Path(folder).rglob("*.py"), *Path(folder).rglob("*.so")]):
+                    digest.update(path.name.encode() + path.read_bytes())
+        asked = f"code ignored: {self._ignore_code}, as boosters: {self._as_boosters}"
+        return f"examiner {digest.hexdigest()[:16]}, XGBoost {library_version()}, {platform.machine()}, {asked}"
+
     def examine(self, blob: bytes, uri: str, *, wants_origins: bool = False) -> Examined:
         """What is in an artifact. Raises ArtifactBroken, ArtifactRefused; ArtifactUnavailable if it cannot be told."""
         memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * len(blob)
-        return self._examine(blob, Task(uri, None, memory_bytes, self._ignore_code, wants_origins))
+        return self._examine(blob, Task(uri, None, memory_bytes, self._ignore_code, wants_origins, self._as_boosters))
+
+    def booster_of(self, document: bytes) -> bytes:
+        """A document of our own writing, as libxgboost writes it. Raises as `examine` does."""
+        memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * len(document)
+        return self._examine(document, Task("a forest", None, memory_bytes, True, as_boosters=True)).documents[0]
 
     def examine_bundle(self, directory: str) -> Examined:
         """What is in an unpacked bundle. Raises as `examine` does, and ArtifactMissing when there is no such directory."""
         memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * _bundle_bytes(directory)
-        return self._examine(b"", Task(directory, directory, memory_bytes, self._ignore_code))
+        task = Task(directory, directory, memory_bytes, self._ignore_code, as_boosters=self._as_boosters)
+        return self._examine(b"", task)
 
     def _examine(self, blob: bytes, task: Task) -> Examined:
         for _ in range(MAX_TRIES):
@@ -176,18 +197,6 @@ def _bundle_bytes(directory: str) -> int:
             with contextlib.suppress(OSError):
                 n_bytes += os.lstat(os.path.join(folder, name)).st_size
     return n_bytes
-
-
-def fingerprint() -> str:
-    """Changes whenever a verdict might: with XGBoost, and with any line of the code that examines."""
-    digest = hashlib.sha256()
-    for package in ("handler", "container.worker"):
-        origin = importlib.util.find_spec(package)
-        assert origin is not None
-        for folder in origin.submodule_search_locations or ():
-            for path in sorted(Path(folder).rglob("*.py")):
-                digest.update(path.name.encode() + path.read_bytes())
-    return f"examiner {digest.hexdigest()[:16]}, XGBoost {library_version()}"
 
 
 def _examined(verdict: dict[str, object], payload: bytes, uri: str) -> Examined:

@@ -47,10 +47,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """`document` is UBJSON of release 3.2, for XGBoosterLoadModelFromBuffer."""
+    """A booster, corrected and checked, and what it states about itself."""
 
-    document: bytes
+    learner: Learner
     facts: Facts
+
+    @property
+    def document(self) -> bytes:
+        """UBJSON of release 3.2, for XGBoosterLoadModelFromBuffer."""
+        return writer.ubj_of(self.learner)
 
 
 def import_booster(member_bytes: bytes, uri: str) -> Imported:
@@ -65,7 +70,8 @@ def import_booster(member_bytes: bytes, uri: str) -> Imported:
         checks.check(learner)
         if learner.trees is not None:
             checks.canonical(learner.trees)
-        return Imported(writer.ubj_of(learner), _facts(format_, learner, tuple(made)))
+        _check_text(learner)
+        return Imported(learner, _facts(format_, learner, tuple(made)))
     except UnicodeEncodeError as error:  # half a surrogate pair: JSON and pickles can spell it, UTF-8 cannot
         raise ArtifactBroken(uri, "one of its names or attributes is no text") from error
     except Damaged as error:
@@ -92,6 +98,13 @@ def read(data: bytes) -> tuple[Format, Learner]:
     learner.feature_types = learner.feature_types or pickled.feature_types
     learner.forest_size = learner.forest_size or pickled.forest_size
     return found.format, learner
+
+
+def _check_text(learner: Learner) -> None:
+    """Raises UnicodeEncodeError for text that cannot be written."""
+    groups = (learner.attributes, *learner.objective_params.values())
+    texts = [text for group in groups for pair in group.items() for text in pair]
+    "".join([learner.objective, *learner.feature_names, *learner.feature_types, *texts]).encode()
 
 
 _READERS: dict[Format, Callable[[bytes], Learner]] = {

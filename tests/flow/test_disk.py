@@ -29,7 +29,16 @@ def s3() -> Iterator[FaultyS3]:
 def flags(s3: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     shelf = tmp_path_factory.mktemp("disk") / "models"
     # room in memory for one model at a time
-    return ["--s3-endpoint-url", s3.url, "--disk-dir", str(shelf), "--workers", "4", "--memory", "60KB"]
+    return [
+        "--s3-endpoint-url",
+        s3.url,
+        "--disk-dir",
+        str(shelf),
+        "--workers",
+        "4",
+        "--memory",
+        boosters.memory_for(1.5, 4),
+    ]
 
 
 @pytest.fixture(scope="module")

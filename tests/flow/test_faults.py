@@ -309,7 +309,7 @@ def test_a_slow_load_gets_model_not_ready_and_goes_on(s3: FaultyS3, segments: Pa
 def test_a_model_too_large_for_the_memory_is_refused_and_the_others_stay(segments: Path, scratch: Path) -> None:
     large = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=3000))})
     (segments / "large.tar.gz").write_bytes(large)
-    with Endpoint(segments, scratch, "--memory", "300KB", "--workers", "2") as endpoint:
+    with Endpoint(segments, scratch, "--memory", boosters.memory_for(10, 2), "--workers", "2") as endpoint:
         assert answers(endpoint, 1)
         reply = endpoint.post("large.tar.gz", ROW)
         assert (reply.status, reply.json["OriginalStatusCode"]) == (424, 507)

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests import boosters
 from tests.endpoint import Endpoint
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 
 
 def test_the_first_call_of_a_preloaded_model_is_a_hit_and_pinned_ones_stay(segments: Path, scratch: Path) -> None:
-    # room for about two models
-    flags = ["--preload", "us/*", "--pin", "us/5*", "--memory", "100KB", "--workers", "4", "--loaders", "1"]
+    # room for three models
+    flags = [
+        "--preload",
+        "us/*",
+        "--pin",
+        "us/5*",
+        "--memory",
+        boosters.memory_for(3.5, 4),
+        "--workers",
+        "4",
+        "--loaders",
+        "1",
+    ]
     with Endpoint(segments, scratch, *flags) as endpoint:
         said = [line for line in endpoint.log if "preloaded" in line or "ready after" in line or "is full" in line]
         assert len(said) == 3, said

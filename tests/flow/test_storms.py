@@ -41,8 +41,19 @@ def thrashing(s3: FaultyS3, shelf: Path) -> Iterator[Endpoint]:
     """An endpoint with 40 models, memory for about ten and disk for about twenty, that checks them all the time."""
     scratch = Path(tempfile.mkdtemp(prefix="mt-"))
     flags = [
-        *("--s3-endpoint-url", s3.url, "--memory", "300KB", "--workers", "8", "--loaders", "4", "--max-age", "0.2"),
-        *("--disk-dir", str(shelf), "--disk", "200KB"),
+        *(
+            "--s3-endpoint-url",
+            s3.url,
+            "--memory",
+            boosters.memory_for(10, 8),
+            "--workers",
+            "8",
+            "--loaders",
+            "4",
+            "--max-age",
+            "0.2",
+        ),
+        *("--disk-dir", str(shelf), "--disk", "100KB"),
     ]
     with Endpoint(f"s3://{s3.bucket}/", scratch, *flags) as one:
         yield one

@@ -21,6 +21,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from container.launch.mms import plugin_path
+from tests import boosters
 from tests.endpoint import Endpoint, free_port, until
 from tests.faulty_s3 import ENVIRONMENT
 
@@ -84,7 +85,7 @@ def watched(segments: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         client = boto3.client(
             "cloudwatch", "us-east-1", endpoint_url=url, aws_access_key_id="a", aws_secret_access_key="b"
         )
-        with Endpoint(segments, scratch, *flags, "--workers", "2", "--memory", "60KB") as endpoint:
+        with Endpoint(segments, scratch, *flags, "--workers", "2", "--memory", boosters.memory_for(2.5, 2)) as endpoint:
             yield Watched(endpoint, "houses", f"http://127.0.0.1:{admin_port}", client)
     finally:
         moto.stop()

@@ -12,6 +12,7 @@ import pytest
 from handler import errors
 from handler.cache import ModelCache
 from handler.dispatch import FAULTS, Dispatcher, fault_of, refusal
+from handler.forest.awake import Awake
 from handler.loading import PreparedModel
 from handler.messages import Request
 from handler.predictor import Facts, HandlePool
@@ -51,7 +52,7 @@ class Shelf:
         objective = "binary:logistic" if target == "class" else "reg:squarederror"
         facts = Facts(objective, "gblinear" if target == "linear" else "gbtree", 6, 1, 1000)
         document = boosters.document(self.boosters[target])
-        return PreparedModel("v", 1000, len(document), 1, 1, (document,), (facts,), facts, HandlePool())
+        return PreparedModel("v", 1000, len(document), 1, 1, (document,), (facts,), facts, Awake(HandlePool()))
 
 
 class Journal:

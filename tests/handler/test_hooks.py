@@ -19,6 +19,7 @@ from container.worker.memory import allocated_bytes
 from handler.cache import ModelCache
 from handler.dispatch import Dispatcher, plain_fault_of
 from handler.errors import ArtifactMissing, HookFailed
+from handler.forest.awake import Awake
 from handler.hooked import ObjectMaker
 from handler.hooks import Hooks, HooksInvalid, load_hooks
 from handler.loading import PreparedModel
@@ -84,7 +85,7 @@ class Desk:
         kind = "gblinear" if target == "linear" else "gbtree"
         facts = Facts("reg:squarederror", kind, 6, 1, 5000)
         documents = tuple(boosters.document(one) for one in BOOSTERS[target])
-        prepared = PreparedModel("v", 6000, 1, 1, 1, documents, (facts,) * len(documents), facts, HandlePool())
+        prepared = PreparedModel("v", 6000, 1, 1, 1, documents, (facts,) * len(documents), facts, Awake(HandlePool()))
         return self.maker.hook(target, prepared) if self.hooks.needs_objects else prepared
 
     def ask(self, body: str | bytes = CSV, target: str = "a", **headers: str) -> Any:
@@ -447,7 +448,7 @@ def test_model_fns_growth_is_the_estimate_for_the_next(write: Write, tmp_path: P
         """)
     maker = ObjectMaker(hooks, tmp_path, allocated_bytes)
     facts = Facts("reg:squarederror", "gbtree", 6, 1, 10_000)
-    prepared = PreparedModel("v", 12_000, 1, 1, 1, (b"document",), (facts,), facts, HandlePool())
+    prepared = PreparedModel("v", 12_000, 1, 1, 1, (b"document",), (facts,), facts, Awake(HandlePool()))
     first = maker.hook("a", prepared)
     assert 12_000 <= first.n_bytes < 20_000
     first.load()

@@ -6,6 +6,7 @@ import pytest
 
 from handler import refusals
 from handler.errors import ArtifactBroken, ArtifactMissing, ArtifactRefused
+from handler.forest.awake import Awake
 from handler.loading import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
 from handler.refusals import ASKS_PER_S, BROKEN_S, MISSING_S, Refusals
@@ -24,7 +25,7 @@ class Desk:
         self.store = MemoryStore()
         self.n_examined = 0
         self.loader = ModelLoader(
-            self.store, self.examine, HandlePool(), n_threads=1, refusals=Refusals(clock=self.clock)
+            self.store, self.examine, Awake(HandlePool()), n_threads=1, refusals=Refusals(clock=self.clock)
         )
 
     def examine(self, blob: bytes, uri: str) -> Examined:

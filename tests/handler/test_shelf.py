@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.errors import ArtifactMissing
+from handler.forest.awake import Awake
 from handler.loading import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
 from handler.shelf import Shelf, ShelfUnusable
@@ -255,7 +256,7 @@ class Desk:
     def __init__(self, root: Path, clock: FakeClock) -> None:
         self.store = MemoryStore()
         self.n_examined = 0
-        self.loader = ModelLoader(self.store, self.examine, HandlePool(), n_threads=1, shelf=make(root, clock))
+        self.loader = ModelLoader(self.store, self.examine, Awake(HandlePool()), n_threads=1, shelf=make(root, clock))
 
     def examine(self, blob: bytes, uri: str) -> Examined:
         self.n_examined += 1

@@ -6,6 +6,7 @@ import pytest
 
 from handler.cache import ModelCache
 from handler.errors import ArtifactBroken, ArtifactUnavailable
+from handler.forest.awake import Awake
 from handler.loading import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
 from handler.telemetry import BROKEN_ARTIFACTS, EVICTIONS, MODEL_UPDATES, LiveRecorder
@@ -30,7 +31,7 @@ class House:
         self.clock = FakeClock()
         self.store = MemoryStore()
         self.recorder = LiveRecorder()
-        self.loader = ModelLoader(self.store, self.examine, HandlePool(), n_threads=1)
+        self.loader = ModelLoader(self.store, self.examine, Awake(HandlePool()), n_threads=1)
         self.cache = ModelCache(
             budget_bytes=budget_bytes,
             prepare=self.loader.prepare,

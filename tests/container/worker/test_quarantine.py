@@ -12,16 +12,30 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import xgboost
 
 from container.worker.quarantine import Quarantine
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused
+from handler.forest import walker
+from handler.forest.awake import Awake
+from handler.forest.model import Forest
+from handler.forest.packed import document_of
 from handler.libxgboost import Booster, Kind
+from handler.predictor import HandlePool
 from tests import boosters
 
 
 @pytest.fixture(scope="module")
 def quarantine() -> Iterator[Quarantine]:
     one = Quarantine(n_spares=2)
+    one.start()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def as_boosters() -> Iterator[Quarantine]:
+    one = Quarantine(n_spares=1, as_boosters=True)
     one.start()
     yield one
     one.close()
@@ -40,8 +54,28 @@ def processor_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
-def test_a_sound_artifact_comes_back_as_a_document_and_its_facts(quarantine: Quarantine) -> None:
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_a_sound_artifact_comes_back_as_a_forest_and_its_facts(quarantine: Quarantine) -> None:
     examined = quarantine.examine(boosters.segment_archive(3), "s3://b/three.tar.gz")
+    (facts,), (forest,) = examined.facts, examined.documents
+    assert (facts.is_forest, facts.resident_bytes) == (True, len(forest))
+    x = boosters.rows(10, 6)
+    model = Forest(forest, facts, Awake(HandlePool()))
+    assert (model.predict(x) == boosters.expected(boosters.segment(3), x)).all()
+
+
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_the_booster_of_a_forest_explains_as_the_one_it_came_from(quarantine: Quarantine) -> None:
+    (forest,) = quarantine.examine(boosters.segment_archive(3), "x").documents
+    booster = Booster()
+    booster.load(quarantine.booster_of(document_of(forest)))
+    x = boosters.rows(10, 6)
+    wanted = boosters.segment(3).predict(xgboost.DMatrix(x), pred_contribs=True, strict_shape=True)
+    assert (booster.predict_matrix(x, Kind.CONTRIBS) == wanted).all()
+
+
+def test_a_sound_artifact_comes_back_as_a_document_where_other_code_loads_it(as_boosters: Quarantine) -> None:
+    examined = as_boosters.examine(boosters.segment_archive(3), "s3://b/three.tar.gz")
     (facts,), (document,) = examined.facts, examined.documents
     assert (facts.objective, facts.booster, facts.n_features, facts.n_outputs) == ("reg:squarederror", "gbtree", 6, 1)
     booster = Booster()
@@ -50,10 +84,10 @@ def test_a_sound_artifact_comes_back_as_a_document_and_its_facts(quarantine: Qua
     assert (booster.predict_dense(x, Kind.VALUE) == boosters.expected(boosters.segment(3), x)).all()
 
 
-def test_the_bytes_a_booster_will_take_are_measured(quarantine: Quarantine) -> None:
+def test_the_bytes_a_booster_will_take_are_measured(as_boosters: Quarantine) -> None:
     booster = boosters.train(n_rounds=100, max_depth=6)
     document = boosters.document(booster)
-    (facts,) = quarantine.examine(boosters.archive({"xgboost-model": document}), "x").facts
+    (facts,) = as_boosters.examine(boosters.archive({"xgboost-model": document}), "x").facts
     assert 1.0 < facts.resident_bytes / len(document) < 1.6  # 1.2 to 1.5 in bulk, by shape
 
 

@@ -1,0 +1,44 @@
+"""A packed forest as a model."""
+
+from __future__ import annotations
+
+from handler.errors import FeatureMismatch
+from handler.forest import walker
+from handler.forest.awake import Awake
+from handler.forest.packed import shape_of
+from handler.libxgboost import Floats, Kind
+from handler.predictor import Facts
+
+
+class Forest:
+    """One segment's trees, walked without libxgboost. Any number of threads may score with it at once.
+
+    packed   as `packed.pack` made it, in quarantine, where its scores were compared with libxgboost's
+    awake    lends a native booster for what is not walked
+    """
+
+    __slots__ = ("_awake", "_columns", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
+
+    def __init__(self, packed: bytes, facts: Facts, awake: Awake) -> None:
+        shape = shape_of(packed)
+        self._packed = packed
+        self._awake = awake
+        self._columns = shape.n_features
+        self._n_trees, self._n_groups, self._n_outputs = shape.n_trees, shape.n_groups, shape.n_outputs
+        self.facts = facts
+
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> Floats:
+        """As `Model.predict`, with the same bits in the answer."""
+        if rows.shape[1] != self._columns:
+            raise FeatureMismatch(f"rows have {rows.shape[1]} features, the model has {self._columns}")
+        if kind is not Kind.VALUE and kind is not Kind.MARGIN:
+            with self._awake.booster(self._packed) as booster:
+                return booster.predict_matrix(rows, kind)
+        return walker.predict(
+            self._packed, rows, self._n_trees, self._n_groups, self._n_outputs, is_margin=kind is Kind.MARGIN
+        )
+
+    def close(self) -> None:
+        """Let go of the booster, if there is one; nobody may be predicting. The rest goes with the last reference."""
+        self._awake.forget(self._packed)
+        self._packed = b""

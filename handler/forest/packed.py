@@ -1,0 +1,238 @@
+"""A booster of trees as one block of bytes: what is walked to score a row, and behind it the little that XGBoost needs
+beyond that to explain a score.
+
+    head       8 x uint32: magic, n_nodes, n_trees, n_groups, n_features, feature_bits, transform, n_outputs
+    base       n_groups x float32: what the sums begin with
+    roots      n_trees x uint32: where each tree's nodes begin
+    groups     n_trees x uint32: the output a tree adds to
+    nodes      n_nodes x (float32, uint32): see walk.c; in the order XGBoost numbers them
+    hessian    n_nodes x float32: how much of the training data came by, for SHAP values
+    leaves     dart only, n_nodes x float32: leaves before their tree's weight
+    rest       JSON, and its length as uint32
+
+12 bytes a node, where XGBoost's own document has 35 and a loaded booster about 48. Numbers lie in this machine's order:
+a packed forest does not travel.
+
+Rule: `document_of(pack(learner))` is a function of those bytes alone, so a document that quarantine has seen libxgboost
+load is the one the runtime loads.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from handler.forest import walker
+from handler.importer.learner import DELETED_SPLIT, NO_NODE, NO_PARENT, Array, Learner, Trees
+from handler.importer.writer import ubj_of
+
+MAGIC = 0x31464D4D  # "MMF1"
+_HEAD = struct.Struct("=8I")
+_LENGTH = struct.Struct("=I")
+_NODE = np.dtype([("value", "=f4"), ("word", "=u4")])
+_WORD_BITS = 32
+
+# As in walk.c. XGBoost v3.2.0, src/objective/: PredTransform, and ProbToMargin for what the sums begin with.
+_IDENTITY, _SIGMOID, _EXP, _HINGE, _SOFTMAX, _SOFTPROB = range(6)
+TRANSFORMS = {
+    "reg:squarederror": _IDENTITY,
+    "reg:linear": _IDENTITY,
+    "reg:squaredlogerror": _IDENTITY,
+    "reg:pseudohubererror": _IDENTITY,
+    "reg:absoluteerror": _IDENTITY,
+    "reg:quantileerror": _IDENTITY,
+    "binary:logitraw": _IDENTITY,
+    "rank:pairwise": _IDENTITY,
+    "rank:ndcg": _IDENTITY,
+    "rank:map": _IDENTITY,
+    "reg:logistic": _SIGMOID,
+    "binary:logistic": _SIGMOID,
+    "count:poisson": _EXP,
+    "reg:gamma": _EXP,
+    "reg:tweedie": _EXP,
+    "survival:cox": _EXP,
+    "survival:aft": _EXP,
+    "binary:hinge": _HINGE,
+    "multi:softmax": _SOFTMAX,
+    "multi:softprob": _SOFTPROB,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a caller of the walker must know of a packed forest."""
+
+    n_trees: int
+    n_groups: int
+    n_features: int
+    n_outputs: int
+
+
+def booster_bytes(forest: bytes) -> int:
+    """What libxgboost takes for a forest once it is loaded, at most (measured: 40 bytes a node with all)."""
+    _, n_nodes, n_trees, *_ = _HEAD.unpack_from(forest)
+    n_bytes: int = 48 * n_nodes + 512 * n_trees + 8192
+    return n_bytes
+
+
+def shape_of(forest: bytes) -> Shape:
+    _, _, n_trees, n_groups, n_features, _, _, n_outputs = _HEAD.unpack_from(forest)
+    return Shape(n_trees, n_groups, n_features, n_outputs)
+
+
+def pack(learner: Learner) -> bytes | None:
+    """A checked Learner, packed; None for what the walker does not do: linear boosters, categories, vectors as leaves,
+    objectives it does not know, trees too large for the bits of a word; and for what libxgboost may refuse, which it is
+    to say itself."""
+    trees = learner.trees
+    transform = TRANSFORMS.get(learner.objective)
+    if trees is None or not trees.n_trees or transform is None:
+        return None
+    if trees.leaf_vectors is not None or trees.split_type.any() or "c" in learner.feature_types:
+        return None
+    if transform in (_SOFTMAX, _SOFTPROB) and not _classes_agree(learner):
+        return None
+    margins = _margins(learner, transform)
+    if not np.isfinite(margins).all():
+        return None
+    deleted = (trees.split_index == DELETED_SPLIT) & (trees.default_left == 1)
+    is_split = (trees.left != NO_NODE) & ~deleted
+    feature_bits = max(1, (learner.n_features - 1).bit_length())
+    within = np.arange(len(trees.left)) - np.repeat(trees.starts[:-1], np.diff(trees.starts))
+    offset = np.where(is_split, trees.left - within, 0)
+    if offset.min() < 0 or int(offset.max()) >> (_WORD_BITS - 1 - feature_bits) or (is_split & (offset == 0)).any():
+        return None
+    nodes = np.zeros(len(offset), _NODE)
+    nodes["value"] = trees.split_condition
+    is_left = deleted | (is_split & (trees.default_left == 1))
+    feature = np.where(is_split, trees.split_index, 0)
+    nodes["word"] = offset << (feature_bits + 1) | is_left.astype(np.int64) << feature_bits | feature
+    pieces = [
+        _HEAD.pack(
+            MAGIC, len(nodes), trees.n_trees, learner.n_groups, learner.n_features, feature_bits, transform,
+            1 if transform == _SOFTMAX else learner.n_groups,
+        ),
+        margins.tobytes(),
+        trees.starts[:-1].astype(np.uint32).tobytes(),
+        trees.group.astype(np.uint32).tobytes(),
+    ]  # fmt: skip
+    leaves = b""
+    if learner.tree_weights is not None:
+        leaves = nodes["value"].tobytes()
+        nodes["value"] = np.where(is_split, nodes["value"], _weighted(learner, trees, margins))
+    rest = json.dumps(_rest(learner, trees)).encode()
+    pieces += [nodes.tobytes(), trees.sum_hessian.tobytes(), leaves, rest, _LENGTH.pack(len(rest))]
+    return b"".join(pieces)
+
+
+def _classes_agree(learner: Learner) -> bool:
+    """The objective's own number of classes is the one XGBoost transforms by."""
+    stated = learner.objective_params.get("softmax_multiclass_param", {}).get("num_class")
+    return learner.n_groups > 1 and stated == str(learner.num_class)
+
+
+def _margins(learner: Learner, transform: int) -> Array:
+    """What the sums begin with; not finite where XGBoost refuses the intercept."""
+    base = np.broadcast_to(learner.base_score, learner.n_groups)
+    if transform == _SIGMOID and not ((base >= 0) & (base <= 1)).all():
+        return np.full(learner.n_groups, np.nan, np.float32)
+    return np.array([walker.margin_of(float(one), transform) for one in base], np.float32)
+
+
+def _weighted(learner: Learner, trees: Trees, margins: Array) -> Array:
+    """What each leaf of a dart booster adds, rounded as in Dart::InplacePredict: the tree is scored together with the
+    intercept, which is taken away again before the weight is applied."""
+    assert learner.tree_weights is not None
+    sizes = np.diff(trees.starts)
+    base = margins[np.repeat(trees.group, sizes)]
+    weight = np.repeat(learner.tree_weights, sizes)
+    leaves: Array = ((base + trees.split_condition) - base) * weight
+    return leaves
+
+
+def _rest(learner: Learner, trees: Trees) -> dict[str, object]:
+    return {
+        "objective": learner.objective,
+        "objective_params": learner.objective_params,
+        "booster": learner.booster,
+        "base_score": learner.base_score.tolist(),
+        "num_class": learner.num_class,
+        "n_targets": learner.n_targets,
+        "n_parallel": trees.n_parallel,
+        "iteration_starts": trees.iteration_starts.tolist(),
+        "tree_weights": None if learner.tree_weights is None else learner.tree_weights.tolist(),
+    }
+
+
+def document_of(forest: bytes) -> bytes:
+    """XGBoost's document of a packed forest. Names, attributes and what training alone needs are gone."""
+    return ubj_of(_unpacked(forest))
+
+
+def _unpacked(forest: bytes) -> Learner:
+    _, n_nodes, n_trees, n_groups, n_features, feature_bits, _, _ = _HEAD.unpack_from(forest)
+    at = _HEAD.size + 4 * n_groups
+    roots = np.frombuffer(forest, np.uint32, n_trees, at).astype(np.int64)
+    groups = np.frombuffer(forest, np.uint32, n_trees, at + 4 * n_trees).astype(np.int64)
+    at += 8 * n_trees
+    nodes = np.frombuffer(forest, _NODE, n_nodes, at)
+    at += nodes.nbytes
+    hessian = np.frombuffer(forest, np.float32, n_nodes, at)
+    at += hessian.nbytes
+    (n_rest,) = _LENGTH.unpack_from(forest, len(forest) - _LENGTH.size)
+    rest = json.loads(forest[len(forest) - _LENGTH.size - n_rest : -_LENGTH.size])
+    weights = rest["tree_weights"]
+    values = nodes["value"] if weights is None else np.frombuffer(forest, np.float32, n_nodes, at)
+
+    starts = np.concatenate((roots, [n_nodes]))
+    sizes = np.diff(starts)
+    first = np.repeat(roots, sizes)
+    within = np.arange(n_nodes) - first
+    word = nodes["word"].astype(np.int64)
+    offset = word >> (feature_bits + 1)
+    is_split = offset > 0
+    default_left = (word >> feature_bits & 1).astype(np.uint8)
+    left = np.where(is_split, within + offset, NO_NODE)
+    parent = np.zeros(n_nodes, np.int64)  # of deleted nodes nobody asks, but XGBoost follows it
+    children = (first + left)[is_split]
+    parent[children] = parent[children + 1] = within[is_split]
+    parent[roots] = NO_PARENT
+    nothing = np.zeros(0, np.int64)
+    no_starts = np.zeros(n_trees + 1, np.int64)
+    zeros = np.zeros(n_nodes, np.float32)
+    trees = Trees(
+        starts=starts,
+        left=left,
+        right=np.where(is_split, left + 1, NO_NODE),
+        parent=parent,
+        split_index=np.where(~is_split & (default_left == 1), DELETED_SPLIT, word & ((1 << feature_bits) - 1)),
+        split_condition=values,
+        default_left=default_left,
+        loss_change=zeros,
+        sum_hessian=hessian,
+        base_weight=zeros,
+        split_type=np.zeros(n_nodes, np.uint8),
+        group=groups,
+        n_parallel=rest["n_parallel"],
+        iteration_starts=np.array(rest["iteration_starts"], np.int64),
+        categories=nothing,
+        category_sizes=nothing,
+        category_nodes=nothing,
+        category_starts=no_starts,
+        category_node_starts=no_starts,
+    )
+    return Learner(
+        release=None,
+        objective=rest["objective"],
+        objective_params=rest["objective_params"],
+        booster=rest["booster"],
+        base_score=np.array(rest["base_score"], np.float32),
+        n_features=n_features,
+        num_class=rest["num_class"],
+        n_targets=rest["n_targets"],
+        trees=trees,
+        tree_weights=None if weights is None else np.array(weights, np.float32),
+    )

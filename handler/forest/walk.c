@@ -1,0 +1,147 @@
+/* Scores rows with a forest that lies packed in memory.
+ *
+ * Rule: nothing here allocates, keeps state or fails. What is read was packed and checked by packed.py; a child always
+ * lies behind its parent, so every walk ends.
+ *
+ * The sums are made as XGBoost 3.2 makes them, bit for bit: float32, the intercept first, then tree after tree
+ * (src/predictor/cpu_predictor.cc); the transformations are those of src/objective/. Compile without contraction of
+ * multiply and add, and without -ffast-math.
+ */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    uint32_t magic, n_nodes, n_trees, n_groups, n_features, feature_bits, transform, n_outputs;
+} head_t;
+
+/* value: the threshold, or what a leaf adds. word: how far behind this node its left child lies (0: a leaf), one bit
+ * that says whether a missing value goes left, and the feature in the lowest `feature_bits`. */
+typedef struct {
+    float value;
+    uint32_t word;
+} node_t;
+
+enum { IDENTITY, SIGMOID, EXP, HINGE, SOFTMAX, SOFTPROB };
+
+/* Walks in step with each other: one waits for memory while the others go on. */
+enum { LANES = 8, BLOCK = 64 };
+
+static void walk(const node_t *nodes, uint32_t feature_bits, const float *const rows[LANES], uint32_t at[LANES]) {
+    const uint32_t mask = (1u << feature_bits) - 1;
+    uint32_t moved;
+    do {
+        moved = 0;
+        for (int lane = 0; lane < LANES; lane++) {
+            const node_t node = nodes[at[lane]];
+            const uint32_t offset = node.word >> (feature_bits + 1);
+            const uint32_t missing_right = ~node.word >> feature_bits & 1;
+            const float x = rows[lane][node.word & mask];
+            const uint32_t right = x != x ? missing_right : !(x < node.value);
+            at[lane] += offset ? offset + right : 0;
+            moved |= offset;
+        }
+    } while (moved);
+}
+
+static void softmax(float *scores, uint32_t n) {
+    float most = scores[0];
+    for (uint32_t i = 1; i < n; i++) most = fmaxf(scores[i], most);
+    double sum = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        scores[i] = expf(scores[i] - most);
+        sum += scores[i];
+    }
+    for (uint32_t i = 0; i < n; i++) scores[i] /= (float)sum;
+}
+
+static float largest(const float *scores, uint32_t n) {
+    uint32_t best = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (scores[i] > scores[best]) best = i;
+    return (float)best;
+}
+
+static float transformed(float margin, uint32_t transform) {
+    switch (transform) {
+    case SIGMOID: {
+        const float x = -margin < 88.7f ? -margin : 88.7f;
+        return 1.0f / (expf(x) + 1.0f + 1e-16f);
+    }
+    case EXP: return expf(margin);
+    case HINGE: return margin > 0.0f ? 1.0f : 0.0f;
+    default: return margin;
+    }
+}
+
+/* rows: (n_rows, n_features). out: room for (n_rows, n_groups); holds (n_rows, n_outputs) when this returns, and
+ * (n_rows, n_groups) for margins. */
+void forest_predict(const void *forest, const float *rows, int64_t n_rows, int is_margin, float *out) {
+    const head_t *head = forest;
+    const uint32_t n_groups = head->n_groups, n_trees = head->n_trees, n_features = head->n_features;
+    const float *base = (const float *)(head + 1);
+    const uint32_t *roots = (const uint32_t *)(base + n_groups);
+    const uint32_t *groups = roots + n_trees;
+    const node_t *nodes = (const node_t *)(groups + n_trees);
+    const float *lanes[LANES];
+    uint32_t at[LANES];
+
+    for (int64_t row = 0; row < n_rows; row++)
+        for (uint32_t group = 0; group < n_groups; group++) out[row * n_groups + group] = base[group];
+
+    if (n_rows < LANES) {
+        for (int64_t row = 0; row < n_rows; row++) {
+            for (int lane = 0; lane < LANES; lane++) lanes[lane] = rows + row * n_features;
+            for (uint32_t tree = 0; tree < n_trees; tree += LANES) {
+                const uint32_t n = n_trees - tree < LANES ? n_trees - tree : LANES;
+                for (uint32_t lane = 0; lane < LANES; lane++) at[lane] = roots[tree + (lane < n ? lane : 0)];
+                walk(nodes, head->feature_bits, lanes, at);
+                for (uint32_t lane = 0; lane < n; lane++)
+                    out[row * n_groups + groups[tree + lane]] += nodes[at[lane]].value;
+            }
+        }
+    } else {
+        for (int64_t block = 0; block < n_rows; block += BLOCK) {
+            const int64_t end = block + BLOCK < n_rows ? block + BLOCK : n_rows;
+            for (uint32_t tree = 0; tree < n_trees; tree++) {
+                for (int64_t row = block; row < end; row += LANES) {
+                    const int64_t n = end - row < LANES ? end - row : LANES;
+                    for (int64_t lane = 0; lane < LANES; lane++) {
+                        lanes[lane] = rows + (row + (lane < n ? lane : 0)) * n_features;
+                        at[lane] = roots[tree];
+                    }
+                    walk(nodes, head->feature_bits, lanes, at);
+                    for (int64_t lane = 0; lane < n; lane++)
+                        out[(row + lane) * n_groups + groups[tree]] += nodes[at[lane]].value;
+                }
+            }
+        }
+    }
+
+    if (is_margin) return;
+    switch (head->transform) {
+    case IDENTITY: return;
+    case SOFTMAX:
+        for (int64_t row = 0; row < n_rows; row++) out[row] = largest(out + row * n_groups, n_groups);
+        return;
+    case SOFTPROB:
+        for (int64_t row = 0; row < n_rows; row++) softmax(out + row * n_groups, n_groups);
+        return;
+    default:
+        for (int64_t i = 0; i < n_rows * n_groups; i++) out[i] = transformed(out[i], head->transform);
+    }
+}
+
+/* An intercept as XGBoost stores it, before its link: what the sum of the leaves begins with. */
+float forest_margin(float intercept, int transform) {
+    switch (transform) {
+    case SIGMOID: {
+        const float most = 1.0f - 1e-6f;
+        const float x = intercept < 1e-6f ? 1e-6f : intercept > most ? most : intercept;
+        return -logf(1.0f / x - 1.0f);
+    }
+    case EXP: return logf(intercept);
+    default: return intercept;
+    }
+}

@@ -1,0 +1,76 @@
+"""The compiled half of this package: walk.c, through ctypes.
+
+Rule: what is handed over has been packed by `packed.py`; walk.c believes it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import platform
+from ctypes import c_char_p, c_float, c_int, c_int64, c_void_p
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+
+log = logging.getLogger(__name__)
+
+LIBRARY = Path(__file__).with_name("libforest.so")
+
+# Rows times trees that are walked without letting go of the interpreter lock: about 20 us. Letting go and taking it
+# again costs as much when other threads want it.
+_BRIEF = 1000
+
+
+def _open() -> tuple[Any, Any] | None:
+    """forest_predict holding the interpreter lock, and letting go of it; None where it was not compiled."""
+    if not LIBRARY.exists():
+        return None
+    try:
+        holding, letting_go = ctypes.PyDLL(str(LIBRARY)), ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        log.warning(
+            "models are scored by libxgboost: %s was not compiled for %s: %s", LIBRARY, platform.machine(), error
+        )
+        return None
+    holding.forest_margin.argtypes = [c_float, c_int]
+    holding.forest_margin.restype = c_float
+    for library in (holding, letting_go):
+        library.forest_predict.argtypes = [c_char_p, c_void_p, c_int64, c_int, c_void_p]
+        library.forest_predict.restype = None
+    return holding, letting_go
+
+
+_opened = _open()
+if _opened is not None:
+    _holding, _letting_go = _opened[0].forest_predict, _opened[1].forest_predict
+
+
+def is_available() -> bool:
+    return _opened is not None
+
+
+def margin_of(intercept: float, transform: int) -> float:
+    """What the sum of leaves begins with, for an intercept as XGBoost stores it."""
+    assert _opened is not None
+    return float(_opened[0].forest_margin(intercept, transform))
+
+
+def predict(forest: bytes, rows: Floats, n_trees: int, n_groups: int, n_outputs: int, *, is_margin: bool) -> Floats:
+    """Score rows.
+
+    forest   packed, of n_trees, n_groups and n_outputs
+    rows     float32, C-contiguous, (n_rows, n_features of the forest)
+    returns  float32, (n_rows, n_outputs); (n_rows, n_groups) for margins
+    """
+    n_rows = len(rows)
+    scores = np.empty((n_rows, n_groups), np.float32)
+    walk = _holding if n_rows * n_trees <= _BRIEF else _letting_go
+    walk(forest, rows.__array_interface__["data"][0], n_rows, is_margin, scores.__array_interface__["data"][0])
+    if is_margin or n_outputs == n_groups:
+        return scores
+    return scores.reshape(-1)[: n_rows * n_outputs].reshape(n_rows, n_outputs)

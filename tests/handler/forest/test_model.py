@@ -1,0 +1,144 @@
+"""A forest as a model, and the native booster it wakes for what it cannot say itself."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from handler.errors import ArtifactBroken, FeatureMismatch
+from handler.forest import walker
+from handler.forest.awake import Awake
+from handler.forest.model import Forest
+from handler.forest.packed import booster_bytes, document_of, pack
+from handler.forest.proof import sample
+from handler.importer.writer import ubj_of
+from handler.libxgboost import Booster, Kind
+from handler.predictor import Facts, HandlePool
+
+pytestmark = pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+
+ROWS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+FACTS = Facts("reg:squarederror", "gbtree", 3, 1, 1, is_forest=True)
+
+
+def packed(number: int = 0) -> bytes:
+    """Forests that differ in their intercept."""
+    learner = sample("reg:squarederror")
+    learner.base_score = np.array([number], np.float32)
+    forest = pack(learner)
+    assert forest is not None
+    return forest
+
+
+def native(number: int = 0) -> Booster:
+    learner = sample("reg:squarederror")
+    learner.base_score = np.array([number], np.float32)
+    booster = Booster()
+    booster.load(ubj_of(learner))
+    return booster
+
+
+SIZE = booster_bytes(packed()) if walker.is_available() else 0
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_of_prediction_is_libxgboosts_own(kind: Kind) -> None:
+    model = Forest(packed(), FACTS, Awake(HandlePool()))
+    assert model.predict(ROWS, kind).tobytes() == native().predict_matrix(ROWS, kind).tobytes()
+
+
+def test_a_wrong_number_of_columns_is_refused() -> None:
+    with pytest.raises(FeatureMismatch, match="rows have 4 features, the model has 3"):
+        Forest(packed(), FACTS, Awake(HandlePool())).predict(np.zeros((3, 4), np.float32))
+
+
+def test_a_score_wakes_nothing_and_an_explanation_wakes_once() -> None:
+    opened = []
+    awake = Awake(HandlePool(), lambda forest: opened.append(forest) or document_of(forest))
+    model = Forest(packed(), FACTS, awake)
+    model.predict(ROWS)
+    assert (opened, awake.n_bytes) == ([], 0)
+    model.predict(ROWS, Kind.CONTRIBS)
+    model.predict(ROWS, Kind.LEAF)
+    assert (len(opened), awake.n_bytes) == (1, SIZE)
+
+
+def test_closing_a_model_puts_its_booster_to_rest() -> None:
+    pool = HandlePool()
+    awake = Awake(pool)
+    model = Forest(packed(), FACTS, awake)
+    model.predict(ROWS, Kind.CONTRIBS)
+    model.close()
+    assert (awake.n_bytes, pool.n_resting) == (0, 1)
+
+
+def test_those_used_least_recently_rest_when_another_needs_the_room() -> None:
+    opened: list[int] = []
+    forests = [packed(number) for number in range(3)]
+    awake = Awake(
+        HandlePool(),
+        lambda forest: opened.append(forests.index(forest)) or document_of(forest),
+        max_bytes=2 * SIZE,
+    )
+    for number in (0, 1, 0, 2, 0, 1):
+        with awake.booster(forests[number]) as booster:
+            assert booster.predict_matrix(ROWS, Kind.MARGIN) == pytest.approx(
+                native(number).predict_matrix(ROWS, Kind.MARGIN)
+            )
+    assert opened == [0, 1, 2, 1]
+    assert awake.n_bytes == 2 * SIZE
+
+
+def test_who_finds_no_room_waits_for_it() -> None:
+    awake = Awake(HandlePool(), max_bytes=SIZE)
+    forests = [packed(0), packed(1)]
+    is_held, may_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with awake.booster(forests[0]):
+            is_held.set()
+            may_go.wait(10)
+
+    def ask() -> bool:
+        with awake.booster(forests[1]):
+            return may_go.is_set()
+
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(hold)
+        is_held.wait(10)
+        asked = threads.submit(ask)
+        assert not asked.done()
+        may_go.set()
+        assert asked.result(10)
+    assert awake.n_bytes == SIZE
+
+
+def test_a_forest_that_cannot_be_opened_takes_no_room() -> None:
+    def refuse(_: bytes) -> bytes:
+        raise ArtifactBroken("x", "as if")
+
+    awake = Awake(HandlePool(), refuse)
+    model = Forest(packed(), FACTS, awake)
+    for _ in range(2):
+        with pytest.raises(ArtifactBroken):
+            model.predict(ROWS, Kind.CONTRIBS)
+    assert awake.n_bytes == 0
+
+
+def test_many_threads_ask_few_boosters_and_get_their_own_answers() -> None:
+    awake = Awake(HandlePool(), max_bytes=3 * SIZE)
+    models = [Forest(packed(number), FACTS, awake) for number in range(6)]
+    wanted = [native(number).predict_matrix(ROWS, Kind.CONTRIBS).tobytes() for number in range(6)]
+
+    def ask(number: int) -> bool:
+        return models[number % 6].predict(ROWS, Kind.CONTRIBS).tobytes() == wanted[number % 6]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(ask, range(300)))
+    assert awake.n_bytes <= 3 * SIZE
+    for model in models:
+        model.close()
+    assert awake.n_bytes == 0

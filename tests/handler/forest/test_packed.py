@@ -1,0 +1,177 @@
+"""Packed forests against libxgboost: the same bits, whatever the trees look like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handler.forest import walker
+from handler.forest.packed import booster_bytes, document_of, pack, shape_of
+from handler.forest.proof import sample
+from handler.importer import import_booster
+from handler.importer.learner import Learner
+from handler.importer.writer import ubj_of
+from handler.libxgboost import Booster, Kind
+from tests import boosters
+
+pytestmark = pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+
+CASES: dict[str, dict[str, Any]] = {
+    "squarederror": {},
+    "pruned": {"gamma": 5, "tree_method": "exact", "max_depth": 6},
+    "random forest": {"num_parallel_tree": 3, "subsample": 0.6, "colsample_bynode": 0.5},
+    "dart": {"booster": "dart", "rate_drop": 0.4},
+    "dart of classes": {"booster": "dart", "rate_drop": 0.4, "objective": "multi:softprob", "num_class": 3},
+    "logistic": {"objective": "binary:logistic", "base_score": 0.2},
+    "logitraw": {"objective": "binary:logitraw"},
+    "hinge": {"objective": "binary:hinge"},
+    "softmax": {"objective": "multi:softmax", "num_class": 4},
+    "softprob": {"objective": "multi:softprob", "num_class": 3},
+    "poisson": {"objective": "count:poisson"},
+    "gamma": {"objective": "reg:gamma"},
+    "tweedie": {"objective": "reg:tweedie"},
+    "quantiles": {"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.5, 0.9]},
+    "ranking": {"objective": "rank:pairwise"},
+    "survival": {"objective": "survival:cox"},
+    "stumps": {"max_depth": 1},
+    "deep": {"max_depth": 12, "min_child_weight": 0, "reg_lambda": 0},
+}
+
+
+def learner_of(booster: xgboost.Booster) -> Learner:
+    return import_booster(boosters.document(booster), "x").learner
+
+
+def loaded(document: bytes) -> Booster:
+    booster = Booster()
+    booster.load(document)
+    return booster
+
+
+def walked(forest: bytes, rows: np.ndarray[Any, Any], kind: Kind) -> np.ndarray[Any, Any]:
+    shape = shape_of(forest)
+    return walker.predict(forest, rows, shape.n_trees, shape.n_groups, shape.n_outputs, is_margin=kind is Kind.MARGIN)
+
+
+def near_thresholds(learner: Learner, n_rows: int) -> np.ndarray[Any, Any]:
+    """Rows that fall on thresholds and just beside them, some of their numbers missing."""
+    assert learner.trees is not None
+    draw = np.random.default_rng(n_rows)
+    rows = draw.choice(learner.trees.split_condition, (n_rows, learner.n_features))
+    rows = np.nextafter(rows, draw.choice(np.array([-np.inf, np.inf], np.float32), rows.shape))
+    rows = np.where(draw.random(rows.shape) < 0.5, rows, draw.choice(learner.trees.split_condition, rows.shape))
+    rows[draw.random(rows.shape) < 0.15] = np.nan
+    return np.ascontiguousarray(rows, np.float32)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_forest_scores_as_libxgboost_does_bit_for_bit(name: str) -> None:
+    learner = learner_of(boosters.train(**CASES[name]))
+    forest = pack(learner)
+    assert forest is not None
+    booster = loaded(ubj_of(learner))
+    for n_rows in (1, 2, 7, 8, 9, 64, 65, 200):
+        rows = near_thresholds(learner, n_rows)
+        for kind in (Kind.VALUE, Kind.MARGIN):
+            ours, theirs = walked(forest, rows, kind), booster.predict_dense(rows, kind)
+            assert ours.shape == theirs.shape
+            assert ours.tobytes() == theirs.tobytes()
+
+
+@pytest.mark.parametrize("name", ["squarederror", "pruned", "random forest", "dart of classes", "softprob", "poisson"])
+def test_what_a_forest_cannot_say_its_document_can(name: str) -> None:
+    learner = learner_of(boosters.train(**CASES[name]))
+    forest = pack(learner)
+    assert forest is not None
+    before, after = loaded(ubj_of(learner)), loaded(import_booster(document_of(forest), "x").document)
+    rows = near_thresholds(learner, 20)
+    for kind in Kind:
+        assert before.predict_matrix(rows, kind).tobytes() == after.predict_matrix(rows, kind).tobytes(), kind
+
+
+def test_a_pruned_tree_has_deleted_nodes_to_keep() -> None:
+    """Otherwise the case above would prove nothing: leaves are counted by node, deleted ones included."""
+    trees = learner_of(boosters.train(**CASES["pruned"])).trees
+    assert trees is not None
+    assert (trees.split_index == 0x7FFFFFFF).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["reg:squarederror", "binary:logistic", "multi:softprob", "multi:softmax", "count:poisson"]),
+    st.sampled_from(["gbtree", "dart"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_numbers_give_the_same_bits(objective: str, booster: str, seed: int) -> None:
+    learner = sample(objective, booster)
+    assert learner.trees is not None
+    draw = np.random.default_rng(seed)
+    scale = np.float32(10.0) ** draw.integers(-20, 3)
+    n_nodes = len(learner.trees.left)
+    learner.trees.split_condition[:] = draw.standard_normal(n_nodes, np.float32) * scale
+    forest = pack(learner)
+    assert forest is not None
+    rows = (draw.standard_normal((9, learner.n_features), np.float32) * scale).astype(np.float32)
+    native = loaded(ubj_of(learner))
+    for kind in (Kind.VALUE, Kind.MARGIN):
+        assert walked(forest, rows, kind).tobytes() == native.predict_dense(rows, kind).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "why"),
+    [({"booster": "gblinear"}, "no trees"), ({"multi_strategy": "multi_output_tree", "n_targets": 2}, "vectors")],
+)
+def test_what_the_walker_does_not_do_is_left_to_libxgboost(parameters: dict[str, Any], why: str) -> None:
+    if "n_targets" in parameters:
+        x = boosters.rows(100, 4)
+        booster = xgboost.train(
+            {"multi_strategy": "multi_output_tree", "tree_method": "hist"}, xgboost.DMatrix(x, x[:, :2]), 3
+        )
+    else:
+        booster = boosters.train(**parameters)
+    assert pack(learner_of(booster)) is None, why
+
+
+def test_categories_are_left_to_libxgboost() -> None:
+    x = boosters.rows(200, 3)
+    x[:, 1] = np.arange(200) % 5
+    matrix = xgboost.DMatrix(x, x[:, 0] + x[:, 1], feature_types=["q", "c", "q"], enable_categorical=True)
+    assert pack(learner_of(xgboost.train({"max_cat_to_onehot": 1}, matrix, 3))) is None
+
+
+def test_an_intercept_that_xgboost_may_refuse_is_left_to_it() -> None:
+    for objective, intercept in (("binary:logistic", 1.5), ("count:poisson", 0.0), ("reg:gamma", -1.0)):
+        learner = sample(objective)
+        learner.base_score = np.array([intercept], np.float32)
+        assert pack(learner) is None, objective
+
+
+def test_classes_that_contradict_themselves_are_left_to_libxgboost() -> None:
+    learner = sample("multi:softprob")
+    learner.objective_params["softmax_multiclass_param"]["num_class"] = "2"
+    assert pack(learner) is None
+
+
+def test_a_tree_too_large_for_a_word_is_left_to_libxgboost() -> None:
+    learner = sample("reg:squarederror")
+    learner.n_features = 1 << 30  # leaves one bit for how far a child lies
+    assert pack(learner) is None
+
+
+def test_a_forest_is_a_fraction_of_its_document_and_its_booster_no_larger_than_foretold() -> None:
+    from container.worker.memory import allocated_bytes
+
+    learner = learner_of(boosters.train(n_rounds=100, max_depth=6))
+    forest = pack(learner)
+    assert forest is not None
+    document = document_of(forest)
+    assert len(forest) < 0.4 * len(document)
+    before = allocated_bytes()
+    booster = loaded(document)
+    assert 0.4 * booster_bytes(forest) < allocated_bytes() - before < booster_bytes(forest)
+    booster.free()
