@@ -100,9 +100,7 @@ class Served:
                 line = one.cmdline()
             except (psutil.Error, OSError):
                 continue
-            kind = (
-                "jvm" if "-Dmodel_server_home" in " ".join(line) else "runtime" if "container.worker" in line else ""
-            )
+            kind = "jvm" if "-Dmodel_server_home" in " ".join(line) else "runtime" if "container.worker" in line else ""
             kind = kind or ("examiner" if "container.worker.examiner" in line else "")
             kind = kind or ("supervisor" if one.pid == self._process.pid else "stub")
             sums[kind] = [a + b for a, b in zip(sums.get(kind, [0, 0, 0, 0]), row, strict=True)]

@@ -34,6 +34,9 @@ HOSTED_NETTY_THREADS = 4
 # the other connections of that thread wait. A platform that loads a few models at once leaves most of these free.
 STOCK_HOSTED_NETTY_THREADS = 32
 
+# A thread for each hosted model, each of which would have malloc make another arena for it, up to 8 for each processor.
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+
 STOCK_MAIN = "com.amazonaws.ml.mms.ModelServer"
 HOSTED_MAIN = "HostedServer"  # plugin/HostedServer.java, where it has been compiled
 
@@ -275,7 +278,11 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
-        *([] if gate_port is None else [f"-Dmme.gate={gate_port}", f"-Dmme.binder={scratch.binder}", *_only_proxy(gate_port), *_GIVE_BACK]),
+        *(
+            []
+            if gate_port is None
+            else [f"-Dmme.gate={gate_port}", f"-Dmme.binder={scratch.binder}", *_only_proxy(gate_port), *_GIVE_BACK]
+        ),
         *_from_image(),
         "-cp",
         f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
@@ -287,8 +294,24 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
     ]
 
 
-# What unloaded models leave in the JVM's own malloc: Java does not trim it unless told.
-_GIVE_BACK = ["-XX:TrimNativeHeapInterval=10000"]
+def _hosted_options(scratch: Scratch, gate_port: int) -> list[str]:
+    return [f"-Dmme.gate={gate_port}", f"-Dmme.binder={scratch.binder}", *_only_proxy(gate_port), *_GIVE_BACK]
+
+
+# Models come by the thousand and go. What Java keeps of them without these: a heap committed whole from the start and never
+# shrunk by more than a step, freed pieces of its own malloc, and Netty's 4 MiB pieces of direct memory, of which it wants
+# more the more threads there are.
+_GIVE_BACK = [
+    "-Xms24m",
+    "-Xmn16m",
+    "-XX:MinHeapFreeRatio=10",
+    "-XX:MaxHeapFreeRatio=25",
+    "-XX:-ShrinkHeapInSteps",
+    "-XX:TrimNativeHeapInterval=10000",  # ms
+    "-Dio.netty.allocator.numHeapArenas=1",
+    "-Dio.netty.allocator.numDirectArenas=2",
+    "-Dio.netty.allocator.maxOrder=6",  # 512 KiB; larger bodies are allocated for themselves, and freed
+]
 
 
 def _only_proxy(port: int) -> list[str]:

@@ -82,6 +82,7 @@ class Supervisor:
         self._channel: Channel | None = None
         self._jvm: Child | None = None
         self._gates: socket.socket | None = None
+        self._has_door = settings.hosted and mms.has_hosted_server()
         self._closing = contextlib.ExitStack()
         self._lingering: deque[tuple[float, Binding]] = deque()  # until when, what
 
@@ -129,7 +130,7 @@ class Supervisor:
         self._stubs = Stubs(self._scratch.tmp)
         closing.callback(self._stubs.close)
         self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
-        if self._settings.hosted and mms.has_hosted_server():
+        if self._has_door:
             self._binder = Binder(self._scratch.binder)
             closing.callback(self._binder.close)
             self._watch(self._binder.listener.fileno(), select.EPOLLIN, self._on_door)
@@ -216,7 +217,12 @@ class Supervisor:
             )
         self._channel = channel
         self._watch(channel.fileno(), select.EPOLLIN, self._on_note)
-        note = {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp), "has_served": self._is_ready}
+        note = {
+            "settings": self._settings.to_json(),
+            "io_dir": str(self._scratch.tmp),
+            "has_served": self._is_ready,
+            "has_door": self._has_door,
+        }
         channel.send("settings", note)
         if self._gates is not None:
             channel.send("gates", None, [self._gates.fileno()])
@@ -294,7 +300,11 @@ class Supervisor:
             self._jvm = self._children.start(
                 "MMS",
                 command,
-                environment={**settings_module.mms_environment(), "PATH": str(self._scratch.programs)},
+                environment={
+                    **settings_module.mms_environment(),
+                    **mms.ENVIRONMENT,
+                    "PATH": str(self._scratch.programs),
+                },
                 output=theirs,
             )
         except OSError as error:

@@ -14,7 +14,7 @@ three kinds of lines here; the response is sent when MMS may go on.
 Where plugin/HostedServer.java runs, the last of the three never comes: it does that itself. It asks instead, before it has a
 model forgotten, why the load was refused:
 
-    Door         "why", on the "thread" 9003                          answered with the error's type, and its text on the next line
+    Door         "why", on the "thread" 9003                  answered with the error's type and, on the next line, its text
 
 The gates are also the only proxy of Java's HTTP client, so a model url on another machine arrives here, as GET or CONNECT,
 and is refused.

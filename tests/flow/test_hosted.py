@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from container.launch.mms import has_hosted_server
 from tests import boosters
 from tests.endpoint import Endpoint, Reply, until
 
+needs_door = pytest.mark.skipif(not has_hosted_server(), reason="MMS's plugin is not compiled: there is no javac here")
 ROWS = boosters.rows(2, 6)
 CSV = "\n".join(",".join(map(str, row)) for row in ROWS.tolist())
 MIB = 1 << 20
@@ -112,6 +114,23 @@ def test_errors_of_requests_have_plain_statuses_and_say_why(hosted: Endpoint, bu
     assert ask(hosted, "POST", "/models/one/invoke", b"x", Content_Type="image/png").status == 415
 
 
+@needs_door
+def test_a_load_that_fails_says_why(hosted: Endpoint, tmp_path: Path) -> None:
+    for name, data, status, kind, words in [
+        ("broken", b"no booster of any release", 422, "ArtifactBroken", "no booster"),
+        ("code", boosters.document(boosters.segment(1)), 422, "ArtifactRefused", "inference.py"),
+    ]:
+        bundle = tmp_path / name
+        bundle.mkdir()
+        (bundle / "xgboost-model").write_bytes(data)
+        if name == "code":
+            (bundle / "code").mkdir()
+            (bundle / "code" / "inference.py").write_text("import os")
+        answer = load(hosted, name, bundle)
+        assert (answer.status, answer.json["code"], answer.json["type"]) == (status, status, kind)
+        assert (str(bundle) in answer.json["message"], words in answer.json["message"]) == (True, True), answer
+
+
 def test_a_broken_model_is_refused_with_422_and_forgotten_before_the_answer(
     hosted: Endpoint, bundles: Path, tmp_path: Path
 ) -> None:
@@ -132,6 +151,24 @@ def test_archives_are_read_where_they_lie(hosted: Endpoint, tmp_path: Path) -> N
     assert [load(hosted, "tar", tar).status, load(hosted, "mar", tmp_path / "model.mar").status] == [200, 200]
     assert is_answer_of(3, invoke(hosted, "tar"))
     assert is_answer_of(4, invoke(hosted, "mar"))
+
+
+@needs_door
+def test_a_zip_writes_nothing_anywhere(hosted: Endpoint, tmp_path: Path) -> None:
+    """MMS unpacks what it is pointed at, wherever the entries say; it must not see a file."""
+    target = tmp_path / "written"
+    sound = boosters.document(boosters.segment(4))
+    for name in (f"../../../../../../../../..{target}", str(target)):
+        with zipfile.ZipFile(tmp_path / "evil.mar", "w") as archive:
+            archive.writestr("xgboost-model", sound)
+            archive.writestr(name, b"x")
+        answer = load(hosted, "evil", tmp_path / "evil.mar")
+        assert (answer.status, answer.json["type"]) == (422, "ArtifactRefused")
+    (tmp_path / "evil.mar").rename(tmp_path / "evil.zip")
+    assert load(hosted, "evil", tmp_path / "evil.zip").status == 422
+    assert not target.exists()
+    assert load(hosted, "evil", f"file://{tmp_path}/evil.mar").status == 404
+    assert [path.name for path in hosted.scratch.glob("*/tmp/models/*/*")] == []
 
 
 def test_no_field_of_a_load_makes_us_fetch_or_run_anything(hosted: Endpoint, bundles: Path, tmp_path: Path) -> None:
@@ -275,6 +312,7 @@ def test_the_variables_that_sagemaker_sets_are_enough(bundles: Path, scratch: Pa
         assert is_answer_of(1, invoke(endpoint, "one"))
 
 
+@needs_door
 def test_overlapping_loads_and_unloads_of_one_name_are_all_answered(hosted: Endpoint, bundles: Path) -> None:
     contract = {load: {200, 409}, unload: {200, 404}, invoke: {200, 404, 503}}
     wrong: list[str] = []

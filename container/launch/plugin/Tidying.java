@@ -10,10 +10,12 @@ import java.util.concurrent.atomic.AtomicInteger;
 final class Tidying {
 
     private static final long AFTER_S = 5;
+    private static final long THREADS_S = 65; // MMS keeps the threads of workers for a minute, and they keep what they used
     private static final int FEW = 32;
 
     private final AtomicInteger unloaded = new AtomicInteger();
     private final AtomicBoolean isPlanned = new AtomicBoolean();
+    private final AtomicBoolean isFollowed = new AtomicBoolean();
 
     /** A model is about to leave. */
     void unloaded() {
@@ -30,6 +32,14 @@ final class Tidying {
         if (left == 0 || unloaded.get() >= Math.max(FEW, left)) {
             unloaded.set(0);
             System.gc();
+            if (isFollowed.compareAndSet(false, true)) {
+                ModelManager.getInstance().getScheduler().schedule(this::tidyThreads, THREADS_S, TimeUnit.SECONDS);
+            }
         }
+    }
+
+    private void tidyThreads() {
+        isFollowed.set(false);
+        System.gc();
     }
 }
