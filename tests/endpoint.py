@@ -43,10 +43,16 @@ class Endpoint:
 
     models    where the artifacts are; None is hosted
     scratch   directory for MME_SCRATCH; must be short, and is empty again after the stop
+    root      where the code is; else here
     """
 
     def __init__(
-        self, models: str | Path | None, scratch: Path, *flags: str, environment: Mapping[str, str] | None = None
+        self,
+        models: str | Path | None,
+        scratch: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        root: Path | None = None,
     ) -> None:
         self.port = free_port()
         self.scratch = scratch
@@ -60,6 +66,7 @@ class Endpoint:
                 *flags,
             ],
             env={**os.environ, **ENVIRONMENT, **(environment or {})},
+            cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

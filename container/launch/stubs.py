@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -50,12 +50,16 @@ class Stubs:
         self.control = os.open(directory / "control", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._partial = b""
         self._bindings: dict[str, Binding] = {}
-        self._orphans: list[Binding] = []  # their stubs were killed, not by MMS
+        self._orphans: dict[str, Binding] = {}  # their stubs were killed, not by MMS
         self._lingering: list[Binding] = []  # their stubs were killed by MMS
 
     @property
     def bindings(self) -> list[Binding]:
-        return [*self._bindings.values(), *self._orphans]
+        return [*self._bindings.values(), *self._orphans.values()]
+
+    @property
+    def orphans(self) -> list[Binding]:
+        return list(self._orphans.values())
 
     @property
     def lingering(self) -> list[Binding]:
@@ -108,15 +112,19 @@ class Stubs:
 
     def orphan(self, name: str) -> None:
         """The stub was killed by somebody else than MMS, which still counts on its socket: keep that."""
-        binding = self._take_out(name)
+        lingering = next((one for one in self._lingering if one.name == name), None)
+        if lingering is not None:
+            self._lingering.remove(lingering)
+        binding = lingering or self._take_out(name)
         if binding is not None:
-            self._orphans.append(binding)
+            self._orphans[name] = binding
 
     def _take_out(self, name: str) -> Binding | None:
-        binding = self._bindings.pop(name, None)
-        if binding is not None and binding.reply is not None:
-            os.close(binding.reply)
-        return binding
+        binding = self._bindings.pop(name, None) or self._orphans.pop(name, None)
+        if binding is None or binding.reply is None:
+            return binding
+        os.close(binding.reply)
+        return replace(binding, reply=None)
 
     def _release(self, binding: Binding) -> None:
         binding.listener.close()

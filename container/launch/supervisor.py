@@ -230,6 +230,8 @@ class Supervisor:
             self._offer(binding)
         for binding in self._stubs.lingering:
             channel.send("ended", binding.name)
+        for binding in self._stubs.orphans:
+            channel.send("stub ended", binding.name)
 
     @property
     def _gate_port(self) -> int | None:
@@ -278,6 +280,10 @@ class Supervisor:
         elif note.what in ("preloading", "preloaded"):
             self._is_preloading = note.what == "preloading"
             self._check_ready()
+        elif note.what == "keep":
+            self._keep(note.value)
+        elif note.what == "release":
+            self._let_go(note.value)
         elif note.what == "drained":
             log.info("nothing is in flight any more")
             self._status = EXIT_OK
@@ -369,16 +375,24 @@ class Supervisor:
             self._stubs.orphan(name)
             log.warning("the stub of %s was killed; its socket stays", name)
             return
-        self._let_go(name)
+        self._let_go(name, "stub ended")
 
-    def _let_go(self, name: str) -> None:
-        """MMS has unloaded the model that was served through this socket."""
+    def _let_go(self, name: str, what: str = "ended") -> None:
+        """MMS has unloaded the model that was served through this socket; of a stub that ended the runtime knows better."""
         binding = self._stubs.linger(name)
         if binding is None:
             return
         self._lingering.append((time.monotonic() + LINGER_S, binding))
         if self._channel is not None:
-            self._channel.send("ended", name)
+            self._channel.send(what, name)
+
+    def _keep(self, name: str) -> None:
+        """MMS counts on this socket still: its stub was killed from outside."""
+        kept = next((entry for entry in self._lingering if entry[1].name == name), None)
+        if kept is not None:
+            self._lingering.remove(kept)
+            self._stubs.orphan(name)
+            log.warning("the stub of %s was killed; its socket stays", name)
 
     def _forget_oldest(self) -> None:
         _, binding = self._lingering.popleft()

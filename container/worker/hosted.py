@@ -42,9 +42,12 @@ RECENTLY_S = 1.0
 UNLOAD_WAIT_S = 300.0
 
 
+MMS_SOCKET = ".mms.sock."
+
+
 def mms_port(socket_name: str) -> int:
     """The port in the name of MMS's socket, `.mms.sock.9003`."""
-    return int(socket_name.rpartition(".")[2])
+    return int(socket_name.removeprefix(MMS_SOCKET))
 
 
 @dataclass(slots=True)
@@ -57,7 +60,8 @@ class _Port:
     quiet_at: float | None = None  # nothing was under way or queued
     refusal: ServingError | None = None  # of the last load
     is_closing: bool = False  # MMS is about to close its connections
-    has_ended: bool = False  # its stub is dead: MMS has unloaded the model
+    has_ended: bool = False  # MMS has unloaded the model
+    has_lost_stub: bool = False  # it was killed, not by MMS: the supervisor keeps the socket until it is told
     lodgers: set[Lodger] = field(default_factory=set)  # one for each open connection
 
 
@@ -85,6 +89,8 @@ class Hosted:
         self._max_models = max_models
         self._lock = threading.Condition()
         self._ports: dict[int, _Port] = {}
+        # Called with the port of an unloaded model whose socket only we know to be of no use any more.
+        self.release: Callable[[int], None] = lambda _: None
         self._loads: dict[str, wire.Load] = {}  # by key, of models loaded or being loaded
 
     def open(self, cache: ModelCache, answer: Callable[[Request, Held], Answer]) -> None:
@@ -114,9 +120,18 @@ class Hosted:
         return lodger
 
     def ended(self, port: int) -> None:
-        """The port's stub is dead: nothing is loaded there any more."""
+        """MMS has unloaded what was loaded there."""
         with self._lock:
             self._ports[port].has_ended = True
+
+    def stub_ended(self, port: int) -> bool:
+        """The port's stub is dead. True when MMS killed it, which it does after it has closed the connections; else MMS has
+        the model still and will connect again when it has to."""
+        with self._lock:
+            place = self._ports[port]
+            place.has_ended = place.is_closing
+            place.has_lost_stub = not place.is_closing
+            return place.is_closing
 
     def closed(self, port: int) -> None:
         """Nobody can connect there any more. A worker that MMS started again for an unloaded model still may have; it
@@ -220,11 +235,14 @@ class Hosted:
     def before_unloaded(self, model_name: str) -> None:
         """MMS has unloaded the model; this returns when its memory is back."""
         with self._lock:
-            closing = [p for p in self._ports.values() if p.is_closing and p.model_name == model_name]
+            closing = {n: p for n, p in self._ports.items() if p.is_closing and p.model_name == model_name}
             if not self._lock.wait_for(
-                lambda: not any(lodger.is_holding for p in closing for lodger in p.lodgers), UNLOAD_WAIT_S
+                lambda: not any(lodger.is_holding for p in closing.values() for lodger in p.lodgers), UNLOAD_WAIT_S
             ):
                 log.error("model %s is unloaded, but its memory is still in use", model_name)
+            lost = [port for port, place in closing.items() if place.has_lost_stub]
+        for port in lost:
+            self.release(port)
 
     def before_load_failed(self, port: int) -> None:
         """MMS would answer first and then fail to forget the model: it interrupts itself and gives up half way, and the name
