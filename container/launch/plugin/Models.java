@@ -85,12 +85,13 @@ final class Models extends ManagementRequestHandler {
             super.handleRequest(ctx, request, decoder, segments);
             return;
         }
-        RegisterModelRequest wanted = segments.length == 2 ? parse(request, decoder) : null;
-        String name = wanted == null ? segments[2] : nameOf(wanted);
+        boolean isLoad = segments.length == 2;
+        RegisterModelRequest wanted = isLoad ? parse(request, decoder) : null;
+        String name = isLoad ? nameOf(wanted) : segments[2];
         try {
             tools.turnstile.beginChange(name);
             try {
-                if (wanted != null) {
+                if (isLoad) {
                     load(ctx, name, wanted);
                     return;
                 }
