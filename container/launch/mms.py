@@ -62,12 +62,12 @@ _LOG4J = """\
 </Configuration>
 """
 
-# Standalone: nothing waits for a line of the log.
+# Standalone, and where our own server runs: nothing waits for a line of the log.
 _QUIET = """\
     <Logger name="ACCESS_LOG" level="off"/>
 """
-# Hosted: an appender runs on the thread that logs and this one waits for an answer, so these lines are calls. What each of
-# them holds up, and why, is told in container/worker/gates.py.
+# Hosted, with the stock server: an appender runs on the thread that logs and this one waits for an answer, so these lines are
+# calls. What each of them holds up, and why, is told in container/worker/gates.py.
 _GATE_APPENDER = """\
     <Http name="gate" url="{url}" connectTimeoutMillis="2000" readTimeoutMillis="{patience_ms}">
       <PatternLayout pattern="%c{{1}}|%t|%m"/>
@@ -171,7 +171,7 @@ def _place_stub(path: Path) -> None:
 
 
 def _log4j(gate_port: int | None) -> str:
-    if gate_port is None:
+    if gate_port is None or has_hosted_server():  # which asks by itself
         return _LOG4J.replace("@APPENDERS@", "").replace("@LOGGERS@", _QUIET)
     # Longer than a load may take, for one of the gates waits for loads.
     appender = _GATE_APPENDER.format(

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -236,13 +236,29 @@ class Hosted:
         """MMS has unloaded the model; this returns when its memory is back."""
         with self._lock:
             closing = {n: p for n, p in self._ports.items() if p.is_closing and p.model_name == model_name}
-            if not self._lock.wait_for(
-                lambda: not any(lodger.is_holding for p in closing.values() for lodger in p.lodgers), UNLOAD_WAIT_S
-            ):
-                log.error("model %s is unloaded, but its memory is still in use", model_name)
+            self._wait_for_memory(closing.values())
             lost = [port for port, place in closing.items() if place.has_lost_stub]
         for port in lost:
             self.release(port)
+
+    def _wait_for_memory(self, places: Collection[_Port]) -> None:
+        """With the lock held, which is let go meanwhile."""
+        if not self._lock.wait_for(
+            lambda: not any(lodger.is_holding for place in places for lodger in place.lodgers), UNLOAD_WAIT_S
+        ):
+            log.error("%s: unloaded, but the memory is still in use", ", ".join(place.model_name for place in places))
+
+    def closing(self, port: int) -> None:
+        """The door has seen to it that nothing is under way on this port."""
+        with self._lock:
+            if port in self._ports:
+                self._ports[port].is_closing = True
+
+    def until_unloaded(self, port: int) -> None:
+        """Returns when the memory of what was loaded on this port is back."""
+        with self._lock:
+            if port in self._ports:
+                self._wait_for_memory([self._ports[port]])
 
     def before_load_failed(self, port: int) -> None:
         """MMS would answer first and then fail to forget the model: it interrupts itself and gives up half way, and the name
@@ -314,7 +330,9 @@ class Lodger:
             except ServingError as error:
                 self._error = error
                 status = plain_fault_of(error).status
-                log.warning("model %s is not loaded, %d: %s", load.model_name, status, error)
+                # A worker of MMS's may come back a second after its model was unloaded; nobody waits for that load.
+                level = logging.INFO if isinstance(error, UnloadedMeanwhile) else logging.WARNING
+                log.log(level, "model %s is not loaded, %d: %s", load.model_name, status, error)
                 return status, str(error)
             self._error = None
             log.info("model %s is loaded from %s", load.model_name, load.model_path)

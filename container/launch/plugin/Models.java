@@ -96,7 +96,7 @@ final class Models extends ManagementRequestHandler {
                     return;
                 }
                 if (HttpMethod.DELETE.equals(request.method())) {
-                    unload(ctx, request, decoder, segments);
+                    unload(ctx, name);
                 } else {
                     super.handleRequest(ctx, request, decoder, segments);
                 }
@@ -215,28 +215,24 @@ final class Models extends ManagementRequestHandler {
         return model;
     }
 
-    private void unload(
-            ChannelHandlerContext ctx, FullHttpRequest request, QueryStringDecoder decoder, String[] segments)
+    private void unload(ChannelHandlerContext ctx, String name)
             throws ModelException, IOException, InterruptedException {
-        Model model = manager.getModels().get(segments[2]);
-        if (model != null) {
-            tools.turnstile.shut(segments[2], LEAVE_S);
+        Model model = manager.getModels().get(name);
+        if (model == null) {
+            throw new ModelNotFoundException("Model not found: " + name);
         }
-        super.handleRequest(ctx, request, decoder, segments);
-        if (model != null) {
-            unloaded(model);
-        }
+        forget(model);
+        NettyUtils.sendJsonResponse(ctx, new StatusResponse("Model \"" + name + "\" unregistered"));
     }
 
-    /** Have MMS end the model's workers and take it out of its table. */
+    /** Have MMS end the model's workers and take it out of its table. Its memory is back when this returns. */
     private void forget(Model model) throws IOException, InterruptedException {
+        int port = model.getPort();
         tools.turnstile.shut(model.getModelName(), LEAVE_S);
+        tools.gate.closing(port);
         manager.unregisterModel(model.getModelName());
-        unloaded(model);
-    }
-
-    private void unloaded(Model model) throws IOException {
-        tools.binder.release(model.getPort());
+        tools.gate.awaitUnloaded(port);
+        tools.binder.release(port);
         tools.tidying.unloaded();
     }
 }

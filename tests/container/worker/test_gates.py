@@ -1,4 +1,4 @@
-"""Lines of MMS's log as calls, over the HTTP that log4j speaks."""
+"""The door's questions, and lines of MMS's log as calls, over the HTTP that log4j speaks."""
 
 from __future__ import annotations
 
@@ -44,6 +44,12 @@ class Keeper:
         self._wait("why", port)
         return self.reasons.get(port)
 
+    def closing(self, port: int) -> None:
+        self._wait("closing", port)
+
+    def until_unloaded(self, port: int) -> None:
+        self._wait("until unloaded", port)
+
 
 @pytest.fixture
 def keeper() -> Keeper:
@@ -78,6 +84,8 @@ def post(port: int, line: str | bytes) -> tuple[int, str]:
         ("ModelManager|epoll-1|Model two\nlines unregistered.", ("unloaded", "two\nlines")),
         ('ACCESS_LOG|W-9012-x|/127.0.0.1:1 "POST /models HTTP/1.1" 422 12', ("failed", 9012)),
         ("Door|9007|why", ("why", 9007)),
+        ("Door|9007|closing", ("closing", 9007)),
+        ("Door|9007|unloaded", ("until unloaded", 9007)),
     ],
 )
 def test_each_kind_of_line_waits_for_its_own_thing(keeper: Keeper, line: str, call: tuple[object, ...]) -> None:
@@ -94,6 +102,8 @@ def test_each_kind_of_line_waits_for_its_own_thing(keeper: Keeper, line: str, ca
         "ModelManager|t|Model x loaded.",
         'ACCESS_LOG|change-1|"POST /models HTTP/1.1" 422 12',  # the door's own thread: it has forgotten the model already
         "Door|x|why",
+        "Door|²|why",
+        "Door|1|what",
         "Other|W-9003-x|W-9003-x",
     ],
 )
