@@ -1,6 +1,6 @@
 """What a release of XGBoost itself answers for booster files, in a process that may die of them.
 
-    PYTHON benchmarks/oracle.py      one JSON line {"path", "rows"} in, one JSON line {"scores"} or {"error"} out
+    PYTHON benchmarks/oracle.py      one JSON line {"path", "rows"} in, one line out, `answer: ` and {"scores"} or {"error"}
 
 Rule: it needs XGBoost and NumPy alone, any release since 0.90, so that each file can be asked of the release that wrote it.
 """
@@ -39,7 +39,7 @@ def main() -> None:
             answer = {"scores": scores_of(task["path"], np.load(task["rows"]))}
         except Exception as error:  # noqa: BLE001  whatever it says, it is what XGBoost says
             answer = {"error": f"{type(error).__name__}: {str(error)[:200]}"}
-        print(json.dumps(answer), flush=True)
+        print("answer: " + json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -67,30 +67,10 @@ class Variant:
     code: str = ""
 
 
-_KEEP_LOCK = """
-import ctypes
-from handler import libxgboost
-kept = ctypes.PyDLL(libxgboost._lib._name).XGBoosterPredictFromDense
-kept.argtypes, kept.restype = libxgboost._predict_from_dense.argtypes, libxgboost._predict_from_dense.restype
-libxgboost._predict_from_dense = kept
-"""
-
-_KEPT_PROXY = """
-import threading
-from ctypes import POINTER, byref, c_void_p
-from handler import libxgboost
-create = libxgboost._lib.XGProxyDMatrixCreate
-create.argtypes = [POINTER(c_void_p)]
-predict = libxgboost._predict_from_dense
-own = threading.local()
-def predict_with_own(handle, data, config, _, *rest):
-    try:
-        proxy = own.proxy
-    except AttributeError:
-        proxy = own.proxy = c_void_p()
-        create(byref(proxy))
-    return predict(handle, data, config, proxy, *rest)
-libxgboost._predict_from_dense = predict_with_own
+_LIBXGBOOST = """
+from container.worker.quarantine import Quarantine
+make = Quarantine.__init__
+Quarantine.__init__ = lambda self, n_spares, **options: make(self, n_spares, **{**options, "as_boosters": True})
 """
 
 
@@ -116,31 +96,11 @@ VARIANTS = {
     "switch-5ms": Variant("CPython's own interval", code=_switch_interval(0.005)),
     "switch-0.1ms": Variant("a shorter one", code=_switch_interval(0.0001)),
     "arenas-2": Variant("two heaps in the runtime", environment={"MALLOC_ARENA_MAX": "2"}),
-    "receive-4k": Variant(
-        "a read takes 4 KB from malloc, not 64 KB",
-        code="import container.worker.connection as c\nc.RECEIVE_BYTES = 4096\n",
-    ),
     "large-tcache": Variant(
         "malloc keeps what a prediction takes and gives back, up to 64 KB, for the thread",
         environment={"GLIBC_TUNABLES": "glibc.malloc.tcache_max=65536"},
     ),
-    "kept-proxy": Variant("each thread keeps the DMatrix proxy that a prediction makes otherwise", code=_KEPT_PROXY),
-    "keep-lock": Variant("a prediction of one row keeps the interpreter lock", code=_KEEP_LOCK),
-    "keep-lock-workers-4": Variant("both", flags=("--workers", "4"), code=_KEEP_LOCK),
-    "one-thread": Variant("one thread answers all warm requests", code="import benchmarks.rivals.one_thread\n"),
-    "one-thread-kept-proxy": Variant(
-        "and keeps its DMatrix proxy", code="import benchmarks.rivals.one_thread\n" + _KEPT_PROXY
-    ),
-    "one-thread-workers-4": Variant(
-        "and MMS has four workers",
-        flags=("--workers", "4"),
-        code="import benchmarks.rivals.one_thread\n" + _KEPT_PROXY,
-    ),
-    "all-four": Variant(
-        "kept proxy, kept lock, small reads, four workers",
-        flags=("--workers", "4"),
-        code=_KEEP_LOCK + _KEPT_PROXY + "import container.worker.connection as c\nc.RECEIVE_BYTES = 4096\n",
-    ),
+    "libxgboost": Variant("libxgboost scores every model, as where there is no C compiler", code=_LIBXGBOOST),
 }
 
 

@@ -4,6 +4,8 @@
                          `-- JVM (MMS)        ended: everything ends, non-zero, with the reason
                                `-- stubs      end with the model, with MMS or with us; hosted, our own server needs none
 
+Standalone it also holds MMS's connections (container/held.py), so that a runtime's death is not seen by MMS.
+
 Rule: one thread, one loop, nothing in it blocks. What this process opens is on one ExitStack, however it ends; if it
 is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
 """
@@ -28,11 +30,13 @@ from pathlib import Path
 
 from container import settings as settings_module
 from container.channel import Channel
+from container.held import Board, survives
 from container.launch import mms
 from container.launch.binder import Binder, DoorLost, Wish
 from container.launch.children import Child, Children
 from container.launch.stubs import Binding, Stubs, socket_name
 from container.settings import Settings
+from container.worker import wire
 
 log = logging.getLogger("mme")
 
@@ -48,6 +52,7 @@ ORPHANS_PATIENCE_S = 2.0  # stubs and spares, which end within milliseconds of w
 # A socket stays this long after its stub: MMS, asked to unload what it is about to load, connects a moment later.
 LINGER_S = 5.0
 GATES_BACKLOG = 512
+APOLOGY = wire.failure_reply(503, "the runtime ended with this request inside it; send it again")
 LAST_LINES = 15  # of the JVM's output, told when it dies
 
 
@@ -83,6 +88,7 @@ class Supervisor:
         self._jvm: Child | None = None
         self._gates: socket.socket | None = None
         self._has_door = settings.hosted and mms.has_hosted_server()
+        self._held: dict[int, socket.socket] = {}  # by slot: MMS's connections, which outlive a runtime
         self._closing = contextlib.ExitStack()
         self._lingering: deque[tuple[float, Binding]] = deque()  # until when, what
 
@@ -134,6 +140,9 @@ class Supervisor:
             self._binder = Binder(self._scratch.binder)
             closing.callback(self._binder.close)
             self._watch(self._binder.listener.fileno(), select.EPOLLIN, self._on_door)
+        self._board = Board()
+        closing.callback(self._board.close)
+        closing.callback(self._drop_all_held)
         closing.callback(self._stop_runtime)
         self._start_runtime()
         closing.callback(self._stop_jvm)
@@ -226,6 +235,10 @@ class Supervisor:
         channel.send("settings", note)
         if self._gates is not None:
             channel.send("gates", None, [self._gates.fileno()])
+        if not self._settings.hosted:
+            channel.send("board", None, [self._board.fileno()])
+        for slot, held in self._held.items():
+            channel.send("adopt", slot, [held.fileno()])
         for binding in self._stubs.bindings + self._stubs.lingering:
             self._offer(binding)
         for binding in self._stubs.lingering:
@@ -240,6 +253,7 @@ class Supervisor:
     def _on_runtime_end(self, child: Child) -> None:
         self._close_channel()
         self._n_workers = 0
+        self._settle_held()
         if self._drain_until is not None:
             log.error("the runtime %s while draining", child.ending)
             self._status = EXIT_FAILED
@@ -284,6 +298,8 @@ class Supervisor:
             self._keep(note.value)
         elif note.what == "release":
             self._let_go(note.value)
+        elif note.what == "connected":
+            self._hold(note.value, socket.socket(fileno=note.descriptors[0]))
         elif note.what == "drained":
             log.info("nothing is in flight any more")
             self._status = EXIT_OK
@@ -296,6 +312,36 @@ class Supervisor:
             self._is_ready = True
             log.info("ready after %.1f s", time.monotonic() - self._started_at)
             self._on_ready()
+
+    # -- MMS's connections ---------------------------------------------------------------------------------------------
+
+    def _hold(self, slot: int, stream: socket.socket) -> None:
+        if slot in self._held:
+            self._drop_held(slot)
+        self._held[slot] = stream
+        self._watch(stream.fileno(), select.EPOLLRDHUP, partial(self._on_hang_up, slot, stream))
+
+    def _on_hang_up(self, slot: int, stream: socket.socket) -> None:
+        """MMS has closed it, or the runtime has shut it down."""
+        if self._held.get(slot) is stream:
+            self._drop_held(slot)
+
+    def _settle_held(self) -> None:
+        """The runtime is dead: tell who waits for it, and keep what another can go on with."""
+        for slot, stream in list(self._held.items()):
+            if not survives(stream, self._board.page[slot], APOLOGY):
+                with contextlib.suppress(OSError):  # MMS was faster
+                    stream.shutdown(socket.SHUT_RDWR)
+                self._drop_held(slot)
+
+    def _drop_held(self, slot: int) -> None:
+        stream = self._held.pop(slot)
+        self._unwatch(stream.fileno())
+        stream.close()
+
+    def _drop_all_held(self) -> None:
+        for slot in list(self._held):
+            self._drop_held(slot)
 
     # -- MMS and its stubs ---------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import http
 import logging
+import mmap
 import os
 import re
 import socket
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 
+from container.held import ANSWERING, BEGINNING, IDLE, IN_DOUBT
 from container.worker import wire
 from handler.messages import Answer, Request
 
@@ -44,6 +46,7 @@ class Connection:
     io_dir      MMS's temp directory, where it expects the two files it reads a worker's output from
     on_replied  called when a reply has been written
     on_end      called when the connection is over
+    page, slot  where it says what it is doing, in case this process dies; see container/held.py
     """
 
     def __init__(
@@ -56,7 +59,12 @@ class Connection:
         max_frame_bytes: int,
         on_replied: Callable[[], None] = lambda: None,
         on_end: Callable[[], None] = lambda: None,
+        page: bytearray | mmap.mmap | None = None,
+        slot: int = 0,
     ) -> None:
+        self.is_held = page is not None
+        self._page = bytearray(1) if page is None else page
+        self.slot = slot
         self._stream = stream
         self._on_replied = on_replied
         self._on_end = on_end
@@ -70,6 +78,7 @@ class Connection:
         self._unanswered: wire.Message | None = None  # read, and left for another thread
         self._unsent = b""
         self.is_loaded = False  # MMS has asked it to load, and counts it as a worker
+        self._page[slot] = IN_DOUBT
 
     def fileno(self) -> int:
         return self._stream.fileno()
@@ -120,6 +129,8 @@ class Connection:
 
     def _end(self) -> None:
         self.is_busy = False
+        with contextlib.suppress(OSError):  # the peer was faster
+            self._stream.shutdown(socket.SHUT_RDWR)  # closing would not end it: the supervisor has the same socket open
         self._stream.close()
         for link in self._io_links:
             link.unlink(missing_ok=True)
@@ -135,17 +146,30 @@ class Connection:
         """Answer every whole message that is here."""
         while (message := self._unanswered or self._reader.next_message()) is not None:
             self._unanswered = None
-            self._stream.sendall(self._reply(message))
+            self._mark_read(message)
+            reply = self._reply(message)
+            self._page[self.slot] = IN_DOUBT
+            self._stream.sendall(reply)
+            self._mark_replied()
             self._replied()
         self.is_busy = not self._reader.is_between_frames
+
+    def _mark_read(self, message: wire.Message) -> None:
+        is_lone_request = isinstance(message, wire.Predict) and self._reader.is_between_frames
+        self._page[self.slot] = ANSWERING if is_lone_request else IN_DOUBT
+
+    def _mark_replied(self) -> None:
+        self._page[self.slot] = IDLE if self.is_loaded and self._reader.is_between_frames else IN_DOUBT
 
     def _replied(self) -> None:
         self.n_served += 1
         self._on_replied()
 
     def _finish(self) -> bool:
-        self._stream.sendall(self._unsent)
-        self._unsent = b""
+        if self._unsent:
+            self._stream.sendall(self._unsent)
+            self._unsent = b""
+            self._mark_replied()
         self._answer_all()
         while not self._reader.is_between_frames:
             if not self._step():
@@ -153,9 +177,13 @@ class Connection:
         return True
 
     def _try_at_once(self, answer_at_once: Callable[[Request], Answer | None]) -> Progress:
+        page, slot = self._page, self.slot
+        before = page[slot]
+        page[slot] = BEGINNING if before == IDLE else IN_DOUBT
         try:
             data = self._stream.recv(SMALL_RECEIVE_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
+            page[slot] = before
             return Progress.DONE
         if not data:
             return Progress.OVER
@@ -163,14 +191,17 @@ class Connection:
         self._reader.feed(data)
         message = self._reader.next_message()
         if not isinstance(message, wire.Predict) or len(message.requests) != 1:
+            page[slot] = IN_DOUBT
             self._unanswered = message
             return Progress.UNFINISHED
+        self._mark_read(message)
         request = message.requests[0]
         answer = answer_at_once(_as_request(request))
         if answer is None:
             self._unanswered = message
             return Progress.UNFINISHED
         reply = wire.predict_reply([_as_answer(request, answer)])
+        page[slot] = IN_DOUBT
         try:
             sent = self._stream.send(reply, socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -179,6 +210,7 @@ class Connection:
         if sent < len(reply):
             self._unsent = reply[sent:]
             return Progress.UNFINISHED
+        self._mark_replied()
         self.is_busy = not self._reader.is_between_frames
         return Progress.UNFINISHED if self.is_busy else Progress.DONE
 

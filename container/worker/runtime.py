@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from container.channel import Channel
+from container.held import FREE, IDLE, N_SLOTS, Board
 from container.worker import wire
 from container.worker.connection import Connection, Progress
 from container.worker.gates import Gates
@@ -72,6 +73,8 @@ class Runtime:
         self._lock = threading.Lock()  # guards the two lines below
         self._connections: dict[Connection, threading.Thread | None] = {}
         self._n_loaded = 0
+        self._board: Board | None = None
+        self._slots = list(range(N_SLOTS - 1, -1, -1))  # the free ones
         self._quiet_since: float | None = None
         self._served_before = 0
         self._is_draining = False
@@ -125,6 +128,10 @@ class Runtime:
                 self._hosted.closed(mms_port(note.value))
         elif note.what == "gates" and self._hosted is not None:
             self._gates = Gates(socket.socket(fileno=note.descriptors[0]), self._hosted)
+        elif note.what == "board":
+            self._board = Board(note.descriptors[0])
+        elif note.what == "adopt":
+            self._adopt(note.value, socket.socket(fileno=note.descriptors[0]))
         elif note.what == "drain":
             self._is_draining = True
         return True
@@ -144,10 +151,32 @@ class Runtime:
             stream, _ = listener.accept()
             stream.setblocking(True)
             if self._hosted is None:
-                self._watch_connection(self._shared(stream))
+                self._serve_shared(stream)
             else:
                 self._start_thread(self._lodged(stream, name, self._hosted))
         return True
+
+    def _serve_shared(self, stream: socket.socket) -> None:
+        """Standalone: a connection that the supervisor holds too, where there is room on the board."""
+        with self._lock:
+            slot = self._slots.pop() if self._board is not None and self._slots else None
+        if slot is None:
+            self._watch_connection(self._shared(stream, None, 0))
+            return
+        self._watch_connection(self._shared(stream, self._board, slot))
+        self._channel.send("connected", slot, [stream.fileno()])
+
+    def _adopt(self, slot: int, stream: socket.socket) -> None:
+        """Go on with a connection that another runtime has left."""
+        assert self._board is not None
+        with self._lock:
+            self._slots.remove(slot)
+            self._n_loaded += 1
+        connection = self._shared(stream, self._board, slot)
+        connection.is_loaded = True
+        self._board.page[slot] = IDLE
+        self._watch_connection(connection)
+        self._channel.send("workers", self._n_loaded)
 
     def _watch_connection(self, connection: Connection) -> None:
         with self._lock:
@@ -185,7 +214,7 @@ class Runtime:
             self._connections[connection] = thread
         thread.start()
 
-    def _shared(self, stream: socket.socket) -> Connection:
+    def _shared(self, stream: socket.socket, board: Board | None, slot: int) -> Connection:
         """Standalone: all connections serve all models."""
         return Connection(
             stream,
@@ -193,6 +222,8 @@ class Runtime:
             on_load=self._on_load,
             io_dir=self._io_dir,
             max_frame_bytes=self._max_frame_bytes,
+            page=None if board is None else board.page,
+            slot=slot,
         )
 
     def _lodged(self, stream: socket.socket, name: str, hosted: Hosted) -> Connection:
@@ -219,6 +250,9 @@ class Runtime:
     def _leave(self, connection: Connection) -> None:
         with self._lock:
             del self._connections[connection]
+            if connection.is_held and self._board is not None:
+                self._board.page[connection.slot] = FREE
+                self._slots.append(connection.slot)
             if connection.is_loaded:
                 self._n_loaded -= 1
             self._channel.send("workers", self._n_loaded)

@@ -273,6 +273,12 @@ def load_reply(code: int, message: str, pid: int) -> bytes:
     return b"".join((_INT.pack(code), _INT.pack(len(text)), text, _END))
 
 
+def failure_reply(status: int, text: str) -> bytes:
+    """The reply to a `Predict` nobody can answer any more: MMS gives status and text to all requests of the batch."""
+    data = text.encode()
+    return b"".join((_INT.pack(status), _INT.pack(len(data)), data, _END))
+
+
 _PREDICTED = _INT.pack(200) + _INT.pack(REPLY_PADDING_BYTES) + b"ok".ljust(REPLY_PADDING_BYTES)
 
 

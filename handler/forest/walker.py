@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import platform
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from ctypes import c_char_p, c_float, c_int, c_int64, c_void_p
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +29,8 @@ LIBRARY = Path(__file__).with_name("libforest.so")
 # Rows times trees that are walked without letting go of the interpreter lock: about 20 us. Letting go and taking it
 # again costs as much when other threads want it.
 _BRIEF = 1000
+# Rows times trees from which other cores help, if none of them is at work for another body: about 2 ms.
+_LONG = 200_000
 
 
 def _open() -> tuple[Any, Any] | None:
@@ -69,8 +76,52 @@ def predict(forest: bytes, rows: Floats, n_trees: int, n_groups: int, n_outputs:
     """
     n_rows = len(rows)
     scores = np.empty((n_rows, n_groups), np.float32)
-    walk = _holding if n_rows * n_trees <= _BRIEF else _letting_go
-    walk(forest, rows.__array_interface__["data"][0], n_rows, is_margin, scores.__array_interface__["data"][0])
-    if is_margin or n_outputs == n_groups:
+    n_walks = n_rows * n_trees
+    is_square = is_margin or n_outputs == n_groups  # otherwise scores move together, and parts of them would not
+    if n_walks <= _BRIEF:
+        _holding(forest, _address(rows), n_rows, is_margin, _address(scores))
+    elif n_walks < _LONG or not is_square or not _crew.walk(forest, rows, scores, is_margin=is_margin):
+        _letting_go(forest, _address(rows), n_rows, is_margin, _address(scores))
+    if is_square:
         return scores
     return scores.reshape(-1)[: n_rows * n_outputs].reshape(n_rows, n_outputs)
+
+
+def _address(array: Floats) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
+
+
+class _Crew:
+    """All cores for one body at a time: a large one that comes alone is done sooner, and many at once, each on the core of
+    its own thread, are not slowed by turns."""
+
+    def __init__(self) -> None:
+        self._is_at_work = threading.Lock()
+        self._n_others = len(os.sched_getaffinity(0)) - 1
+        self._threads: ThreadPoolExecutor | None = None
+
+    def walk(self, forest: bytes, rows: Floats, scores: Floats, *, is_margin: bool) -> bool:
+        """False when the others are at work for somebody else, or there are none."""
+        if not self._n_others or not self._is_at_work.acquire(blocking=False):
+            return False
+        try:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(self._n_others, thread_name_prefix="walker")
+            borders = [len(rows) * number // (self._n_others + 1) for number in range(self._n_others + 2)]
+            jobs = [
+                partial(
+                    _letting_go, forest, _address(rows[start:end]), end - start, is_margin, _address(scores[start:end])
+                )
+                for start, end in pairwise(borders)
+            ]
+            others = [self._threads.submit(job) for job in jobs[1:]]
+            jobs[0]()
+            for other in others:
+                other.result()
+        finally:
+            self._is_at_work.release()
+        return True
+
+
+_crew = _Crew()

@@ -88,11 +88,14 @@ def test_a_killed_runtime_is_back_within_five_seconds_and_nobody_got_a_wrong_ans
     load.stop()
     assert load.wrong() == []
     statuses = Counter(reply.status if reply else 0 for _, _, reply in load.replies)
-    # 500 is MMS's own word for what was inside the runtime when it died, and MMS resets the connection behind an error
-    # (SO_LINGER 0), which on a busy machine can overtake it; boto3 tries both again.
+    # Who waited for the runtime gets 503, and MMS resets the connection behind an error (SO_LINGER 0), which on a busy
+    # machine can overtake it; boto3 tries both again. 500 is MMS's own word for the one request the runtime may have been
+    # reading, or
+    # writing the answer of, in the moment it died.
     # 429: every model is cold then, and with four workers only three callers may wait for a load.
     assert set(statuses) <= {0, 200, 429, 500, 503}, statuses
-    assert statuses[500] + statuses[0] <= 8, (statuses, own.log)
+    assert statuses[500] <= 1, (statuses, own.log)
+    assert statuses[500] + statuses[503] + statuses[0] <= 8, (statuses, own.log)
     last_bad = max((at for at, _, reply in load.replies if not reply or reply.status != 200), default=killed_at)
     assert last_bad - killed_at < BACK_S
     assert own.jvm == jvm

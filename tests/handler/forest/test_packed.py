@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,27 @@ def test_what_a_forest_cannot_say_its_document_can(name: str) -> None:
     rows = near_thresholds(learner, 20)
     for kind in Kind:
         assert before.predict_matrix(rows, kind).tobytes() == after.predict_matrix(rows, kind).tobytes(), kind
+
+
+@pytest.mark.parametrize("name", ["squarederror", "softprob", "softmax"])
+def test_a_large_body_that_all_cores_walk_has_the_same_bits(name: str) -> None:
+    learner = learner_of(boosters.train(**CASES[name]))
+    forest = pack(learner)
+    assert forest is not None
+    rows = near_thresholds(learner, 30_001)
+    assert (
+        walked(forest, rows, Kind.VALUE).tobytes() == loaded(ubj_of(learner)).predict_dense(rows, Kind.VALUE).tobytes()
+    )
+
+
+def test_large_bodies_at_once_have_the_same_bits() -> None:
+    learner = learner_of(boosters.train())
+    forest = pack(learner)
+    assert forest is not None
+    blocks = [near_thresholds(learner, 25_000 + number) for number in range(8)]
+    wanted = [loaded(ubj_of(learner)).predict_dense(block, Kind.VALUE).tobytes() for block in blocks]
+    with ThreadPoolExecutor(8) as threads:
+        assert [one.tobytes() for one in threads.map(lambda block: walked(forest, block, Kind.VALUE), blocks)] == wanted
 
 
 def test_a_pruned_tree_has_deleted_nodes_to_keep() -> None:
