@@ -11,17 +11,16 @@ final class Gate {
 
     record Reason(String type, String text) {}
 
-    private static final Reason UNKNOWN = new Reason("InternalServerException", "Failed to start workers");
     private static final int CONNECT_MS = 5_000;
     private static final int PATIENCE_MS = 310_000; // a little more than the runtime waits for memory in use
 
     private final String url = "http://127.0.0.1:" + System.getProperty("mme.gate") + "/";
 
-    /** Why the last load on a port was refused, as far as the runtime knows. */
+    /** Why the last load on a port was refused; null when the runtime does not know of it. */
     Reason whyRefused(int port) {
         String answer = ask(port, "why");
         int end = answer.indexOf('\n');
-        return end < 0 ? UNKNOWN : new Reason(answer.substring(0, end), answer.substring(end + 1));
+        return end < 0 ? null : new Reason(answer.substring(0, end), answer.substring(end + 1));
     }
 
     /** The port's connections are about to be closed for good. */

@@ -182,6 +182,10 @@ final class Models extends ManagementRequestHandler {
                 return;
             }
             Gate.Reason reason = tools.gate.whyRefused(model.getPort());
+            if (reason == null) { // the runtime died of it, or with it
+                status = HttpResponseStatus.SERVICE_UNAVAILABLE;
+                reason = new Gate.Reason("ServiceUnavailableException", Door.RESTARTING);
+            }
             forget(model);
             stays = true; // gone, and in good order
             NettyUtils.sendJsonResponse(ctx, new ErrorResponse(status.code(), reason.type(), reason.text()), status);
