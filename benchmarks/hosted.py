@@ -422,7 +422,9 @@ def main() -> int:
     parser.add_argument("--models", type=int, help="default 1000 for scale, else 50")
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--seconds", type=float, help="default 300 for churn, else 20")
-    parser.add_argument("--settle", type=float, default=85, help="Java keeps idle threads for 60 s, and tidies up behind them")
+    parser.add_argument(
+        "--settle", type=float, default=85, help="Java keeps idle threads for 60 s, and tidies up behind them"
+    )
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--port", type=int, default=21480)
     chosen, flags = parser.parse_known_args()

@@ -223,7 +223,7 @@ class Settings:
         "heap of the Java front end", size_bytes, "MME_JVM_HEAP", default=192 * 2**20, flag="--jvm-heap"
     )
     max_models: int | None = _setting(
-        "hosted: models loaded at once, each with six threads and a process of its own; else what the limits allow",
+        "hosted: models loaded at once, each with threads and descriptors of its own; else what the limits allow",
         _whole(1, 20_000),
         "MME_MAX_MODELS",
         default=None,

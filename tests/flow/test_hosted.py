@@ -270,7 +270,7 @@ def test_unloading_leaves_no_process_thread_descriptor_or_socket_behind(hosted: 
 
 
 def test_when_there_is_no_room_a_load_gets_507_and_evicts_nothing(bundles: Path, scratch: Path) -> None:
-    with Endpoint(None, scratch, "--memory", str(2 * MIB)) as small:
+    with Endpoint(None, scratch, "--memory", str(MIB)) as small:
         statuses = [load(small, f"m{number}", bundles / str(number) / "model").status for number in range(6)]
         fitting = statuses.index(507)
         assert statuses == [200] * fitting + [507] * (6 - fitting)
