@@ -34,8 +34,8 @@ HOSTED_NETTY_THREADS = 4
 # the other connections of that thread wait. A platform that loads a few models at once leaves most of these free.
 STOCK_HOSTED_NETTY_THREADS = 32
 
-# A thread for each hosted model, each of which would have malloc make another arena for it, up to 8 for each processor.
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+# A thread for each model, each of which would have malloc make another arena for it, up to 8 for each processor.
+HOSTED_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 
 STOCK_MAIN = "com.amazonaws.ml.mms.ModelServer"
 HOSTED_MAIN = "HostedServer"  # plugin/HostedServer.java, where it has been compiled

@@ -354,7 +354,7 @@ class Supervisor:
                 command,
                 environment={
                     **settings_module.mms_environment(),
-                    **mms.ENVIRONMENT,
+                    **(mms.HOSTED_ENVIRONMENT if self._settings.hosted else {}),
                     "PATH": str(self._scratch.programs),
                 },
                 output=theirs,
