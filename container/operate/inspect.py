@@ -65,6 +65,7 @@ def facts_of(found: Archive, examined: Examined) -> dict[str, Any]:
                 "member": origin.member,
                 "n_bytes": origin.n_bytes,
                 "resident_bytes": facts.resident_bytes,
+                "is_walked": facts.is_forest,
                 "format": origin.stated.format,
                 "release": _release(origin.stated),
                 "objective": origin.stated.objective,
@@ -97,7 +98,8 @@ def _print(found: Archive, examined: Examined, chosen: argparse.Namespace) -> No
         say("objective", stated.objective, _outputs(stated), stated.booster)
         say("features", *_features(stated))
         say("trees", _trees(stated))
-        say("memory", f"{size_text(facts.resident_bytes)} once loaded")
+        by = "packed and walked" if facts.is_forest else "as XGBoost's own booster"
+        say("memory", f"{size_text(facts.resident_bytes)} once loaded", by)
         for correction in stated.corrections:
             say("corrected", correction)
     if len(examined.facts) > 1:

@@ -30,6 +30,7 @@ from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache import ModelCache
 from handler.dispatch import CONTAINER, Dispatcher
 from handler.errors import ServingError
+from handler.forest import walker
 from handler.forest.awake import Awake
 from handler.forest.packed import document_of
 from handler.hooked import ObjectMaker
@@ -289,6 +290,8 @@ def _loading_parts(
 
 
 def _natives(quarantine: Quarantine) -> Awake:
+    if not walker.is_available():
+        log.info("no walker was compiled here: libxgboost scores all models")
     return Awake(HandlePool(), lambda forest: quarantine.booster_of(document_of(forest)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import xgboost
 
+from container.worker.examiner import MAX_ARTIFACTS
 from container.worker.quarantine import Quarantine
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused
 from handler.forest import walker
@@ -23,6 +25,7 @@ from handler.forest.packed import document_of
 from handler.libxgboost import Booster, Kind
 from handler.predictor import HandlePool
 from tests import boosters
+from tests.endpoint import until
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,41 @@ def test_when_the_examiner_is_killed_the_next_artifact_starts_another(quarantine
         os.kill(victim, signal.SIGKILL)
     assert quarantine.examine(boosters.segment_archive(4), "x").facts[0].n_features == 6
     assert quarantine.examiner_pid != pid
+
+
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_a_spare_that_only_packed_takes_the_next_artifact_and_one_that_found_fault_does_not() -> None:
+    one = Quarantine(n_spares=1)
+    one.start()
+    try:
+        pid = one.examiner_pid
+        assert pid is not None
+
+        def spare_after(blob: bytes) -> int:
+            with contextlib.suppress(ArtifactError):
+                one.examine(blob, "x")
+            until(lambda: len(children_of(pid)) == 1)
+            return children_of(pid)[0]
+
+        first = spare_after(boosters.segment_archive(1))
+        assert [spare_after(boosters.segment_archive(seed)) for seed in (2, 3)] == [first, first]
+        linear = boosters.archive({"xgboost-model": boosters.document(boosters.train(booster="gblinear"))})
+        until(lambda: spare_after(linear) != first)
+        second = spare_after(boosters.segment_archive(1))
+        until(lambda: spare_after(b"no archive") != second)
+    finally:
+        one.close()
+
+
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_a_spare_that_has_read_many_makes_room_for_another() -> None:
+    one = Quarantine(n_spares=1)
+    one.start()
+    try:
+        for seed in range(MAX_ARTIFACTS + 20):
+            assert one.examine(boosters.segment_archive(seed % 4), "x").facts[0].n_features == 6
+    finally:
+        one.close()
 
 
 def test_closing_leaves_no_process() -> None:
