@@ -250,6 +250,7 @@ def _build_hosted(
         executor=executor,
         max_waiting=MAX_HOSTED_LOADS,
         recorder=recorder,
+        on_freed=trimmer.freed,  # again, a moment after an unload: its thread has ended by then
         room_wait_s=0.0,  # the platform makes room when it is told that there is none
     )
     closing.callback(cache.close)
