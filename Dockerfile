@@ -15,8 +15,10 @@ FROM packages AS compiled
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jdk-headless gcc libc6-dev
 COPY container/launch/plugin plugin
 RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-server.jar /build/classes && test -d /build/classes
-COPY handler/forest/build.sh handler/forest/walk.c forest/
-RUN forest/build.sh /build/forest && test -e /build/forest/libforest.so
+COPY handler/build.sh handler/
+COPY handler/forest/walk.c handler/forest/
+COPY handler/payload/numbers.c handler/payload/
+RUN handler/build.sh /build/compiled && test -e /build/compiled/libhandler.so
 
 # Our own wheel, on top of what it runs on. Only what it adds to the tree becomes a layer.
 FROM packages AS code
@@ -26,7 +28,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY container container
 COPY handler handler
 COPY --from=compiled /build/classes container/launch/plugin/classes
-COPY --from=compiled /build/forest/libforest.so handler/forest/
+COPY --from=compiled /build/compiled/libhandler.so handler/
 RUN container/image/add-code.sh /layers
 
 FROM ${BASE_IMAGE}

@@ -56,10 +56,10 @@ setup() {
     install --no-build-isolation --editable .
     echo "$wanted" >.venv/.installed
   fi
-  wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/forest/*.{sh,c}; } | sha256sum)
+  wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*/*.c; } | sha256sum)
   if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
     container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
-    handler/forest/build.sh handler/forest
+    handler/build.sh handler
     echo "$wanted" >.venv/.compiled
   fi
 }

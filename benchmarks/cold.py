@@ -33,7 +33,7 @@ from tests.faulty_s3 import ENVIRONMENT
 
 BODY = segments.csv(segments.rows(1, seed=7))
 N_WARM_UP = 20
-TARGET_MS = 10.0
+TARGET_MS = 6.0
 LOADERS = 4
 
 
@@ -44,7 +44,7 @@ def main() -> int:
     os.environ.update(ENVIRONMENT)
     made = segments.make(chosen.segments)
     with LocalS3(made.models) as s3:
-        calls = _interleaved(made.targets, s3)
+        calls = interleaved(made.targets, s3)
         stages = _stages(made.targets, s3)
     figures = _figures(calls, stages)
     _print(figures, len(calls), statistics.mean(len(made.document(target)) for target in made.targets))
@@ -52,8 +52,12 @@ def main() -> int:
     return 0 if figures["above_ms"] <= TARGET_MS else 1
 
 
-def _interleaved(targets: Sequence[str], s3: LocalS3) -> list[dict[str, float]]:
-    """Milliseconds of the cold call, the bare GetObject, and a warm call of the same target right after."""
+def interleaved(targets: Sequence[str], s3: LocalS3) -> list[dict[str, float]]:
+    """Milliseconds of the cold call, the bare GetObject, and a warm call of the same target right after.
+
+    Without the first N_WARM_UP, in which the JVM and boto3 are still warming up. Wants tests.faulty_s3.ENVIRONMENT in this
+    process too.
+    """
     bare = boto3.client("s3", endpoint_url=s3.url, config=Config(s3={"addressing_style": "path"}))
     calls: list[dict[str, float]] = []
     flags = ("--s3-endpoint-url", s3.url, "--memory", "1GiB", "--loaders", str(LOADERS))

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import mms as stock_mms
 import sagemaker_inference
@@ -78,21 +78,26 @@ class Server:
         """Which member of the tree has this command line."""
         return "all" if command_line else "ended"
 
+    def standard_output(self) -> IO[bytes]:
+        """A file to be closed once the process has it."""
+        return (self.scratch / "log").open("ab")
+
     def path(self, target: str) -> str:  # noqa: ARG002  of the rivals, one has a path for each target
         return "/invocations"
 
     def __enter__(self) -> Self:
         self.scratch = Path(tempfile.mkdtemp(prefix="mb-"))  # short: sockets will be in it
-        self.log = (self.scratch / "log").open("wb")
-        self._process = subprocess.Popen(
-            self.command(),
-            env=dict(self.environment()),
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            start_new_session=True,
-        )
+        self.log = (self.scratch / "log").open("ab")
+        with self.standard_output() as output:
+            self._process = subprocess.Popen(
+                self.command(),
+                env=dict(self.environment()),
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=self.log,
+                start_new_session=True,
+            )
         try:
             self._wait_ready()
         except BaseException:
@@ -209,17 +214,26 @@ class CallFailed(Exception):
 class Ours(Server):
     """`mme serve`.
 
-    models   directory or s3:// prefix
-    flags    more of its flags
+    models       directory or s3:// prefix
+    flags        more of its flags, each with its value
+    environment  settings that are flags without a value, and credentials
+    output       where its standard output goes; else to the log, with everything else
     """
 
     name = "ours"
 
-    def __init__(self, models: Path | str, *flags: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        models: Path | str,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        output: Path | None = None,
+    ) -> None:
         super().__init__()
         self._models = models
         self._flags = flags
         self._environment = environment or {}
+        self._output = output
 
     def command(self) -> Sequence[str]:
         return [
@@ -230,12 +244,15 @@ class Ours(Server):
     def environment(self) -> Mapping[str, str]:
         return {**os.environ, **self._environment}
 
+    def standard_output(self) -> IO[bytes]:
+        return super().standard_output() if self._output is None else self._output.open("wb")
+
     def is_ready(self) -> bool:
         return b"ready after" in (self.scratch / "log").read_bytes()
 
     def figure(self, name: str) -> float:
         """One of the endpoint's own metrics, by its Prometheus name; needs `--admin-port`."""
-        for line in self._admin("/metrics").decode().splitlines():
+        for line in self.admin("/metrics").decode().splitlines():
             if line.startswith((name + "{", name + " ")):
                 return float(line.rpartition(" ")[2])
         raise KeyError(name)
@@ -245,14 +262,18 @@ class Ours(Server):
         found: dict[str, int] = {}
         offset: int | None = 0
         while offset is not None:
-            page = json.loads(self._admin(f"/models?limit=1000&offset={offset}"))
+            page = json.loads(self.admin(f"/models?limit=1000&offset={offset}"))
             found |= {model["name"]: model["n_bytes"] for model in page["models"]}
             offset = page["next_offset"]
         return found
 
-    def _admin(self, path: str) -> bytes:
-        flags = dict(zip(self._flags[::2], self._flags[1::2], strict=True))
-        connection = http.client.HTTPConnection("127.0.0.1", int(flags["--admin-port"]), timeout=30)
+    @property
+    def admin_port(self) -> int:
+        return int(dict(zip(self._flags[::2], self._flags[1::2], strict=True))["--admin-port"])
+
+    def admin(self, path: str) -> bytes:
+        """What the admin port answers; needs `--admin-port`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
         connection.request("GET", path)
         answer = connection.getresponse().read()
         connection.close()

@@ -4,14 +4,17 @@
     locust -f benchmarks/locustfile.py --host http://127.0.0.1:8080 --scenario zipf FastUser \\
            --headless --users 8 --run-time 30s
 
+With the first, Locust's page is at http://127.0.0.1:8089: users, scenario, and charts while it runs (--class-picker: and
+which user).
 `FastUser` posts to /invocations over geventhttpclient; `Boto3User` calls invoke_endpoint of plain boto3, which costs the
-client ten times as much. The endpoint serves what `python -m benchmarks.locustfile` lays out:
+client ten times as much. Locust's table has a row for cold calls and one for warm ones, and Locust ends with 1 when a call
+failed. The endpoint serves what `python -m benchmarks.segments` lays out (SEGMENTS=50 here, --segments 50 there, for fewer):
 
     warm         ten segments, all in memory
     zipf         all segments, as cities are: a few busy, many quiet
     cold-storm   every call names a segment that was not called before, until there are no more
     over-memory  all segments alike; start the endpoint with --memory for a third of them
-    hot-update   one busy segment, whose artifact is replaced every few seconds
+    hot-update   one busy segment, whose artifact is replaced every few seconds; start the endpoint with --max-age 1
     rows-100     bodies of 100 rows, Zipf's law
 """
 
@@ -19,9 +22,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import boto3
@@ -29,6 +32,7 @@ import gevent
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from locust import FastHttpUser, User, constant, events, task
+from locust.exception import StopUser
 
 from benchmarks import segments
 
@@ -56,7 +60,7 @@ def _in_turn() -> Iterator[str]:
 
 # From a scenario's name to what it calls: each gives targets without end, or for as long as there are new ones.
 SCENARIOS: dict[str, Callable[[], Iterator[str]]] = {
-    "warm": lambda: itertools.cycle(map(_name, range(10))),
+    "warm": lambda: itertools.cycle(map(_name, range(min(10, N_SEGMENTS)))),
     "zipf": _zipf,
     "cold-storm": _in_turn,
     "over-memory": lambda: itertools.cycle(map(_name, range(N_SEGMENTS))),
@@ -70,6 +74,21 @@ class _Plan:
 
     targets: Iterator[str] = iter(())
     body = _ROW
+    n_calling = 0
+
+    @contextmanager
+    def next_target(self, runner: Any) -> Iterator[str]:
+        """A target to be called within. Where there are no more the user stops, and with the last one the test."""
+        target = next(self.targets, None)
+        if target is None:
+            if self.n_calling == 0:  # a quit would break off whoever still waits for an answer
+                runner.quit()
+            raise StopUser
+        self.n_calling += 1
+        try:
+            yield target
+        finally:
+            self.n_calling -= 1
 
 
 _plan = _Plan()
@@ -78,25 +97,27 @@ _plan = _Plan()
 @events.init_command_line_parser.add_listener
 def _add_flag(parser: Any) -> None:
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="zipf", help="what is called, in which order")
+    parser.add_argument("--calls", type=int, default=None, help="end after so many")
+    parser.add_argument("--update-every", type=float, default=UPDATE_S, help="seconds between updates, in hot-update")
 
 
 @events.test_start.add_listener
 def _begin(environment: Any, **_: Any) -> None:
     scenario = environment.parsed_options.scenario
-    _plan.targets = SCENARIOS[scenario]()
+    _plan.targets = itertools.islice(SCENARIOS[scenario](), environment.parsed_options.calls)
     _plan.body = _HUNDRED if scenario == "rows-100" else _ROW
     if scenario == "hot-update":
-        gevent.spawn(_keep_updating, environment.runner)
+        gevent.spawn(_keep_updating, environment.runner, environment.parsed_options.update_every)
 
 
-def _keep_updating(runner: Any) -> None:
+def _keep_updating(runner: Any, every_s: float) -> None:
     """Put one of two boosters in the busy segment's place, in turn, while the test runs."""
     made = segments.make(N_SEGMENTS)
     versions = [made.artifact(_name(number)) for number in (0, 1)]
     path = made.models / _name(0)
     try:
         for artifact in itertools.cycle(versions[::-1]):
-            gevent.sleep(UPDATE_S)
+            gevent.sleep(every_s)
             if runner.state not in ("spawning", "running"):
                 return
             part = path.with_suffix(".part")
@@ -118,12 +139,15 @@ class FastUser(FastHttpUser):
 
     @task
     def call(self) -> None:
-        target = next(_plan.targets, None)
-        if target is None:
-            self.environment.runner.quit()
-            return
-        headers = {"Content-Type": "text/csv", TARGET_HEADER: target}
-        with self.client.post("/invocations", _plan.body, headers=headers, catch_response=True) as response:
+        with (
+            _plan.next_target(self.environment.runner) as target,
+            self.client.post(
+                "/invocations",
+                _plan.body,
+                headers={"Content-Type": "text/csv", TARGET_HEADER: target},
+                catch_response=True,
+            ) as response,
+        ):
             told = response.headers.get(ATTRIBUTES_HEADER) if response.headers else None
             response.request_meta["name"] = _label(told)
 
@@ -145,10 +169,10 @@ class Boto3User(User):
 
     @task
     def call(self) -> None:
-        target = next(_plan.targets, None)
-        if target is None:
-            self.environment.runner.quit()
-            return
+        with _plan.next_target(self.environment.runner) as target:
+            self._invoke(target)
+
+    def _invoke(self, target: str) -> None:
         start = time.perf_counter()
         label, length, failure = "warm", 0, None
         try:
@@ -167,9 +191,3 @@ class Boto3User(User):
             exception=failure,
             context={},
         )
-
-
-if __name__ == "__main__":
-    made = segments.make(N_SEGMENTS)
-    print(f"mme serve --models {made.models}")
-    sys.exit(0)

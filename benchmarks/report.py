@@ -1,15 +1,20 @@
-"""One page and a few pictures of what the other benchmarks have found: `python -m benchmarks.report`.
+"""One page and a few pictures of what the other benchmarks have found.
 
-Reads out/*.json and prices.toml, writes out/report.html and out/*.png. What was not measured is not in it.
+    python -m benchmarks.report [--pictures]
+
+Reads out/*.json and prices.toml, writes out/report.html and out/*.png; with --pictures the README's too, below pictures/.
+What was not measured is not in it. Each picture says when, where and by which command its figures were taken.
 """
 
 from __future__ import annotations
 
+import argparse
 import html
+import itertools
 import math
+import shutil
 import statistics
 import sys
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,27 +25,57 @@ matplotlib.use("agg")  # pictures, not windows
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from benchmarks import record
+from benchmarks import cost, record
 from benchmarks.segments import OUT
 
-PRICES = Path(__file__).with_name("prices.toml")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, told apart by everyone
-GIB = 2**30
+PICTURES = Path(__file__).with_name("pictures")
+# Okabe and Ito's, told apart by everyone.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#000000")
 PERCENTILES = {"p50": "p50_us", "p90": "p90_us", "p99": "p99_us", "p99.9": "p999_us"}
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--pictures", action="store_true", help="put those that the README shows into pictures/")
+    chosen = parser.parse_args()
     plt.rcParams.update({"figure.figsize": (7.5, 3.6), "figure.dpi": 130, "axes.spines.top": False})
     plt.rcParams.update({"axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "font.size": 9})
-    sections = [section for draw in SECTIONS if (section := draw()) is not None]
+    try:
+        sections = [section for draw in SECTIONS if (section := draw()) is not None]
+    except cost.PricesInvalid as error:
+        print(error, file=sys.stderr)
+        return 2
     if not sections:
-        print("nothing was measured yet; begin with: python -m benchmarks.throughput", file=sys.stderr)
+        print("nothing was measured yet; begin with: python -m benchmarks.compare", file=sys.stderr)
         return 1
     page = OUT / "report.html"
     page.write_text(_PAGE.format(sections="\n".join(sections)))
     print(f"written  {page}")
+    if chosen.pictures:
+        for name in IN_README:
+            if (OUT / f"{name}.png").exists():
+                shutil.copy(OUT / f"{name}.png", PICTURES)
+                print(f"written  {PICTURES / name}.png")
     return 0
+
+
+def _verdicts() -> str | None:
+    """What was promised, and whether it is so."""
+    tables = []
+    for name in ("compare", "telemetry", "pictures"):
+        found = record.load(name)
+        if found is None:
+            continue
+        rows = "".join(
+            f"<tr><th>{html.escape(one['what'])}</th><td>{html.escape(one['form'].format(one['figure']))}</td>"
+            f"<td>{one['is_']} {html.escape(one['form'].format(one['limit']))}</td>"
+            f"<td>{'met' if one['is_met'] else '<b>missed</b>'}</td></tr>"
+            for one in found["verdicts"]
+        )
+        tables.append(f"<h3>{name}</h3><table>{rows}</table><p class=origin>{html.escape(_origin(found))}</p>")
+    return f"<section><h2>Promised and measured</h2>{''.join(tables)}</section>" if tables else None
 
 
 def _latencies() -> str | None:
@@ -49,13 +84,16 @@ def _latencies() -> str | None:
     if found is None:
         return None
     figure, (warm, cold) = plt.subplots(1, 2)
-    for colour, (name, one) in zip(COLOURS, found["servers"].items(), strict=False):
+    for colour, (name, one) in zip(itertools.cycle(COLOURS), found["servers"].items(), strict=False):
         values = [statistics.median(run["many"][key] for run in one["runs"]) / 1e3 for key in PERCENTILES.values()]
         warm.plot(list(PERCENTILES), values, "o-", color=colour, label=name)
+        if "cold_ms" not in one:  # the echo loads nothing
+            continue
         shares = (50, 75, 90, 95)
         cold.plot([f"p{share}" for share in shares], np.percentile(one["cold_ms"], shares), "o-", color=colour)
     warm.set(yscale="log", title="warm, 8 connections", ylabel="milliseconds")
-    cold.set(yscale="log", title="cold, one at a time")
+    cold.set(yscale="log", title="cold, one at a time, from a directory")
+    _plain(warm, cold)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return _section("Latency", "latency", figure, found)
 
@@ -68,7 +106,7 @@ def _throughput() -> str | None:
     names = list(found["servers"])
     runs = [one["runs"] for one in found["servers"].values()]
     per_s = [statistics.median(run["many"]["requests_per_s"] for run in each) for each in runs]
-    cpu_us = [statistics.median(run["cpu_us"] for run in each) for each in runs]
+    cpu_us = [statistics.median(run["many"]["cpu_us"] for run in each) for each in runs]
     _bars(many, names, per_s, "{:,.0f}/s")
     many.set(title="requests a second, 8 connections")
     _bars(cpu, names, cpu_us, "{:,.0f} us")
@@ -76,17 +114,32 @@ def _throughput() -> str | None:
     return _section("Throughput", "throughput", figure, found)
 
 
+def _hundreds() -> str | None:
+    found = record.load("compare")
+    if found is None:
+        return None
+    scoring = {name: one["runs"] for name, one in found["servers"].items() if "hundred" in one["runs"][0]}
+    figure, axes = plt.subplots(figsize=(7.5, 2.6))
+    rows = [100 * statistics.median(run["hundred"]["requests_per_s"] for run in runs) for runs in scoring.values()]
+    _bars(axes, list(scoring), rows, "{:,.0f}/s", of=list(found["servers"]))
+    axes.set(title="rows a second in bodies of 100, 8 connections")
+    return _section("Bodies of a hundred rows", "hundred", figure, found)
+
+
 def _memory() -> str | None:
     found = record.load("compare")
     if found is None:
         return None
     figure, (tree, model) = plt.subplots(1, 2, sharey=True)
-    names = [f"{name}, {one['models']} models" for name, one in found["servers"].items()]
-    servers = found["servers"].values()
-    _bars(tree, names, [one["busy_mb"] for one in servers], "{:,.0f} MB")
-    tree.set(title="PSS of the whole process tree")
-    _bars(model, names, [one["model_mb"] for one in servers], "{:,.2f} MB")
+    servers = {name: one for name, one in found["servers"].items() if "models" in one}
+    names, of = [f"{name}\n{one['models']:,} models" for name, one in servers.items()], list(found["servers"])
+    colours_of = [f"{name}\n{found['servers'][name].get('models', 0):,} models" for name in of]
+    _bars(tree, names, [one["busy_mb"] for one in servers.values()], "{:,.0f} MB", of=colours_of)
+    tree.set(title="whole process tree, PSS")
+    # Below a page's worth for each model the difference of two measurements may be zero or less, which no logarithm takes.
+    _bars(model, names, [max(one["model_mb"], 1e-3) for one in servers.values()], "{:,.2f} MB", of=colours_of)
     model.set(title="of that, for each model", xscale="log")
+    _plain(model)
     return _section("Memory", "memory", figure, found)
 
 
@@ -106,6 +159,41 @@ def _members() -> str | None:
     axes.set(xlabel="MB (PSS)")
     axes.legend(frameon=False, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     return _section("Memory by process", "members", figure, found)
+
+
+def _climb() -> str | None:
+    """Models loaded and hit ratio while the demo's districts are called for the first time: AWS's two curves."""
+    found = record.load("pictures")
+    if found is None:
+        return None
+    timeline = found["timeline"]
+    at_s = np.array(timeline["at_s"]) - timeline["at_s"][0]
+    figure, (loaded, ratio) = plt.subplots(2, 1, sharex=True)
+    loaded.plot(at_s, timeline["loaded_models"], color=COLOURS[1])
+    loaded.set(ylim=(0, None), ylabel="models loaded")
+    ratio.plot(at_s, [math.nan if share is None else share for share in timeline["hit_ratio"]], color=COLOURS[0])
+    ratio.set(ylim=(0, 1.02), ylabel="hit ratio of 5 s", xlabel="seconds")
+    calls = found["counts"]["client"]["calls"]
+    return _section(f"From empty to all in memory: {found['models']} models, {calls:,} calls", "climb", figure, found)
+
+
+def _doors() -> str | None:
+    """What a report costs in bytes, and the doors in throughput."""
+    found = record.load("telemetry")
+    if found is None:
+        return None
+    figure, (size, cost_of) = plt.subplots(1, 2)
+    per_s = [phase["per_s"] for phase in found["phases"]]
+    size.plot(per_s, [phase["bytes_each"] / 1e3 for phase in found["phases"]], "o-", color=COLOURS[0])
+    size.set(xscale="log", ylim=(0, None), xlabel="calls a second", title="KB of EMF in a report")
+    _plain(size)
+    for colour, name, of in (("#d55e00", "open / shut", "throughput"), ("#999999", "shut again / shut", "noise")):
+        middle = found["cost"][of]
+        cost_of.plot([name, name], [middle["low"], middle["high"]], color=colour, linewidth=6, alpha=0.4)
+        cost_of.plot([name], [middle["median"]], "o", color=colour)
+    cost_of.set(title="throughput: median and middle half of rounds")
+    cost_of.margins(x=0.5, y=0.3)
+    return _section("Metrics: what a report weighs, what the doors cost", "doors", figure, found)
 
 
 def _residence() -> str | None:
@@ -139,46 +227,71 @@ def _cost() -> str | None:
     found = record.load("memory")
     if found is None:
         return None
-    prices = tomllib.loads(PRICES.read_text())
-    numbers = prices["models"]
+    prices = cost.read()
     fixed = sum(found["start"].values())
-    each = (sum(found["loaded"].values()) - fixed) / found["segments"]
+    footprint = cost.Footprint(fixed, (sum(found["loaded"].values()) - fixed) / found["segments"])
     figure, axes = plt.subplots()
     rows = []
-    for colour, instance in zip(COLOURS, prices["instance"], strict=False):
-        room = instance["memory_gib"] * GIB * (1 - prices["reserve"]) - fixed
-        counts = [max(prices["instances_at_least"], math.ceil(number * each / room)) for number in numbers]
-        costs = [count * instance["per_hour"] * prices["hours_per_month"] for count in counts]
-        axes.plot(numbers, costs, "o-", color=colour, label=f"all on one endpoint, {instance['name']}")
-        rows.append((instance["name"], costs))
-    single = prices["single"]
-    costs = [number * single["per_hour"] * prices["hours_per_month"] for number in numbers]
-    axes.plot(numbers, costs, "o--", color="#666666", label=f"an endpoint for each, {single['name']}")
-    rows.append((f"one each, {single['name']}", costs))
-    axes.set(xscale="log", yscale="log", xlabel="models, all in memory", ylabel=f"{prices['currency']} a month")
+    for colour, instance in zip(COLOURS, prices.shared, strict=False):
+        costs = [cost.shared_month(prices, instance, number, footprint) for number in prices.models]
+        label = f"all on one endpoint, {prices.instances_at_least} or more {instance.name}"
+        axes.plot(prices.models, costs, "o-", color=colour, label=label)
+        rows.append((label, costs))
+    costs = [cost.single_month(prices, number) for number in prices.models]
+    label = f"an endpoint for each, {prices.single_instances} {prices.single.name}"
+    axes.plot(prices.models, costs, "o--", color="#666666", label=label)
+    rows.append((label, costs))
+    axes.set(xscale="log", yscale="log", xlabel="models, all in memory", ylabel=f"{prices.currency} a month")
+    _plain(axes)
+    axes.xaxis.set_major_formatter(WHOLE)
     axes.legend(frameon=False)
-    head = "".join(f"<th>{number:,}</th>" for number in numbers)
+    head = "".join(f"<th>{number:,}</th>" for number in prices.models)
     body = "".join(
-        f"<tr><th>{html.escape(name)}</th>" + "".join(f"<td>{cost:,.0f}</td>" for cost in costs) + "</tr>"
+        f"<tr><th>{html.escape(name)}</th>" + "".join(f"<td>{one:,.0f}</td>" for one in costs) + "</tr>"
         for name, costs in rows
     )
-    table = f"<table><tr><th>{html.escape(prices['currency'])} a month</th>{head}</tr>{body}</table>"
-    note = f"<p>{each / 1e3:.0f} KB a model and {fixed / 1e6:.0f} MB besides, as measured; prices from prices.toml.</p>"
-    return _section("Cost", "cost", figure, found, note + table)
+    table = f"<table><tr><th>{html.escape(prices.currency)} a month</th>{head}</tr>{body}</table>"
+    note = (
+        f"{footprint.model_bytes / 1e3:.0f} KB a model and {fixed / 1e6:.0f} MB besides, as measured; "
+        f"{prices.source}, as of {prices.as_of}, from prices.toml, which is yours to edit."
+    )
+    return _section("Cost", "cost", figure, found, f"<p>{html.escape(note)}</p>{table}")
 
 
 SECTIONS: tuple[Callable[[], str | None], ...] = (
-    _latencies,
+    _climb,
     _throughput,
+    _latencies,
+    _hundreds,
     _memory,
     _members,
-    _residence,
     _cost,
+    _residence,
+    _doors,
+    _verdicts,
 )
+IN_README = ("throughput", "latency", "memory", "cost")
 
 
-def _bars(axes: Axes, names: list[str], values: list[float], form: str) -> None:
-    bars = axes.barh(names, values, color=[COLOURS[number % len(COLOURS)] for number in range(len(names))])
+WHOLE = StrMethodFormatter("{x:,.0f}")
+
+
+def _plain(*logarithmic: Axes) -> None:
+    """1, 10, 100 beside a logarithmic axis, not powers of ten; 2 and 5 too where it spans little."""
+    for axes in logarithmic:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "log":
+                low, high = axis.get_view_interval()
+                if high < 100 * low:
+                    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+                axis.set_minor_formatter(NullFormatter())
+
+
+def _bars(axes: Axes, names: list[str], values: list[float], form: str, of: list[str] | None = None) -> None:
+    """`of` are the names of which these are some, so that each has the same colour in all pictures."""
+    colours = dict(zip(of or names, itertools.cycle(COLOURS), strict=False))
+    bars = axes.barh(names, values, color=[colours[name] for name in names])
     axes.bar_label(bars, [form.format(value) for value in values], padding=3, fontsize=8)
     axes.margins(x=0.3)
     if not axes.yaxis_inverted():  # axes that are shared turn over together
@@ -186,18 +299,23 @@ def _bars(axes: Axes, names: list[str], values: list[float], form: str) -> None:
 
 
 def _section(title: str, name: str, figure: Any, found: dict[str, Any], more: str = "") -> str:
-    """Save the picture; say where the figures come from."""
-    figure.set_layout_engine("constrained")
+    """Save the picture, with where its figures come from in it and below it."""
+    origin = _origin(found)
+    figure.set_layout_engine("constrained", rect=(0, 0.07, 1, 0.93))
+    figure.text(0.99, 0.015, origin.replace("; ", "\n"), ha="right", fontsize=5.5, color="#777777")
     figure.savefig(OUT / f"{name}.png")
     plt.close(figure)
-    machine = found["machine"]
-    origin = (
-        f"{machine['command']}; commit {machine['commit']}, {machine['date']}, {machine['cpu']}, {machine['cores']} cores, "
-        f"load average {machine['load_before'][0]} before and {machine['load_after'][0]} after"
-    )
     return (
         f'<section><h2>{html.escape(title)}</h2><img src="{name}.png" alt="{html.escape(title)}">{more}'
         f"<p class=origin>{html.escape(origin)}</p></section>"
+    )
+
+
+def _origin(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    return (
+        f"{machine['command']}; commit {machine['commit']}, {machine['date']}, {machine['cpu']}, {machine['cores']} cores, "
+        f"load average {machine['load_before'][0]} before and {machine['load_after'][0]} after"
     )
 
 

@@ -1,11 +1,16 @@
 """A thousand boosters of the size that segments have, made once and kept in `out/`.
 
+    python -m benchmarks.segments [--segments 1000]      makes them and says how to serve them
+
 Rule: each segment's booster is its own, so an answer from the wrong one is a wrong answer.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
+import os
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import xgboost
 
-OUT = Path(__file__).parent / "out"
+# Another place for whoever must leave nothing here.
+OUT = Path(os.environ.get("BENCHMARKS_OUT") or Path(__file__).parent / "out")
 N_FEATURES = 6
 N_ROUNDS = 27
 N_ROWS = 1200  # of training data: with this depth and so many trees it gives about 70 KB of UBJ
@@ -129,3 +135,14 @@ def zipf(n_segments: int, n_draws: int, exponent: float = 1.0, seed: int = 0) ->
     draw = np.random.default_rng(seed)
     ranks = draw.permutation(n_segments)  # so that busy ones do not lie together
     return ranks[draw.choice(n_segments, n_draws, p=weights / weights.sum())]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--segments", type=int, default=1000)
+    print(f"mme serve --models {make(parser.parse_args().segments).models}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

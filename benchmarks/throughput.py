@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks import record, segments, wrk
@@ -28,12 +28,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--segments", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
     parser.add_argument("--echo-workers", type=int, default=0, help="0 tries 1 to 4 and takes the best")
     chosen = parser.parse_args()
     made = segments.make(chosen.segments)
     draws = [made.targets[number] for number in segments.zipf(chosen.segments, N_DRAWS)]
-    echo_workers = chosen.echo_workers or _best_echo(draws)
+    echo_workers = chosen.echo_workers or best_echo(draws)
     with Ours(made.models, "--memory", "1GiB") as ours, Echo(echo_workers) as echo:
         warm_up(ours, made.targets, BODY)
         figures = interleaved(
@@ -48,15 +48,28 @@ def main() -> int:
     return 0
 
 
-def _best_echo(draws: Sequence[str]) -> int:
+def best_echo(draws: Sequence[str]) -> int:
     """How many workers suit the echo best on this machine: whoever is compared shall be at its best."""
     speeds = {}
     for workers in (1, 2, 3, 4):
         with Echo(workers) as echo:
-            _measure(echo, draws, CONNECTIONS, 2.0)
-            speeds[workers] = _measure(echo, draws, CONNECTIONS, 3.0).requests_per_s
+            _measure(echo, draws, MANY, 2)
+            speeds[workers] = _measure(echo, draws, MANY, 3)["requests_per_s"]
             _say(f"echo with {workers} workers: {speeds[workers]:.0f}/s")
     return max(speeds, key=speeds.__getitem__)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk does to a server, and the name under which its figures stand."""
+
+    name: str
+    connections: int
+    body: bytes
+
+
+MANY, ONE = Load("many", CONNECTIONS, BODY), Load("one", 1, BODY)
+HUNDRED = Load("hundred", CONNECTIONS, segments.csv(segments.rows(100, seed=7)))
 
 
 def interleaved(
@@ -64,35 +77,39 @@ def interleaved(
     draws: Sequence[str] | dict[str, list[str]],
     *,
     rounds: int,
-    seconds: float,
+    seconds: int,
     say: Callable[[str], None],
+    loads: Sequence[Load] = (MANY, ONE),
 ) -> dict[str, list[dict[str, Any]]]:
-    """A B A B ...: in each round every server under 8 connections, then every server under one.
+    """A B A B ...: in each round every server under the first load, then every server under the next.
 
     draws     targets in the order of the calls; by server, where not all have the same
-    returns   by server, a list of rounds, each with the runs `many` and `one`, and CPU of the server per request
+    returns   by server, a list of rounds, each with a run by the load's name: wrk's figures and `cpu_us`, the server's CPU
+              for each request
     """
     own = draws if isinstance(draws, dict) else dict.fromkeys(servers, draws)
     for name, server in servers.items():
-        _measure(server, own[name], CONNECTIONS, 3.0)  # the JVM compiles
-    figures: dict[str, list[dict[str, Any]]] = {name: [] for name in servers}
+        _measure(server, own[name], MANY, 3)  # the JVM compiles
+    figures: dict[str, list[dict[str, Any]]] = {name: [{} for _ in range(rounds)] for name in servers}
+    names = list(servers)
     for number in range(rounds):
-        for name, server in servers.items():
-            before = server.cpu_s()
-            many = _measure(server, own[name], CONNECTIONS, seconds)
-            cpu_us = (server.cpu_s() - before) / (many.requests_per_s * seconds) * 1e6
-            figures[name].append({"many": asdict(many), "cpu_us": cpu_us})
-        for name, server in servers.items():
-            one = _measure(server, own[name], 1, seconds)
-            figures[name][-1]["one"] = asdict(one)
-            many_per_s = figures[name][-1]["many"]["requests_per_s"]
-            say(f"round {number + 1}  {name:10} {many_per_s:7.0f}/s   p50 {one.p50_us} us")
+        for load in loads:
+            for name in names[number % len(names) :] + names[: number % len(names)]:  # who is first changes
+                figures[name][number][load.name] = _measure(servers[name], own[name], load, seconds)
+        for name in names:
+            runs = figures[name][number].items()
+            say(
+                f"round {number + 1}  {name:24}"
+                + "".join(f"{key} {run['requests_per_s']:6.0f}/s  " for key, run in runs)
+            )
     return figures
 
 
-def _measure(server: Server, draws: Sequence[str], connections: int, seconds: float) -> wrk.Run:
+def _measure(server: Server, draws: Sequence[str], load: Load, seconds: int) -> dict[str, Any]:
     calls = [(server.path(target), target) for target in draws]
-    return wrk.run(server.port, calls, BODY, connections=connections, seconds=seconds)
+    before_s = server.cpu_s()
+    run = wrk.run(server.port, calls, load.body, connections=load.connections, seconds=seconds)
+    return {**asdict(run), "cpu_us": (server.cpu_s() - before_s) / run.requests * 1e6}
 
 
 def median_ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], part: str, figure: str) -> float:
@@ -107,7 +124,7 @@ def median(rounds: list[dict[str, Any]], part: str, figure: str) -> float:
 def _print(figures: dict[str, list[dict[str, Any]]], ratios: dict[str, float], echo_workers: int) -> None:
     print(f"{'':12}{'8 connections':>16}{'p99':>12}{'1 connection p50':>20}{'CPU a request':>16}")
     for name, rounds in figures.items():
-        cpu_us = statistics.median(one["cpu_us"] for one in rounds)
+        cpu_us = median(rounds, "many", "cpu_us")
         print(
             f"{name:12}{median(rounds, 'many', 'requests_per_s'):>14.0f}/s{median(rounds, 'many', 'p99_us'):>9.0f} us"
             f"{median(rounds, 'one', 'p50_us'):>17.0f} us{cpu_us:>13.0f} us"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -135,7 +134,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="VARIANT")
     parser.add_argument("--segments", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--at-once", type=int, default=6, help="variants that run side by side with the shipped one")
     chosen = parser.parse_args()
     names = [name for name in chosen.names or VARIANTS if name != SHIPPED]
@@ -152,7 +151,7 @@ def main() -> int:
 
 
 def _compare(
-    names: Sequence[str], made: segments.Segments, draws: Sequence[str], rounds: int, seconds: float
+    names: Sequence[str], made: segments.Segments, draws: Sequence[str], rounds: int, seconds: int
 ) -> list[dict[str, object]]:
     servers: dict[str, Server] = {}
     with ExitStack() as running:
@@ -169,7 +168,7 @@ def _compare(
             "why": VARIANTS[name].why,
             "throughput": median_ratio(figures[name], ours, "many", "requests_per_s"),
             "p50": median_ratio(figures[name], ours, "one", "p50_us"),
-            "cpu": statistics.median(a["cpu_us"] / b["cpu_us"] for a, b in zip(figures[name], ours, strict=True)),
+            "cpu": median_ratio(figures[name], ours, "many", "cpu_us"),
         }
         for name in names
     ]

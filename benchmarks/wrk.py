@@ -19,9 +19,11 @@ from pathlib import Path
 class Run:
     """One run. Latencies in microseconds, from request written to response read.
 
+    requests           answered
     generator_cpu_us   CPU of wrk itself for each request; its ceiling on one core is 1e6 / this
     """
 
+    requests: int
     requests_per_s: float
     p50_us: int
     p90_us: int
@@ -35,7 +37,7 @@ class LoadFailed(Exception):
     """Not every answer was 200: then the figures mean nothing."""
 
 
-def run(port: int, calls: Sequence[tuple[str, str]], body: bytes, *, connections: int, seconds: float) -> Run:
+def run(port: int, calls: Sequence[tuple[str, str]], body: bytes, *, connections: int, seconds: int) -> Run:
     """Post `body` again and again over kept connections.
 
     calls   (path, target) in the order in which they are used, over and over
@@ -51,7 +53,7 @@ def run(port: int, calls: Sequence[tuple[str, str]], body: bytes, *, connections
         before = _children_cpu_s()
         done = subprocess.run(
             [
-                *(program, "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "60s"),
+                *(program, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s"),
                 *("-s", str(Path(__file__).with_name("wrk.lua")), f"http://127.0.0.1:{port}"),
                 *("--", str(lines), str(posted)),
             ],
@@ -64,6 +66,7 @@ def run(port: int, calls: Sequence[tuple[str, str]], body: bytes, *, connections
     if said["bad_status"] or said["broken"] or not said["requests"]:
         raise LoadFailed(f"{said['bad_status']} answers were not 200, {said['broken']} never came: {done.stdout}")
     return Run(
+        requests=said["requests"],
         requests_per_s=said["requests"] / said["seconds"],
         p50_us=said["p50_us"],
         p90_us=said["p90_us"],

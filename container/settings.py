@@ -101,6 +101,15 @@ def _text(text: str) -> str:
     return text.strip()
 
 
+def _namespace(text: str) -> str:
+    # CloudWatch API, PutMetricData: 1 to 255 of these, no colon first; AWS/ is for AWS's own services.
+    if not re.fullmatch(r"(?!:|AWS/)[\w.\-/#: ]{1,255}", text.strip(), re.ASCII):
+        raise ValueError(
+            "a CloudWatch namespace: up to 255 letters, digits, spaces and ._-/#:, not beginning with AWS/"
+        )
+    return text.strip()
+
+
 def _yes_or_no(text: str) -> bool:
     if text.strip().lower() in {"1", "true", "yes", "on"}:
         return True
@@ -305,7 +314,11 @@ class Settings:
         flag="--cloudwatch-endpoint-url",
     )  # fmt: skip
     metrics_namespace: str = _setting(
-        "CloudWatch namespace", _text, "MME_METRICS_NAMESPACE", default="MultiModelEndpoint", flag="--metrics-namespace"
+        "CloudWatch namespace",
+        _namespace,
+        "MME_METRICS_NAMESPACE",
+        default="MultiModelEndpoint",
+        flag="--metrics-namespace",
     )
     metrics_interval_s: float = _setting(
         "seconds between reports to CloudWatch",

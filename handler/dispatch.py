@@ -43,6 +43,7 @@ from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs, plan_outputs
 from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
+from handler.payload.media import CSV
 from handler.predictor import FoldsDisagree, Scorer
 from handler.targets import as_sent, parse_target
 from handler.telemetry import BROKEN_ARTIFACTS, Invocation, Recorder
@@ -108,6 +109,9 @@ PLAIN: dict[type[BaseException], int] = {
 _WARM = ((ATTRIBUTES_HEADER, "cache=hit"),)
 # A body that is read and scored in about the time that handing it to another thread would take: some twenty rows.
 SMALL_BODY_BYTES = 2048
+# CSV is read several times as fast as the rest: some hundred rows. Through a model of two hundred trees they walk in 0.1 ms.
+SMALL_CSV_BYTES = 7000
+SMALL_MODEL_BYTES_FOR_CSV = 256 << 10
 # Some five thousand trees, which a row walks through in about a millisecond.
 SMALL_MODEL_BYTES = 8 << 20
 _NO_ATTRIBUTES: Mapping[str, str] = {}
@@ -241,13 +245,18 @@ class Dispatcher:
         None otherwise; `answer` then takes its time, on a thread that has it."""
         headers = request.headers
         raw = headers.get(TARGET_HEADER)
-        if raw is None or len(request.body) > SMALL_BODY_BYTES or ATTRIBUTES_HEADER in headers or self._is_slow:
+        if raw is None or ATTRIBUTES_HEADER in headers or self._is_slow:
             return None
+        most_model_bytes = SMALL_MODEL_BYTES
+        if len(request.body) > SMALL_BODY_BYTES:
+            if len(request.body) > SMALL_CSV_BYTES or headers.get("content-type") != CSV:
+                return None
+            most_model_bytes = SMALL_MODEL_BYTES_FOR_CSV
         borrowed = self._cache.borrow_present(as_sent(raw))
         if borrowed is None:
             return None
         with borrowed:
-            if borrowed.model.facts.resident_bytes > SMALL_MODEL_BYTES:
+            if borrowed.model.facts.resident_bytes > most_model_bytes:
                 return None
             return self.answer(request, _Present(raw, borrowed))
 

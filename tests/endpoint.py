@@ -44,6 +44,7 @@ class Endpoint:
     models    where the artifacts are; None is hosted
     scratch   directory for MME_SCRATCH; must be short, and is empty again after the stop
     root      where the code is; else here
+    output    a descriptor for its standard output; it stays the caller's
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Endpoint:
         *flags: str,
         environment: Mapping[str, str] | None = None,
         root: Path | None = None,
+        output: int = subprocess.DEVNULL,
     ) -> None:
         self.port = free_port()
         self.scratch = scratch
@@ -68,7 +70,7 @@ class Endpoint:
             env={**os.environ, **ENVIRONMENT, **(environment or {})},
             cwd=root,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=output,
             stderr=subprocess.PIPE,
             text=True,
         )

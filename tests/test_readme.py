@@ -22,3 +22,8 @@ def test_the_table_of_metrics_is_the_one_in_the_code() -> None:
 def test_every_variable_it_names_is_a_setting(variable: str) -> None:
     known = {name for one in fields(Settings) for name in one.metadata["variables"]}
     assert variable in known
+
+
+@pytest.mark.parametrize("picture", sorted(set(re.findall(r"benchmarks/pictures/[\w.-]+", README))))
+def test_every_picture_is_there_and_small(picture: str) -> None:
+    assert 0 < (Path(__file__).parent.parent / picture).stat().st_size < 150_000

@@ -10,8 +10,8 @@ source=$PWD
 cd /opt/mme/lib/python3*/site-packages
 rm -rf container/launch/plugin && mkdir container/launch/plugin
 cp -a "$source/container/launch/plugin/classes" container/launch/plugin/
-cp -a "$source/handler/forest/libforest.so" handler/forest/
-rm -f handler/forest/walk.c handler/forest/build.sh
+cp -a "$source/handler/libhandler.so" handler/
+rm -f handler/build.sh handler/*/*.c
 /opt/mme/bin/python3 -m compileall -q --invalidation-mode unchecked-hash container handler
 
 site=${PWD#/}

@@ -6,6 +6,7 @@ numbers beside its mean, in the proportion that keeps its sum.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -90,8 +91,9 @@ def dimension_values(dimensions: Mapping[str, str]) -> dict[str, str]:
 
 def _datapoint(metric: Metric, moved: Totals) -> Datapoint | None:
     if metric.kind == "gauge":
-        value = moved.gauges.get(metric.name)
-        return None if value is None else Datapoint(metric.name, metric.unit, (value,), (1,))
+        value = moved.gauges.get(metric.name, math.nan)
+        # Neither JSON nor CloudWatch knows NaN or infinity; one would cost the whole report.
+        return Datapoint(metric.name, metric.unit, (value,), (1,)) if math.isfinite(value) else None
     if metric.kind == "count":
         return Datapoint(metric.name, metric.unit, (moved.total(metric),), (1,))
     if metric.kind == "flag":

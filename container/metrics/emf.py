@@ -5,8 +5,9 @@ share a pipe never cut into each other's lines. A report that does not fit is se
 
 Source: CloudWatch guide, "Specification: Embedded metric format": at most 100 metrics a directive, 100 values a metric.
 The text of that page knows a number or a list of numbers as a metric's value. `{"Values": [...], "Counts": [...]}` is
-what AWS's own exporter sends for histograms (OpenTelemetry collector, awsemfexporter) and what keeps a line short
-however much traffic it stands for; `lists=True` falls back to lists, whose length grows with the traffic.
+what AWS's own exporter sends for histograms (OpenTelemetry collector, awsemfexporter, which splits at 100 values because
+CloudWatch rejects more) and what keeps a line short however much traffic it stands for; `lists=True` falls back to
+lists, whose length grows with the traffic.
 """
 
 from __future__ import annotations

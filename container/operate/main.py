@@ -64,12 +64,16 @@ def _serve(chosen: argparse.Namespace) -> int:
     def say_ready() -> None:
         host = "127.0.0.1" if chosen_settings.host == "0.0.0.0" else chosen_settings.host
         url = f"http://{host}:{chosen_settings.port}"
+        if chosen_settings.hosted:
+            next_command = f"mme platform --models s3://bucket/prefix/ --container {url}"
+        else:
+            next_command = f"mme invoke --url {url} --target KEY 1.0,2.0,3.0"
+        # With --emf stdout is CloudWatch's: nothing but metrics is written there.
+        facts = sys.stderr if chosen_settings.emf else sys.stdout
         with contextlib.suppress(BrokenPipeError):  # who reads no facts is served all the same
-            print(f"{READY:10}{url}   {chosen_settings.models or 'hosted'}   {time.monotonic() - started_at:.1f} s")
-            if chosen_settings.hosted:
-                print(f"next      mme platform --models s3://bucket/prefix/ --container {url}", flush=True)
-            else:
-                print(f"next      mme invoke --url {url} --target KEY 1.0,2.0,3.0", flush=True)
+            took_s = time.monotonic() - started_at
+            print(f"{READY:10}{url}   {chosen_settings.models or 'hosted'}   {took_s:.1f} s", file=facts)
+            print(f"next      {next_command}", file=facts, flush=True)
 
     return Supervisor(chosen_settings, on_ready=say_ready).run()
 

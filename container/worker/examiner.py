@@ -8,18 +8,20 @@ one that has only read and packed, in Python and NumPy, takes the next. What it 
     runtime --SEQPACKET: one end of a socket pair per artifact--> [ spare | spare | ... ]   forked by the examiner
     runtime <--STREAM: "taken", then the verdict----------------- the spare that took it
 
-Rule: the examiner itself reads nothing. It forks spares, and a new one for each that ended; a spare that finds the
-runtime gone ends with the status that makes the examiner end as well.
+Rule: the examiner itself reads nothing of an artifact. It forks spares, and a new one where one is missing; a spare that
+finds the runtime gone ends with the status that makes the examiner end as well.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
 import math
 import os
 import resource
+import select
 import signal
 import socket
 import struct
@@ -52,9 +54,13 @@ BASE_MEMORY_BYTES = (
 )  # what the interpreter, numpy and libxgboost map, mostly never touched, and room for small models
 MEMORY_PER_BYTE = 24  # JSON documents are the worst: parsed objects, the booster and the copy written anew
 
+N_KEPT = 2  # of 5 MB each
+PATIENCE_S = 5.0
 # A spare that has read so many, or grown by so much, ends as well: what it keeps was never measured.
 MAX_ARTIFACTS = 100
 MAX_GROWTH_BYTES = 16 << 20
+
+_TOLD = struct.Struct("=i?")  # a spare's pid, and whether it waits for a task
 
 HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON before them
 
@@ -99,9 +105,9 @@ _TOUCHED_BYTES = 4 << 20
 
 
 def main() -> NoReturn:
-    """argv: the descriptor of the task socket, and how many spares to keep."""
+    """argv: the descriptor of the task socket, and how many spares there may be."""
     tasks = socket.socket(fileno=int(sys.argv[1]))
-    spares = int(sys.argv[2])
+    n_spares = int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the runtime says when it is over
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     global _packs  # noqa: PLW0603  found out once, before the first spare is forked
@@ -110,16 +116,56 @@ def main() -> NoReturn:
     _warm_up()
     gc.disable()  # a spare ends before a collection would be worth the pages it touches
     gc.freeze()
-    living = 0
-    while True:
-        while living < spares:
-            if os.fork() == 0:
-                _be_a_spare(tasks)
-            living += 1
-        _, status = os.wait()
-        living -= 1
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == RUNTIME_GONE:
-            os._exit(0)  # the other spares see the same and end by themselves
+    _Spares(tasks, most=n_spares).keep()
+
+
+class _Spares:
+    """The examiner's children. Two are kept; more come when none waits for a task, and go when they have waited for long.
+
+    most   how many there may be
+    """
+
+    def __init__(self, tasks: socket.socket, most: int) -> None:
+        self._tasks = tasks
+        self._most = most
+        self._waiting: dict[int, bool] = {}  # by pid
+        self._told, self._tell = os.pipe()
+        self._ended, ended = os.pipe2(os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler no byte would come
+        os.set_blocking(ended, False)
+        signal.set_wakeup_fd(ended, warn_on_full_buffer=False)
+
+    def keep(self) -> NoReturn:
+        while True:
+            while len(self._waiting) < min(N_KEPT, self._most):
+                self._fork(is_extra=False)
+            if not any(self._waiting.values()) and len(self._waiting) < self._most:
+                self._fork(is_extra=True)
+            readable, _, _ = select.select([self._told, self._ended], [], [])
+            if self._told in readable:
+                for pid, is_waiting in _TOLD.iter_unpack(os.read(self._told, _TOLD.size * 64)):
+                    if pid in self._waiting:
+                        self._waiting[pid] = is_waiting
+            if self._ended in readable:
+                os.read(self._ended, 4096)
+                self._reap()
+
+    def _fork(self, *, is_extra: bool) -> None:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _be_a_spare(self._tasks, self._tell, PATIENCE_S if is_extra else None)
+        self._waiting[pid] = True  # soon
+
+    def _reap(self) -> None:
+        while self._waiting:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            del self._waiting[pid]
+            if os.WIFEXITED(status) and os.WEXITSTATUS(status) == RUNTIME_GONE:
+                os._exit(0)  # the other spares see the same and end by themselves
 
 
 def _warm_up() -> None:
@@ -153,23 +199,28 @@ def _touch_heap() -> None:
     _libc.free(block)
 
 
-def _be_a_spare(tasks: socket.socket) -> NoReturn:
+def _be_a_spare(tasks: socket.socket, tell: int, patience_s: float | None) -> NoReturn:
+    """patience_s: how long to wait for a task before ending; None is for ever."""
     status = 1
     try:
         _touch_heap()
         _warm_up()
-        status = _take_tasks(tasks)
+        status = _take_tasks(tasks, tell, patience_s)
     finally:
         os._exit(status)  # neither the examiner's exit handlers nor its buffers are ours
 
 
-def _take_tasks(tasks: socket.socket) -> int:
+def _take_tasks(tasks: socket.socket, tell: int, patience_s: float | None) -> int:
     """Examine artifacts for as long as this process is as good as new; the status to end with."""
     allocated_before = allocated_bytes()
     for _ in range(MAX_ARTIFACTS):
-        message, descriptors, _, _ = socket.recv_fds(tasks, 1, 1)
+        received = _next_task(tasks, patience_s)
+        if received is None:
+            return 0
+        message, descriptors = received
         if not message:
             return RUNTIME_GONE
+        os.write(tell, _TOLD.pack(os.getpid(), False))
         with socket.socket(fileno=descriptors[0]) as runtime:
             runtime.sendall(TAKEN)
             is_as_new = _examine_one(runtime)
@@ -178,7 +229,18 @@ def _take_tasks(tasks: socket.socket) -> int:
         gc.collect()  # the runtime has its answer
         if allocated_bytes() - allocated_before > MAX_GROWTH_BYTES:
             return 0
+        os.write(tell, _TOLD.pack(os.getpid(), True))
     return 0
+
+
+def _next_task(tasks: socket.socket, patience_s: float | None) -> tuple[bytes, list[int]] | None:
+    """What the runtime sends next; None when nothing came for so long."""
+    while select.select([tasks], [], [], patience_s)[0]:
+        # Another spare may be faster. The socket itself stays blocking: all spares have the same one, and so its flags.
+        with contextlib.suppress(BlockingIOError):
+            message, descriptors, _, _ = socket.recv_fds(tasks, 1, 1, socket.MSG_DONTWAIT)
+            return message, descriptors
+    return None
 
 
 def _examine_one(runtime: socket.socket) -> bool:

@@ -57,7 +57,7 @@ class _NotTaken(Exception):
 class Quarantine:
     """Owns the examiner process; started by `start`, ended by `close`, started again when it was found dead.
 
-    n_spares      artifacts examined at the same time
+    n_spares      artifacts examined at the same time, at most
     as_boosters   hand out XGBoost's documents only, for code that is not ours
     """
 

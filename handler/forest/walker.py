@@ -1,30 +1,25 @@
-"""The compiled half of this package: walk.c, through ctypes.
+"""The compiled half of this package: walk.c.
 
 Rule: what is handed over has been packed by `packed.py`; walk.c believes it.
 """
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import os
-import platform
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from ctypes import c_char_p, c_float, c_int, c_int64, c_void_p
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from handler.compiled import holding, letting_go
+
 Floats = npt.NDArray[np.float32]
 
-log = logging.getLogger(__name__)
-
-LIBRARY = Path(__file__).with_name("libforest.so")
+if holding is not None and letting_go is not None:
+    _holding, _letting_go = holding.forest_predict, letting_go.forest_predict
 
 # Rows times trees that are walked without letting go of the interpreter lock: about 20 us. Letting go and taking it
 # again costs as much when other threads want it.
@@ -33,38 +28,14 @@ _BRIEF = 1000
 _LONG = 200_000
 
 
-def _open() -> tuple[Any, Any] | None:
-    """forest_predict holding the interpreter lock, and letting go of it; None where it was not compiled."""
-    if not LIBRARY.exists():
-        return None
-    try:
-        holding, letting_go = ctypes.PyDLL(str(LIBRARY)), ctypes.CDLL(str(LIBRARY))
-    except OSError as error:
-        log.warning(
-            "models are scored by libxgboost: %s was not compiled for %s: %s", LIBRARY, platform.machine(), error
-        )
-        return None
-    holding.forest_margin.argtypes = [c_float, c_int]
-    holding.forest_margin.restype = c_float
-    for library in (holding, letting_go):
-        library.forest_predict.argtypes = [c_char_p, c_void_p, c_int64, c_int, c_void_p]
-        library.forest_predict.restype = None
-    return holding, letting_go
-
-
-_opened = _open()
-if _opened is not None:
-    _holding, _letting_go = _opened[0].forest_predict, _opened[1].forest_predict
-
-
 def is_available() -> bool:
-    return _opened is not None
+    return holding is not None and letting_go is not None
 
 
 def margin_of(intercept: float, transform: int) -> float:
     """What the sum of leaves begins with, for an intercept as XGBoost stores it."""
-    assert _opened is not None
-    return float(_opened[0].forest_margin(intercept, transform))
+    assert holding is not None
+    return float(holding.forest_margin(intercept, transform))
 
 
 def predict(forest: bytes, rows: Floats, n_trees: int, n_groups: int, n_outputs: int, *, is_margin: bool) -> Floats:

@@ -171,7 +171,9 @@ def test_a_small_request_for_a_model_in_memory_is_answered_at_once_and_the_same(
 def test_what_may_take_long_is_not_answered_at_once() -> None:
     desk = Desk()
     desk.ask()
-    assert at_once(desk, body=CSV * 20) is None
+    assert at_once(desk, body=(CSV + b"\n") * 20) is not None  # CSV is read fast
+    assert at_once(desk, body=(CSV + b"\n") * 100) is None
+    assert at_once(desk, body=(CSV + b"\n") * 20, content_type="text/libsvm") is None
     assert at_once(desk, x_amzn_sagemaker_custom_attributes="Output=contribs") is None
     asked = Desk(default_outputs=("contribs",))
     asked.ask()

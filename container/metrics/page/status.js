@@ -35,15 +35,17 @@ const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour: "2-digi
 
 // ---------------------------------------------------------------------------------------------------------------- charts
 
+// `about` is for whoever sees the page for the first time; `least` keeps an axis of whole things from showing halves.
 const CHARTS = [
-  { id: "chart-models", name: "Loaded models", format: rate, lines: [{ key: "loaded_models", name: "models", area: true }] },
-  { id: "chart-hits", name: "Cache hit ratio", format: percent, top: 1, lines: [{ key: "hit_ratio", name: "from memory", area: true }] },
-  { id: "chart-requests", name: "Requests per second", format: rate, lines: [{ key: "requests_per_s", name: "requests", area: true }] },
-  { id: "chart-latency", name: "Model latency", format: ms, lines: [{ key: "model_p50_ms", name: "p50" }, { key: "model_p99_ms", name: "p99" }] },
-  { id: "chart-load", name: "Model load time", format: ms, lines: [{ key: "load_p50_ms", name: "p50" }, { key: "load_p99_ms", name: "p99" }] },
-  { id: "chart-churn", name: "Evictions and reloads, per 5 s", format: rate, lines: [{ key: "evictions", name: "evictions" }, { key: "reloads", name: "back within 5 min" }] },
+  { id: "chart-models", name: "Loaded models", about: "In memory. It falls when one has to leave for another.", format: rate, least: 2, lines: [{ key: "loaded_models", name: "models", area: true }] },
+  { id: "chart-hits", name: "Cache hit ratio", about: "Calls that found their model in memory. The others waited for a load.", format: percent, top: 1, lines: [{ key: "hit_ratio", name: "from memory", area: true }] },
+  { id: "chart-requests", name: "Requests per second", about: "Answered, whatever the answer.", format: rate, lines: [{ key: "requests_per_s", name: "requests", area: true }] },
+  { id: "chart-latency", name: "Model latency", about: "Reading the body, scoring, writing the answer.", format: ms, lines: [{ key: "model_p50_ms", name: "p50" }, { key: "model_p99_ms", name: "p99" }] },
+  { id: "chart-load", name: "Model load time", about: "From the fetched artifact to ready; the first call waits for it.", format: ms, lines: [{ key: "load_p50_ms", name: "p50" }, { key: "load_p99_ms", name: "p99" }] },
+  { id: "chart-churn", name: "Evictions and reloads, per 5 s", about: "Models that left for others, and those that came back soon after.", format: rate, least: 2, lines: [{ key: "evictions", name: "evictions" }, { key: "reloads", name: "back within 5 min" }] },
 ];
 const LEFT = 52, RIGHT = 6, TOP = 6, BOTTOM = 18, HEIGHT = 150;
+const SHORTEST_S = 60, RECENT_S = 60; // the least a chart spans; how old a figure may be that stands for now
 
 function node(name, attributes, text) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -76,15 +78,15 @@ function draw(chart, history, nowS) {
     }
     chart.read = caption.appendChild(element("span", "read"));
     chart.svg = node("svg", { role: "img" });
-    figure.append(caption, chart.svg);
+    figure.append(caption, chart.svg, element("p", "small", chart.about));
     chart.svg.addEventListener("pointermove", (event) => { chart.pointer = event.offsetX; point(chart); });
     chart.svg.addEventListener("pointerleave", () => { chart.pointer = null; point(chart); });
   }
   const at = history.at_s;
   const width = Math.max(160, chart.svg.clientWidth);
-  const from = Math.min(nowS - 300, Math.max(nowS - 3600, at.length ? at[0] : nowS));
+  const from = Math.min(nowS - SHORTEST_S, Math.max(nowS - 3600, at.length ? at[0] : nowS));
   const known = chart.lines.flatMap((line) => history[line.key]).filter((value) => value !== null);
-  const top = chart.top || ceiling(Math.max(0, ...known));
+  const top = chart.top || ceiling(Math.max(chart.least || 0, ...known));
   const x = (s) => LEFT + ((s - from) / (nowS - from)) * (width - LEFT - RIGHT);
   const y = (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
   chart.drawn = { history, x, y, from, nowS, width };
@@ -95,10 +97,10 @@ function draw(chart, history, nowS) {
     parts.push(node("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: line, y2: line }));
     parts.push(node("text", { x: LEFT - 6, y: line + 4, "text-anchor": "end" }, chart.format(top * share)));
   }
-  const step = nowS - from > 1800 ? 900 : nowS - from > 600 ? 300 : 60;
+  const step = nowS - from > 1800 ? 900 : nowS - from > 600 ? 300 : nowS - from > 120 ? 60 : 30;
   for (let ago = step; ago < nowS - from; ago += step) {
     if (x(nowS - ago) < LEFT + 14) break;
-    parts.push(node("text", { x: x(nowS - ago), y: HEIGHT - 3, "text-anchor": "middle" }, `\u2212${ago / 60} min`));
+    parts.push(node("text", { x: x(nowS - ago), y: HEIGHT - 3, "text-anchor": "middle" }, ago % 60 ? `\u2212${ago} s` : `\u2212${ago / 60} min`));
   }
   parts.push(node("text", { x: width - RIGHT, y: HEIGHT - 3, "text-anchor": "end" }, "now"));
   chart.lines.forEach((line, i) => {
@@ -150,7 +152,9 @@ function point(chart) {
       if (history[line.key][i] !== null) chart.cursor.append(node("circle", { class: k ? "dot second" : "dot", cx: x(at[i]), cy: y(history[line.key][i]), r: 3 }));
     });
   }
-  const figures = chart.lines.map((line) => chart.format(history[line.key][i])).join(" / ");
+  // A pause of seconds between calls leaves the newest figure standing; it is drawn as the gap it is.
+  const newest = (values) => values.findLast((value, k) => value !== null && at[k] > at[i] - RECENT_S) ?? null;
+  const figures = chart.lines.map((line) => chart.format(isPointed ? history[line.key][i] : newest(history[line.key]))).join(" / ");
   chart.read.textContent = isPointed ? `${clock(at[i])}  ${figures}` : figures;
 }
 
@@ -202,7 +206,7 @@ function show(status) {
   $("fresh").textContent = clock(status.at_s);
 
   $("requests").textContent = `${rate(now.requests_per_s)}/s`;
-  $("requests-note").textContent = now.queue_depth ? `${count(now.queue_depth)} waiting` : "last minute";
+  $("requests-note").textContent = now.queue_depth ? `last minute; ${count(now.queue_depth)} waiting` : "last minute";
   $("hits").textContent = percent(now.hit_ratio);
   $("hits-note").textContent = `${count(now.loads)} loads in 5 min`;
   $("latency").textContent = ms(now.model_p50_ms);
@@ -218,7 +222,8 @@ function show(status) {
   $("meter").setAttribute("aria-valuenow", Math.round(share * 100));
 
   $("thrash-panel").hidden = !status.thrashing.length;
-  $("thrash-note").textContent = `Evicted and loaded again within five minutes; in the last five minutes: ${count(status.thrashing_models)}. The worst:`;
+  const thrashing = status.thrashing_models === 1 ? "1 model was" : `${count(status.thrashing_models)} models were`;
+  $("thrash-note").textContent = `In the last five minutes ${thrashing} loaded again soon after being evicted. More memory for models (--memory) ends it. The worst:`;
   rows("thrash-rows", status.thrashing, (row) => [[row.model, "name"], [count(row.reloads), "n hot"], [span(row.away_s), "n"]], 3, "");
   const busy = status.others && status.others.requests_per_s > 0 ? [...status.busiest, { ...status.others, model: "all others" }] : status.busiest;
   rows("busy-rows", busy, (row) => [

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import xgboost
 
-from container.worker.examiner import MAX_ARTIFACTS
+from container.worker.examiner import MAX_ARTIFACTS, N_KEPT, PATIENCE_S
 from container.worker.quarantine import Quarantine
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused
 from handler.forest import walker
@@ -145,7 +145,8 @@ def test_when_the_examiner_is_killed_the_next_artifact_starts_another(quarantine
     pid = quarantine.examiner_pid
     assert pid is not None
     for victim in (pid, *children_of(pid)):
-        os.kill(victim, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # the end of the first has ended it
+            os.kill(victim, signal.SIGKILL)
     assert quarantine.examine(boosters.segment_archive(4), "x").facts[0].n_features == 6
     assert quarantine.examiner_pid != pid
 
@@ -181,6 +182,24 @@ def test_a_spare_that_has_read_many_makes_room_for_another() -> None:
     try:
         for seed in range(MAX_ARTIFACTS + 20):
             assert one.examine(boosters.segment_archive(seed % 4), "x").facts[0].n_features == 6
+    finally:
+        one.close()
+
+
+def test_spares_come_when_all_are_busy_and_go_when_nobody_needs_them() -> None:
+    one = Quarantine(n_spares=6)
+    one.start()
+    try:
+        pid = one.examiner_pid
+        assert pid is not None
+        until(lambda: len(children_of(pid)) == N_KEPT)
+        slow = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=3000, max_depth=6))})
+        with ThreadPoolExecutor(6) as threads:
+            found = [threads.submit(one.examine, slow, "x") for _ in range(6)]
+            until(lambda: len(children_of(pid)) > N_KEPT)
+            assert [each.result().facts[0].n_features for each in found] == [6] * 6
+        assert len(children_of(pid)) <= 6
+        until(lambda: len(children_of(pid)) == N_KEPT, 3 * PATIENCE_S)
     finally:
         one.close()
 
