@@ -232,7 +232,7 @@ class Settings:
         "heap of the Java front end", size_bytes, "MME_JVM_HEAP", default=192 * 2**20, flag="--jvm-heap"
     )
     max_models: int | None = _setting(
-        "hosted: models loaded at once, each with six threads and a process of its own; else what the limits allow",
+        "hosted: models loaded at once, each with threads and descriptors of its own; else what the limits allow",
         _whole(1, 20_000),
         "MME_MAX_MODELS",
         default=None,
@@ -448,6 +448,8 @@ def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, s
         "OPENBLAS_NUM_THREADS": "1",
         # One heap: what an evicted model leaves is then one trim away, and the next model fits into it.
         "MALLOC_ARENA_MAX": "1",
+        # Hosted, a thread for each model: of those that ended, libc keeps 40 MiB of stacks unless told.
+        "GLIBC_TUNABLES": "glibc.pthread.stack_cache_size=1048576",
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from handler import tarball
+from handler import mar, tarball
 from handler.errors import ArtifactBroken, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
 from handler.importer import formats
 
@@ -26,6 +26,8 @@ MODEL_NAME = re.compile(
 )
 # What AWS's image writes for k-fold cross validation and averages when it serves.
 FOLD_NAME = re.compile(r"xgboost-model-(0|[1-9]\d{0,3})")
+MAR_SUFFIX = ".mar"
+ZIP_MAGIC = b"PK\x03\x04"
 MAGIC_OF_FOREIGN_ARCHIVES = {
     b"PK\x03\x04": "a zip archive",
     b"PK\x05\x06": "a zip archive",
@@ -64,7 +66,8 @@ class Member:
 def read_artifact(blob: bytes, uri: str, limits: Limits) -> tuple[Member, ...]:
     """The booster files of an artifact: one, or the folds of an ensemble in their order.
 
-    blob     a gzip-compressed or plain tar, or a booster file (gzip-compressed or not)
+    blob     a gzip-compressed or plain tar, a booster file (gzip-compressed or not), or under a name that ends in .mar one of
+             Multi Model Server's own archives
     raises   ArtifactBroken when it is damaged or holds no booster; ArtifactRefused when it passes a limit, holds links,
              devices or inference code, or leaves open which file is the booster
     """
@@ -72,11 +75,13 @@ def read_artifact(blob: bytes, uri: str, limits: Limits) -> tuple[Member, ...]:
         raise ArtifactBroken(uri, "it is empty")
     if len(blob) > limits.artifact_max_bytes:
         raise ArtifactRefused(uri, f"it has {len(blob)} bytes, the limit is {limits.artifact_max_bytes}")
-    _refuse_foreign_archive(blob, uri)
     try:
+        if uri.endswith(MAR_SUFFIX) and blob.startswith(ZIP_MAGIC):
+            return _choose(_archive_files(mar.entries(blob, limits), uri, limits), uri, limits)
+        _refuse_foreign_archive(blob, uri)
         data = tarball.inflate(blob, limits.unpacked_max_bytes, limits.max_ratio) if blob[:2] == b"\x1f\x8b" else blob
         if tarball.looks_like_tar(data):
-            return _choose(_tar_files(data, uri, limits), uri, limits)
+            return _choose(_archive_files(tarball.entries(data, limits.max_members), uri, limits), uri, limits)
     except tarball.NotReadable as error:
         raise ArtifactBroken(uri, str(error)) from error
     except tarball.OverLimit as error:
@@ -115,9 +120,11 @@ def _refuse_foreign_archive(data: bytes | bytearray, uri: str) -> None:
             raise ArtifactRefused(uri, f"it is {what}; publish a .tar.gz")
 
 
-def _tar_files(data: bytes | bytearray, uri: str, limits: Limits) -> Iterator[tuple[PurePosixPath, memoryview]]:
+def _archive_files(
+    entries: Iterable[tarball.Entry], uri: str, limits: Limits
+) -> Iterator[tuple[PurePosixPath, memoryview]]:
     seen: set[PurePosixPath] = set()
-    for entry in tarball.entries(data, limits.max_members):
+    for entry in entries:
         path = _sane_path(entry.name, uri, limits)
         if entry.kind not in ("file", "directory"):
             raise ArtifactRefused(uri, f"member {entry.name!r} is {entry.kind}")

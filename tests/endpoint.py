@@ -43,6 +43,7 @@ class Endpoint:
 
     models    where the artifacts are; None is hosted
     scratch   directory for MME_SCRATCH; must be short, and is empty again after the stop
+    root      where the code is; else here
     output    a descriptor for its standard output; it stays the caller's
     """
 
@@ -52,6 +53,7 @@ class Endpoint:
         scratch: Path,
         *flags: str,
         environment: Mapping[str, str] | None = None,
+        root: Path | None = None,
         output: int = subprocess.DEVNULL,
         port: int | None = None,
     ) -> None:
@@ -67,6 +69,7 @@ class Endpoint:
                 *flags,
             ],
             env={**os.environ, **ENVIRONMENT, **(environment or {})},
+            cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.PIPE,
@@ -156,7 +159,7 @@ class Endpoint:
 
     @property
     def jvm(self) -> int:
-        return self.process("com.amazonaws.ml.mms.ModelServer")
+        return self.process("model-server.jar")
 
     def client(self, **options: Any) -> Any:
         """Plain boto3, one attempt, through MMS's prediction path."""

@@ -28,9 +28,17 @@ NEVER_S = 10**9  # MMS runs its metric collector at this interval
 
 # Hosted: the platform gives a load this long (guide, "Invoke a multi-model endpoint"), and MMS has one limit for both.
 HOSTED_RESPONSE_TIMEOUT_S = 360
-# Hosted: POST and DELETE /models occupy the thread they arrive on while a stub starts or memory is given back, and the
-# other connections of that thread wait. A platform that loads a few models at once leaves most of these free.
-HOSTED_NETTY_THREADS = 32
+# Hosted, our own server changes models on threads of their own, and Netty's are for invokes.
+HOSTED_NETTY_THREADS = 4
+# In the stock one POST and DELETE /models occupy the thread they arrive on while a stub starts or memory is given back, and
+# the other connections of that thread wait. A platform that loads a few models at once leaves most of these free.
+STOCK_HOSTED_NETTY_THREADS = 32
+
+# A thread for each model, each of which would have malloc make another arena for it, up to 8 for each processor.
+HOSTED_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
+
+STOCK_MAIN = "com.amazonaws.ml.mms.ModelServer"
+HOSTED_MAIN = "HostedServer"  # plugin/HostedServer.java, where it has been compiled
 
 _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
@@ -54,12 +62,12 @@ _LOG4J = """\
 </Configuration>
 """
 
-# Standalone: nothing waits for a line of the log.
+# Standalone, and where our own server runs: nothing waits for a line of the log.
 _QUIET = """\
     <Logger name="ACCESS_LOG" level="off"/>
 """
-# Hosted: an appender runs on the thread that logs and this one waits for an answer, so these lines are calls. What each of
-# them holds up, and why, is told in container/worker/gates.py.
+# Hosted, with the stock server: an appender runs on the thread that logs and this one waits for an answer, so these lines are
+# calls. What each of them holds up, and why, is told in container/worker/gates.py.
 _GATE_APPENDER = """\
     <Http name="gate" url="{url}" connectTimeoutMillis="2000" readTimeoutMillis="{patience_ms}">
       <PatternLayout pattern="%c{{1}}|%t|%m"/>
@@ -125,6 +133,11 @@ class Scratch:
         return self.tmp / "relay.sock"
 
     @property
+    def binder(self) -> Path:
+        """Where hosted mode's server asks for sockets."""
+        return self.tmp / "binder.sock"
+
+    @property
     def management_socket(self) -> Path:
         return self.root / "management.sock"
 
@@ -158,7 +171,7 @@ def _place_stub(path: Path) -> None:
 
 
 def _log4j(gate_port: int | None) -> str:
-    if gate_port is None:
+    if gate_port is None or has_hosted_server():  # which asks by itself
         return _LOG4J.replace("@APPENDERS@", "").replace("@LOGGERS@", _QUIET)
     # Longer than a load may take, for one of the gates waits for loads.
     appender = _GATE_APPENDER.format(
@@ -192,7 +205,7 @@ def _hosted_properties(settings: Settings) -> dict[str, object]:
         "model_store": "/",
         "default_workers_per_model": 1,
         "default_response_timeout_seconds": HOSTED_RESPONSE_TIMEOUT_S,
-        "number_of_netty_threads": HOSTED_NETTY_THREADS,
+        "number_of_netty_threads": HOSTED_NETTY_THREADS if has_hosted_server() else STOCK_HOSTED_NETTY_THREADS,
     }
 
 
@@ -227,6 +240,13 @@ def plugin_path() -> Path | None:
     return path if path.is_dir() else None
 
 
+def has_hosted_server() -> bool:
+    """Whether hosted mode runs MMS with our door in front. Without it, it runs the stock server: see plugin/Models.java for
+    what that does when changes of one name overlap."""
+    path = plugin_path()
+    return path is not None and (path / f"{HOSTED_MAIN}.class").exists()
+
+
 def jar_path() -> Path:
     spec = importlib.util.find_spec("mms")
     if spec is None or spec.origin is None:
@@ -258,11 +278,15 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
-        *([] if gate_port is None else [*_only_proxy(gate_port), *_GIVE_BACK]),
+        *(
+            []
+            if gate_port is None
+            else [f"-Dmme.gate={gate_port}", f"-Dmme.binder={scratch.binder}", *_only_proxy(gate_port), *_GIVE_BACK]
+        ),
         *_from_image(),
         "-cp",
         f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
-        "com.amazonaws.ml.mms.ModelServer",
+        HOSTED_MAIN if settings.hosted and has_hosted_server() else STOCK_MAIN,
         "--python",
         str(scratch.stub),
         "--mms-config-file",
@@ -270,8 +294,27 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
     ]
 
 
-# What unloaded models leave in the JVM's own malloc: Java does not trim it unless told.
-_GIVE_BACK = ["-XX:TrimNativeHeapInterval=10000"]
+def _hosted_options(scratch: Scratch, gate_port: int) -> list[str]:
+    return [f"-Dmme.gate={gate_port}", f"-Dmme.binder={scratch.binder}", *_only_proxy(gate_port), *_GIVE_BACK]
+
+
+# Models come by the thousand and go. What Java keeps of them without these: a heap committed whole from the start and never
+# shrunk by more than a step, freed pieces of its own malloc, and Netty's 4 MiB pieces of direct memory, of which it wants
+# more the more threads there are.
+_GIVE_BACK = [
+    "-Xms24m",
+    "-Xmn16m",
+    "-XX:MinHeapFreeRatio=10",
+    "-XX:MaxHeapFreeRatio=25",
+    "-XX:-ShrinkHeapInSteps",
+    "-XX:TrimNativeHeapInterval=10000",  # ms
+    # Without the second compiler 5 MB less stay behind, its workspace and its profiles, and a call is no slower (measured
+    # over some thousand): what Java does for one is to pass it on.
+    "-XX:TieredStopAtLevel=1",
+    "-Dio.netty.allocator.numHeapArenas=1",
+    "-Dio.netty.allocator.numDirectArenas=2",
+    "-Dio.netty.allocator.maxOrder=6",  # 512 KiB; larger bodies are allocated for themselves, and freed
+]
 
 
 def _only_proxy(port: int) -> list[str]:

@@ -1,7 +1,7 @@
-"""Stubs and the sockets that were bound for them.
+"""Stubs and the sockets that were bound for them, or for the door of hosted mode's server, which needs no stubs.
 
 A stub asks by one line in the control FIFO. We bind the socket MMS will connect to, tell the stub what MMS wants to read,
-and keep the reply open; the stub's death, MMS's way of letting a model go, shows as an error on it.
+and keep the reply open; the stub's death, MMS's way of letting a model go, shows as an error on it. The door says both.
 
 Rule: the sockets belong to the supervisor, so a runtime that dies leaves MMS's books true; the next one listens on the
 same sockets, and what MMS connected in between waits in their backlog.
@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,16 @@ _REQUEST = re.compile(rb"(\.mms\.sock\.\d+) (reply\.\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A socket in MMS's temp directory, and the stub it was bound for."""
+    """A socket in MMS's temp directory, and the reply of the stub it was bound for; None when the door asked for it."""
 
     name: str
     listener: socket.socket
-    reply: int
+    reply: int | None
+
+
+def socket_name(port: int) -> str:
+    """Where a worker of MMS's connects to."""
+    return f".mms.sock.{port}"
 
 
 class Stubs:
@@ -44,13 +49,17 @@ class Stubs:
         # Read and write, so that it never ends when a stub closes it.
         self.control = os.open(directory / "control", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._partial = b""
-        self._bindings: dict[int, Binding] = {}  # by reply descriptor
-        self._orphans: list[Binding] = []  # their stubs were killed, not by MMS
+        self._bindings: dict[str, Binding] = {}
+        self._orphans: dict[str, Binding] = {}  # their stubs were killed, not by MMS
         self._lingering: list[Binding] = []  # their stubs were killed by MMS
 
     @property
     def bindings(self) -> list[Binding]:
-        return [*self._bindings.values(), *self._orphans]
+        return [*self._bindings.values(), *self._orphans.values()]
+
+    @property
+    def orphans(self) -> list[Binding]:
+        return list(self._orphans.values())
 
     @property
     def lingering(self) -> list[Binding]:
@@ -61,9 +70,9 @@ class Stubs:
         with contextlib.suppress(BlockingIOError):
             self._partial += os.read(self.control, 64 * 1024)
         *lines, self._partial = self._partial.split(b"\n")
-        return [binding for line in lines if (binding := self._bind(line)) is not None]
+        return [binding for line in lines if (binding := self._bind_for_stub(line)) is not None]
 
-    def _bind(self, line: bytes) -> Binding | None:
+    def _bind_for_stub(self, line: bytes) -> Binding | None:
         match = _REQUEST.fullmatch(line)
         if match is None:
             log.error("a stub asked for %r, which makes no sense", line)
@@ -74,23 +83,26 @@ class Stubs:
         except OSError as error:  # ENXIO, ENOENT: killed between asking and now
             log.warning("the stub for %s is gone already: %s", name, error)
             return None
+        binding = self.bind(name, reply)
+        # MMS parses these two lines of what it takes for its worker's output; it connects after the second.
+        os.write(reply, b"[PID] %d\nMMS worker started.\n" % os.getpid())
+        return binding
+
+    def bind(self, name: str, reply: int | None = None) -> Binding:
         path = self._directory / name
         path.unlink(missing_ok=True)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(path))
         listener.listen(BACKLOG)
-        binding = Binding(name, listener, reply)
-        self._bindings[reply] = binding
-        # MMS parses these two lines of what it takes for its worker's output; it connects after the second.
-        os.write(reply, b"[PID] %d\nMMS worker started.\n" % os.getpid())
+        self._bindings[name] = binding = Binding(name, listener, reply)
         return binding
 
-    def linger(self, reply: int) -> Binding:
-        """The stub behind this reply was killed by MMS: its socket stays until `forget`, since MMS may be just about to
-        connect, and a worker of its that cannot connect never tells its caller so."""
-        binding = self._bindings.pop(reply)
-        os.close(reply)
-        self._lingering.append(binding)
+    def linger(self, name: str) -> Binding | None:
+        """The model is unloaded, or the stub was killed by MMS: the socket stays until `forget`, since MMS may be just about
+        to connect, and a worker of its that cannot connect never tells its caller so. None when it was never bound."""
+        binding = self._take_out(name)
+        if binding is not None:
+            self._lingering.append(binding)
         return binding
 
     def forget(self, binding: Binding) -> None:
@@ -98,12 +110,21 @@ class Stubs:
         self._lingering.remove(binding)
         self._release(binding)
 
-    def orphan(self, reply: int) -> Binding:
-        """The stub behind this reply was killed by somebody else than MMS, which still counts on its socket: keep that."""
-        binding = self._bindings.pop(reply)
-        os.close(reply)
-        self._orphans.append(binding)
-        return binding
+    def orphan(self, name: str) -> None:
+        """The stub was killed by somebody else than MMS, which still counts on its socket: keep that."""
+        lingering = next((one for one in self._lingering if one.name == name), None)
+        if lingering is not None:
+            self._lingering.remove(lingering)
+        binding = lingering or self._take_out(name)
+        if binding is not None:
+            self._orphans[name] = binding
+
+    def _take_out(self, name: str) -> Binding | None:
+        binding = self._bindings.pop(name, None) or self._orphans.pop(name, None)
+        if binding is None or binding.reply is None:
+            return binding
+        os.close(binding.reply)
+        return replace(binding, reply=None)
 
     def _release(self, binding: Binding) -> None:
         binding.listener.close()
@@ -111,8 +132,9 @@ class Stubs:
 
     def close(self) -> None:
         """Let every stub end and every socket go."""
-        for reply in self._bindings:
-            os.close(reply)
+        for binding in self._bindings.values():
+            if binding.reply is not None:
+                os.close(binding.reply)
         for binding in self.bindings + self._lingering:
             self._release(binding)
         self._bindings.clear()

@@ -2,7 +2,7 @@
 
     mme (this process) --+-- runtime          ended: started again, MMS stays
                          `-- JVM (MMS)        ended: everything ends, non-zero, with the reason
-                               `-- stubs      end with the model, with MMS or with us
+                               `-- stubs      end with the model, with MMS or with us; hosted, our own server needs none
 
 Standalone it also holds MMS's connections (container/held.py), so that a runtime's death is not seen by MMS.
 
@@ -32,8 +32,9 @@ from container import settings as settings_module
 from container.channel import Channel
 from container.held import Board, survives
 from container.launch import mms
+from container.launch.binder import Binder, DoorLost, Wish
 from container.launch.children import Child, Children
-from container.launch.stubs import Binding, Stubs
+from container.launch.stubs import Binding, Stubs, socket_name
 from container.settings import Settings
 from container.worker import wire
 
@@ -86,6 +87,7 @@ class Supervisor:
         self._channel: Channel | None = None
         self._jvm: Child | None = None
         self._gates: socket.socket | None = None
+        self._has_door = settings.hosted and mms.has_hosted_server()
         self._held: dict[int, socket.socket] = {}  # by slot: MMS's connections, which outlive a runtime
         self._closing = contextlib.ExitStack()
         self._lingering: deque[tuple[float, Binding]] = deque()  # until when, what
@@ -134,6 +136,10 @@ class Supervisor:
         self._stubs = Stubs(self._scratch.tmp)
         closing.callback(self._stubs.close)
         self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
+        if self._has_door:
+            self._binder = Binder(self._scratch.binder)
+            closing.callback(self._binder.close)
+            self._watch(self._binder.listener.fileno(), select.EPOLLIN, self._on_door)
         self._board = Board()
         closing.callback(self._board.close)
         closing.callback(self._drop_all_held)
@@ -220,7 +226,12 @@ class Supervisor:
             )
         self._channel = channel
         self._watch(channel.fileno(), select.EPOLLIN, self._on_note)
-        note = {"settings": self._settings.to_json(), "io_dir": str(self._scratch.tmp), "has_served": self._is_ready}
+        note = {
+            "settings": self._settings.to_json(),
+            "io_dir": str(self._scratch.tmp),
+            "has_served": self._is_ready,
+            "has_door": self._has_door,
+        }
         channel.send("settings", note)
         if self._gates is not None:
             channel.send("gates", None, [self._gates.fileno()])
@@ -232,6 +243,8 @@ class Supervisor:
             self._offer(binding)
         for binding in self._stubs.lingering:
             channel.send("ended", binding.name)
+        for binding in self._stubs.orphans:
+            channel.send("stub ended", binding.name)
 
     @property
     def _gate_port(self) -> int | None:
@@ -286,6 +299,10 @@ class Supervisor:
         elif note.what in ("preloading", "preloaded"):
             self._is_preloading = note.what == "preloading"
             self._check_ready()
+        elif note.what == "keep":
+            self._keep(note.value)
+        elif note.what == "release":
+            self._let_go(note.value)
         elif note.what == "connected":
             self._hold(note.value, socket.socket(fileno=note.descriptors[0]))
         elif note.what == "drained":
@@ -340,7 +357,11 @@ class Supervisor:
             self._jvm = self._children.start(
                 "MMS",
                 command,
-                environment={**settings_module.mms_environment(), "PATH": str(self._scratch.programs)},
+                environment={
+                    **settings_module.mms_environment(),
+                    **(mms.HOSTED_ENVIRONMENT if self._settings.hosted else {}),
+                    "PATH": str(self._scratch.programs),
+                },
                 output=theirs,
             )
         except OSError as error:
@@ -369,25 +390,60 @@ class Supervisor:
 
     def _on_control(self) -> None:
         for binding in self._stubs.on_control():
-            self._watch(binding.reply, 0, partial(self._on_stub_end, binding.reply))
+            assert binding.reply is not None
+            self._watch(binding.reply, 0, partial(self._on_stub_end, binding.name, binding.reply))
             self._offer(binding)
+
+    def _on_door(self) -> None:
+        self._unwatch(self._binder.listener.fileno())
+        descriptor = self._binder.accept()
+        self._watch(descriptor, select.EPOLLIN, partial(self._on_wishes, descriptor))
+
+    def _on_wishes(self, descriptor: int) -> None:
+        try:
+            wishes = self._binder.wishes()
+        except DoorLost as error:
+            self._unwatch(descriptor)
+            log.debug("MMS asks for no more sockets: %s", error)
+            return
+        for wish, port in wishes:
+            name = socket_name(port)
+            if wish is Wish.BIND:
+                self._offer(self._stubs.bind(name))
+                self._binder.bound(port)
+            else:
+                self._let_go(name)
 
     def _offer(self, binding: Binding) -> None:
         if self._channel is not None:
             self._channel.send("listen", binding.name, [binding.listener.fileno()])
 
-    def _on_stub_end(self, reply: int) -> None:
+    def _on_stub_end(self, name: str, reply: int) -> None:
         self._unwatch(reply)
         if not self._settings.hosted:
             # MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the
             # end of a process it needs no more, and goes on connecting to the socket.
-            binding = self._stubs.orphan(reply)
-            log.warning("the stub of %s was killed; its socket stays", binding.name)
+            self._stubs.orphan(name)
+            log.warning("the stub of %s was killed; its socket stays", name)
             return
-        binding = self._stubs.linger(reply)
+        self._let_go(name, "stub ended")
+
+    def _let_go(self, name: str, what: str = "ended") -> None:
+        """MMS has unloaded the model that was served through this socket; of a stub that ended the runtime knows better."""
+        binding = self._stubs.linger(name)
+        if binding is None:
+            return
         self._lingering.append((time.monotonic() + LINGER_S, binding))
         if self._channel is not None:
-            self._channel.send("ended", binding.name)
+            self._channel.send(what, name)
+
+    def _keep(self, name: str) -> None:
+        """MMS counts on this socket still: its stub was killed from outside."""
+        kept = next((entry for entry in self._lingering if entry[1].name == name), None)
+        if kept is not None:
+            self._lingering.remove(kept)
+            self._stubs.orphan(name)
+            log.warning("the stub of %s was killed; its socket stays", name)
 
     def _forget_oldest(self) -> None:
         _, binding = self._lingering.popleft()

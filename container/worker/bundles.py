@@ -1,8 +1,9 @@
 """Where the model is that MMS asks us to load, and what is in it.
 
-SageMaker names a directory that it has unpacked. A path to an archive works too: MMS itself unpacks a zip (`.mar`) into its
-temp directory and names that; of a tar.gz it unpacks nothing, so an empty directory there means that the archive itself,
-under the url the model was registered with, is what to read.
+SageMaker names a directory that it has unpacked. A path to an archive works too: an empty directory in MMS's temp directory
+means that the archive itself, under the url the model was registered with, is what to read. Our own server (see
+launch/plugin/Archives.java) names one for every archive; the stock one unpacks what it takes for a zip there, and a tar.gz
+gives nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How many hosted models this container's limits hold: each is a process, threads and descriptors besides its memory.
+"""How many hosted models this container's limits hold: each is threads and descriptors besides its memory, in
+some servers a process too.
 
 Rule: a limit that is passed is a crash, in whichever process meets it first; so it is worked out before, and the load that
 would pass it is answered with 507.
@@ -10,16 +11,27 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-# Of one model, in the JVM (measured at 1,000 models with benchmarks/hosted.py): a stub's three pipes and its worker's socket;
-# and threads: a server's, a worker's, a stub's reaper and the readers of its two streams.
-JVM_DESCRIPTORS = 5
-JVM_THREADS = 5
-# All that the limit on processes counts: these, the stub itself and the runtime's thread.
-TASKS = JVM_THREADS + 2
-# Java objects of one model: mostly the readers' buffers.
-HEAP_BYTES = 100 * 1024
-# All memory of one model besides its booster: the above with its stacks, the stub, the runtime's thread.
-WORKER_BYTES = 640 * 1024
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one loaded model takes, measured at 1,000 models with benchmarks/hosted.py.
+
+    descriptors   of the process that needs most of them
+    tasks         processes and threads, of all processes together
+    heap_bytes    Java objects
+    worker_bytes  all memory besides its booster: the above, stacks and sockets
+    """
+
+    descriptors: int
+    tasks: int
+    heap_bytes: int
+    worker_bytes: int
+
+
+# A worker of MMS's and its connection's thread in the runtime, which also listens for it.
+OF_DOOR = Cost(descriptors=2, tasks=2, heap_bytes=32 * 1024, worker_bytes=320 * 1024)
+# In the stock server also a stub: its process, three pipes, and a server's thread, a reaper and two readers of its streams.
+OF_STUBS = Cost(descriptors=5, tasks=7, heap_bytes=100 * 1024, worker_bytes=640 * 1024)
 
 # What is there with no model loaded.
 BASE_DESCRIPTORS = 400
@@ -35,21 +47,21 @@ class Ceiling:
     source: str
 
 
-def model_ceiling(jvm_heap_bytes: int, root: Path = Path("/")) -> Ceiling:
+def model_ceiling(cost: Cost, jvm_heap_bytes: int, root: Path = Path("/")) -> Ceiling:
     """The lowest of the ceilings that descriptors, threads and the JVM's heap set."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     found = [
         Ceiling(
-            (descriptors - BASE_DESCRIPTORS) // JVM_DESCRIPTORS,
+            (descriptors - BASE_DESCRIPTORS) // cost.descriptors,
             f"as many as fit in {descriptors} descriptors (ulimit -n)",
         ),
         Ceiling(
-            (jvm_heap_bytes - BASE_HEAP_BYTES) // HEAP_BYTES,
+            (jvm_heap_bytes - BASE_HEAP_BYTES) // cost.heap_bytes,
             f"as many as fit in {jvm_heap_bytes} bytes of Java heap (--jvm-heap)",
         ),
     ]
     for limit, source in _task_limits(root):
-        found.append(Ceiling((limit - BASE_TASKS) // TASKS, f"as many as fit in {limit} tasks ({source})"))
+        found.append(Ceiling((limit - BASE_TASKS) // cost.tasks, f"as many as fit in {limit} tasks ({source})"))
     lowest = min(found, key=lambda ceiling: ceiling.n_models)
     return Ceiling(max(1, lowest.n_models), lowest.source)
 

@@ -1,9 +1,15 @@
-"""Where MMS waits for us: lines of its log that are calls.
+"""Where MMS waits for us: the door's questions, or lines of the stock server's log that are calls.
 
-MMS answers `DELETE /models/x` when the stub is dead, whether or not the memory is back; it answers a failed load before it
-has forgotten the model; and it breaks off a load that meets an unload with a 500. It has no hook for any of this, but it logs
-at the right moments, and log4j's HTTP appender waits for a response on the very thread that logs. launch/mms.py sends
-three kinds of lines here; the response is sent when MMS may go on.
+The door (launch/plugin/Gate.java) asks what it wants to know. Its lines name a port, and say
+
+    why         why the last load there was refused: answered with the error's type and, on the next line, its text
+    closing     the port's connections are about to be closed for good
+    unloaded    wait until the memory of what was loaded there is back
+
+The stock server has nothing to ask with. It answers `DELETE /models/x` when the stub is dead, whether or not the memory is
+back; it answers a failed load before it has forgotten the model; and it breaks off a load that meets an unload with a 500.
+But it logs at the right moments, and log4j's HTTP appender waits for a response on the very thread that logs. launch/mms.py
+sends three kinds of lines here; the response is sent when MMS may go on.
 
     WorkerThread  "W-9003-x State change ... -> WORKER_SCALED_DOWN"   it is about to close the connections of port 9003:
                                                                       wait until no load is under way there
@@ -29,6 +35,7 @@ from typing import Any, Protocol
 log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES = 64 * 1024
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _PORT = re.compile(r"W-(\d+)-")
 # A worker that has loaded, or a stub's own thread, which says so from its start; else a worker that is still connecting.
 _LOADED = " State change WORKER_MODEL_LOADED -> "
@@ -41,10 +48,16 @@ class Gatekeeper(Protocol):
     def before_close(self, port: int, *, is_connecting: bool) -> None: ...
     def before_unloaded(self, model_name: str) -> None: ...
     def before_load_failed(self, port: int) -> None: ...
+    def why_refused(self, port: int) -> tuple[str, str] | None: ...
+    def closing(self, port: int) -> None: ...
+    def until_unloaded(self, port: int) -> None: ...
 
 
-def wait_at_gate(line: str, keeper: Gatekeeper) -> None:
-    """Wait for what a line of MMS's log asks for. Format: logger|thread|message."""
+def wait_at_gate(line: str, keeper: Gatekeeper) -> str:
+    """Wait for what a line asks for, and return the answer, which only the door reads.
+
+    line   logger|thread|message of MMS's log, or Door|port|what
+    """
     logger, _, rest = line.partition("|")
     thread, _, message = rest.partition("|")
     if logger == "WorkerThread" and (port := _PORT.match(message)):
@@ -53,6 +66,19 @@ def wait_at_gate(line: str, keeper: Gatekeeper) -> None:
         keeper.before_unloaded(name[1])
     elif logger == "ACCESS_LOG" and (port := _PORT.match(thread)):
         keeper.before_load_failed(int(port[1]))
+    elif logger == "Door" and _NUMBER.fullmatch(thread):
+        return _answer_door(int(thread), message, keeper)
+    return ""
+
+
+def _answer_door(port: int, what: str, keeper: Gatekeeper) -> str:
+    if what == "why" and (reason := keeper.why_refused(port)) is not None:
+        return "\n".join(reason)
+    if what == "closing":
+        keeper.closing(port)
+    elif what == "unloaded":
+        keeper.until_unloaded(port)
+    return ""
 
 
 class Gates:
@@ -95,11 +121,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(413)
             return
         line = self.rfile.read(n_bytes).decode(errors="replace")
+        answer = ""
         try:
-            wait_at_gate(line, self.server.keeper)
+            answer = wait_at_gate(line, self.server.keeper)
         except Exception:
             log.exception("a gate failed to wait for %r", line)
-        self._answer(200)
+        self._answer(200, answer.encode(errors="replace"))
 
     def do_GET(self) -> None:
         log.warning("refused to fetch a model from %s: models are paths on this machine", self.path)
@@ -107,13 +134,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_CONNECT = do_GET  # noqa: N815  http.server finds methods by this name
 
-    def _answer(self, status: int) -> None:
+    def _answer(self, status: int, body: bytes = b"") -> None:
         self.send_response_only(status)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(body)))
         if status != 200:
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Calls at the gates are no news."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
@@ -42,9 +42,12 @@ RECENTLY_S = 1.0
 UNLOAD_WAIT_S = 300.0
 
 
+MMS_SOCKET = ".mms.sock."
+
+
 def mms_port(socket_name: str) -> int:
     """The port in the name of MMS's socket, `.mms.sock.9003`."""
-    return int(socket_name.rpartition(".")[2])
+    return int(socket_name.removeprefix(MMS_SOCKET))
 
 
 @dataclass(slots=True)
@@ -55,9 +58,10 @@ class _Port:
     n_loading: int = 0  # loads without a reply
     answered_at: float | None = None  # the last load
     quiet_at: float | None = None  # nothing was under way or queued
-    is_refused: bool = False  # the last load was
+    refusal: ServingError | None = None  # of the last load
     is_closing: bool = False  # MMS is about to close its connections
-    has_ended: bool = False  # its stub is dead: MMS has unloaded the model
+    has_ended: bool = False  # MMS has unloaded the model
+    has_lost_stub: bool = False  # it was killed, not by MMS: the supervisor keeps the socket until it is told
     lodgers: set[Lodger] = field(default_factory=set)  # one for each open connection
 
 
@@ -85,6 +89,8 @@ class Hosted:
         self._max_models = max_models
         self._lock = threading.Condition()
         self._ports: dict[int, _Port] = {}
+        # Called with the port of an unloaded model whose socket only we know to be of no use any more.
+        self.release: Callable[[int], None] = lambda _: None
         self._loads: dict[str, wire.Load] = {}  # by key, of models loaded or being loaded
 
     def open(self, cache: ModelCache, answer: Callable[[Request, Held], Answer]) -> None:
@@ -114,9 +120,18 @@ class Hosted:
         return lodger
 
     def ended(self, port: int) -> None:
-        """The port's stub is dead: nothing is loaded there any more."""
+        """MMS has unloaded what was loaded there."""
         with self._lock:
             self._ports[port].has_ended = True
+
+    def stub_ended(self, port: int) -> bool:
+        """The port's stub is dead. True when MMS killed it, which it does after it has closed the connections; else MMS has
+        the model still and will connect again when it has to."""
+        with self._lock:
+            place = self._ports[port]
+            place.has_ended = place.is_closing
+            place.has_lost_stub = not place.is_closing
+            return place.is_closing
 
     def closed(self, port: int) -> None:
         """Nobody can connect there any more. A worker that MMS started again for an unloaded model still may have; it
@@ -158,12 +173,12 @@ class Hosted:
     def answer(self, request: Request, lodger: Lodger) -> Answer:
         return self._answer(request, lodger)
 
-    def load_answered(self, lodger: Lodger, *, is_refused: bool) -> None:
+    def load_answered(self, lodger: Lodger, refusal: ServingError | None) -> None:
         """The reply of a load has been written, or never will be."""
         with self._lock:
             place = lodger.place
             place.n_loading -= 1
-            place.is_refused = is_refused
+            place.refusal = refusal
             place.answered_at = time.monotonic()
             self._lock.notify_all()
 
@@ -220,11 +235,30 @@ class Hosted:
     def before_unloaded(self, model_name: str) -> None:
         """MMS has unloaded the model; this returns when its memory is back."""
         with self._lock:
-            closing = [p for p in self._ports.values() if p.is_closing and p.model_name == model_name]
-            if not self._lock.wait_for(
-                lambda: not any(lodger.is_holding for p in closing for lodger in p.lodgers), UNLOAD_WAIT_S
-            ):
-                log.error("model %s is unloaded, but its memory is still in use", model_name)
+            closing = {n: p for n, p in self._ports.items() if p.is_closing and p.model_name == model_name}
+            self._wait_for_memory(closing.values())
+            lost = [port for port, place in closing.items() if place.has_lost_stub]
+        for port in lost:
+            self.release(port)
+
+    def _wait_for_memory(self, places: Collection[_Port]) -> None:
+        """With the lock held, which is let go meanwhile."""
+        if not self._lock.wait_for(
+            lambda: not any(lodger.is_holding for place in places for lodger in place.lodgers), UNLOAD_WAIT_S
+        ):
+            log.error("%s: unloaded, but the memory is still in use", ", ".join(place.model_name for place in places))
+
+    def closing(self, port: int) -> None:
+        """The door has seen to it that nothing is under way on this port."""
+        with self._lock:
+            if port in self._ports:
+                self._ports[port].is_closing = True
+
+    def until_unloaded(self, port: int) -> None:
+        """Returns when the memory of what was loaded on this port is back."""
+        with self._lock:
+            if port in self._ports:
+                self._wait_for_memory([self._ports[port]])
 
     def before_load_failed(self, port: int) -> None:
         """MMS would answer first and then fail to forget the model: it interrupts itself and gives up half way, and the name
@@ -235,12 +269,22 @@ class Hosted:
                 return
             # MMS may have read the reply before the thread that wrote it has come back to say so.
             self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
-            if not place.is_refused:
+            if place.refusal is None:
                 return
         try:
             self._management.unregister(place.model_name)
         except Exception:
             log.exception("could not have MMS forget model %s", place.model_name)
+
+    def why_refused(self, port: int) -> tuple[str, str] | None:
+        """The type and the text of what ended the last load on a port; None when nothing is known to have."""
+        with self._lock:
+            place = self._ports.get(port)
+            if place is None:
+                return None
+            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)  # as above
+            refusal = place.refusal
+        return None if refusal is None else (plain_fault_of(refusal).type, str(refusal))
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +321,7 @@ class Lodger:
         return self._borrowed is not None
 
     def load(self, load: wire.Load) -> tuple[int, str]:
-        """The reply's code and text. MMS makes the code the status of `POST /models` and drops the text."""
+        """The reply's code and text. MMS makes the code the status of `POST /models`, and the door asks for the text."""
         if self._borrowed is None:
             self._model_name = load.model_name
             self._owes_reply = True
@@ -286,7 +330,9 @@ class Lodger:
             except ServingError as error:
                 self._error = error
                 status = plain_fault_of(error).status
-                log.warning("model %s is not loaded, %d: %s", load.model_name, status, error)
+                # A worker of MMS's may come back a second after its model was unloaded; nobody waits for that load.
+                level = logging.INFO if isinstance(error, UnloadedMeanwhile) else logging.WARNING
+                log.log(level, "model %s is not loaded, %d: %s", load.model_name, status, error)
                 return status, str(error)
             self._error = None
             log.info("model %s is loaded from %s", load.model_name, load.model_path)
@@ -297,7 +343,7 @@ class Lodger:
         self.n_replies += 1
         if self._owes_reply:
             self._owes_reply = False
-            self._hosted.load_answered(self, is_refused=self._error is not None)
+            self._hosted.load_answered(self, self._error)
 
     @property
     def name(self) -> str:

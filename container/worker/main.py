@@ -12,12 +12,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 from container.channel import Channel
 from container.settings import Settings
 from container.worker.bundles import Bundles
-from container.worker.ceiling import WORKER_BYTES, model_ceiling
+from container.worker.ceiling import OF_DOOR, OF_STUBS, Cost, model_ceiling
 from container.worker.guard import MemoryGuard
 from container.worker.hosted import Hosted
 from container.worker.management import Management
@@ -58,6 +59,20 @@ MAX_HOSTED_LOADS = 100_000
 SWITCH_INTERVAL_S = 0.0001
 
 
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the supervisor tells a runtime besides the settings.
+
+    io_dir       MMS's temp directory
+    has_served   another runtime of this endpoint has answered requests before
+    has_door     hosted mode's own server is in front, and there are no stubs
+    """
+
+    io_dir: Path
+    has_served: bool
+    has_door: bool
+
+
 def main() -> int:
     """argv: the descriptor of the channel to the supervisor. Ends when the channel does."""
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
@@ -71,10 +86,10 @@ def main() -> int:
     # The supervisor decides when this process ends, and tells it through the channel.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    launch = Launch(Path(note.value["io_dir"]), note.value["has_served"], note.value["has_door"])
     with ExitStack() as closing:
         try:
-            io_dir, has_served = Path(note.value["io_dir"]), note.value["has_served"]
-            runtime = _build(settings, io_dir, channel, closing, has_served=has_served)
+            runtime = _build(settings, launch, channel, closing)
         except (ServingError, LocationInvalid, PortTaken, HooksInvalid) as error:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
@@ -83,31 +98,23 @@ def main() -> int:
     return 0
 
 
-def _build(settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, *, has_served: bool) -> Runtime:
-    """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order.
-
-    has_served   another runtime of this endpoint has answered requests before
-    """
+def _build(settings: Settings, launch: Launch, channel: Channel, closing: ExitStack) -> Runtime:
+    """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     hooks = _load_hooks(settings)
     if settings.hosted:
-        runtime = _build_hosted(settings, io_dir, channel, closing, hooks)
+        runtime = _build_hosted(settings, launch, channel, closing, hooks)
     else:
-        runtime = _build_standalone(settings, io_dir, channel, closing, hooks, has_served=has_served)
+        runtime = _build_standalone(settings, launch, channel, closing, hooks)
     if hooks is not None:  # they may print; stdout is for metrics, which have it by now
         closing.enter_context(redirect_stdout(sys.stderr))
     return runtime
 
 
 def _build_standalone(
-    settings: Settings,
-    io_dir: Path,
-    channel: Channel,
-    closing: ExitStack,
-    hooks: Hooks | None,
-    *,
-    has_served: bool,
+    settings: Settings, launch: Launch, channel: Channel, closing: ExitStack, hooks: Hooks | None
 ) -> Runtime:
+    io_dir = launch.io_dir
     recorder = LiveRecorder(top_models=settings.top_models)
     store = ToldStore(_open_store(settings), recorder)
     closing.callback(store.close)
@@ -183,7 +190,7 @@ def _build_standalone(
 
     def reasons_not_ready() -> list[str]:
         # Once it has served it goes on serving: what a new runtime after a crash has not loaded yet is merely cold.
-        is_waiting = preload is not None and not preload.is_done and not has_served
+        is_waiting = preload is not None and not preload.is_done and not launch.has_served
         return [*runtime.reasons_not_ready(), *(["preloading models"] if is_waiting else [])]
 
     watch.start(cache, reasons_not_ready, io_dir / RELAY)
@@ -236,8 +243,9 @@ def _n_spares(settings: Settings) -> int:
 
 
 def _build_hosted(
-    settings: Settings, io_dir: Path, channel: Channel, closing: ExitStack, hooks: Hooks | None
+    settings: Settings, launch: Launch, channel: Channel, closing: ExitStack, hooks: Hooks | None
 ) -> Runtime:
+    io_dir, cost = launch.io_dir, OF_DOOR if launch.has_door else OF_STUBS
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
     quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders, hooks)
     recorder = LiveRecorder(top_models=settings.top_models)
@@ -245,13 +253,13 @@ def _build_hosted(
     closing.callback(watch.close)
     management = Management(settings.host, settings.port)
     bundles = Bundles(quarantine, management, unpacked=io_dir)
-    loader = BundleLoader(bundles.examine, _natives(quarantine), worker_bytes=WORKER_BYTES)
+    loader = BundleLoader(bundles.examine, _natives(quarantine), worker_bytes=cost.worker_bytes)
     hook = _hooker(hooks, io_dir)
     hosted = Hosted(
         prepare=lambda load: hook(load.model_name, loader.prepare(bundles.path_of(load))),
         management=management,
         trim=trimmer.trim_now,
-        max_models=_max_models(settings),
+        max_models=_max_models(settings, cost),
     )
     cache = ModelCache(
         budget_bytes=_budget(settings),
@@ -259,6 +267,7 @@ def _build_hosted(
         executor=executor,
         max_waiting=MAX_HOSTED_LOADS,
         recorder=recorder,
+        on_freed=trimmer.freed,  # again, a moment after an unload: its thread has ended by then
         room_wait_s=0.0,  # the platform makes room when it is told that there is none
     )
     closing.callback(cache.close)
@@ -304,11 +313,11 @@ def _natives(quarantine: Quarantine) -> Awake:
     return Awake(HandlePool(), lambda forest: quarantine.booster_of(document_of(forest)))
 
 
-def _max_models(settings: Settings) -> int:
+def _max_models(settings: Settings, cost: Cost) -> int:
     if settings.max_models is not None:
         log.info("models at once: %d, as set", settings.max_models)
         return settings.max_models
-    ceiling = model_ceiling(settings.jvm_heap_bytes)
+    ceiling = model_ceiling(cost, settings.jvm_heap_bytes)
     log.info("models at once: %d, %s", ceiling.n_models, ceiling.source)
     return ceiling.n_models
 

@@ -27,7 +27,7 @@ from container.held import FREE, IDLE, N_SLOTS, Board
 from container.worker import wire
 from container.worker.connection import Connection, Progress
 from container.worker.gates import Gates
-from container.worker.hosted import Hosted, mms_port
+from container.worker.hosted import MMS_SOCKET, Hosted, mms_port
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,8 @@ class Runtime:
         self._answer_at_once = answer_at_once
         self._pool = pool
         self._hosted = hosted
+        if hosted is not None:
+            hosted.release = self._release
         self._gates: Gates | None = None
         self._answer = answer
         self._io_dir = io_dir
@@ -114,6 +116,9 @@ class Runtime:
             self._listen(note.value, socket.socket(fileno=note.descriptors[0]))
         elif note.what == "ended" and self._hosted is not None:
             self._hosted.ended(mms_port(note.value))
+        elif note.what == "stub ended" and self._hosted is not None:
+            if not self._hosted.stub_ended(mms_port(note.value)):
+                self._channel.send("keep", note.value)
         elif note.what == "unlisten":
             listener = self._listeners.pop(note.value)
             del self._handlers[listener.fileno()]
@@ -130,6 +135,9 @@ class Runtime:
         elif note.what == "drain":
             self._is_draining = True
         return True
+
+    def _release(self, port: int) -> None:
+        self._channel.send("release", f"{MMS_SOCKET}{port}")
 
     def _listen(self, name: str, listener: socket.socket) -> None:
         listener.setblocking(False)

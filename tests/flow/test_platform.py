@@ -88,7 +88,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def platform(artifacts: Path) -> Iterator[Platform]:
     """Two instances with room for two models each."""
     scratch = Path(tempfile.mkdtemp(prefix="mt-"))
-    one = Platform(artifacts, scratch, "--instances", "2", "--memory", "1500KiB")
+    one = Platform(artifacts, scratch, "--instances", "2", "--memory", "800KiB")
     yield one
     one.stop()
     shutil.rmtree(scratch, ignore_errors=True)
@@ -124,6 +124,23 @@ def test_errors_are_sagemakers(platform: Platform, target: str, body: str, code:
         platform.invoke(target, body)
     assert caught.value.response["Error"]["Code"] == code
     assert caught.value.response.get("OriginalStatusCode") == original
+
+
+@pytest.mark.skipif(shutil.which("aws") is None, reason="the AWS CLI is not installed")
+def test_the_aws_cli_is_a_caller_like_any_other(platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(CSV)
+    subprocess.run(
+        [
+            *("aws", "sagemaker-runtime", "invoke-endpoint", "--endpoint-url", platform.url, "--region", "us-east-1"),
+            *("--endpoint-name", "e", "--target-model", "eu/3.tar.gz", "--content-type", "text/csv"),
+            *("--accept", "text/csv", "--body", f"fileb://{tmp_path}/rows.csv", str(tmp_path / "answer.csv")),
+        ],
+        env={**os.environ, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    answer = [float(line) for line in (tmp_path / "answer.csv").read_text().split()]
+    np.testing.assert_allclose(answer, expected(3), rtol=1e-6)
 
 
 def test_without_a_cache_a_model_leaves_memory_and_disk_after_its_call(artifacts: Path) -> None:

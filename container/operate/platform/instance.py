@@ -36,9 +36,19 @@ from handler.telemetry import (
 
 log = logging.getLogger(__name__)
 
-INVOKE_S = 60.0  # InvokeEndpoint's limit, the load it waits for included
-LOAD_S = 360.0  # a load goes on this long after its caller has been told ModelNotReadyException
-ROOM_WAIT_S = 5.0  # for a model in use to be let go, when nothing else could be unloaded
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """SageMaker's limits, in seconds. Source: guide, "Invoke a Multi-Model Endpoint".
+
+    invoke   InvokeEndpoint's, the load it waits for included
+    load     a load goes on this long, after its caller has been told ModelNotReadyException
+    room     for a model in use to be let go, when nothing else could be unloaded; ours
+    """
+
+    invoke_s: float = 60.0
+    load_s: float = 360.0
+    room_s: float = 5.0
 
 
 @dataclass(slots=True)
@@ -64,12 +74,14 @@ class Instance:
         *,
         disk_bytes: int,
         is_cached: bool,
+        clocks: Clocks = Clocks(),
     ) -> None:
         self.name = name
         self.container = container
         self._figures = figures
         self._executor = executor
         self._is_cached = is_cached
+        self._clocks = clocks
         self._store = store
         self._changed = threading.Condition()
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()  # by target, least recently used first
@@ -88,7 +100,7 @@ class Instance:
 
     def invoke(self, target: str, body: bytes, headers: Mapping[str, str]) -> Reply:
         """The container's answer, whatever its status. Raises Fault."""
-        deadline = time.monotonic() + INVOKE_S
+        deadline = time.monotonic() + self._clocks.invoke_s
         is_first_look = True
         for _ in range(3):  # a container that was started again knows nothing of what was loaded
             with self._use(target, deadline, is_first_look):
@@ -143,11 +155,11 @@ class Instance:
     # -- loading, on the executor --------------------------------------------------------------------------------------
 
     def _load(self, target: str) -> None:
-        until = time.monotonic() + LOAD_S
+        until = time.monotonic() + self._clocks.load_s
         with self._changed:
             if target in self._loaded:
                 return
-            if not self._changed.wait_for(lambda: target not in self._unloading, LOAD_S):
+            if not self._changed.wait_for(lambda: target not in self._unloading, self._clocks.load_s):
                 raise ServiceUnavailable(f"{target} is still being unloaded on {self.name}")
         path = self._shelf.find(target) or self._download(target)
         start = time.monotonic()
@@ -155,7 +167,7 @@ class Instance:
             try:
                 reply = self.container.load(self._shelf.opaque(target), str(path), max(0.1, until - time.monotonic()))
             except ContainerSlow as error:
-                raise ModelError(0, f"Your model was not loaded within {LOAD_S:.0f} s") from error
+                raise ModelError(0, f"Your model was not loaded within {self._clocks.load_s:g} s") from error
             except ContainerGone as error:
                 raise ServiceUnavailable(str(error)) from error
             if reply.status in (200, 409):  # 409: loaded already, by a platform that was here before
@@ -191,7 +203,7 @@ class Instance:
     def _unload_oldest(self, until: float) -> bool:
         """Unload the least recently used model that nobody uses. False when there is none to be had."""
         with self._changed:
-            patience_s = max(0.0, min(ROOM_WAIT_S, until - time.monotonic()))
+            patience_s = max(0.0, min(self._clocks.room_s, until - time.monotonic()))
             if self._unloading:  # another load is making room: what it frees may do for both
                 self._changed.wait_for(lambda: not self._unloading, patience_s)
             self._changed.wait_for(lambda: self._oldest() is not None or not self._loaded, patience_s)
