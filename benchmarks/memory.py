@@ -30,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--segments", type=int, default=1000)
     parser.add_argument("--calls", type=int, default=20, help="of each model, over all of the runtime's threads")
-    parser.add_argument("--workers", default="8", help="of the endpoint; libxgboost keeps something for each")
+    parser.add_argument("--workers", default="32", help="of the endpoint")
     chosen = parser.parse_args()
     made = segments.make(chosen.segments)
     large = segments.make_large()

@@ -11,6 +11,7 @@ those two differ by is the noise.
 from __future__ import annotations
 
 import argparse
+import http
 import itertools
 import json
 import statistics
@@ -181,7 +182,7 @@ class _Clients:
             try:
                 told = caller.call(target, BODY)[1]
             except CallFailed as error:
-                if target != MISSING:
+                if target != MISSING and error.status != http.HTTPStatus.TOO_MANY_REQUESTS:
                     raise
                 seen["refused"] += 400 <= error.status < 500
                 continue

@@ -83,7 +83,9 @@ VARIANTS = {
     "workers-1": Variant("no thread of the runtime ever waits for another", flags=("--workers", "1")),
     "workers-2": Variant("fewer threads that hand the interpreter over", flags=("--workers", "2")),
     "workers-4": Variant("fewer threads that hand the interpreter over", flags=("--workers", "4")),
-    "workers-8": Variant("as many as connections", flags=("--workers", "8")),
+    "workers-16": Variant("more that may wait for loads", flags=("--workers", "16")),
+    "workers-32": Variant("more still", flags=("--workers", "32")),
+    "workers-64": Variant("more still", flags=("--workers", "64")),
     "netty-1": Variant(
         "one Netty thread on each side", properties={"number_of_netty_threads": 1, "netty_client_threads": 1}
     ),
@@ -93,7 +95,7 @@ VARIANTS = {
     "parallel-gc": Variant("another collector", java=("-XX:+UseParallelGC",), without=("-XX:+UseSerialGC",)),
     "fixed-heap": Variant("a heap that does not grow", java=("-Xms192m", "-Xmn96m")),
     "switch-5ms": Variant("CPython's own interval", code=_switch_interval(0.005)),
-    "switch-0.1ms": Variant("a shorter one", code=_switch_interval(0.0001)),
+    "switch-1ms": Variant("a longer one than ours", code=_switch_interval(0.001)),
     "arenas-2": Variant("two heaps in the runtime", environment={"MALLOC_ARENA_MAX": "2"}),
     "large-tcache": Variant(
         "malloc keeps what a prediction takes and gives back, up to 64 KB, for the thread",

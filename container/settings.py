@@ -167,7 +167,7 @@ class Settings:
         flag="--memory",
     )
     workers: int = _setting(
-        "requests answered at the same time", _whole(1, 512), "MME_WORKERS", default=8, flag="--workers"
+        "requests answered at the same time", _whole(1, 512), "MME_WORKERS", default=32, flag="--workers"
     )
     loaders: int = _setting("models loaded at the same time", _whole(1, 64), "MME_LOADERS", default=4, flag="--loaders")
     wait_s: float = _setting(

@@ -32,6 +32,8 @@ from handler.telemetry import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recor
 
 # How long a load waits for borrowers to let go of memory it was promised, before it says that there is no room.
 ROOM_WAIT_S = 5.0
+# A wait for a load from nearby. While most are no longer, first calls may stay for some of them although too many wait.
+SHORT_WAIT_S = 0.05
 # How often a load that found only models of too short a residence looks again.
 YOUNG_WAIT_S = 0.05
 
@@ -128,9 +130,9 @@ class ModelCache:
     budget_bytes   what all models together may take, those being loaded and those on their way out included; see `resize`
     prepare        fetches and examines a target's artifact; runs on the executor, several targets at once
     executor       runs the loads; owned and shut down by the caller
-    max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady at once, so that
-                   threads stay free for models in memory: with the 0.25 s that they once were let wait for a load from
-                   nearby, a storm of 500 first calls kept hot ones waiting for 9 s
+    max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady, soon while loads are
+                   short and at once while they are not, so that threads stay free for models in memory: with 0.25 s for
+                   each, a storm of 500 first calls from a slow S3 kept hot ones waiting for 9 s
     refused        what `prepare` would raise at once, if it is known; asked before a caller waits for it
     on_freed       told after models' memory was freed, with the bytes
     room_wait_s    how long a load waits for borrowers to let go, before NoRoom
@@ -159,6 +161,7 @@ class ModelCache:
         self._flights: Flights[str, _Entry] = Flights(executor)
         self.n_waiting = 0  # callers that wait for a load; guarded by the lock
         self._max_waiting = max_waiting
+        self._typical_wait_s = 0.0  # of late; guarded by the lock
         self._places = threading.BoundedSemaphore(max_waiting)
         self._recorder = recorder
         self._refused = refused
@@ -201,7 +204,7 @@ class ModelCache:
         if refusal is not None:
             raise copy_of(refusal) from refusal
         start = self._clock()
-        with self._place_to_wait(target):
+        with self._place_to_wait(target, wait_s):
             while True:
                 if target in self._flights:
                     self._recorder.count(SINGLE_FLIGHT_WAITERS)
@@ -210,6 +213,7 @@ class ModelCache:
                 try:
                     loaded = flight.result(timeout=max(0.0, wait_s - waited_s))
                 except FutureTimeout:
+                    self._learn_wait(self._clock() - start)
                     raise ModelNotReady(target, self._clock() - start) from None
                 except CancelledError:
                     raise Unavailable("the endpoint is stopping") from None
@@ -217,6 +221,7 @@ class ModelCache:
                     continue
                 # Under thrash it may be gone again by now; then the next round loads it anew.
                 if self._take_loaded(loaded):
+                    self._learn_wait(self._clock() - start)
                     return Borrowed(self, loaded, False, max(1, round((self._clock() - start) * 1e6)))
 
     def borrow_present(self, target: str) -> Borrowed | None:
@@ -227,7 +232,16 @@ class ModelCache:
     @property
     def is_crowded(self) -> bool:
         """Whether no more callers may wait for loads; `borrow` of a model that is not here then raises at once."""
-        return self.n_waiting >= self._max_waiting
+        return self.n_waiting >= self._max_waiting and not self._patience_s
+
+    @property
+    def _patience_s(self) -> float:
+        """How long a caller may stay for whom there is no place: some loads long while those are short, else not at all."""
+        return 0.0 if self._typical_wait_s > SHORT_WAIT_S else max(SHORT_WAIT_S, 4 * self._typical_wait_s)
+
+    def _learn_wait(self, waited_s: float) -> None:
+        with self._lock:
+            self._typical_wait_s += (waited_s - self._typical_wait_s) / 5
 
     def _take(self, target: str) -> _Entry | None:
         with self._lock:
@@ -265,10 +279,15 @@ class ModelCache:
         self._free([entry])
 
     @contextmanager
-    def _place_to_wait(self, target: str) -> Iterator[None]:
+    def _place_to_wait(self, target: str, wait_s: float) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
             self._flights.join(target, lambda: self._load(target))  # the load begins all the same
-            raise ModelNotReady(target, 0.0)
+            patience_s = min(wait_s, self._patience_s)
+            if not patience_s:
+                raise ModelNotReady(target, 0.0)
+            if not self._places.acquire(timeout=patience_s):
+                self._learn_wait(2 * patience_s)  # at least
+                raise ModelNotReady(target, patience_s)
         with self._lock:
             self.n_waiting += 1
         try:

@@ -278,11 +278,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
-        *(
-            []
-            if gate_port is None
-            else [f"-Dmme.gate={gate_port}", f"-Dmme.binder={scratch.binder}", *_only_proxy(gate_port), *_GIVE_BACK]
-        ),
+        *([] if gate_port is None else _hosted_options(scratch, gate_port)),
         *_from_image(),
         "-cp",
         f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
