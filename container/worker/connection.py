@@ -45,7 +45,8 @@ class Connection:
     on_load     called with each `Load` message, returns the reply's code and text
     io_dir      MMS's temp directory, where it expects the two files it reads a worker's output from
     on_replied  called when a reply has been written
-    on_end      called when the connection is over
+    on_closing  called when the connection is over, while its descriptor is still its own
+    on_end      called when it is closed
     page, slot  where it says what it is doing, in case this process dies; see container/held.py
     """
 
@@ -58,6 +59,7 @@ class Connection:
         io_dir: Path,
         max_frame_bytes: int,
         on_replied: Callable[[], None] = lambda: None,
+        on_closing: Callable[[int], None] = lambda _: None,
         on_end: Callable[[], None] = lambda: None,
         page: bytearray | mmap.mmap | None = None,
         slot: int = 0,
@@ -67,6 +69,7 @@ class Connection:
         self.slot = slot
         self._stream = stream
         self._on_replied = on_replied
+        self._on_closing = on_closing
         self._on_end = on_end
         self._answer = answer
         self._on_load = on_load
@@ -129,6 +132,7 @@ class Connection:
 
     def _end(self) -> None:
         self.is_busy = False
+        self._on_closing(self._stream.fileno())
         with contextlib.suppress(OSError):  # the peer was faster
             self._stream.shutdown(socket.SHUT_RDWR)  # closing would not end it: the supervisor has the same socket open
         self._stream.close()

@@ -99,6 +99,11 @@ class Runtime:
         self._handlers[descriptor] = handler
         self._epoll.register(descriptor, select.EPOLLIN)
 
+    def _unwatch(self, descriptor: int) -> None:
+        """Hear no more of it, not even that its peer is gone. Closing would not do: the supervisor holds the socket too."""
+        with contextlib.suppress(OSError, ValueError):  # it was not watched, or the runtime has ended
+            self._epoll.unregister(descriptor)
+
     def reasons_not_ready(self) -> list[str]:
         """Why requests should go elsewhere just now; empty when they should not."""
         reasons = []
@@ -189,7 +194,7 @@ class Runtime:
             self._forget(connection, descriptor)
         elif progress is Progress.UNFINISHED:
             assert self._pool is not None
-            self._epoll.modify(descriptor, 0)  # the pool's until it is watched again
+            self._unwatch(descriptor)  # the pool's until it is watched again
             self._pool.submit(self._finish, connection, descriptor)
         return True
 
@@ -197,7 +202,7 @@ class Runtime:
         """Runs on a thread of the pool."""
         if connection.finish():
             with contextlib.suppress(OSError, ValueError):  # the runtime has ended, and the epoll with it
-                self._epoll.modify(descriptor, select.EPOLLIN)
+                self._epoll.register(descriptor, select.EPOLLIN)
         else:
             self._forget(connection, descriptor)
 
@@ -222,6 +227,7 @@ class Runtime:
             on_load=self._on_load,
             io_dir=self._io_dir,
             max_frame_bytes=self._max_frame_bytes,
+            on_closing=self._unwatch,
             page=None if board is None else board.page,
             slot=slot,
         )

@@ -159,6 +159,25 @@ def test_a_broken_peer_of_the_runtime_is_cut_off_and_nobody_else(endpoint: Endpo
     assert endpoint.runtime == runtime
 
 
+def test_many_broken_peers_at_once_are_cut_off_and_leave_nothing_open(endpoint: Endpoint) -> None:
+    path, runtime = next(endpoint.scratch.glob("*/tmp/.mms.sock.*")), endpoint.runtime
+    n_open = {pid: len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in (runtime, endpoint.pid)}
+
+    def break_off(_: int) -> None:
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.connect(str(path))
+            peer.sendall(b"I\x00\x00\x00\x24abc")
+            peer.shutdown(socket.SHUT_WR)
+            peer.settimeout(10)
+            assert peer.recv(1) == b""
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len(list(threads.map(break_off, range(800)))) == 800
+    assert answers(endpoint)
+    assert endpoint.runtime == runtime
+    until(lambda: all(len(list(Path(f"/proc/{pid}/fd").iterdir())) <= n for pid, n in n_open.items()))
+
+
 def test_a_second_endpoint_on_the_same_machine_works(endpoint: Endpoint, own: Endpoint) -> None:
     assert answers(endpoint)
     assert answers(own)
