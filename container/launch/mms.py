@@ -278,6 +278,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
+        *_SMALL_PIECES,
         *([] if gate_port is None else _hosted_options(scratch, gate_port)),
         *_from_image(),
         "-cp",
@@ -295,8 +296,7 @@ def _hosted_options(scratch: Scratch, gate_port: int) -> list[str]:
 
 
 # Models come by the thousand and go. What Java keeps of them without these: a heap committed whole from the start and never
-# shrunk by more than a step, freed pieces of its own malloc, and Netty's 4 MiB pieces of direct memory, of which it wants
-# more the more threads there are.
+# shrunk by more than a step, and freed pieces of its own malloc.
 _GIVE_BACK = [
     "-Xms24m",
     "-Xmn16m",
@@ -307,6 +307,9 @@ _GIVE_BACK = [
     # Without the second compiler 5 MB less stay behind, its workspace and its profiles, and a call is no slower (measured
     # over some thousand): what Java does for one is to pass it on.
     "-XX:TieredStopAtLevel=1",
+]
+# Netty takes memory in pieces of 4 MiB, more of them the more threads there are, and touches most of it.
+_SMALL_PIECES = [
     "-Dio.netty.allocator.numHeapArenas=1",
     "-Dio.netty.allocator.numDirectArenas=2",
     "-Dio.netty.allocator.maxOrder=6",  # 512 KiB; larger bodies are allocated for themselves, and freed
