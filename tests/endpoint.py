@@ -154,6 +154,10 @@ class Endpoint:
         return next(pid for pid in self.family() if part in command_line(pid))
 
     @property
+    def stub(self) -> int:
+        return next(pid for pid in self.family() if command_line(pid).split() == ["cat"])
+
+    @property
     def runtime(self) -> int:
         return next(pid for pid in self.family() if command_line(pid).split()[2:3] == ["container.worker"])
 

@@ -109,7 +109,7 @@ def test_a_runtime_killed_again_and_again_comes_back_each_time(own: Endpoint) ->
 
 
 def test_a_killed_stub_costs_nothing_even_when_the_runtime_dies_after_it(own: Endpoint) -> None:
-    stub = own.process("cat")
+    stub = own.stub
     os.kill(stub, signal.SIGKILL)
     until(lambda: not is_running(stub))
     assert answers(own)

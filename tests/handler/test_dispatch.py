@@ -171,6 +171,7 @@ def test_a_small_request_for_a_model_in_memory_is_answered_at_once_and_the_same(
 def test_in_a_storm_of_first_calls_one_more_is_turned_away_at_once_and_warm_ones_are_answered(desk: Desk) -> None:
     desk.ask(target="class")
     desk.cache.n_waiting = 4  # as many as may wait do
+    desk.cache._typical_wait_s = 1.0  # and for long
     for _ in range(4):
         assert desk.cache._places.acquire(blocking=False)
     answer = at_once(desk)
