@@ -177,7 +177,7 @@ class Chaos:
             "disk damaged": lambda: self._disk.damage(self._choice),
             "examiner killed": lambda: _kill(lambda: endpoint.process("container.worker.examiner")),
             "spare killed": lambda: _kill(lambda: _children(endpoint.process("container.worker.examiner"))[0]),
-            "stub killed": lambda: _kill(lambda: endpoint.process("cat")),
+            "stub killed": lambda: _kill(lambda: endpoint.stub),
         }
         if self._disk.is_own:
             acts["disk full"] = lambda: self._at_leisure(self._disk.fill)
