@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3.session
+import botocore.session
 from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import (
@@ -26,6 +27,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ResponseStreamingError,
 )
+from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
@@ -141,6 +143,8 @@ class S3Store:
         self._settings = settings
         self._lock = threading.Lock()
         self._client: S3Client | None = None
+        # What AWS's services can do, 11 MB of parsed JSON: a session that looks for credentials anew need not read it anew.
+        self._descriptions: Loader | None = None
         self._call = _Call()
 
     def uri(self, target: str) -> str:
@@ -231,7 +235,11 @@ class S3Store:
 
     def _make_client(self) -> S3Client:
         settings = self._settings
-        session = boto3.session.Session()
+        core = botocore.session.get_session()
+        if self._descriptions is None:
+            self._descriptions = core.get_component("data_loader")
+        core.register_component("data_loader", self._descriptions)
+        session = boto3.session.Session(botocore_session=core)
         is_unsigned = settings.allow_anonymous and session.get_credentials() is None
         client = session.client(
             "s3",

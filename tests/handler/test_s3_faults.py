@@ -314,6 +314,18 @@ def test_credentials_are_used_where_there_are_some_though_none_are_needed(s3: Fa
     assert s3.access_keys == ["AKIATEST"]
 
 
+def test_looking_for_credentials_again_reads_no_description_of_s3_again(s3: FaultyS3, open_s3: Open) -> None:
+    """Each would be 11 MB more for as long as the collector leaves the last client alone."""
+    store = open_s3()
+    described = []
+    for _ in range(2):
+        described.append(store._connected().meta.service_model.metadata)
+        s3.faults[KEY] = faulty_s3.status(400, "ExpiredToken", times=1)
+        with pytest.raises(ArtifactUnavailable, match="ExpiredToken"):
+            store.fetch(TARGET)
+    assert described[0] is described[1]
+
+
 def test_credentials_that_expired_are_looked_up_again_by_the_next_call(
     s3: FaultyS3, open_s3: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
