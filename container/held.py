@@ -43,6 +43,14 @@ class Board:
     def fileno(self) -> int:
         return self._descriptor
 
+    def settle(self, slot: int, stream: socket.socket, apology: bytes) -> bool:
+        """Whether this connection survives, see there. It is at rest then: should the next runtime end before it has come
+        to it, nobody is told a second time."""
+        if not survives(stream, self.page[slot], apology):
+            return False
+        self.page[slot] = IDLE
+        return True
+
     def close(self) -> None:
         self.page.close()
         os.close(self._descriptor)

@@ -30,7 +30,7 @@ from pathlib import Path
 
 from container import settings as settings_module
 from container.channel import Channel
-from container.held import Board, survives
+from container.held import Board
 from container.launch import mms
 from container.launch.binder import Binder, DoorLost, Wish
 from container.launch.children import Child, Children
@@ -334,7 +334,7 @@ class Supervisor:
     def _settle_held(self) -> None:
         """The runtime is dead: tell who waits for it, and keep what another can go on with."""
         for slot, stream in list(self._held.items()):
-            if not survives(stream, self._board.page[slot], APOLOGY):
+            if not self._board.settle(slot, stream, APOLOGY):
                 with contextlib.suppress(OSError):  # MMS was faster
                     stream.shutdown(socket.SHUT_RDWR)
                 self._drop_held(slot)

@@ -25,6 +25,13 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
         yield theirs, ours
 
 
+@pytest.fixture
+def board() -> Iterator[Board]:
+    board = Board()
+    yield board
+    board.close()
+
+
 def test_a_connection_at_rest_goes_on_and_nobody_is_told_anything(pair: tuple[socket.socket, socket.socket]) -> None:
     theirs, ours = pair
     assert survives(ours, IDLE, APOLOGY)
@@ -74,6 +81,25 @@ def test_an_apology_that_does_not_fit_ends_the_connection(pair: tuple[socket.soc
         while ours.send(bytes(65536)):
             pass
     assert not survives(ours, ANSWERING, APOLOGY)
+
+
+def test_who_waits_is_told_once_however_many_runtimes_die(
+    pair: tuple[socket.socket, socket.socket], board: Board
+) -> None:
+    theirs, ours = pair
+    board.page[7] = ANSWERING
+    assert board.settle(7, ours, APOLOGY)
+    assert board.settle(7, ours, APOLOGY)
+    assert theirs.recv(4096) == APOLOGY
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1)
+
+
+def test_what_ends_stays_as_it_was(pair: tuple[socket.socket, socket.socket], board: Board) -> None:
+    _, ours = pair
+    board.page[7] = IN_DOUBT
+    assert not board.settle(7, ours, APOLOGY)
+    assert board.page[7] == IN_DOUBT
 
 
 def test_a_board_is_seen_from_both_sides() -> None:
