@@ -222,6 +222,22 @@ def test_a_spare_that_has_read_many_makes_room_for_another() -> None:
         one.close()
 
 
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_a_spare_that_has_read_a_large_artifact_makes_room_for_another() -> None:
+    one = Quarantine(n_spares=1)
+    one.start()
+    try:
+        pid = one.examiner_pid
+        assert pid is not None
+        until(lambda: len(children_of(pid)) == 1)
+        first = children_of(pid)
+        large = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=12_000, max_depth=4))})
+        assert one.examine(large, "x").facts[0].is_forest
+        until(lambda: len(children_of(pid)) == 1 and children_of(pid) != first)
+    finally:
+        one.close()
+
+
 def test_spares_come_when_all_are_busy_and_go_when_nobody_needs_them() -> None:
     one = Quarantine(n_spares=6)
     one.start()
