@@ -152,16 +152,16 @@ def _build_standalone(
     closing.callback(guard.close)
     if settings.max_age_s:
         n_checkers = _n_checkers(settings)
-        executor = ThreadPoolExecutor(n_checkers, thread_name_prefix="checker")
-        closing.callback(executor.shutdown, wait=False, cancel_futures=True)
-        updates = Updates(cache, fitting.prepare_if_changed, executor, recorder)
+        checkers = ThreadPoolExecutor(n_checkers, thread_name_prefix="checker")
+        closing.callback(checkers.shutdown, wait=False, cancel_futures=True)
+        updates = Updates(cache, fitting.prepare_if_changed, checkers, recorder)
         cache.watch_age(settings.max_age_s, updates.look)
         rounds = Rounds(
             cache,
             store,
             updates.check,
             loader.confirmed,
-            executor,
+            checkers,
             max_age_s=settings.max_age_s,
             n_at_once=n_checkers,
         )
