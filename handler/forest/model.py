@@ -13,7 +13,7 @@ from handler.predictor import Facts
 class Forest:
     """One segment's trees, walked without libxgboost. Any number of threads may score with it at once.
 
-    packed   as `packed.pack` made it, in quarantine, where its scores were compared with libxgboost's
+    packed   as `packed.pack` made it, in quarantine
     awake    lends a native booster for what is not walked
     """
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from handler.forest import walker
 from handler.forest.packed import TRANSFORMS, pack, shape_of
-from handler.importer.learner import NO_NODE, NO_PARENT, Array, Learner, Trees
+from handler.importer.learner import NO_NODE, NO_PARENT, Array, Learner, Trees, no_categories
 from handler.importer.writer import ubj_of
 from handler.libxgboost import Booster, Kind
 
@@ -65,7 +65,6 @@ def sample(objective: str, booster: str = "gbtree") -> Learner:
     starts = np.arange(0, n_nodes + 1, N_NODES)
     within = np.tile(np.arange(N_NODES), N_TREES)
     is_split = within < N_NODES // 2
-    nothing, no_starts = np.zeros(0, np.int64), np.zeros(N_TREES + 1, np.int64)
     trees = Trees(
         starts=starts,
         left=np.where(is_split, 2 * within + 1, NO_NODE),
@@ -81,11 +80,7 @@ def sample(objective: str, booster: str = "gbtree") -> Learner:
         group=np.arange(N_TREES) % n_groups,
         n_parallel=1,
         iteration_starts=np.arange(0, N_TREES + 1, n_groups),
-        categories=nothing,
-        category_sizes=nothing,
-        category_nodes=nothing,
-        category_starts=no_starts,
-        category_node_starts=no_starts,
+        **no_categories(N_TREES),
     )
     return Learner(
         release=None,

@@ -15,7 +15,7 @@ import numpy as np
 
 from handler.importer import ubj
 from handler.importer.broken import Damaged, Unsupported
-from handler.importer.learner import DELETED_SPLIT, NO_NODE, Array, Learner, Trees
+from handler.importer.learner import DELETED_SPLIT, NO_NODE, Array, Learner, Trees, no_categories
 
 NEWEST = (3, 2)  # the release whose libxgboost reads what we write
 
@@ -237,15 +237,7 @@ def _concatenated(parts: list[Any], dtype: Any, name: str) -> tuple[Array, list[
 
 def _categories(trees: list[dict[str, Any]]) -> dict[str, Array]:
     if not any("categories_nodes" in tree for tree in trees):
-        nothing = np.zeros(0, np.int64)
-        empty_starts = np.zeros(len(trees) + 1, np.int64)
-        return {
-            "categories": nothing,
-            "category_sizes": nothing,
-            "category_nodes": nothing,
-            "category_starts": empty_starts,
-            "category_node_starts": empty_starts,
-        }
+        return no_categories(len(trees))
     found = {name: _concatenated([tree.get(name, []) for tree in trees], np.int64, name) for name in CATEGORY_FIELDS}
     (categories, per_tree), (nodes, n_nodes) = found["categories"], found["categories_nodes"]
     (segments, n_segments), (sizes, n_sizes) = found["categories_segments"], found["categories_sizes"]

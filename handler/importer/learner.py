@@ -60,6 +60,18 @@ class Trees:
         return len(self.starts) - 1
 
 
+def no_categories(n_trees: int) -> dict[str, Any]:
+    """The fields of `Trees` that tell of categorical splits, where there are none."""
+    nothing, no_starts = np.zeros(0, np.int64), np.zeros(n_trees + 1, np.int64)
+    return {
+        "categories": nothing,
+        "category_sizes": nothing,
+        "category_nodes": nothing,
+        "category_starts": no_starts,
+        "category_node_starts": no_starts,
+    }
+
+
 @dataclass(slots=True)
 class Learner:
     """`release` is what wrote the file, None when it does not say. `base_score` is as the current format stores it:

@@ -18,7 +18,7 @@ import numpy as np
 from handler.importer import document, json_text
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.formats import SERIALIZED_HEADER
-from handler.importer.learner import Array, Learner, Trees
+from handler.importer.learner import Array, Learner, Trees, no_categories
 
 MAX_TEXT_BYTES = 1 << 20  # of one attribute; the longest XGBoost writes itself is the objective's configuration
 # base_score, num_feature, num_class, contain_extra_attrs, contain_eval_metrics, major, minor, num_target; 136 bytes
@@ -125,7 +125,6 @@ def _trees(image: _Image, of: Learner) -> Trees:
     stat = np.frombuffer(b"".join(stats), STAT)
     group = np.frombuffer(image.take(4 * n_trees, "tree_info"), "<i4").astype(np.int64)
     n_parallel = max(1, n_parallel)
-    nothing, no_starts = np.zeros(0, np.int64), np.zeros(n_trees + 1, np.int64)
     return Trees(
         starts=document.starts_of(sizes),
         left=node["left"].astype(np.int32),
@@ -141,11 +140,7 @@ def _trees(image: _Image, of: Learner) -> Trees:
         group=group,
         n_parallel=n_parallel,
         iteration_starts=document.iterations(n_trees, n_parallel, of.n_groups),
-        categories=nothing,
-        category_sizes=nothing,
-        category_nodes=nothing,
-        category_starts=no_starts,
-        category_node_starts=no_starts,
+        **no_categories(n_trees),
     )
 
 

@@ -185,10 +185,13 @@ def test_a_tree_too_large_for_a_word_is_left_to_libxgboost() -> None:
     assert pack(learner) is None
 
 
-def test_a_forest_is_a_fraction_of_its_document_and_its_booster_no_larger_than_foretold() -> None:
+@pytest.mark.parametrize(("n_rounds", "depth"), [(800, 1), (300, 3), (100, 6), (30, 12)])
+def test_a_forest_is_a_fraction_of_its_document_and_its_booster_no_larger_than_foretold(
+    n_rounds: int, depth: int
+) -> None:
     from container.worker.memory import allocated_bytes
 
-    learner = learner_of(boosters.train(n_rounds=100, max_depth=6))
+    learner = learner_of(boosters.train(n_rounds=n_rounds, max_depth=depth))
     forest = pack(learner)
     assert forest is not None
     document = document_of(forest)
