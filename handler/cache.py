@@ -135,6 +135,8 @@ class ModelCache:
                    each, a storm of 500 first calls from a slow S3 kept hot ones waiting for 9 s
     refused        what `prepare` would raise at once, if it is known; asked before a caller waits for it
     on_freed       told after models' memory was freed, with the bytes
+    give_up        lets go of what was booked with `book` and is idle, and says how many bytes that was; it goes before any
+                   model does
     room_wait_s    how long a load waits for borrowers to let go, before NoRoom
     is_pinned      whether a target's model may never be evicted; it counts all the same
     min_residence_s   for how long a model that has just been loaded is not evicted
@@ -151,6 +153,7 @@ class ModelCache:
         recorder: Recorder,
         refused: Callable[[str], ServingError | None] = lambda _: None,
         on_freed: Callable[[int], None] = lambda _: None,
+        give_up: Callable[[], int] = lambda: 0,
         room_wait_s: float = ROOM_WAIT_S,
         is_pinned: Callable[[str], bool] = lambda _: False,
         min_residence_s: float = 0.0,
@@ -166,6 +169,7 @@ class ModelCache:
         self._recorder = recorder
         self._refused = refused
         self._on_freed = on_freed
+        self._give_up = give_up
         self._room_wait_s = room_wait_s
         self._is_pinned = is_pinned
         self._min_residence_s = min_residence_s
@@ -176,6 +180,7 @@ class ModelCache:
         self._booked = 0  # bytes of models indexed, being loaded and on their way out
         self._leaving = 0  # of these, bytes on their way out
         self._pinned = 0  # bytes of models indexed that may not be evicted
+        self._lent = 0  # bytes booked that are no model's
         self._wanting_room = 0  # loads that wait for bytes to be released
         self._is_closed = False
         self._max_age_s = math.inf
@@ -374,17 +379,22 @@ class ModelCache:
 
     def _reserve(self, target: str, n_bytes: int, *, may_evict: bool) -> None:
         """Book n_bytes, evicting just enough. Raises NoRoom, at once when all that is not pinned would not do."""
+        self._book(f"model {target}", n_bytes, may_evict=may_evict)
+
+    def _book(self, what: str, n_bytes: int, *, may_evict: bool) -> None:
         deadline = self._clock() + self._room_wait_s
         while True:
+            if self._lent and self._booked + n_bytes > self.budget_bytes and self._give_up():
+                continue
             with self._lock:
                 if n_bytes > self.budget_bytes - self._pinned:
-                    raise self._no_room(target, n_bytes)
+                    raise self._no_room(what, n_bytes)
                 missing = self._booked + n_bytes - self.budget_bytes
                 if missing <= 0:
                     self._booked += n_bytes
                     return
                 if not may_evict:
-                    raise _Full(f"model {target}", n_bytes, self.budget_bytes)
+                    raise _Full(what, n_bytes, self.budget_bytes)
                 victims = self._choose_victims(missing - self._leaving)
                 if not victims:
                     # What is missing is on its way out, or borrowed: whoever frees or releases it wakes this thread.
@@ -394,12 +404,28 @@ class ModelCache:
                     woken = self._room.wait(min(patience_s, YOUNG_WAIT_S) if self._min_residence_s else patience_s)
                     self._wanting_room -= 1
                     if not woken and self._clock() >= deadline:
-                        raise self._no_room(target, n_bytes)
+                        raise self._no_room(what, n_bytes)
             self._evict(victims)
 
-    def _no_room(self, target: str, n_bytes: int) -> NoRoom:
-        beside = f" beside {self._pinned} bytes of pinned ones" if self._pinned else ""
-        return NoRoom(f"model {target}{beside}", n_bytes, self.budget_bytes)
+    def _no_room(self, what: str, n_bytes: int) -> NoRoom:
+        beside = f" beside {self._pinned} bytes of pinned models" if self._pinned else ""
+        return NoRoom(what + beside, n_bytes, self.budget_bytes)
+
+    def book(self, what: str, n_bytes: int) -> None:
+        """Book memory that is no model's, evicting models for it. Raises NoRoom, as a load does.
+
+        what   for messages: "no room for {what}"
+        """
+        self._book(what, n_bytes, may_evict=True)
+        with self._lock:
+            self._lent += n_bytes
+
+    def unbook(self, n_bytes: int) -> None:
+        """What was booked so is free again."""
+        with self._lock:
+            self._lent -= n_bytes
+        self._unbook(n_bytes)
+        self._on_freed(n_bytes)
 
     def _choose_victims(self, missing: int, *, is_urgent: bool = False) -> list[_Entry]:
         """Take the least recently used models that nobody has borrowed out of the index, until `missing` bytes are.
@@ -484,12 +510,14 @@ class ModelCache:
 
     def resize(self, budget_bytes: int) -> int:
         """Let all models together take so much from now on, and evict what is over. Returns the bytes evicted."""
+        is_over = self._booked - self._leaving > budget_bytes
+        given_up = self._give_up() if is_over and self._lent else 0
         with self._lock:
             self.budget_bytes = budget_bytes
             victims = self._choose_victims(self._booked - self._leaving - budget_bytes, is_urgent=True)
             self._room.notify_all()
         self._evict(victims)
-        return sum(entry.n_bytes for entry in victims)
+        return given_up + sum(entry.n_bytes for entry in victims)
 
     def close(self) -> None:
         """Let everything go and load nothing any more. Models still borrowed are freed by their last borrower."""

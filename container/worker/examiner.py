@@ -35,8 +35,7 @@ from container.worker.memory import allocated_bytes, process_resident_bytes
 from handler.artifacts import Limits, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
 from handler.forest import walker
-from handler.forest.awake import AWAKE_BYTES
-from handler.forest.packed import booster_bytes, pack
+from handler.forest.packed import pack
 from handler.forest.proof import sample, walker_agrees
 from handler.importer import Facts as Stated
 from handler.importer import Imported, import_booster
@@ -337,7 +336,7 @@ def _loaded(imported: Imported, task: Task) -> tuple[bytes, Facts]:
         corrections=imported.facts.corrections,
     )
     forest = pack(imported.learner) if _packs and not task.as_boosters else None
-    if forest is not None and booster_bytes(forest) <= AWAKE_BYTES:
+    if forest is not None:
         facts = replace(facts, resident_bytes=len(forest), is_forest=True)
         if not task.wants_origins:
             return forest, facts

@@ -123,7 +123,8 @@ def _build_standalone(
     closing.callback(watch.close)
     shelf = _open_shelf(settings, quarantine, closing)
     n_threads = settings.workers + 1  # the pool, and the one that answers at once
-    loader = ModelLoader(store, quarantine.examine, _natives(quarantine), n_threads=n_threads, shelf=shelf)
+    awake = _natives(quarantine)
+    loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads, shelf=shelf)
     hook = _hooker(hooks, io_dir)
 
     def prepare_if_changed(target: str, version: str) -> PreparedModel | None:
@@ -143,10 +144,12 @@ def _build_standalone(
         recorder=recorder,
         refused=lambda target: loader.refused(target) or fitting.refused(target),
         on_freed=trimmer.freed,
+        give_up=awake.give_up,
         is_pinned=Patterns.parse(settings.pin).match,
         min_residence_s=settings.min_residence_s,
     )
     closing.callback(cache.close)
+    awake.room = cache
     guard = MemoryGuard(cache, container_limit(), trim=trimmer.trim_now, recorder=recorder)
     guard.start()
     closing.callback(guard.close)
@@ -253,7 +256,8 @@ def _build_hosted(
     closing.callback(watch.close)
     management = Management(settings.host, settings.port)
     bundles = Bundles(quarantine, management, unpacked=io_dir)
-    loader = BundleLoader(bundles.examine, _natives(quarantine), worker_bytes=cost.worker_bytes)
+    awake = _natives(quarantine)
+    loader = BundleLoader(bundles.examine, awake, worker_bytes=cost.worker_bytes)
     hook = _hooker(hooks, io_dir)
     hosted = Hosted(
         prepare=lambda load: hook(load.model_name, loader.prepare(bundles.path_of(load))),
@@ -267,10 +271,12 @@ def _build_hosted(
         executor=executor,
         max_waiting=MAX_HOSTED_LOADS,
         recorder=recorder,
+        give_up=awake.give_up,
         on_freed=trimmer.freed,  # again, a moment after an unload: its thread has ended by then
         room_wait_s=0.0,  # the platform makes room when it is told that there is none
     )
     closing.callback(cache.close)
+    awake.room = cache
     dispatcher = Dispatcher(
         cache,
         recorder,

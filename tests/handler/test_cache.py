@@ -371,7 +371,7 @@ def test_what_does_not_fit_beside_the_pinned_evicts_nobody_and_is_told_why() -> 
     cache = make_cache(Shelf({"a": 60, "b": 30, "c": 50}), 100, is_pinned=lambda target: target == "a")
     touch(cache, "a")
     touch(cache, "b")
-    with pytest.raises(NoRoom, match="model c beside 60 bytes of pinned ones: it needs 50 bytes of a budget of 100"):
+    with pytest.raises(NoRoom, match="model c beside 60 bytes of pinned models: it needs 50 bytes of a budget of 100"):
         touch(cache, "c")
     assert sorted(loaded(cache)) == ["a", "b"]
     assert cache.drop("a")
@@ -626,3 +626,61 @@ def test_what_is_known_to_be_refused_is_told_without_waiting_for_a_thread(pool: 
         shelf.gate.set()
         waiting.result(WAIT_S)
     assert shelf.prepared == ["a"]
+
+
+class Extra:
+    """Something booked beside the models that can be let go of unless it is in use."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self.n_bytes = n_bytes
+        self.is_in_use = False
+        self.cache: ModelCache | None = None
+
+    def give_up(self) -> int:
+        if self.is_in_use or not self.n_bytes:
+            return 0
+        assert self.cache is not None
+        given, self.n_bytes = self.n_bytes, 0
+        self.cache.unbook(given)
+        return given
+
+
+def with_extra(n_bytes: int, **sizes: int) -> tuple[ModelCache, Extra]:
+    """A budget of 100, the models loaded, then the extra booked."""
+    extra = Extra(n_bytes)
+    extra.cache = cache = make_cache(Shelf(sizes), 100, give_up=extra.give_up)
+    for target in sizes:
+        touch(cache, target)
+    cache.book("an extra", n_bytes)
+    return cache, extra
+
+
+def test_models_are_evicted_for_what_is_booked_beside_them() -> None:
+    cache, _ = with_extra(50, a=40, b=30, c=30)
+    assert loaded(cache) == ["c"]
+    assert cache.resident_bytes == 80
+
+
+def test_what_is_idle_beside_the_models_goes_before_any_of_them() -> None:
+    cache, extra = with_extra(50, a=20, b=30)
+    cache.replace("a", "v1", Artifact("a", 40, "v2"))
+    assert (loaded(cache), extra.n_bytes, cache.resident_bytes) == (["a", "b"], 0, 70)
+
+
+def test_what_is_in_use_beside_the_models_stays_and_they_go() -> None:
+    cache, extra = with_extra(50, a=20, b=30)
+    extra.is_in_use = True
+    assert cache.resize(80) == 20
+    assert loaded(cache) == ["b"]
+    extra.is_in_use = False
+    assert cache.resize(60) == 50
+    assert loaded(cache) == ["b"]
+    assert cache.resident_bytes == 30
+
+
+def test_there_is_no_room_for_what_is_larger_than_the_budget() -> None:
+    cache = make_cache(Shelf({"a": 10}), 100)
+    touch(cache, "a")
+    with pytest.raises(NoRoom, match="no room for an extra: it needs 101 bytes of a budget of 100"):
+        cache.book("an extra", 101)
+    assert loaded(cache) == ["a"]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from handler.errors import ArtifactBroken, FeatureMismatch
+from handler.errors import ArtifactBroken, FeatureMismatch, NoRoom
 from handler.forest import walker
 from handler.forest.awake import Awake
 from handler.forest.model import Forest
@@ -142,3 +143,73 @@ def test_many_threads_ask_few_boosters_and_get_their_own_answers() -> None:
     for model in models:
         model.close()
     assert awake.n_bytes == 0
+
+
+class Ledger:
+    """What is booked for large boosters, up to a budget."""
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.booked = 0
+
+    def book(self, what: str, n_bytes: int) -> None:
+        if self.booked + n_bytes > self.budget_bytes:
+            raise NoRoom(what, n_bytes, self.budget_bytes)
+        self.booked += n_bytes
+
+    def unbook(self, n_bytes: int) -> None:
+        self.booked -= n_bytes
+
+
+def with_ledger(budget_bytes: int = SIZE, reopen: Callable[[bytes], bytes] = document_of) -> tuple[Awake, Ledger]:
+    """Where each booster is a large one."""
+    awake = Awake(HandlePool(), reopen, max_bytes=SIZE - 1)
+    awake.room = ledger = Ledger(budget_bytes)
+    return awake, ledger
+
+
+def test_a_large_booster_is_booked_beside_the_models_and_kept() -> None:
+    opened = []
+    awake, ledger = with_ledger(reopen=lambda forest: opened.append(forest) or document_of(forest))
+    model = Forest(packed(), FACTS, awake)
+    for kind in (Kind.CONTRIBS, Kind.LEAF):
+        assert model.predict(ROWS, kind).tobytes() == native().predict_matrix(ROWS, kind).tobytes()
+    assert (len(opened), ledger.booked, awake.n_bytes) == (1, SIZE, 0)
+    model.close()
+    assert (ledger.booked, awake.pool.n_resting) == (0, 1)
+
+
+def test_of_large_boosters_the_last_one_is_awake() -> None:
+    awake, ledger = with_ledger()
+    models = [Forest(packed(number), FACTS, awake) for number in range(2)]
+    for number in (0, 1, 0):
+        wanted = native(number).predict_matrix(ROWS, Kind.CONTRIBS)
+        assert models[number].predict(ROWS, Kind.CONTRIBS).tobytes() == wanted.tobytes()
+    models[1].close()  # not the one that is awake
+    assert ledger.booked == SIZE
+
+
+def test_a_large_booster_goes_when_others_want_its_room_but_not_while_it_is_used() -> None:
+    awake, ledger = with_ledger()
+    with awake.booster(packed()):
+        assert awake.give_up() == 0
+    assert awake.give_up() == SIZE
+    assert awake.give_up() == 0
+    assert ledger.booked == 0
+
+
+def test_without_room_for_a_large_booster_nothing_is_opened() -> None:
+    awake, ledger = with_ledger(SIZE - 1, lambda _: pytest.fail("opened"))
+    with pytest.raises(NoRoom, match="no room for XGBoost's own copy of the model, which answers all but scores"):
+        Forest(packed(), FACTS, awake).predict(ROWS, Kind.CONTRIBS)
+    assert ledger.booked == 0
+
+
+def test_a_large_forest_that_cannot_be_opened_takes_no_room() -> None:
+    def refuse(_: bytes) -> bytes:
+        raise ArtifactBroken("x", "as if")
+
+    awake, ledger = with_ledger(reopen=refuse)
+    with pytest.raises(ArtifactBroken):
+        Forest(packed(), FACTS, awake).predict(ROWS, Kind.CONTRIBS)
+    assert ledger.booked == 0
