@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from container.worker.memory import allocated_bytes, process_resident_bytes
+from container.yielding import yield_to_others
 from handler.artifacts import Limits, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
 from handler.forest import walker
@@ -51,6 +52,10 @@ CPU_S = 30
 WALL_S = 180  # where warm calls want every core it waits several times as long as it works, see NICENESS
 # First calls yield to calls of models in memory: where both want a core, this leaves an examination a quarter of it.
 NICENESS = 5
+# To large ones a thirtieth: they take seconds, through which a quarter of a core was what calls in memory were short of.
+LARGE_BYTES = 8 << 20
+LARGE_NICENESS = 15
+LARGE_WALL_S = 600
 BASE_MEMORY_BYTES = (
     1 << 30
 )  # what the interpreter, numpy and libxgboost map, mostly never touched, and room for small models
@@ -79,6 +84,14 @@ class Task:
     ignore_code: bool
     wants_origins: bool = False
     as_boosters: bool = False
+
+    @property
+    def is_large(self) -> bool:
+        return self.memory_bytes >= BASE_MEMORY_BYTES + MEMORY_PER_BYTE * LARGE_BYTES
+
+    @property
+    def wall_s(self) -> int:
+        return LARGE_WALL_S if self.is_large else WALL_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +125,7 @@ def main() -> NoReturn:
     n_spares = int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the runtime says when it is over
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.nice(NICENESS)
+    yield_to_others(NICENESS)
     global _packs  # noqa: PLW0603  found out once, before the first spare is forked
     _packs = _can_pack()
     _keep_heap()
@@ -257,6 +270,8 @@ def _examine_one(runtime: socket.socket) -> bool:
     with runtime.makefile("rb") as stream:
         n_payload, n_json = HEADER.unpack(stream.read(HEADER.size))
         task = Task(**json.loads(stream.read(n_json)))
+        if task.is_large:
+            yield_to_others(LARGE_NICENESS)
         _bind(task)
         try:
             documents, verdict = _verdict(stream.read(n_payload), task)
@@ -277,7 +292,7 @@ def _examine_one(runtime: socket.socket) -> bool:
     for document in documents:
         runtime.sendall(document)
     facts: Any = verdict.get("facts", [])
-    is_as_new = bool(facts) and all(one["is_forest"] for one in facts) and not task.wants_origins
+    is_as_new = bool(facts) and all(one["is_forest"] for one in facts) and not (task.wants_origins or task.is_large)
     _unbind()
     return is_as_new
 
@@ -287,7 +302,7 @@ def _bind(task: Task) -> None:
     used_s = math.ceil(time.process_time())
     _limit(resource.RLIMIT_AS, task.memory_bytes)
     _limit(resource.RLIMIT_CPU, used_s + CPU_S)
-    signal.setitimer(signal.ITIMER_REAL, WALL_S)  # SIGALRM ends it, wherever it hangs
+    signal.setitimer(signal.ITIMER_REAL, task.wall_s)  # SIGALRM ends it, wherever it hangs
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 

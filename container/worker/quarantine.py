@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from container import settings
-from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, WALL_S, Origin, Task
+from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, Origin, Task
 from handler.errors import ArtifactBroken, ArtifactRefused, ArtifactUnavailable
 from handler.libxgboost import library_version
 from handler.predictor import Facts
@@ -91,6 +91,7 @@ class Quarantine:
                 # One OpenMP thread: a forked child of a process with more waits for threads it does not have.
                 env=settings.examiner_environment(),
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # see container/yielding.py
             )
         self._tasks = ours
 
@@ -169,14 +170,14 @@ class Quarantine:
 
     def _ask(self, blob: bytes, task: Task) -> Examined:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        deadline = time.monotonic() + WALL_S
+        deadline = time.monotonic() + task.wall_s
         with ours, ours.makefile("rb") as stream:
             with theirs, self._lock:
                 tasks = self._tasks
                 if tasks is None:
                     raise _NotTaken
                 try:
-                    tasks.settimeout(WALL_S)
+                    tasks.settimeout(task.wall_s)
                     socket.send_fds(tasks, [b"?"], [theirs.fileno()])
                 except OSError as error:
                     raise _NotTaken from error
@@ -185,7 +186,7 @@ class Quarantine:
                 if _read(stream, 1) != TAKEN:
                     raise _NotTaken
             except TimeoutError as error:
-                raise ArtifactUnavailable(task.uri, f"nobody was free to examine it for {WALL_S:.0f} s") from error
+                raise ArtifactUnavailable(task.uri, f"nobody was free to examine it for {task.wall_s} s") from error
             except (EOFError, OSError) as error:
                 raise _NotTaken from error
             try:
@@ -200,7 +201,7 @@ class Quarantine:
                 verdict = json.loads(_read(stream, n_json))
                 documents = tuple(_read(stream, n_bytes) for n_bytes in verdict["documents"])
             except TimeoutError as error:
-                raise ArtifactBroken(task.uri, f"it was not read within {WALL_S:.0f} s") from error
+                raise ArtifactBroken(task.uri, f"it was not read within {task.wall_s} s") from error
             except (EOFError, OSError) as error:
                 raise _Died from error
         return _examined(verdict, documents, task.uri)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import xgboost
 
-from container.worker.examiner import MAX_ARTIFACTS, N_KEPT, PATIENCE_S
+from container.worker.examiner import LARGE_BYTES, LARGE_NICENESS, MAX_ARTIFACTS, N_KEPT, NICENESS, PATIENCE_S
 from container.worker.quarantine import Quarantine
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused
 from handler.forest import walker
@@ -231,11 +231,23 @@ def test_a_spare_that_has_read_a_large_artifact_makes_room_for_another() -> None
         assert pid is not None
         until(lambda: len(children_of(pid)) == 1)
         first = children_of(pid)
-        large = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=12_000, max_depth=4))})
+        large = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=30_000, max_depth=2))})
         assert one.examine(large, "x").facts[0].is_forest
         until(lambda: len(children_of(pid)) == 1 and children_of(pid) != first)
     finally:
         one.close()
+
+
+def test_a_large_artifact_yields_to_all_others(quarantine: Quarantine) -> None:
+    pid = quarantine.examiner_pid
+    assert pid is not None
+    large = boosters.document(boosters.train(n_rounds=30_000, max_depth=2))
+    assert len(large) > LARGE_BYTES
+    with ThreadPoolExecutor(1) as thread:
+        found = thread.submit(quarantine.examine, large, "x")
+        until(lambda: any(os.getpriority(os.PRIO_PROCESS, spare) == LARGE_NICENESS for spare in children_of(pid)))
+        assert found.result().facts[0].n_features == 6
+    until(lambda: all(os.getpriority(os.PRIO_PROCESS, spare) == NICENESS for spare in children_of(pid)))
 
 
 def test_spares_come_when_all_are_busy_and_go_when_nobody_needs_them() -> None:
