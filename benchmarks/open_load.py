@@ -51,7 +51,7 @@ class Client:
     """Callers of one endpoint: an event loop on a thread of its own, as a context manager."""
 
     def __init__(self, port: int, body: bytes, n_connections: int = CONNECTIONS) -> None:
-        self._port = port
+        self.port = port
         self._body = body
         self._n_connections = n_connections
         self._loop = asyncio.new_event_loop()
@@ -179,7 +179,7 @@ class Client:
     async def _connect(self) -> _Connection:
         while True:
             try:
-                _, connection = await self._loop.create_connection(_Connection, "127.0.0.1", self._port)
+                _, connection = await self._loop.create_connection(_Connection, "127.0.0.1", self.port)
             except OSError:  # the endpoint is being started again
                 await asyncio.sleep(0.05)
             else:

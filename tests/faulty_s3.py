@@ -29,6 +29,7 @@ import re
 import socket
 import struct
 import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -167,6 +168,24 @@ def latency(delay_s: float, *, times: int | None = None) -> Fault:
         exchange.send(right)
 
     return Fault(act, times)
+
+
+def paced(delay_s: float, bytes_per_s: float) -> Fault:
+    """The right answer, late and no faster than that on one connection: S3 as it is."""
+    chunk_bytes = 256 * 1024
+
+    def act(exchange: _Exchange, right: Answer) -> None:
+        exchange.s3.is_closing.wait(delay_s)
+        exchange.send(right, until=0)
+        began = time.monotonic()
+        for start in range(0, len(right.body), chunk_bytes):
+            chunk = right.body[start : start + chunk_bytes]
+            exchange.wfile.write(chunk)
+            ahead_s = began + (start + len(chunk)) / bytes_per_s - time.monotonic()
+            if ahead_s > 0 and exchange.s3.is_closing.wait(ahead_s):
+                break
+
+    return Fault(act)
 
 
 def held_until(opened: threading.Event, *, times: int | None = None) -> Fault:

@@ -51,6 +51,14 @@ def test_a_fault_lasts_as_many_requests_as_told(s3: FaultyS3) -> None:
     connection.close()
 
 
+def test_a_paced_answer_takes_its_time_and_is_whole(s3: FaultyS3) -> None:
+    s3.put("large", bytes(1 << 20))
+    s3.faults["large"] = faulty_s3.paced(0.1, 2e6)
+    started = time.monotonic()
+    assert get(connect(s3), "large") == (200, bytes(1 << 20))
+    assert time.monotonic() - started > 0.4
+
+
 @pytest.mark.parametrize("after_bytes", [None, 4])
 def test_a_reset_is_a_tcp_reset(s3: FaultyS3, after_bytes: int | None) -> None:
     s3.faults["a"] = faulty_s3.reset(after_bytes)
@@ -69,13 +77,14 @@ def test_leaving_ends_every_connection_and_thread_at_once() -> None:
             "drip": faulty_s3.drip(1, 30),
             "late": faulty_s3.latency(30),
             "held": faulty_s3.held_until(threading.Event()),
+            "slow": faulty_s3.paced(30, 1e6),
         }.items():
             s3.put(key, b"0123456789")
             s3.faults[key] = fault
-        connections = [connect(s3) for _ in range(6)]
-        for key, connection in zip(s3.faults, connections[:5], strict=True):
+        connections = [connect(s3) for _ in range(7)]
+        for key, connection in zip(s3.faults, connections[:6], strict=True):
             connection.request("GET", f"/models/{key}")
-        assert get(connections[5], "idle, kept for a next request".replace(" ", "%20"))[0] == 404
+        assert get(connections[6], "idle, kept for a next request".replace(" ", "%20"))[0] == 404
         started = time.monotonic()
     assert time.monotonic() - started < 5
     assert set(threading.enumerate()) <= before
