@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cloudwatch_server import ENVIRONMENT, LocalCloudWatch
-from benchmarks.endpoints import Ours, free_port
+from benchmarks.endpoints import Ours
 from benchmarks.verdicts import Verdict
 from tests.emf import problems, samples
+from tests.endpoint import free_port
 
 ENDPOINT = "benchmark"
 DIMENSIONS = {"EndpointName": ENDPOINT, "VariantName": "AllTraffic"}

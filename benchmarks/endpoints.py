@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -29,24 +28,13 @@ from benchmarks import processes
 from benchmarks.segments import Segments
 from container import settings
 from container.launch import mms
+from tests.endpoint import free_port
 
 START_S = 120.0
 STOP_S = 30.0
 TARGET_HEADER = "X-Amzn-SageMaker-Target-Model"
 RIVALS = Path(__file__).parent / "rivals"
 ROOT = Path(__file__).parents[1]
-
-
-def free_port() -> int:
-    """A port nobody listens on. MMS refuses those from 32767 on, where the system's own free ones are."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 class Server:

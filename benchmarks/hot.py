@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import record, segments
-from benchmarks.endpoints import Ours, free_port
+from benchmarks.endpoints import Ours
 from benchmarks.open_load import Call, Client, percentile_ms
 from benchmarks.s3_server import LocalS3
 from benchmarks.warm import warm_up
 from container.yielding import yield_to_others
+from tests.endpoint import free_port
 
 N_HOT = 20
 TARGET_RATIO = 2.0

@@ -15,8 +15,9 @@ import time
 from typing import Any
 
 from benchmarks import processes, record, segments
-from benchmarks.endpoints import Ours, free_port
+from benchmarks.endpoints import Ours
 from benchmarks.warm import warm_up
+from tests.endpoint import free_port
 
 BODY = segments.csv(segments.rows(1, seed=7))
 MB = 1e6

@@ -32,11 +32,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks import processes, record, storms
-from benchmarks.endpoints import Ours, free_port
+from benchmarks.endpoints import Ours
 from benchmarks.verdicts import Verdicts
 from container.settings import size_bytes
 from tests import control_group
 from tests.control_group import ControlGroup
+from tests.endpoint import free_port
 
 ROUNDS = range(30, 430, 16)  # trees of the boosters: 70 to 500 KB of UBJ
 LOOK_S = 1.0

@@ -22,8 +22,9 @@ import numpy as np
 import xgboost
 
 from benchmarks import processes, record, segments
-from benchmarks.endpoints import Caller, CallFailed, Ours, free_port
+from benchmarks.endpoints import Caller, CallFailed, Ours
 from benchmarks.warm import warm_up
+from tests.endpoint import free_port
 
 N_ROWS = 64  # different rows asked for
 SHARE = 3  # one model in so many fits into the budget
