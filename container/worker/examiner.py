@@ -123,7 +123,7 @@ def main() -> NoReturn:
     """argv: the descriptor of the task socket, and how many spares there may be."""
     tasks = socket.socket(fileno=int(sys.argv[1]))
     n_spares = int(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the runtime says when it is over
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runtime says when it is over
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield_to_others(NICENESS)
     global _packs  # noqa: PLW0603  found out once, before the first spare is forked
