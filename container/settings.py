@@ -169,7 +169,13 @@ class Settings:
     workers: int = _setting(
         "requests answered at the same time", _whole(1, 512), "MME_WORKERS", default=32, flag="--workers"
     )
-    loaders: int = _setting("models loaded at the same time", _whole(1, 64), "MME_LOADERS", default=4, flag="--loaders")
+    loaders: int = _setting(
+        "models loaded at the same time; fewer disturb calls of models in memory less",
+        _whole(1, 64),
+        "MME_LOADERS",
+        default=4,
+        flag="--loaders",
+    )
     wait_s: float = _setting(
         "seconds a request waits for its model to load before it gets ModelNotReadyException",
         _seconds(0, 55),  # InvokeEndpoint ends after 60
