@@ -17,7 +17,9 @@ _TRIES, _PAUSE_S = 5, 0.1
 
 
 def yield_to_others(niceness: int) -> None:
-    """This process, and what it starts from now on, run where others leave room: 0 yields to nobody, 19 to everybody."""
+    """This process, and what it starts from now on, run where others leave room: 0 yields to nobody, 19 to everybody. Who
+    yields more already goes on doing so. Where the kernel does not take a session's setting, the process's own has to do."""
+    niceness = max(niceness, os.nice(0))
     os.nice(niceness - os.nice(0))
     with contextlib.suppress(PermissionError):  # it leads its session already
         os.setsid()
