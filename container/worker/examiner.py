@@ -74,20 +74,25 @@ HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON bef
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """uri: for messages. bundle: a directory to read instead of the payload. memory_bytes: the bound for this one.
+    """uri: for messages. bundle: a directory to read instead of the payload. n_bytes: what there is to read.
     wants_origins: tell also where each booster came from, and hand it out as XGBoost's document whatever the facts say.
     as_boosters: make no forests; somebody else's code will load the documents."""
 
     uri: str
     bundle: str | None
-    memory_bytes: int
+    n_bytes: int
     ignore_code: bool
     wants_origins: bool = False
     as_boosters: bool = False
 
     @property
+    def memory_bytes(self) -> int:
+        """The bound for the process that reads it."""
+        return BASE_MEMORY_BYTES + MEMORY_PER_BYTE * self.n_bytes
+
+    @property
     def is_large(self) -> bool:
-        return self.memory_bytes >= BASE_MEMORY_BYTES + MEMORY_PER_BYTE * LARGE_BYTES
+        return self.n_bytes >= LARGE_BYTES
 
     @property
     def wall_s(self) -> int:

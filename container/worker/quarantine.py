@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from container import settings
-from container.worker.examiner import BASE_MEMORY_BYTES, HEADER, MEMORY_PER_BYTE, TAKEN, Origin, Task
+from container.worker.examiner import HEADER, TAKEN, Origin, Task
 from handler.errors import ArtifactBroken, ArtifactRefused, ArtifactUnavailable
 from handler.libxgboost import library_version
 from handler.predictor import Facts
@@ -130,18 +130,16 @@ class Quarantine:
 
     def examine(self, blob: bytes, uri: str, *, wants_origins: bool = False) -> Examined:
         """What is in an artifact. Raises ArtifactBroken, ArtifactRefused; ArtifactUnavailable if it cannot be told."""
-        memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * len(blob)
-        return self._examine(blob, Task(uri, None, memory_bytes, self._ignore_code, wants_origins, self._as_boosters))
+        return self._examine(blob, Task(uri, None, len(blob), self._ignore_code, wants_origins, self._as_boosters))
 
     def booster_of(self, document: bytes) -> bytes:
         """A document of our own writing, as libxgboost writes it. Raises as `examine` does."""
-        memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * len(document)
-        return self._examine(document, Task("a forest", None, memory_bytes, True, as_boosters=True)).documents[0]
+        return self._examine(document, Task("a forest", None, len(document), True, as_boosters=True)).documents[0]
 
     def examine_bundle(self, directory: str) -> Examined:
         """What is in an unpacked bundle. Raises as `examine` does, and ArtifactMissing when there is no such directory."""
-        memory_bytes = BASE_MEMORY_BYTES + MEMORY_PER_BYTE * _bundle_bytes(directory)
-        task = Task(directory, directory, memory_bytes, self._ignore_code, as_boosters=self._as_boosters)
+        n_bytes = _bundle_bytes(directory)
+        task = Task(directory, directory, n_bytes, self._ignore_code, as_boosters=self._as_boosters)
         return self._examine(b"", task)
 
     def _examine(self, blob: bytes, task: Task) -> Examined:
