@@ -332,7 +332,7 @@ class ModelCache:
 
     def _make(self, target: str, prepared: Prepared, *, may_evict: bool = True) -> _Entry:
         """The model in memory, with its room booked; in the index only once it has been through `_enter`."""
-        self._reserve(target, prepared.n_bytes, may_evict=may_evict)
+        self._book(f"model {target}", prepared.n_bytes, may_evict=may_evict)
         start = self._clock()
         try:
             model = prepared.load()
@@ -377,14 +377,11 @@ class ModelCache:
         with self._lock:
             return self._index.get(target)
 
-    def _reserve(self, target: str, n_bytes: int, *, may_evict: bool) -> None:
-        """Book n_bytes, evicting just enough. Raises NoRoom, at once when all that is not pinned would not do."""
-        self._book(f"model {target}", n_bytes, may_evict=may_evict)
-
     def _book(self, what: str, n_bytes: int, *, may_evict: bool) -> None:
+        """Book n_bytes, evicting just enough. Raises NoRoom, at once when all that is not pinned would not do."""
         deadline = self._clock() + self._room_wait_s
         while True:
-            if self._lent and self._booked + n_bytes > self.budget_bytes and self._give_up():
+            if self._lent and self._booked - self._leaving + n_bytes > self.budget_bytes and self._give_up():
                 continue
             with self._lock:
                 if n_bytes > self.budget_bytes - self._pinned:

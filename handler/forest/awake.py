@@ -51,7 +51,7 @@ class Awake:
 
     reopen     gives a forest's document, as libxgboost wrote it in quarantine
     max_bytes  what the small ones take together; a booster that takes more is a large one
-    room       where large ones are booked
+    room       where large ones are booked; set when it is there
     """
 
     def __init__(
