@@ -131,8 +131,10 @@ def test_the_kernel_says_when_a_group_is_short_of_memory(tmp_path: Path) -> None
         assert not pressure.wait(0.05)
         command = [sys.executable, "-c", HUNGRY[version], str(tmp_path / "file")]
         with subprocess.Popen(group.command(command)) as process:
-            has_said = pressure.wait(30)
-            process.kill()
+            has_said = pressure.wait(20)
+            if version == "cgroup v2":
+                process.kill()
+            assert process.wait(20) != 0  # on version 1 it went on until it was killed
         assert has_said
         pressure.close()
 

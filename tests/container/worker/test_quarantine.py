@@ -45,6 +45,18 @@ def as_boosters() -> Iterator[Quarantine]:
     one.close()
 
 
+@contextlib.contextmanager
+def started(n_spares: int) -> Iterator[tuple[Quarantine, int]]:
+    """One of its own, and its examiner's pid."""
+    one = Quarantine(n_spares)
+    one.start()
+    try:
+        assert one.examiner_pid is not None
+        yield one, one.examiner_pid
+    finally:
+        one.close()
+
+
 def children_of(pid: int) -> list[int]:
     return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
@@ -124,6 +136,11 @@ def slow_archive() -> bytes:
     return boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=30_000, max_depth=6))})
 
 
+@cache
+def large_document() -> bytes:
+    return boosters.document(boosters.train(n_rounds=30_000, max_depth=2))
+
+
 class Killer:
     """Ends spares at work. Nothing we know of crashes XGBoost through the checks, so the crash comes from outside."""
 
@@ -197,11 +214,7 @@ def test_when_the_examiner_is_killed_the_next_artifact_starts_another(quarantine
 
 @pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
 def test_a_spare_that_only_packed_takes_the_next_artifact_and_one_that_found_fault_does_not() -> None:
-    one = Quarantine(n_spares=1)
-    one.start()
-    try:
-        pid = one.examiner_pid
-        assert pid is not None
+    with started(1) as (one, pid):
 
         def spare_after(blob: bytes) -> int:
             with contextlib.suppress(ArtifactError):
@@ -215,55 +228,38 @@ def test_a_spare_that_only_packed_takes_the_next_artifact_and_one_that_found_fau
         until(lambda: spare_after(linear) != first)
         second = spare_after(boosters.segment_archive(1))
         until(lambda: spare_after(b"no archive") != second)
-    finally:
-        one.close()
 
 
 @pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
 def test_a_spare_that_has_read_many_makes_room_for_another() -> None:
-    one = Quarantine(n_spares=1)
-    one.start()
-    try:
+    with started(1) as (one, _):
         for seed in range(MAX_ARTIFACTS + 20):
             assert one.examine(boosters.segment_archive(seed % 4), "x").facts[0].n_features == 6
-    finally:
-        one.close()
 
 
 @pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
 def test_a_spare_that_has_read_a_large_artifact_makes_room_for_another() -> None:
-    one = Quarantine(n_spares=1)
-    one.start()
-    try:
-        pid = one.examiner_pid
-        assert pid is not None
+    with started(1) as (one, pid):
         until(lambda: len(children_of(pid)) == 1)
         first = children_of(pid)
-        large = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=30_000, max_depth=2))})
+        large = boosters.archive({"xgboost-model": large_document()})
         assert one.examine(large, "x").facts[0].is_forest
         until(lambda: len(children_of(pid)) == 1 and children_of(pid) != first)
-    finally:
-        one.close()
 
 
 def test_a_large_artifact_yields_to_all_others(quarantine: Quarantine) -> None:
     pid = quarantine.examiner_pid
     assert pid is not None
-    large = boosters.document(boosters.train(n_rounds=30_000, max_depth=2))
-    assert len(large) > LARGE_BYTES
+    assert len(large_document()) > LARGE_BYTES
     with ThreadPoolExecutor(1) as thread:
-        found = thread.submit(quarantine.examine, large, "x")
+        found = thread.submit(quarantine.examine, large_document(), "x")
         until(lambda: any(os.getpriority(os.PRIO_PROCESS, spare) == LARGE_NICENESS for spare in children_of(pid)))
         assert found.result().facts[0].n_features == 6
     until(lambda: all(os.getpriority(os.PRIO_PROCESS, spare) == NICENESS for spare in children_of(pid)))
 
 
 def test_spares_come_when_all_are_busy_and_go_when_nobody_needs_them() -> None:
-    one = Quarantine(n_spares=6)
-    one.start()
-    try:
-        pid = one.examiner_pid
-        assert pid is not None
+    with started(6) as (one, pid):
         until(lambda: len(children_of(pid)) == N_KEPT)
         slow = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=3000, max_depth=6))})
         with ThreadPoolExecutor(6) as threads:
@@ -272,8 +268,6 @@ def test_spares_come_when_all_are_busy_and_go_when_nobody_needs_them() -> None:
             assert [each.result().facts[0].n_features for each in found] == [6] * 6
         assert len(children_of(pid)) <= 6
         until(lambda: len(children_of(pid)) == N_KEPT, 3 * PATIENCE_S)
-    finally:
-        one.close()
 
 
 def test_closing_leaves_no_process() -> None:
