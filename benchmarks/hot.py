@@ -32,13 +32,13 @@ from container.yielding import yield_to_others
 from tests.endpoint import free_port
 
 N_HOT = 20
+N_WARM = 120  # the hot ones, and those of the storm before
 TARGET_RATIO = 2.0
 LOAD_SHARE = 0.5
 PATIENCE_S = 120.0
 PAUSE_S = 0.5  # of a cold caller who was told to call again; then longer, see open_load
 WITHIN_S = 1.0  # in which all cold callers begin
 SETTLE_S = 1.0
-N_BEFORE = 100
 STRANGERS_NICENESS = 10
 BODY = segments.csv(segments.rows(1, seed=7))
 
@@ -50,8 +50,8 @@ def main() -> int:
     parser.add_argument("--latency", type=float, default=0.1, help="of S3, seconds")
     parser.add_argument("--no-huge", action="store_true", help="leave out the model of 225 MB")
     chosen = parser.parse_args()
-    made = segments.make(N_HOT + N_BEFORE + chosen.cold)
-    hot, before, cold = made.targets[:N_HOT], made.targets[N_HOT : -chosen.cold], made.targets[-chosen.cold :]
+    made = segments.make(N_WARM + chosen.cold)
+    hot, rehearsal, cold = made.targets[:N_HOT], made.targets[N_HOT:N_WARM], made.targets[N_WARM:]
     with tempfile.TemporaryDirectory() as kept:
         models = Path(kept) / "models"
         shutil.copytree(made.models, models)
@@ -70,14 +70,14 @@ def main() -> int:
                 "0",
             )
             with Ours(s3.location, *flags, environment=s3.environment) as ours:
-                figures = _measure(ours, hot, before, cold, huge, chosen.seconds)
+                figures = _measure(ours, hot, rehearsal, cold, huge, chosen.seconds)
     _print(figures)
     record.save("hot", {"cold": chosen.cold, "latency_s": chosen.latency, **figures})
     return 0 if all(storm["ratio"] <= TARGET_RATIO and storm["is_good"] for storm in figures["storms"].values()) else 1
 
 
 def _measure(
-    ours: Ours, hot: Sequence[str], before_it: Sequence[str], cold: Sequence[str], huge: Sequence[str], seconds: float
+    ours: Ours, hot: Sequence[str], rehearsal: Sequence[str], cold: Sequence[str], huge: Sequence[str], seconds: float
 ) -> dict[str, Any]:
     warm_up(ours, hot, BODY)
     choice = random.Random(0)
@@ -85,7 +85,7 @@ def _measure(
         client.capacity_per_s(lambda: choice.choice(hot))  # compiles what Java will need
         capacity = client.capacity_per_s(lambda: choice.choice(hot))
         per_second = capacity * LOAD_SHARE
-        _beside(client, hot, before_it, choice, per_second)
+        _beside(client, hot, rehearsal, choice, per_second)
 
         def quiet() -> list[Call]:
             return client.open(lambda: choice.choice(hot), per_second, lambda since: since >= seconds)

@@ -117,7 +117,7 @@ class _Exchange:
 
     def close(self) -> None:
         self._mms.close()
-        self._connection.close()
+        self._connection.serve()  # sees the end, and closes its own
 
 
 def _frame(target: str) -> bytes:
