@@ -139,7 +139,7 @@ def test_some_models_stay_whatever_happens(container: Container) -> None:
     container.load(3, first=100)
     assert container.cache.resident_bytes == 60 * MIB
     with pytest.raises(NoRoom):
-        container.cache._reserve("huge", 70 * MIB, may_evict=True)
+        container.cache.book("huge", 70 * MIB)
 
 
 def test_the_share_that_is_used_is_a_gauge(container: Container) -> None:
