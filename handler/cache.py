@@ -163,6 +163,7 @@ class ModelCache:
         self._prepare = prepare
         self._flights: Flights[str, _Entry] = Flights(executor)
         self.n_waiting = 0  # callers that wait for a load; guarded by the lock
+        self.n_hits = 0  # calls that found their model here; guarded by the lock
         self._max_waiting = max_waiting
         self._typical_wait_s = 0.0  # of late; guarded by the lock
         self._places = threading.BoundedSemaphore(max_waiting)
@@ -255,6 +256,7 @@ class ModelCache:
                 return None
             entry.borrowers += 1
             entry.hits += 1
+            self.n_hits += 1
             entry.used_at = now = self._clock()
             self._index.move_to_end(target)
             if now < entry.check_at:

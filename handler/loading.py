@@ -86,6 +86,7 @@ class ModelLoader:
     awake       native boosters, for forests that are asked for more than scores and for what is no forest
     n_threads   threads that will score with a model: libxgboost keeps something for each that scores with a booster
     shelf       keeps what was examined on disk; what it has is not fetched
+    pace        called before an artifact is fetched that a caller asks for; returns when that may begin
     """
 
     def __init__(
@@ -97,12 +98,14 @@ class ModelLoader:
         *,
         refusals: Refusals | None = None,
         shelf: Shelf | None = None,
+        pace: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._examine = examine
         self._awake = awake
         self._refusals = Refusals() if refusals is None else refusals
         self._shelf = shelf
+        self._pace = pace
         self._n_threads = n_threads
 
     def prepare(self, target: str) -> PreparedModel:
@@ -113,6 +116,7 @@ class ModelLoader:
         error = self._refusals.now(target)
         if error is not None:
             raise copy_of(error) from error
+        self._pace()
         start = time.perf_counter_ns()
         refusal = self._refusals.last(target)
         fetched = self._changed(target, refusal) if refusal else self._ask(target, None)

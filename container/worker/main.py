@@ -38,6 +38,7 @@ from handler.hooks import Hooks, HooksInvalid, load_hooks
 from handler.loading import BundleLoader, ModelLoader, PreparedModel
 from handler.outputs import parse_outputs
 from handler.oversized import Oversized
+from handler.pacing import Pacer
 from handler.patterns import Patterns
 from handler.predictor import HandlePool
 from handler.rounds import Rounds
@@ -124,7 +125,8 @@ def _build_standalone(
     shelf = _open_shelf(settings, quarantine, closing)
     n_threads = settings.workers + 1  # the pool, and the one that answers at once
     awake = _natives(quarantine)
-    loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads, shelf=shelf)
+    pacer = Pacer(lambda: cache.n_hits)
+    loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads, shelf=shelf, pace=pacer.wait)
     hook = _hooker(hooks, io_dir)
 
     def prepare_if_changed(target: str, version: str) -> PreparedModel | None:
