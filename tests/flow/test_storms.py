@@ -15,12 +15,14 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from handler.pacing import HITS_PER_LOAD, SPACING_S
 from tests import boosters, faulty_s3
 from tests.endpoint import Endpoint, is_running, until
-from tests.faulty_s3 import FaultyS3
+from tests.faulty_s3 import Answer, FaultyS3
 from tests.flow.test_updates import ROW, answer_of, answers_as
 
 
@@ -153,6 +155,41 @@ def test_while_s3_hangs_cold_callers_do_not_hold_up_hot_ones(s3: FaultyS3, thras
         s3.faults.clear()
     # A hit takes milliseconds; behind the loads it would have been seconds.
     assert statistics.median(took_s) < 0.5
+
+
+def test_beside_hot_calls_loads_begin_one_after_the_other(s3: FaultyS3) -> None:
+    """Eight that are asked for in the same moment; without hot calls they would be asked of S3 in the same moment, too."""
+    began: list[float] = []
+
+    def note(exchange: Any, right: Answer) -> None:
+        began.append(time.monotonic())
+        faulty_s3.latency(0.5).act(exchange, right)  # none ends before all have begun
+
+    scratch = Path(tempfile.mkdtemp(prefix="mt-"))
+    flags = ["--s3-endpoint-url", s3.url, "--loaders", "8", "--max-age", "0"]
+    with Endpoint(f"s3://{s3.bucket}/", scratch, *flags) as endpoint, ThreadPoolExecutor(12) as callers:
+        is_over = threading.Event()
+
+        def ask_hot() -> int:
+            n_calls = 0
+            while not is_over.is_set():
+                n_calls += answers_as(endpoint, "0.tar.gz") == 0
+            return n_calls
+
+        until(lambda: answers_as(endpoint, "0.tar.gz") == 0)
+        hot = [callers.submit(ask_hot) for _ in range(4)]
+        time.sleep(1.0)
+        for number in range(1, 9):
+            s3.faults[f"{number}.tar.gz"] = faulty_s3.Fault(note)
+        try:
+            cold = [callers.submit(endpoint.post, f"{number}.tar.gz", ROW) for number in range(1, 9)]
+            assert [reply.result(60).status for reply in cold] == [200] * 8
+        finally:
+            is_over.set()
+            s3.faults.clear()
+        assert sum(calls.result(60) for calls in hot) > 8 * HITS_PER_LOAD
+    scratch.rmdir()
+    assert max(began) - min(began) > 7 * SPACING_S / len(os.sched_getaffinity(0)) / 2  # the first may have come late
 
 
 def test_a_disk_that_cannot_be_used_is_said_and_models_are_served(s3: FaultyS3, tmp_path: Path) -> None:
