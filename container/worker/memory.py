@@ -11,6 +11,8 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from container.worker.cgroups import folders, own_groups
+
 
 class _Mallinfo(ctypes.Structure):
     _fields_ = [
@@ -51,7 +53,7 @@ class Limit:
 def container_limit(root: Path = Path("/")) -> Limit:
     """The tightest limit on this process: cgroup v2, cgroup v1, or else the machine's memory."""
     limits = [_machine(root)]
-    own = _own_cgroups(root)
+    own = own_groups(root)
     if "" in own:
         limits += _limits(root / "sys/fs/cgroup", own[""], "memory.max", "cgroup v2")
         limits += _limits(root / "sys/fs/cgroup/unified", own[""], "memory.max", "cgroup v2")
@@ -60,27 +62,10 @@ def container_limit(root: Path = Path("/")) -> Limit:
     return min(limits, key=lambda limit: limit.n_bytes)
 
 
-def _own_cgroups(root: Path) -> dict[str, str]:
-    """This process's cgroup by controller; v2 is the one without a name. Lines are `4:memory:/a/b` and `0::/a/b`."""
-    groups: dict[str, str] = {}
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return groups
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        for controller in controllers.split(","):
-            groups[controller] = path
-    return groups
-
-
 def _limits(mount: Path, group: str, name: str, source: str) -> list[Limit]:
-    """Limits of a group and of all groups above it. In a container the path may be the host's; the mount's root is ours."""
+    """Limits of a group and of all groups above it."""
     found: list[Limit] = []
-    here = mount / group.lstrip("/")
-    for folder in (here, *here.parents):
-        if mount not in (folder, *folder.parents):
-            break
+    for folder in folders(mount, group):
         try:
             text = (folder / name).read_text().strip()
         except OSError:
