@@ -9,7 +9,6 @@ as four loaders begin 40; from a faster store they would begin more.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -27,19 +26,19 @@ class Pacer:
     """Says when a load may begin; any number of threads may ask.
 
     n_hits   how many calls have found their model in memory so far
-    n_cores  None is those this process may use
+    n_cores  that may be kept busy; need not be whole
     """
 
     def __init__(
         self,
         n_hits: Callable[[], int],
+        n_cores: float,
         *,
-        n_cores: int | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._n_hits = n_hits
-        self._spacing_s = SPACING_S / (n_cores or len(os.sched_getaffinity(0)))
+        self._spacing_s = SPACING_S / n_cores
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()  # guards the lines below

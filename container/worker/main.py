@@ -19,6 +19,7 @@ from container.channel import Channel
 from container.settings import Settings
 from container.worker.bundles import Bundles
 from container.worker.ceiling import OF_DOOR, OF_STUBS, Cost, model_ceiling
+from container.worker.cores import container_cores
 from container.worker.guard import MemoryGuard
 from container.worker.hosted import Hosted
 from container.worker.management import Management
@@ -125,7 +126,7 @@ def _build_standalone(
     shelf = _open_shelf(settings, quarantine, closing)
     n_threads = settings.workers + 1  # the pool, and the one that answers at once
     awake = _natives(quarantine)
-    pacer = Pacer(lambda: cache.n_hits)
+    pacer = Pacer(lambda: cache.n_hits, container_cores())
     loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads, shelf=shelf, pace=pacer.wait)
     hook = _hooker(hooks, io_dir)
 
