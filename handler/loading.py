@@ -86,7 +86,7 @@ class ModelLoader:
     awake       native boosters, for forests that are asked for more than scores and for what is no forest
     n_threads   threads that will score with a model: libxgboost keeps something for each that scores with a booster
     shelf       keeps what was examined on disk; what it has is not fetched
-    pace        called before an artifact is fetched that a caller asks for; returns when that may begin
+    pace        called before an artifact is fetched for a model that is not in memory; returns when that may begin
     """
 
     def __init__(

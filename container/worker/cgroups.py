@@ -9,7 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def own_groups(root: Path) -> dict[str, str]:
+def folders_v2(root: Path) -> Iterator[Path]:
+    """Of this process's group in cgroup v2 and of all above it; beside cgroup v1 it is mounted one below."""
+    group = _own_groups(root).get("")
+    if group is not None:
+        yield from _up(root / "sys/fs/cgroup", group)
+        yield from _up(root / "sys/fs/cgroup/unified", group)
+
+
+def folders_v1(root: Path, controller: str) -> Iterator[Path]:
+    """Of this process's group for a controller in cgroup v1 and of all above it."""
+    group = _own_groups(root).get(controller)
+    if group is not None:
+        yield from _up(root / "sys/fs/cgroup" / controller, group)
+
+
+def _own_groups(root: Path) -> dict[str, str]:
     """This process's cgroup by controller; v2 is the one without a name. Lines are `4:memory:/a/b` and `0::/a/b`."""
     groups: dict[str, str] = {}
     try:
@@ -23,8 +38,8 @@ def own_groups(root: Path) -> dict[str, str]:
     return groups
 
 
-def folders(mount: Path, group: str) -> Iterator[Path]:
-    """Of a group and of all groups above it. In a container the path may be the host's; the mount's root is ours."""
+def _up(mount: Path, group: str) -> Iterator[Path]:
+    """From a group to the mount. In a container the path may be the host's; the mount's root is ours."""
     here = mount / group.lstrip("/")
     for folder in (here, *here.parents):
         if mount not in (folder, *folder.parents):

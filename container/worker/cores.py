@@ -6,27 +6,21 @@ Source: the kernel's Documentation/admin-guide/cgroup-v2.rst (cpu.max) and sched
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from container.worker.cgroups import folders, own_groups
+from container.worker.cgroups import folders_v1, folders_v2
 
 
 def container_cores(root: Path = Path("/")) -> float:
     """Cores this process may keep busy: those it may run on, or less where a cgroup has a quota. Above 0."""
-    return min([float(len(os.sched_getaffinity(0))), *_quotas(root)])
+    quotas = [*_set(folders_v2(root), _quota_v2), *_set(folders_v1(root, "cpu"), _quota_v1)]
+    return min([float(len(os.sched_getaffinity(0))), *quotas])
 
 
-def _quotas(root: Path) -> Iterator[float]:
-    own = own_groups(root)
-    if "" in own:
-        yield from _above_zero(root / "sys/fs/cgroup", own[""], _quota_v2)
-    if "cpu" in own:
-        yield from _above_zero(root / "sys/fs/cgroup/cpu", own["cpu"], _quota_v1)
-
-
-def _above_zero(mount: Path, group: str, quota: Callable[[Path], float]) -> Iterator[float]:
-    for folder in folders(mount, group):
+def _set(folders: Iterable[Path], quota: Callable[[Path], float]) -> Iterator[float]:
+    """The quotas of those groups that have one."""
+    for folder in folders:
         try:
             n_cores = quota(folder)
         except (OSError, ValueError, ZeroDivisionError):  # no such file in this group, or "max"

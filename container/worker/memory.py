@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from container.worker.cgroups import folders, own_groups
+from container.worker.cgroups import folders_v1, folders_v2
 
 
 class _Mallinfo(ctypes.Structure):
@@ -52,27 +53,22 @@ class Limit:
 
 def container_limit(root: Path = Path("/")) -> Limit:
     """The tightest limit on this process: cgroup v2, cgroup v1, or else the machine's memory."""
-    limits = [_machine(root)]
-    own = own_groups(root)
-    if "" in own:
-        limits += _limits(root / "sys/fs/cgroup", own[""], "memory.max", "cgroup v2")
-        limits += _limits(root / "sys/fs/cgroup/unified", own[""], "memory.max", "cgroup v2")
-    if "memory" in own:
-        limits += _limits(root / "sys/fs/cgroup/memory", own["memory"], "memory.limit_in_bytes", "cgroup v1")
+    limits = [
+        _machine(root),
+        *_limits(folders_v2(root), "memory.max", "cgroup v2"),
+        *_limits(folders_v1(root, "memory"), "memory.limit_in_bytes", "cgroup v1"),
+    ]
     return min(limits, key=lambda limit: limit.n_bytes)
 
 
-def _limits(mount: Path, group: str, name: str, source: str) -> list[Limit]:
-    """Limits of a group and of all groups above it."""
-    found: list[Limit] = []
-    for folder in folders(mount, group):
+def _limits(folders: Iterable[Path], name: str, source: str) -> Iterator[Limit]:
+    for folder in folders:
         try:
             text = (folder / name).read_text().strip()
         except OSError:
             continue
         if text.isdigit() and int(text) < _UNLIMITED_BYTES:
-            found.append(Limit(int(text), source, folder))
-    return found
+            yield Limit(int(text), source, folder)
 
 
 def _machine(root: Path) -> Limit:

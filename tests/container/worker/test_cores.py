@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from container.worker import cores
 from container.worker.cores import container_cores
 
 V1 = "4:cpu,cpuacct:/docker/abc\n"
@@ -15,7 +14,7 @@ V1 = "4:cpu,cpuacct:/docker/abc\n"
 
 @pytest.fixture
 def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cores.os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
 
 
 @pytest.mark.usefixtures("sixteen_cores")
@@ -50,6 +49,7 @@ def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
             },
             16,
         ),
+        ({"proc/self/cgroup": V1 + "0::/\n", "sys/fs/cgroup/unified/cpu.max": "300000 100000\n"}, 3),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": ""}, 16),
         ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "100000 0\n"}, 16),
     ],
