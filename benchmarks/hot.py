@@ -6,7 +6,7 @@ same again with hundreds of other models; then while one model of 225 MB is load
 and what the cold callers were told. Target: beside the cold ones p99 is at most twice what it is alone.
 
 Two storms, because MMS closes the connection of whoever is turned away: in the first one Java comes to see thousands of new
-connections, and its compiler takes a core for 50 ms at a time. It does that once in an endpoint's life.
+connections, and its compiler takes a core for 50 ms at a time. In the second there is little left to compile.
 
 The cold callers are a process of their own that yields to the endpoint, as S3 does: they stand for other machines.
 """
