@@ -26,12 +26,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import record, storms
-from benchmarks.open_load import Client
-from benchmarks.verdicts import Verdicts
-from tests import faulty_s3
-from tests.endpoint import Endpoint, free_port
-from tests.faulty_s3 import ANY_KEY, FaultyS3
+from benchmarks.rig import record, storms
+from benchmarks.rig.open_load import Client
+from benchmarks.rig.verdicts import Verdicts
+from tests.rig import faulty_s3
+from tests.rig.endpoint import Endpoint, free_port
+from tests.rig.faulty_s3 import ANY_KEY, FaultyS3
 
 N_TARGETS = 60
 N_VERSIONS = 12
@@ -175,8 +175,8 @@ class Chaos:
             "broken": lambda: self._s3.put(target, self._choice.randbytes(2000)),
             "deleted": lambda: self._s3.objects.pop(target, None),
             "disk damaged": lambda: self._disk.damage(self._choice),
-            "examiner killed": lambda: _kill(lambda: endpoint.process("container.worker.examiner")),
-            "spare killed": lambda: _kill(lambda: _children(endpoint.process("container.worker.examiner"))[0]),
+            "examiner killed": lambda: _kill(lambda: endpoint.process("container.examine.examiner")),
+            "spare killed": lambda: _kill(lambda: _children(endpoint.process("container.examine.examiner"))[0]),
             "stub killed": lambda: _kill(lambda: endpoint.stub),
         }
         if self._disk.is_own:

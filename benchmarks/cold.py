@@ -20,16 +20,16 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from benchmarks import record, segments
-from benchmarks.endpoints import Ours
-from benchmarks.s3_server import BUCKET, PREFIX, LocalS3
-from container.worker.quarantine import Quarantine
-from handler.forest.awake import Awake
-from handler.loading import ModelLoader
+from benchmarks.rig import record, segments
+from benchmarks.rig.endpoints import Ours
+from benchmarks.rig.s3_server import BUCKET, PREFIX, LocalS3
+from container.examine.quarantine import Quarantine
+from handler.forest.booster_pool import Awake
+from handler.loading.loader import ModelLoader
 from handler.predictor import HandlePool
 from handler.stores import open_store
 from handler.stores.s3 import S3Settings
-from tests.faulty_s3 import ENVIRONMENT
+from tests.rig.faulty_s3 import ENVIRONMENT
 
 BODY = segments.csv(segments.rows(1, seed=7))
 N_WARM_UP = 20

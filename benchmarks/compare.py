@@ -25,13 +25,14 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from benchmarks import cold, record, segments
-from benchmarks.endpoints import Echo, Granian, Ours, Server, StockSageMaker, Uvicorn
-from benchmarks.s3_server import LocalS3
+from benchmarks import cold
+from benchmarks.rig import record, segments
+from benchmarks.rig.endpoints import Echo, Granian, Ours, Server, StockSageMaker, Uvicorn
+from benchmarks.rig.s3_server import LocalS3
+from benchmarks.rig.verdicts import Verdict, exit_status
+from benchmarks.rig.warm import warm_up
 from benchmarks.throughput import BODY, HUNDRED, MANY, N_DRAWS, ONE, best_echo, interleaved, median, median_ratio
-from benchmarks.verdicts import Verdict, exit_status
-from benchmarks.warm import warm_up
-from tests.faulty_s3 import ENVIRONMENT
+from tests.rig.faulty_s3 import ENVIRONMENT
 
 N_CHECKED = 20
 CALLS_EACH = 5  # times the server's processes

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 2**30
-PRICES = Path(__file__).with_name("prices.toml")
+PRICES = Path(__file__).parent / "rig" / "prices.toml"
 
 
 class PricesInvalid(Exception):
@@ -32,7 +32,7 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """A file of prices; benchmarks/prices.toml says what each figure means."""
+    """A file of prices; benchmarks/rig/prices.toml says what each figure means."""
 
     as_of: str
     source: str

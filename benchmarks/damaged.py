@@ -40,14 +40,14 @@ from typing import Any
 
 import numpy as np
 
-from handler.artifacts import Limits, read_artifact
-from tests import boosters
-from tests.endpoint import Endpoint
+from handler.archives.members import Limits, read_artifact
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 SHELF = ROOT / "tests" / "fixtures" / "boosters.tar.gz"
 ANSWER = "answer: "  # as oracle.py writes it
-ORACLE = Path(__file__).with_name("oracle.py")
+ORACLE = Path(__file__).parent / "rig" / "oracle.py"
 N_HEALTHY = 50
 HEALTHY_PER_S = 100.0  # calls, all healthy segments together
 N_STEADY = 2  # threads that make them

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["handler", "container.worker.wire"]):
-    from container.worker import wire
-    from handler.artifacts import Limits, read_artifact
+with atheris.instrument_imports(include=["handler", "container.link.wire"]):
+    from container.link import wire
+    from handler.archives.members import Limits, read_artifact
     from handler.errors import ArtifactBroken, ArtifactRefused
     from handler.importer import import_booster, pickles
     from handler.importer.broken import Damaged, Unsupported
@@ -102,7 +102,7 @@ def shelf(*suffixes: str) -> Iterator[bytes]:
 
 
 def archives() -> Iterator[bytes]:
-    from tests import boosters
+    from tests.rig import boosters
 
     yield boosters.segment_archive(0)
     for number, data in enumerate(shelf(".ubj")):

@@ -18,15 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import processes, record, segments
 from benchmarks.leak import ONE_PROCESS, examined_once
-from benchmarks.verdicts import Verdicts
+from benchmarks.rig import processes, record, segments
+from benchmarks.rig.verdicts import Verdicts
 from container import settings
-from container.worker.memory import Trimmer
-from handler.cache import ModelCache
-from handler.forest.awake import Awake
+from container.limits.memory import Trimmer
+from handler.cache.model_cache import ModelCache
+from handler.forest.booster_pool import Awake
 from handler.predictor import HandlePool
-from handler.telemetry import LiveRecorder
+from handler.telemetry.recorder import LiveRecorder
 
 THREADS = 8
 LOADERS = 4

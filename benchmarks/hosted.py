@@ -35,7 +35,7 @@ import numpy as np
 import psutil
 import xgboost
 
-from benchmarks import record
+from benchmarks.rig import record
 
 # What has been promised.
 LOAD_ALL_S = 60.0
@@ -128,7 +128,7 @@ class Served:
             except (psutil.Error, OSError):
                 continue
             kind = "jvm" if "-Dmodel_server_home" in " ".join(line) else "runtime" if "container.worker" in line else ""
-            kind = kind or ("examiner" if "container.worker.examiner" in line else "")
+            kind = kind or ("examiner" if "container.examine.examiner" in line else "")
             kind = kind or ("supervisor" if one.pid == self._process.pid else "stub")
             sums[kind] = [a + b for a, b in zip(sums.get(kind, [0, 0, 0, 0]), row, strict=True)]
         return {kind: (int(n), round(mb, 1), int(t), int(d)) for kind, (n, mb, t, d) in sums.items()}

@@ -25,13 +25,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import record, segments
-from benchmarks.endpoints import Ours
-from benchmarks.open_load import Call, Client, percentile_ms
-from benchmarks.s3_server import LocalS3
-from benchmarks.warm import warm_up
-from container.yielding import yield_to_others
-from tests.endpoint import free_port
+from benchmarks.rig import record, segments
+from benchmarks.rig.endpoints import Ours
+from benchmarks.rig.open_load import Call, Client, percentile_ms
+from benchmarks.rig.s3_server import LocalS3
+from benchmarks.rig.warm import warm_up
+from container.examine.niceness import yield_to_others
+from tests.rig.endpoint import free_port
 
 N_HOT = 20
 TARGET_RATIO = 2.0

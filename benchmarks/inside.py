@@ -21,17 +21,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import record, segments
 from benchmarks.leak import examined_once
+from benchmarks.rig import record, segments
 from container.worker.connection import Connection, Progress
-from handler.cache import ModelCache
+from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
 from handler.forest import walker
-from handler.forest.awake import Awake
+from handler.forest.booster_pool import Awake
 from handler.forest.packed import document_of
-from handler.loading import model_of
+from handler.loading.loader import model_of
 from handler.predictor import HandlePool, Scorer
-from handler.telemetry import LiveRecorder
+from handler.telemetry.recorder import LiveRecorder
 
 N_ROWS = (1, 20, 100, 1_000, 10_000)
 BODY = b"0.1,0.2,0.3,0.4,0.5,0.6"
@@ -121,7 +121,7 @@ class _Exchange:
 
 
 def _frame(target: str) -> bytes:
-    """A request as MMS passes it on, see container/worker/wire.py."""
+    """A request as MMS passes it on, see container/link/wire.py."""
     headers = {
         "Host": "127.0.0.1:8080",
         "User-Agent": "python",

@@ -20,18 +20,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks import processes, record, segments
+from benchmarks.rig import processes, record, segments
 from container import settings
-from container.worker.memory import Trimmer
-from container.worker.quarantine import Quarantine
-from handler.cache import ModelCache
+from container.examine.quarantine import Quarantine
+from container.limits.memory import Trimmer
+from handler.cache.model_cache import ModelCache
 from handler.errors import ModelNotReady, NoRoom
-from handler.forest.awake import Awake
-from handler.loading import ModelLoader
+from handler.forest.booster_pool import Awake
+from handler.loading.disk_cache import Shelf
+from handler.loading.loader import ModelLoader
 from handler.predictor import HandlePool
-from handler.shelf import Shelf
 from handler.stores import open_store
-from handler.telemetry import MODEL_LOADING_TIME, LiveRecorder
+from handler.telemetry.recorder import MODEL_LOADING_TIME, LiveRecorder
 
 N_MODELS = 64
 N_HELD = 4

@@ -8,7 +8,8 @@ With the first, Locust's page is at http://127.0.0.1:8089: users, scenario, and 
 which user).
 `FastUser` posts to /invocations over geventhttpclient; `Boto3User` calls invoke_endpoint of plain boto3, which costs the
 client ten times as much. Locust's table has a row for cold calls and one for warm ones, and Locust ends with 1 when a call
-failed. The endpoint serves what `python -m benchmarks.segments` lays out (SEGMENTS=50 here, --segments 50 there, for fewer):
+failed. The endpoint serves what `python -m benchmarks.rig.segments` lays out (SEGMENTS=50 here, --segments 50 there, for
+fewer):
 
     warm         ten segments, all in memory
     zipf         all segments, as cities are: a few busy, many quiet
@@ -34,7 +35,7 @@ from botocore.exceptions import ClientError
 from locust import FastHttpUser, User, constant, events, task
 from locust.exception import StopUser
 
-from benchmarks import segments
+from benchmarks.rig import segments
 
 N_SEGMENTS = int(os.environ.get("SEGMENTS", "1000"))
 N_DRAWS = 50_000

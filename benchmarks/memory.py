@@ -14,10 +14,10 @@ import sys
 import time
 from typing import Any
 
-from benchmarks import processes, record, segments
-from benchmarks.endpoints import Ours
-from benchmarks.warm import warm_up
-from tests.endpoint import free_port
+from benchmarks.rig import processes, record, segments
+from benchmarks.rig.endpoints import Ours
+from benchmarks.rig.warm import warm_up
+from tests.rig.endpoint import free_port
 
 BODY = segments.csv(segments.rows(1, seed=7))
 MB = 1e6

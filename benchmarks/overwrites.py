@@ -17,10 +17,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import record, storms
-from benchmarks.open_load import Client
-from tests.endpoint import Endpoint
-from tests.faulty_s3 import FaultyS3
+from benchmarks.rig import record, storms
+from benchmarks.rig.open_load import Client
+from tests.rig.endpoint import Endpoint
+from tests.rig.faulty_s3 import FaultyS3
 
 N_TARGETS = 20
 N_VERSIONS = 60

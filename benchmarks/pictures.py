@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks import doors, record, segments
-from benchmarks.cloudwatch_server import LocalCloudWatch
-from benchmarks.endpoints import Ours
-from benchmarks.verdicts import Verdict, exit_status
-from container.operate import houses
-from container.operate.bucket import EmbeddedBucket
-from container.operate.calling import Endpoint
-from tests.browser import Browser, Page
+from benchmarks.rig import doors, record, segments
+from benchmarks.rig.cloudwatch_server import LocalCloudWatch
+from benchmarks.rig.endpoints import Ours
+from benchmarks.rig.verdicts import Verdict, exit_status
+from container.operate.demo import houses
+from container.operate.demo.bucket import EmbeddedBucket
+from container.operate.endpoint.calling import Endpoint
+from tests.rig.browser import Browser, Page
 
 PICTURES = Path(__file__).with_name("pictures")
 BUCKET, PREFIX = "house-prices", "models/"

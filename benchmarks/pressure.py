@@ -31,13 +31,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import processes, record, storms
-from benchmarks.endpoints import Ours
-from benchmarks.verdicts import Verdicts
+from benchmarks.rig import processes, record, storms
+from benchmarks.rig.endpoints import Ours
+from benchmarks.rig.verdicts import Verdicts
 from container.settings import size_bytes
-from tests import control_group
-from tests.control_group import ControlGroup
-from tests.endpoint import free_port
+from tests.rig import control_group
+from tests.rig.control_group import ControlGroup
+from tests.rig.endpoint import free_port
 
 ROUNDS = range(30, 430, 16)  # trees of the boosters: 70 to 500 KB of UBJ
 LOOK_S = 1.0

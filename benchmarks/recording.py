@@ -17,12 +17,20 @@ from statistics import median
 
 import boto3
 
-from benchmarks.cloudwatch_server import REGION, LocalCloudWatch
+from benchmarks.rig.cloudwatch_server import REGION, LocalCloudWatch
 from container.metrics.access_log import AccessLog
 from container.metrics.cloudwatch import CloudWatchSink
 from container.metrics.emf import EmfSink
 from container.metrics.prometheus import PrometheusDoor
-from handler.telemetry import INVOCATIONS, MODEL_LATENCY, OVERHEAD_LATENCY, Invocation, LiveRecorder, Silent, Totals
+from handler.telemetry.recorder import (
+    INVOCATIONS,
+    MODEL_LATENCY,
+    OVERHEAD_LATENCY,
+    Invocation,
+    LiveRecorder,
+    Silent,
+    Totals,
+)
 
 RUNS = 7
 MODELS = [f"eu/segment-{i:04d}.tar.gz" for i in range(512)]

@@ -27,8 +27,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from benchmarks import cost, record
-from benchmarks.segments import OUT
+from benchmarks import cost
+from benchmarks.rig import record
+from benchmarks.rig.segments import OUT
 
 PICTURES = Path(__file__).with_name("pictures")
 # Okabe and Ito's, told apart by everyone.

@@ -26,12 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import doors, record, segments, wrk
-from benchmarks.cloudwatch_server import LocalCloudWatch
-from benchmarks.endpoints import CallFailed, Ours
+from benchmarks.rig import doors, record, segments, wrk
+from benchmarks.rig.cloudwatch_server import LocalCloudWatch
+from benchmarks.rig.endpoints import CallFailed, Ours
+from benchmarks.rig.verdicts import Verdict, exit_status
+from benchmarks.rig.warm import warm_up
 from benchmarks.throughput import CONNECTIONS, N_DRAWS
-from benchmarks.verdicts import Verdict, exit_status
-from benchmarks.warm import warm_up
 
 BODY = segments.csv(segments.rows(1, seed=7))
 MISSING = "missing.tar.gz"

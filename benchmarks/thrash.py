@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import xgboost
 
-from benchmarks import processes, record, segments
-from benchmarks.endpoints import Caller, CallFailed, Ours
-from benchmarks.warm import warm_up
-from tests.endpoint import free_port
+from benchmarks.rig import processes, record, segments
+from benchmarks.rig.endpoints import Caller, CallFailed, Ours
+from benchmarks.rig.warm import warm_up
+from tests.rig.endpoint import free_port
 
 N_ROWS = 64  # different rows asked for
 SHARE = 3  # one model in so many fits into the budget

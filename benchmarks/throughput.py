@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from benchmarks import record, segments, wrk
-from benchmarks.endpoints import Echo, Ours, Server
-from benchmarks.warm import warm_up
+from benchmarks.rig import record, segments, wrk
+from benchmarks.rig.endpoints import Echo, Ours, Server
+from benchmarks.rig.warm import warm_up
 
 CONNECTIONS = 8
 N_DRAWS = 20_000

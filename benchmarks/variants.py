@@ -16,10 +16,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import record, segments
-from benchmarks.endpoints import ROOT, Ours, Server
+from benchmarks.rig import record, segments
+from benchmarks.rig.endpoints import ROOT, Ours, Server
+from benchmarks.rig.warm import warm_up
 from benchmarks.throughput import BODY, N_DRAWS, interleaved, median_ratio
-from benchmarks.warm import warm_up
 
 SHIPPED = "shipped"
 
@@ -67,7 +67,7 @@ class Variant:
 
 
 _LIBXGBOOST = """
-from container.worker.quarantine import Quarantine
+from container.examine.quarantine import Quarantine
 make = Quarantine.__init__
 Quarantine.__init__ = lambda self, n_spares, **options: make(self, n_spares, **{**options, "as_boosters": True})
 """

@@ -17,7 +17,7 @@ from typing import Protocol
 import orjson
 
 from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
-from handler.cache import Borrowed, ModelCache
+from handler.cache.model_cache import Borrowed, ModelCache
 from handler.errors import (
     AcceptUnsupported,
     ArtifactBroken,
@@ -37,8 +37,8 @@ from handler.errors import (
     Unavailable,
     UnloadedMeanwhile,
 )
-from handler.hooked import HookedScoring
-from handler.hooks import Hooks
+from handler.hooks.module import Hooks
+from handler.hooks.scoring import HookedScoring
 from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs, plan_outputs
@@ -46,7 +46,7 @@ from handler.payload import Predictions, choose_media_type, decode, encode, fit_
 from handler.payload.media import CSV
 from handler.predictor import FoldsDisagree, Scorer
 from handler.targets import as_sent, parse_target
-from handler.telemetry import BROKEN_ARTIFACTS, Invocation, Recorder
+from handler.telemetry.recorder import BROKEN_ARTIFACTS, Invocation, Recorder
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from container.settings import Settings
-from handler.telemetry import as_markdown
+from handler.telemetry.recorder import as_markdown
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 

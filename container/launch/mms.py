@@ -67,7 +67,7 @@ _QUIET = """\
     <Logger name="ACCESS_LOG" level="off"/>
 """
 # Hosted, with the stock server: an appender runs on the thread that logs and this one waits for an answer, so these lines are
-# calls. What each of them holds up, and why, is told in container/worker/gates.py.
+# calls. What each of them holds up, and why, is told in container/worker/hosted/gates.py.
 _GATE_APPENDER = """\
     <Http name="gate" url="{url}" connectTimeoutMillis="2000" readTimeoutMillis="{patience_ms}">
       <PatternLayout pattern="%c{{1}}|%t|%m"/>

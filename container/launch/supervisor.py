@@ -4,7 +4,7 @@
                          `-- JVM (MMS)        ended: everything ends, non-zero, with the reason
                                `-- stubs      end with the model, with MMS or with us; hosted, our own server needs none
 
-Standalone it also holds MMS's connections (container/held.py), so that a runtime's death is not seen by MMS.
+Standalone it also holds MMS's connections (container/link/held.py), so that a runtime's death is not seen by MMS.
 
 Rule: one thread, one loop, nothing in it blocks. What this process opens is on one ExitStack, however it ends; if it
 is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
@@ -29,14 +29,14 @@ from functools import partial
 from pathlib import Path
 
 from container import settings as settings_module
-from container.channel import Channel
-from container.held import Board
 from container.launch import mms
 from container.launch.binder import Binder, DoorLost, Wish
 from container.launch.children import Child, Children
 from container.launch.stubs import Binding, Stubs, socket_name
+from container.link import wire
+from container.link.channel import Channel
+from container.link.held import Board
 from container.settings import Settings
-from container.worker import wire
 
 log = logging.getLogger("mme")
 

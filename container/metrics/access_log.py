@@ -18,7 +18,7 @@ from queue import Empty, SimpleQueue
 
 import orjson
 
-from handler.telemetry import LOG_LINES_DROPPED, Invocation, Recorder
+from handler.telemetry.recorder import LOG_LINES_DROPPED, Invocation, Recorder
 
 log = logging.getLogger(__name__)
 

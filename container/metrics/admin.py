@@ -31,7 +31,7 @@ from container.metrics.history import History
 from container.metrics.prometheus import PrometheusDoor
 from container.metrics.source import ModelState, Source
 from container.metrics.status import status
-from handler.telemetry import LiveRecorder
+from handler.telemetry.recorder import LiveRecorder
 
 log = logging.getLogger(__name__)
 

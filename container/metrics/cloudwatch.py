@@ -27,7 +27,7 @@ from container.metrics.datapoints import (
     dimension_values,
     model_datapoints,
 )
-from handler.telemetry import REPORTS_DROPPED, Recorder, Totals
+from handler.telemetry.recorder import REPORTS_DROPPED, Recorder, Totals
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.client import CloudWatchClient

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from container.metrics.history import POINT_S, History, Point
-from handler.telemetry import LiveRecorder, Totals
+from handler.telemetry.recorder import LiveRecorder, Totals
 
 log = logging.getLogger(__name__)
 

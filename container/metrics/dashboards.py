@@ -1,7 +1,7 @@
 """Dashboards and alarms made from the table of metrics, for CloudWatch and for Grafana.
 
-Rule: a widget names a metric by its row in `handler/telemetry.py`, never by a string of its own, so that none can point
-at a metric that nobody reports.
+Rule: a widget names a metric by its row in `handler/telemetry/recorder.py`, never by a string of its own, so that none can
+point at a metric that nobody reports.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from container.metrics.datapoints import dimension_values
 from container.metrics.prometheus import PREFIX, series_name
 from container.metrics.status import FAILING_SHARE, THRASHING_MIN, THRASHING_SHARE
-from handler.telemetry import (
+from handler.telemetry.recorder import (
     AGE_AT_EVICTION,
     BROKEN_ARTIFACTS,
     DOWNLOADED_BYTES,

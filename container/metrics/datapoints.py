@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from handler.telemetry import INVOCATIONS, METRICS, MODEL_CACHE_HIT, Bucket, Metric, Totals
-from handler.traffic import OTHER, ModelTraffic
+from handler.telemetry.recorder import INVOCATIONS, METRICS, MODEL_CACHE_HIT, Bucket, Metric, Totals
+from handler.telemetry.traffic import OTHER, ModelTraffic
 
 MODEL_DIMENSION = "ModelName"
 MAX_DIMENSION_CHARS = 1024  # CloudWatch API, Dimension.Value

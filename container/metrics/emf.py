@@ -30,7 +30,7 @@ from container.metrics.datapoints import (
     dimension_values,
     model_datapoints,
 )
-from handler.telemetry import REPORTS_DROPPED, Recorder, Totals
+from handler.telemetry.recorder import REPORTS_DROPPED, Recorder, Totals
 
 log = logging.getLogger(__name__)
 

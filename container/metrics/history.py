@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from handler.telemetry import (
+from handler.telemetry.recorder import (
     EVICTIONS,
     INVOCATION_4XX_ERRORS,
     INVOCATION_5XX_ERRORS,

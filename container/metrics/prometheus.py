@@ -20,8 +20,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector as CollectorInterface
 
-from handler.telemetry import BOUNDS_US, METRICS, LiveRecorder, Metric, Totals
-from handler.traffic import ModelTraffic
+from handler.telemetry.recorder import BOUNDS_US, METRICS, LiveRecorder, Metric, Totals
+from handler.telemetry.traffic import ModelTraffic
 
 PREFIX = "mme_"
 # The bounds 1, 2 and 5 of each decade: a series for all 111 bounds would cost a scraper more than it tells.

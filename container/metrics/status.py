@@ -12,15 +12,8 @@ from typing import Literal
 
 from container.metrics.history import History, Point
 from container.metrics.source import Health, Source
-from handler.telemetry import (
-    QUEUE_DEPTH,
-    RELOAD_WINDOW_S,
-    REPORTS_DROPPED,
-    Eviction,
-    LiveRecorder,
-    Reload,
-)
-from handler.traffic import OTHER, ModelTraffic
+from handler.telemetry.recorder import QUEUE_DEPTH, RELOAD_WINDOW_S, REPORTS_DROPPED, Eviction, LiveRecorder, Reload
+from handler.telemetry.traffic import OTHER, ModelTraffic
 
 Level = Literal["good", "warn", "bad"]
 

@@ -13,7 +13,9 @@ import time
 from collections.abc import Sequence
 
 from container import settings
-from container.operate import convert, dashboard, demo, health, inspect, invoke, models
+from container.operate.artifacts import convert, inspect
+from container.operate.demo import command as demo
+from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.platform import command as platform
 
@@ -46,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(chosen: argparse.Namespace) -> int:
     # Imported here so that the other commands do not pay for it.
     from container.launch.supervisor import Supervisor
-    from container.operate.child import READY
+    from container.operate.serving import READY
     from handler.stores import LocationInvalid, parse_location
 
     try:

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
 
-from container.held import ANSWERING, BEGINNING, IDLE, IN_DOUBT
-from container.worker import wire
+from container.link import wire
+from container.link.held import ANSWERING, BEGINNING, IDLE, IN_DOUBT
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Connection:
     on_replied  called when a reply has been written
     on_closing  called when the connection is over, while its descriptor is still its own
     on_end      called when it is closed
-    page, slot  where it says what it is doing, in case this process dies; see container/held.py
+    page, slot  where it says what it is doing, in case this process dies; see container/link/held.py
     """
 
     def __init__(

@@ -21,10 +21,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from container.worker.memory import Limit, process_resident_bytes, used_bytes
-from container.worker.pressure import Pressure
-from handler.cache import ModelCache
-from handler.telemetry import CONTAINER_MEMORY_UTILIZATION, MEMORY_SHORTAGES, Recorder
+from container.limits.memory import Limit, process_resident_bytes, used_bytes
+from container.limits.pressure import Pressure
+from handler.cache.model_cache import ModelCache
+from handler.telemetry.recorder import CONTAINER_MEMORY_UTILIZATION, MEMORY_SHORTAGES, Recorder
 
 log = logging.getLogger("mme.memory")
 

@@ -15,39 +15,39 @@ from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from container.channel import Channel
+from container.examine.quarantine import Quarantine
+from container.limits.capacity import OF_DOOR, OF_STUBS, Cost, model_ceiling
+from container.limits.cores import container_cores
+from container.limits.memory import Trimmer, allocated_bytes, container_limit, model_budget
+from container.link.channel import Channel
 from container.settings import Settings
-from container.worker.bundles import Bundles
-from container.worker.ceiling import OF_DOOR, OF_STUBS, Cost, model_ceiling
-from container.worker.cores import container_cores
 from container.worker.guard import MemoryGuard
-from container.worker.hosted import Hosted
-from container.worker.management import Management
-from container.worker.memory import Trimmer, allocated_bytes, container_limit, model_budget
+from container.worker.hosted.bundles import Bundles
+from container.worker.hosted.leases import Hosted
+from container.worker.hosted.management import Management
 from container.worker.preload import Preload
-from container.worker.quarantine import Quarantine
 from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, PortTaken, Watch
-from handler.cache import ModelCache
+from handler.cache.model_cache import ModelCache
 from handler.dispatch import CONTAINER, Dispatcher
 from handler.errors import ServingError
 from handler.forest import walker
-from handler.forest.awake import Awake
+from handler.forest.booster_pool import Awake
 from handler.forest.packed import document_of
-from handler.hooked import ObjectMaker
-from handler.hooks import Hooks, HooksInvalid, load_hooks
-from handler.loading import BundleLoader, ModelLoader, PreparedModel
+from handler.hooks.module import Hooks, HooksInvalid, load_hooks
+from handler.hooks.scoring import ObjectMaker
+from handler.loading.admission import Oversized
+from handler.loading.disk_cache import Shelf, ShelfUnusable
+from handler.loading.loader import BundleLoader, ModelLoader, PreparedModel
+from handler.loading.pacing import Pacer
 from handler.outputs import parse_outputs
-from handler.oversized import Oversized
-from handler.pacing import Pacer
 from handler.patterns import Patterns
 from handler.predictor import HandlePool
-from handler.rounds import Rounds
-from handler.shelf import Shelf, ShelfUnusable
+from handler.revalidation.revalidator import Updates
+from handler.revalidation.sweeper import Rounds
 from handler.stores import LocationInvalid, Store, open_store, parse_location
-from handler.stores.outage import ToldStore
-from handler.telemetry import LiveRecorder
-from handler.updates import Updates
+from handler.stores.monitored import ToldStore
+from handler.telemetry.recorder import LiveRecorder
 
 log = logging.getLogger("mme.runtime")
 

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from handler.cache import ModelCache
+from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactError, ArtifactUnavailable, NoRoom, ServingError, Unavailable
 from handler.patterns import Patterns
 from handler.stores import Store

@@ -22,12 +22,12 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
-from container.channel import Channel
-from container.held import FREE, IDLE, N_SLOTS, Board
-from container.worker import wire
+from container.link import wire
+from container.link.channel import Channel
+from container.link.held import FREE, IDLE, N_SLOTS, Board
 from container.worker.connection import Connection, Progress
-from container.worker.gates import Gates
-from container.worker.hosted import MMS_SOCKET, Hosted, mms_port
+from container.worker.hosted.gates import Gates
+from container.worker.hosted.leases import MMS_SOCKET, Hosted, mms_port
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)

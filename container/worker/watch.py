@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from container.limits.memory import process_resident_bytes
 from container.metrics.access_log import AccessLog
 from container.metrics.admin import AdminServer
 from container.metrics.collector import Collector, Sink
@@ -21,9 +22,14 @@ from container.metrics.history import History
 from container.metrics.prometheus import PrometheusDoor
 from container.metrics.source import Health, ModelState, Snapshot
 from container.settings import Settings
-from container.worker.memory import process_resident_bytes
-from handler.cache import ModelCache
-from handler.telemetry import LOADED_MODEL_BYTES, LOADED_MODEL_COUNT, MEMORY_UTILIZATION, QUEUE_DEPTH, LiveRecorder
+from handler.cache.model_cache import ModelCache
+from handler.telemetry.recorder import (
+    LOADED_MODEL_BYTES,
+    LOADED_MODEL_COUNT,
+    MEMORY_UTILIZATION,
+    QUEUE_DEPTH,
+    LiveRecorder,
+)
 
 log = logging.getLogger(__name__)
 

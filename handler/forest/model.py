@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from handler.errors import FeatureMismatch
 from handler.forest import walker
-from handler.forest.awake import Awake
+from handler.forest.booster_pool import Awake
 from handler.forest.packed import shape_of
 from handler.libxgboost import Floats, Kind
 from handler.predictor import Facts

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from handler.forest import walker
-from tests.endpoint import Endpoint
+from tests.rig.endpoint import Endpoint
 
 # Looked for and not imported: Locust replaces the sockets of whoever imports it.
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("locust") is None, reason="Locust is not installed")
@@ -64,7 +64,7 @@ class Locust:
 def endpoints(tmp_path: Path) -> Iterator[tuple[Endpoint, Endpoint]]:
     """One with room for all segments, and one for a third of them."""
     laid_out = subprocess.run(
-        [sys.executable, "-m", "benchmarks.segments", "--segments", str(N_SEGMENTS)],
+        [sys.executable, "-m", "benchmarks.rig.segments", "--segments", str(N_SEGMENTS)],
         cwd=ROOT,
         env={**os.environ, "BENCHMARKS_OUT": str(tmp_path)},
         capture_output=True,

@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from benchmarks import record, report
+from benchmarks import report
+from benchmarks.rig import record
 
 RUN = {"requests_per_s": 5000.0, "p50_us": 900, "p90_us": 1500, "p99_us": 2500, "p999_us": 9000, "cpu_us": 150.0}
 SCORING = {"models": 100, "cold_ms": [8.0, 9.0, 12.0], "busy_mb": 300.0, "model_mb": 0.1}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import segments, telemetry
+from benchmarks import telemetry
+from benchmarks.rig import segments
 
 
 def test_every_door_has_counted_what_the_client_did_when_the_endpoint_has_stopped(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.verdicts import Verdict, exit_status
+from benchmarks.rig.verdicts import Verdict, exit_status
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import boosters
-from tests.endpoint import Endpoint
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint
 
 N_SEGMENTS = 6
 

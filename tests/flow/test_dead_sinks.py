@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.emf import problems, samples
-from tests.endpoint import Endpoint
+from tests.rig.emf import problems, samples
+from tests.rig.endpoint import Endpoint
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 SECONDS = 4.0  # several reports, one a second

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import boosters, faulty_s3
-from tests.endpoint import Endpoint, is_running, until
-from tests.faulty_s3 import FaultyS3
 from tests.flow.test_updates import answers_as
+from tests.rig import boosters, faulty_s3
+from tests.rig.endpoint import Endpoint, is_running, until
+from tests.rig.faulty_s3 import FaultyS3
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import boosters, faulty_s3
-from tests.endpoint import Endpoint, Reply, command_line, free_port, is_running, until
-from tests.faulty_s3 import Fault, FaultyS3
+from tests.rig import boosters, faulty_s3
+from tests.rig.endpoint import Endpoint, Reply, command_line, free_port, is_running, until
+from tests.rig.faulty_s3 import Fault, FaultyS3
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 BACK_S = 5.0  # the promise: a dead runtime serves again within this

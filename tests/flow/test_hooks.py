@@ -9,8 +9,8 @@ import botocore.exceptions
 import numpy as np
 import pytest
 
-from tests import boosters
-from tests.endpoint import Endpoint
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)

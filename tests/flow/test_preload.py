@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests import boosters
-from tests.endpoint import Endpoint
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 

@@ -16,9 +16,9 @@ import botocore.exceptions
 import numpy as np
 import pytest
 
-from tests import boosters
-from tests.endpoint import Endpoint
-from tests.faulty_s3 import ENVIRONMENT
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint
+from tests.rig.faulty_s3 import ENVIRONMENT
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)

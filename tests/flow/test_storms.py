@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from container.worker.cores import container_cores
-from handler.pacing import HITS_PER_LOAD, SPACING_S
-from tests import boosters, faulty_s3
-from tests.endpoint import Endpoint, is_running, until
-from tests.faulty_s3 import Answer, FaultyS3
+from container.limits.cores import container_cores
+from handler.loading.pacing import HITS_PER_LOAD, SPACING_S
 from tests.flow.test_updates import ROW, answer_of, answers_as
+from tests.rig import boosters, faulty_s3
+from tests.rig.endpoint import Endpoint, is_running, until
+from tests.rig.faulty_s3 import Answer, FaultyS3
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_whatever_fails_under_thrash_no_answer_is_wrong_and_it_recovers(
                     path.write_bytes(content) if random.random() < 0.5 else path.unlink(missing_ok=True)
         storm.served()
 
-        os.kill(thrashing.process("container.worker.examiner"), signal.SIGKILL)
+        os.kill(thrashing.process("container.examine.examiner"), signal.SIGKILL)
         storm.served()
 
         runtime = thrashing.runtime

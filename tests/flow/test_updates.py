@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import boosters, faulty_s3
-from tests.endpoint import Endpoint, free_port, until
-from tests.faulty_s3 import FaultyS3
+from tests.rig import boosters, faulty_s3
+from tests.rig.endpoint import Endpoint, free_port, until
+from tests.rig.faulty_s3 import FaultyS3
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = boosters.rows(1, 6)

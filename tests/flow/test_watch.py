@@ -21,9 +21,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from container.launch.mms import plugin_path
-from tests import boosters
-from tests.endpoint import Endpoint, free_port, until
-from tests.faulty_s3 import ENVIRONMENT
+from tests.rig import boosters
+from tests.rig.endpoint import Endpoint, free_port, until
+from tests.rig.faulty_s3 import ENVIRONMENT
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 NAMESPACE = "Test"

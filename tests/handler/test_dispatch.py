@@ -10,21 +10,15 @@ import numpy as np
 import pytest
 
 from handler import errors
-from handler.cache import ModelCache
+from handler.cache.model_cache import ModelCache
 from handler.dispatch import FAULTS, Dispatcher, fault_of, refusal
-from handler.forest.awake import Awake
-from handler.loading import PreparedModel
+from handler.forest.booster_pool import Awake
+from handler.loading.loader import PreparedModel
 from handler.messages import Request
 from handler.predictor import Facts, HandlePool
-from handler.telemetry import (
-    INVOCATION_4XX_ERRORS,
-    INVOCATIONS,
-    MODEL_CACHE_HIT,
-    Invocation,
-    LiveRecorder,
-)
-from tests import boosters
-from tests.fakes import InlineExecutor
+from handler.telemetry.recorder import INVOCATION_4XX_ERRORS, INVOCATIONS, MODEL_CACHE_HIT, Invocation, LiveRecorder
+from tests.rig import boosters
+from tests.rig.fakes import InlineExecutor
 
 X = boosters.rows(3, 6)
 CSV = "\n".join(",".join(map(repr, map(float, row))) for row in X).encode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from handler.patterns import Patterns
-from tests.fakes import MemoryStore
+from tests.rig.fakes import MemoryStore
 
 TARGETS = ["eu/a.tar.gz", "eu/x/b.tar.gz", "us/Houston_TX.tar.gz", "us/[odd].tar.gz", "zz"]
 

@@ -23,7 +23,7 @@ from handler.predictor import (
     Model,
     facts_of_ensemble,
 )
-from tests import boosters
+from tests.rig import boosters
 
 CASES: dict[str, dict[str, Any]] = {
     "squarederror": {"objective": "reg:squarederror"},

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.endpoint import STOP_S, Endpoint, free_port, is_running, until
+from tests.rig.endpoint import STOP_S, Endpoint, free_port, is_running, until
 
 MODELS = "/mnt"  # in the image: an empty directory of the base, used as the mount point for models
 CGROUPS = Path("/sys/fs/cgroup/memory")

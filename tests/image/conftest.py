@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import boosters
 from tests.image.box import Box, Image, buildah, inspected, missing
+from tests.rig import boosters
 
 N_SEGMENTS = 4
 

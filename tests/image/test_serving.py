@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests import boosters
-from tests.endpoint import command_line, free_port, is_running, until
 from tests.image.box import CGROUPS, Box, Image, status_of
+from tests.rig import boosters
+from tests.rig.endpoint import command_line, free_port, is_running, until
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(180)]
 

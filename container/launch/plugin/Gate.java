@@ -6,7 +6,7 @@ import java.net.Proxy;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 
-/** The runtime, asked through its gates. See container/worker/gates.py. */
+/** The runtime, asked through its gates. See container/worker/hosted/gates.py. */
 final class Gate {
 
     record Reason(String type, String text) {}

@@ -19,7 +19,7 @@ from container import settings
 from container.operate.exits import CommandFailed, Exit
 
 if TYPE_CHECKING:
-    from container.operate.platform.contract import Container
+    from container.platform.contract import Container
 
 START_S = 480.0  # SageMaker's window for a container's first healthy ping
 PING_EVERY_S = 0.5
@@ -68,12 +68,12 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     # Imported here so that the other commands do not pay for it.
-    from container.operate.child import PortTaken
-    from container.operate.platform.contract import Container
-    from container.operate.platform.door import Door
-    from container.operate.platform.figures import Figures
-    from container.operate.platform.fleet import Fleet
-    from container.operate.platform.instance import Instance
+    from container.operate.serving import PortTaken
+    from container.platform.contract import Container
+    from container.platform.figures import Figures
+    from container.platform.fleet import Fleet
+    from container.platform.front import Door
+    from container.platform.instance import Instance
     from handler.stores import open_store
     from handler.stores.s3 import S3Settings
 
@@ -125,7 +125,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
 
 def _start_containers(chosen: argparse.Namespace, closing: ExitStack) -> list[str]:
     """Our own container, hosted, once for each instance. They start side by side."""
-    from container.operate.child import ServeChild, free_port
+    from container.operate.serving import ServeChild, free_port
 
     children: list[ServeChild] = []
     urls = []
@@ -153,7 +153,7 @@ def _root(given: Path | None, closing: ExitStack) -> Path:
 
 def _wait_healthy(container: Container) -> None:
     """SageMaker pings until the first 200, then asks for the models, and gives a container up that cannot list them."""
-    from container.operate.platform.contract import ContainerGone, ContainerSlow
+    from container.platform.contract import ContainerGone, ContainerSlow
 
     deadline = time.monotonic() + START_S
     while not container.is_healthy():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from container.metrics.source import Health, ModelState, Snapshot
-from handler.telemetry import LOADED_MODEL_BYTES, LOADED_MODEL_COUNT, LiveRecorder
+from handler.telemetry.recorder import LOADED_MODEL_BYTES, LOADED_MODEL_COUNT, LiveRecorder
 
 
 class Clock:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from container.metrics import access_log
 from container.metrics.access_log import MAX_LINE_BYTES, AccessLog, access_line, server_timing
-from handler.telemetry import LOG_LINES_DROPPED, Invocation, LiveRecorder
+from handler.telemetry.recorder import LOG_LINES_DROPPED, Invocation, LiveRecorder
 
 COLD = Invocation(
     request_id="inference-7",

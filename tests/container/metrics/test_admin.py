@@ -16,7 +16,7 @@ from container.metrics import admin
 from container.metrics.admin import AdminServer
 from container.metrics.history import History, Point
 from container.metrics.prometheus import PrometheusDoor
-from handler.telemetry import LiveRecorder
+from handler.telemetry.recorder import LiveRecorder
 
 
 @pytest.fixture

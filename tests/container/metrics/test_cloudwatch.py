@@ -23,13 +23,7 @@ from container.metrics.cloudwatch import (
     put_metric_data,
 )
 from container.metrics.datapoints import Datapoint
-from handler.telemetry import (
-    MODEL_CACHE_HIT,
-    MODEL_LATENCY,
-    REPORTS_DROPPED,
-    LiveRecorder,
-    Totals,
-)
+from handler.telemetry.recorder import MODEL_CACHE_HIT, MODEL_LATENCY, REPORTS_DROPPED, LiveRecorder, Totals
 
 DIMENSIONS = {"EndpointName": "churn", "VariantName": "AllTraffic"}
 

@@ -10,7 +10,7 @@ import time
 from container.metrics.collector import Collector, Sink, _next
 from container.metrics.emf import EmfSink
 from container.metrics.history import History
-from handler.telemetry import EVICTIONS, INVOCATIONS, MODEL_LATENCY, LiveRecorder, Totals
+from handler.telemetry.recorder import EVICTIONS, INVOCATIONS, MODEL_LATENCY, LiveRecorder, Totals
 
 
 class Ledger:

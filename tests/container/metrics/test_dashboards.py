@@ -20,7 +20,7 @@ from container.metrics.dashboards import (
     grafana_dashboard,
 )
 from container.metrics.prometheus import PrometheusDoor
-from handler.telemetry import METRICS, LiveRecorder
+from handler.telemetry.recorder import METRICS, LiveRecorder
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.client import CloudWatchClient

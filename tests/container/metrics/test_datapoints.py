@@ -6,14 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from container.metrics.datapoints import Datapoint, datapoints, dimension_value, model_datapoints
-from handler.telemetry import (
-    LOADED_MODEL_COUNT,
-    METRICS,
-    MODEL_CACHE_HIT,
-    MODEL_LATENCY,
-    LiveRecorder,
-    Totals,
-)
+from handler.telemetry.recorder import LOADED_MODEL_COUNT, METRICS, MODEL_CACHE_HIT, MODEL_LATENCY, LiveRecorder, Totals
 
 
 def named(points: list[Datapoint]) -> dict[str, Datapoint]:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from container.metrics.datapoints import Datapoint
 from container.metrics.emf import MAX_BACKLOG_LINES, MAX_LINE_BYTES, EmfSink, emf_lines
-from handler.telemetry import LOADED_MODEL_COUNT, METRICS, MODEL_LATENCY, LiveRecorder, Totals
-from tests.emf import problems, samples
+from handler.telemetry.recorder import LOADED_MODEL_COUNT, METRICS, MODEL_LATENCY, LiveRecorder, Totals
+from tests.rig.emf import problems, samples
 
 NOW_S = 1_700_000_000.0  # on the recorder's clock
 DIMENSIONS = {"EndpointName": "churn", "VariantName": "AllTraffic"}
@@ -208,7 +208,7 @@ def test_the_judge_of_lines_finds_what_cloudwatch_would_not_take(old: bytes, new
 WRITER = """
 import sys
 from container.metrics.emf import EmfSink
-from handler.telemetry import METRICS, LiveRecorder, Totals
+from handler.telemetry.recorder import METRICS, LiveRecorder, Totals
 recorder = LiveRecorder()
 for metric in METRICS:
     for i in range(100):

@@ -7,7 +7,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from container.metrics.prometheus import PrometheusDoor, series_name
-from handler.telemetry import (
+from handler.telemetry.recorder import (
     DOWNLOADED_BYTES,
     EVICTIONS,
     INVOCATION_4XX_ERRORS,

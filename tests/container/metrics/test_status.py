@@ -11,7 +11,7 @@ import pytest
 from container.metrics.history import History, Point
 from container.metrics.source import Health
 from container.metrics.status import judge, status
-from handler.telemetry import LiveRecorder, Reload, Totals
+from handler.telemetry.recorder import LiveRecorder, Reload, Totals
 
 WELL = Health(is_alive=True, is_ready=True)
 QUIET = Point.between(Totals.nothing(), LiveRecorder().collect())

@@ -11,8 +11,8 @@ import pytest
 from container.metrics.admin import AdminServer
 from container.metrics.history import History, Point
 from container.metrics.prometheus import PrometheusDoor
-from handler.telemetry import LiveRecorder
-from tests.browser import CHROMIUM, Browser, Page
+from handler.telemetry.recorder import LiveRecorder
+from tests.rig.browser import CHROMIUM, Browser, Page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine (apt-get install chromium)")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 
-from tests.command import Command
+from tests.rig.command import Command
 
 
 @pytest.fixture(scope="module")

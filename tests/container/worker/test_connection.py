@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from container.worker import wire
+from container.link import wire
 from container.worker.connection import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, Connection, Progress
 from handler.messages import Answer, Request
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from container.limits.memory import Limit
 from container.worker import guard as guard_module
 from container.worker.guard import CALM_S, LOOK_S, MIN_LOOK_S, MemoryGuard
-from container.worker.memory import Limit
-from handler.cache import ModelCache
+from handler.cache.model_cache import ModelCache
 from handler.errors import NoRoom
-from handler.telemetry import CONTAINER_MEMORY_UTILIZATION, MEMORY_SHORTAGES, LiveRecorder
-from tests.fakes import FakeClock, InlineExecutor
+from handler.telemetry.recorder import CONTAINER_MEMORY_UTILIZATION, MEMORY_SHORTAGES, LiveRecorder
+from tests.rig.fakes import FakeClock, InlineExecutor
 
 MIB = 1 << 20
 LIMIT = Limit(1000 * MIB, "a test")

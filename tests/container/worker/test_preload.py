@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from container.worker.preload import AWAY_AFTER, Preload
-from handler.cache import ModelCache
+from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactBroken, ArtifactUnavailable
-from handler.forest.awake import Awake
-from handler.loading import Examined, ModelLoader
+from handler.forest.booster_pool import Awake
+from handler.loading.loader import Examined, ModelLoader
 from handler.patterns import Patterns
 from handler.predictor import Facts, HandlePool
-from handler.telemetry import EVICTIONS, LiveRecorder
-from tests import boosters
-from tests.fakes import MemoryStore
+from handler.telemetry.recorder import EVICTIONS, LiveRecorder
+from tests.rig import boosters
+from tests.rig.fakes import MemoryStore
 
 MODEL_BYTES = 20_000
 DOCUMENT = boosters.document(boosters.segment(0))

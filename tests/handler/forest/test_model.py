@@ -11,7 +11,7 @@ import pytest
 
 from handler.errors import ArtifactBroken, FeatureMismatch, NoRoom
 from handler.forest import walker
-from handler.forest.awake import Awake
+from handler.forest.booster_pool import Awake
 from handler.forest.model import Forest
 from handler.forest.packed import booster_bytes, document_of, pack
 from handler.forest.proof import sample

@@ -18,7 +18,7 @@ from handler.importer import import_booster
 from handler.importer.learner import Learner
 from handler.importer.writer import ubj_of
 from handler.libxgboost import Booster, Kind
-from tests import boosters
+from tests.rig import boosters
 
 pytestmark = pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
 
@@ -189,7 +189,7 @@ def test_a_tree_too_large_for_a_word_is_left_to_libxgboost() -> None:
 def test_a_forest_is_a_fraction_of_its_document_and_its_booster_no_larger_than_foretold(
     n_rounds: int, depth: int
 ) -> None:
-    from container.worker.memory import allocated_bytes
+    from container.limits.memory import allocated_bytes
 
     learner = learner_of(boosters.train(n_rounds=n_rounds, max_depth=depth))
     forest = pack(learner)

@@ -1,0 +1,1 @@
+"""What several benchmarks share: servers, loads, segments, figures and verdicts."""

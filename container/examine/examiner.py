@@ -1,0 +1,373 @@
+"""Throw-away processes that open artifacts nobody has looked into yet.
+
+XGBoost's loader is not safe on damaged bytes: one file in six with a few bytes changed crashes the process, some never
+return. In the runtime that would be everyone's outage, so an artifact is opened, checked, loaded and written anew by a
+process that ends with the first artifact it hands to XGBoost, or finds fault with. Making another takes 11 ms of a core; so
+one that has only read and packed, in Python and NumPy, takes the next. What it wrote is what the runtime loads.
+
+    runtime --SEQPACKET: one end of a socket pair per artifact--> [ spare | spare | ... ]   forked by the examiner
+    runtime <--STREAM: "taken", then the verdict----------------- the spare that took it
+
+Rule: the examiner itself reads nothing of an artifact. It forks spares, and a new one where one is missing; a spare that
+finds the runtime gone ends with the status that makes the examiner end as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import json
+import math
+import os
+import resource
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from container.examine.niceness import yield_to_others
+from container.limits.memory import allocated_bytes, process_resident_bytes
+from handler.archives.members import Limits, read_artifact, read_bundle
+from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
+from handler.forest import walker
+from handler.forest.packed import pack
+from handler.forest.proof import sample, walker_agrees
+from handler.importer import Facts as Stated
+from handler.importer import Imported, import_booster
+from handler.importer.writer import ubj_of
+from handler.libxgboost import Booster, XGBoostError
+from handler.predictor import Facts
+
+_packs = False
+TAKEN = b"+"
+RUNTIME_GONE = 3
+# A spare may take the time and memory of an honest large booster: 200 MB of UBJ load in about 2 s and 0.5 GB.
+CPU_S = 30
+WALL_S = 180  # where warm calls want every core it waits several times as long as it works, see NICENESS
+# First calls yield to calls of models in memory: where both want a core, this leaves an examination a quarter of it.
+NICENESS = 5
+# To large ones a thirtieth: they take seconds, through which a quarter of a core was what calls in memory were short of.
+LARGE_BYTES = 8 << 20
+LARGE_NICENESS = 15
+LARGE_WALL_S = 600
+BASE_MEMORY_BYTES = (
+    1 << 30
+)  # what the interpreter, numpy and libxgboost map, mostly never touched, and room for small models
+MEMORY_PER_BYTE = 24  # JSON documents are the worst: parsed objects, the booster and the copy written anew
+
+N_KEPT = 2  # of 5 MB each
+PATIENCE_S = 5.0
+# A spare that has read so many, or grown by so much, ends as well: what it keeps was never measured.
+MAX_ARTIFACTS = 100
+MAX_GROWTH_BYTES = 16 << 20
+
+_TOLD = struct.Struct("=i?")  # a spare's pid, and whether it waits for a task
+
+HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON before them
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """uri: for messages. bundle: a directory to read instead of the payload. n_bytes: what there is to read.
+    wants_origins: tell also where each booster came from, and hand it out as XGBoost's document whatever the facts say.
+    as_boosters: make no forests; somebody else's code will load the documents."""
+
+    uri: str
+    bundle: str | None
+    n_bytes: int
+    ignore_code: bool
+    wants_origins: bool = False
+    as_boosters: bool = False
+
+    @property
+    def memory_bytes(self) -> int:
+        """The bound for the process that reads it."""
+        return BASE_MEMORY_BYTES + MEMORY_PER_BYTE * self.n_bytes
+
+    @property
+    def is_large(self) -> bool:
+        return self.n_bytes >= LARGE_BYTES
+
+    @property
+    def wall_s(self) -> int:
+        return LARGE_WALL_S if self.is_large else WALL_S
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a booster came from: the file inside the artifact, its size, and what it states about itself."""
+
+    member: str
+    n_bytes: int
+    stated: Stated
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Origin:
+        """An origin that travelled as JSON."""
+        stated: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["stated"].items()
+        }
+        return cls(values["member"], values["n_bytes"], Stated(**stated))
+
+
+_libc = ctypes.CDLL(None)
+_libc.malloc.restype = ctypes.c_void_p
+_libc.malloc.argtypes = [ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_TOUCHED_BYTES = 4 << 20
+
+
+def main() -> NoReturn:
+    """argv: the descriptor of the task socket, and how many spares there may be."""
+    tasks = socket.socket(fileno=int(sys.argv[1]))
+    n_spares = int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runtime says when it is over
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield_to_others(NICENESS)
+    global _packs  # noqa: PLW0603  found out once, before the first spare is forked
+    _packs = _can_pack()
+    _keep_heap()
+    _warm_up()
+    gc.disable()  # a spare collects when the runtime has its answer
+    gc.freeze()
+    _Spares(tasks, most=n_spares).keep()
+
+
+class _Spares:
+    """The examiner's children. Two are kept; more come when none waits for a task, and go when they have waited for long.
+
+    most   how many there may be
+    """
+
+    def __init__(self, tasks: socket.socket, most: int) -> None:
+        self._tasks = tasks
+        self._most = most
+        self._waiting: dict[int, bool] = {}  # by pid
+        self._told, self._tell = os.pipe()
+        self._ended, ended = os.pipe2(os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler no byte would come
+        signal.set_wakeup_fd(ended, warn_on_full_buffer=False)
+
+    def keep(self) -> NoReturn:
+        while True:
+            while len(self._waiting) < min(N_KEPT, self._most):
+                self._fork(is_extra=False)
+            if not any(self._waiting.values()) and len(self._waiting) < self._most:
+                self._fork(is_extra=True)
+            readable, _, _ = select.select([self._told, self._ended], [], [])
+            if self._told in readable:
+                for pid, is_waiting in _TOLD.iter_unpack(os.read(self._told, _TOLD.size * 64)):
+                    if pid in self._waiting:
+                        self._waiting[pid] = is_waiting
+            if self._ended in readable:
+                os.read(self._ended, 4096)
+                self._reap()
+
+    def _fork(self, *, is_extra: bool) -> None:
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _be_a_spare(self._tasks, self._tell, PATIENCE_S if is_extra else None)
+        self._waiting[pid] = True  # soon
+
+    def _reap(self) -> None:
+        while self._waiting:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            del self._waiting[pid]
+            if os.WIFEXITED(status) and os.WEXITSTATUS(status) == RUNTIME_GONE:
+                os._exit(0)  # the other spares see the same and end by themselves
+
+
+def _warm_up() -> None:
+    """Do once, on bytes of our own, what an artifact will ask for: what is set up on first use is then there."""
+    document = ubj_of(sample("reg:squarederror"))
+    for as_boosters in (False, True):
+        _verdict(document, Task("nothing", None, 0, ignore_code=False, as_boosters=as_boosters))
+
+
+def _can_pack() -> bool:
+    """Whether there is a walker, and it is right."""
+    if not walker.is_available():
+        return False
+    if walker_agrees():
+        return True
+    print("the walker disagrees with this libxgboost, which will score all models instead", file=sys.stderr)
+    return False
+
+
+def _keep_heap() -> None:
+    """Make malloc serve all but huge blocks from one heap that it does not give back while this process lives."""
+    _libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+    _libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+
+
+def _touch_heap() -> None:
+    """A page that a forked process touches first costs it 3 us; an ordinary artifact touches a thousand. A spare has
+    time for that while it waits."""
+    block = _libc.malloc(_TOUCHED_BYTES)
+    ctypes.memset(block, 1, _TOUCHED_BYTES)
+    _libc.free(block)
+
+
+def _volunteer() -> None:
+    """Be the first that the kernel ends when memory runs out: one artifact is then examined anew, and nobody else notices."""
+    with contextlib.suppress(OSError):  # /proc is not there, or not to be written
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def _be_a_spare(tasks: socket.socket, tell: int, patience_s: float | None) -> NoReturn:
+    """patience_s: how long to wait for a task before ending; None is for ever."""
+    status = 1
+    try:
+        _volunteer()
+        _touch_heap()
+        _warm_up()
+        status = _take_tasks(tasks, tell, patience_s)
+    finally:
+        os._exit(status)  # neither the examiner's exit handlers nor its buffers are ours
+
+
+def _take_tasks(tasks: socket.socket, tell: int, patience_s: float | None) -> int:
+    """Examine artifacts for as long as this process is as good as new; the status to end with."""
+    resident_before = process_resident_bytes()
+    for _ in range(MAX_ARTIFACTS):
+        received = _next_task(tasks, patience_s)
+        if received is None:
+            return 0
+        message, descriptors = received
+        if not message:
+            return RUNTIME_GONE
+        os.write(tell, _TOLD.pack(os.getpid(), False))
+        with socket.socket(fileno=descriptors[0]) as runtime:
+            runtime.sendall(TAKEN)
+            is_as_new = _examine_one(runtime)
+        if not is_as_new:
+            return 0
+        gc.collect()  # the runtime has its answer
+        if process_resident_bytes() - resident_before > MAX_GROWTH_BYTES:  # its heap gives nothing back, see _keep_heap
+            return 0
+        os.write(tell, _TOLD.pack(os.getpid(), True))
+    return 0
+
+
+def _next_task(tasks: socket.socket, patience_s: float | None) -> tuple[bytes, list[int]] | None:
+    """What the runtime sends next; None when nothing came for so long."""
+    while select.select([tasks], [], [], patience_s)[0]:
+        # Another spare may be faster. The socket itself stays blocking: all spares have the same one, and so its flags.
+        with contextlib.suppress(BlockingIOError):
+            message, descriptors, _, _ = socket.recv_fds(tasks, 1, 1, socket.MSG_DONTWAIT)
+            return message, descriptors
+    return None
+
+
+def _examine_one(runtime: socket.socket) -> bool:
+    """Whether nothing but our own Python has looked at it, and found it sound."""
+    with runtime.makefile("rb") as stream:
+        n_payload, n_json = HEADER.unpack(stream.read(HEADER.size))
+        task = Task(**json.loads(stream.read(n_json)))
+        if task.is_large:
+            yield_to_others(LARGE_NICENESS)
+        _bind(task)
+        try:
+            documents, verdict = _verdict(stream.read(n_payload), task)
+        except (ArtifactBroken, ArtifactRefused) as error:
+            documents, verdict = [], {"error": type(error).__name__, "why": error.why}
+        except ServingError as error:
+            documents, verdict = [], {"error": "ArtifactUnavailable", "why": str(error)}
+        except MemoryError:
+            documents, verdict = (
+                [],
+                {
+                    "error": "ArtifactRefused",
+                    "why": f"reading it takes more than {task.memory_bytes} bytes",
+                },
+            )
+    head = json.dumps({**verdict, "documents": [len(document) for document in documents]}).encode()
+    runtime.sendall(HEADER.pack(sum(map(len, documents)), len(head)) + head)
+    for document in documents:
+        runtime.sendall(document)
+    facts: Any = verdict.get("facts", [])
+    is_as_new = bool(facts) and all(one["is_forest"] for one in facts) and not (task.wants_origins or task.is_large)
+    _unbind()
+    return is_as_new
+
+
+def _bind(task: Task) -> None:
+    """Limits for one artifact; what this process has used before does not count."""
+    used_s = math.ceil(time.process_time())
+    _limit(resource.RLIMIT_AS, task.memory_bytes)
+    _limit(resource.RLIMIT_CPU, used_s + CPU_S)
+    signal.setitimer(signal.ITIMER_REAL, task.wall_s)  # SIGALRM ends it, wherever it hangs
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+
+def _unbind() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _limit(resource.RLIMIT_AS, resource.RLIM_INFINITY)
+
+
+def _limit(what: int, value: int) -> None:
+    """The soft limit alone, which can be moved again for the next artifact."""
+    _, most = resource.getrlimit(what)
+    is_beyond = most != resource.RLIM_INFINITY and (value == resource.RLIM_INFINITY or value > most)
+    resource.setrlimit(what, (most if is_beyond else value, most))
+
+
+def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
+    limits = Limits(ignore_code=task.ignore_code)
+    members = read_artifact(blob, task.uri, limits) if task.bundle is None else read_bundle(task.bundle, limits)
+    documents: list[bytes] = []
+    facts: list[dict[str, object]] = []
+    origins: list[dict[str, object]] = []
+    for member in members:
+        imported = import_booster(member.data, task.uri)
+        try:
+            document, loaded = _loaded(imported, task)
+        except XGBoostError as error:
+            raise ArtifactBroken(task.uri, f"XGBoost does not load {member.name}: {error}") from error
+        documents.append(document)
+        facts.append(asdict(loaded))
+        if task.wants_origins:
+            origins.append(asdict(Origin(member.name, len(member.data), imported.facts)))
+    return documents, {"facts": facts, "origins": origins}
+
+
+def _loaded(imported: Imported, task: Task) -> tuple[bytes, Facts]:
+    """What the runtime shall load, and its facts. Raises XGBoostError."""
+    facts = Facts(
+        objective=imported.facts.objective,
+        booster=imported.facts.booster,
+        n_features=imported.facts.n_features,
+        n_outputs=imported.facts.n_outputs,
+        resident_bytes=0,
+        feature_names=imported.facts.feature_names,
+        feature_types=imported.facts.feature_types,
+        corrections=imported.facts.corrections,
+    )
+    forest = pack(imported.learner) if _packs and not task.as_boosters else None
+    if forest is not None:
+        facts = replace(facts, resident_bytes=len(forest), is_forest=True)
+        if not task.wants_origins:
+            return forest, facts
+    booster = Booster()
+    before = allocated_bytes()
+    booster.load(imported.document)
+    n_bytes = allocated_bytes() - before
+    if not facts.is_forest:
+        facts = replace(facts, resident_bytes=n_bytes)
+    return booster.save(), facts
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""The runtime's side of the examiner: artifact bytes go out, checked documents and facts come back.
+
+Rule: whatever happens to a spare, the caller gets an answer in bounded time, and the examiner is there for the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import platform
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from container import settings
+from container.examine.examiner import HEADER, TAKEN, Origin, Task
+from handler.errors import ArtifactBroken, ArtifactRefused, ArtifactUnavailable
+from handler.libxgboost import library_version
+from handler.predictor import Facts
+
+log = logging.getLogger(__name__)
+
+ANSWER_MAX_BYTES = 4 << 30
+MAX_TRIES = 3  # with an artifact that no spare has taken
+# An artifact that has ended so many spares is broken. One may have been ended by whoever can: the kernel, when memory ran
+# out, takes spares first.
+DEADLY = 2
+DYING_S = 0.1
+HEAD_MAX_BYTES = 64 << 20  # facts of a booster with a million feature names
+
+_ERRORS = {
+    "ArtifactBroken": ArtifactBroken,
+    "ArtifactRefused": ArtifactRefused,
+    "ArtifactUnavailable": ArtifactUnavailable,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A sound artifact: for each booster in it, a packed forest or a document that libxgboost wrote itself, the facts of
+    it, and when asked for where it came from."""
+
+    documents: tuple[bytes, ...]
+    facts: tuple[Facts, ...]
+    origins: tuple[Origin, ...] = ()
+
+
+class _NotTaken(Exception):
+    """No spare has begun: the examiner is gone, and the artifact has nothing to do with it."""
+
+
+class _Died(Exception):
+    """The spare that had begun has ended without a verdict."""
+
+
+class Quarantine:
+    """Owns the examiner process; started by `start`, ended by `close`, started again when it was found dead.
+
+    n_spares      artifacts examined at the same time, at most
+    as_boosters   hand out XGBoost's documents only, for code that is not ours
+    """
+
+    def __init__(self, n_spares: int, *, ignore_code: bool = False, as_boosters: bool = False) -> None:
+        self._n_spares = n_spares
+        self._as_boosters = as_boosters
+        self._ignore_code = ignore_code
+        self._lock = threading.Lock()
+        self._examiner: subprocess.Popen[bytes] | None = None
+        self._tasks: socket.socket | None = None
+        self._is_closed = False
+
+    def start(self) -> None:
+        with self._lock:
+            self._start()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._examiner = subprocess.Popen(
+                [sys.executable, "-m", "container.examine.examiner", str(theirs.fileno()), str(self._n_spares)],
+                pass_fds=[theirs.fileno()],
+                # One OpenMP thread: a forked child of a process with more waits for threads it does not have.
+                env=settings.examiner_environment(),
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # see container/examine/niceness.py
+            )
+        self._tasks = ours
+
+    def _stop(self) -> None:
+        if self._tasks is not None:
+            self._tasks.close()  # the spares see the end of file, and the examiner ends with them
+        if self._examiner is not None:
+            try:
+                self._examiner.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self._examiner.kill()
+                self._examiner.wait()
+        self._tasks = self._examiner = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._stop()
+
+    @property
+    def examiner_pid(self) -> int | None:
+        examiner = self._examiner
+        return examiner.pid if examiner else None
+
+    def fingerprint(self) -> str:
+        """Changes whenever a verdict might: with XGBoost, the machine, what is asked for, and any line of what examines."""
+        digest = hashlib.sha256()
+        for package in ("handler", "container.examine", "container.limits"):
+            origin = importlib.util.find_spec(package)
+            assert origin is not None
+            for folder in origin.submodule_search_locations or ():
+                for path in sorted([*Path(folder).rglob("*.py"), *Path(folder).rglob("*.so")]):
+                    digest.update(path.name.encode() + path.read_bytes())
+        asked = f"code ignored: {self._ignore_code}, as boosters: {self._as_boosters}"
+        return f"examiner {digest.hexdigest()[:16]}, XGBoost {library_version()}, {platform.machine()}, {asked}"
+
+    def examine(self, blob: bytes, uri: str, *, wants_origins: bool = False) -> Examined:
+        """What is in an artifact. Raises ArtifactBroken, ArtifactRefused; ArtifactUnavailable if it cannot be told."""
+        return self._examine(blob, Task(uri, None, len(blob), self._ignore_code, wants_origins, self._as_boosters))
+
+    def booster_of(self, document: bytes) -> bytes:
+        """A document of our own writing, as libxgboost writes it. Raises as `examine` does."""
+        return self._examine(document, Task("a forest", None, len(document), True, as_boosters=True)).documents[0]
+
+    def examine_bundle(self, directory: str) -> Examined:
+        """What is in an unpacked bundle. Raises as `examine` does, and ArtifactMissing when there is no such directory."""
+        n_bytes = _bundle_bytes(directory)
+        task = Task(directory, directory, n_bytes, self._ignore_code, as_boosters=self._as_boosters)
+        return self._examine(b"", task)
+
+    def _examine(self, blob: bytes, task: Task) -> Examined:
+        n_died = 0
+        for _ in range(MAX_TRIES):
+            try:
+                return self._ask(blob, task)
+            except _NotTaken:
+                self._replace_dead_examiner()
+            except _Died as error:
+                n_died += 1
+                if n_died == DEADLY:
+                    raise ArtifactBroken(task.uri, "reading it ended the process that did") from error
+        raise ArtifactUnavailable(task.uri, "no process to examine it")
+
+    def _replace_dead_examiner(self) -> None:
+        """Start another if it is gone. It may be only the spare, and an examiner that is being killed takes a moment."""
+        with self._lock:
+            if self._is_closed or self._examiner is None:
+                return
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._examiner.wait(timeout=DYING_S)
+                log.warning("the examiner is gone; starting another")
+                self._stop()
+                self._start()
+
+    def _ask(self, blob: bytes, task: Task) -> Examined:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        deadline = time.monotonic() + task.wall_s
+        with ours, ours.makefile("rb") as stream:
+            with theirs, self._lock:
+                tasks = self._tasks
+                if tasks is None:
+                    raise _NotTaken
+                try:
+                    tasks.settimeout(task.wall_s)
+                    socket.send_fds(tasks, [b"?"], [theirs.fileno()])
+                except OSError as error:
+                    raise _NotTaken from error
+            try:
+                ours.settimeout(_left(deadline))
+                if _read(stream, 1) != TAKEN:
+                    raise _NotTaken
+            except TimeoutError as error:
+                raise ArtifactUnavailable(task.uri, f"nobody was free to examine it for {task.wall_s} s") from error
+            except (EOFError, OSError) as error:
+                raise _NotTaken from error
+            try:
+                text = json.dumps(asdict(task)).encode()
+                _write(ours, HEADER.pack(len(blob), len(text)) + text, deadline)
+                if blob:  # sendall sends nothing, too, and fails when the spare of a bundle is done by then
+                    _write(ours, blob, deadline)
+                ours.settimeout(_left(deadline))
+                n_payload, n_json = HEADER.unpack(_read(stream, HEADER.size))
+                if n_payload > ANSWER_MAX_BYTES or n_json > HEAD_MAX_BYTES:
+                    raise ArtifactRefused(task.uri, f"its boosters take {n_payload} bytes")
+                verdict = json.loads(_read(stream, n_json))
+                documents = tuple(_read(stream, n_bytes) for n_bytes in verdict["documents"])
+            except TimeoutError as error:
+                raise ArtifactBroken(task.uri, f"it was not read within {task.wall_s} s") from error
+            except (EOFError, OSError) as error:
+                raise _Died from error
+        return _examined(verdict, documents, task.uri)
+
+
+def _bundle_bytes(directory: str) -> int:
+    """What its files hold, links not followed. What cannot be read counts nothing here; the examiner says so."""
+    n_bytes = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                n_bytes += os.lstat(os.path.join(folder, name)).st_size
+    return n_bytes
+
+
+def _examined(verdict: dict[str, Any], documents: tuple[bytes, ...], uri: str) -> Examined:
+    error = verdict.get("error")
+    if error:
+        raise _ERRORS[error](uri, verdict["why"])
+    facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
+    origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
+    return Examined(documents, facts, origins)
+
+
+def _read(stream: BinaryIO, n_bytes: int) -> bytes:
+    """So many bytes, read to where they stay: a copy of 200 MB would hold up every thread."""
+    data = stream.read(n_bytes)
+    if len(data) < n_bytes:
+        raise EOFError
+    return data
+
+
+def _write(stream: socket.socket, data: bytes, deadline: float) -> None:
+    stream.settimeout(_left(deadline))
+    stream.sendall(data)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left

@@ -1,0 +1,1 @@
+"""What the supervisor and the runtime speak: with each other, and with Multi Model Server."""

@@ -1,0 +1,1 @@
+"""Commands about single archives: `mme inspect`, `mme convert`."""

@@ -1,0 +1,153 @@
+"""`mme inspect`: what an archive is, told without serving it.
+
+Rule: what is said here is what an endpoint would find; a refusal comes in the endpoint's own words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import textwrap
+from typing import TYPE_CHECKING, Any
+
+from container.operate.artifacts import archive
+from container.operate.artifacts.archive import Archive, ArchiveUnusable, say, size_text
+from container.operate.exits import Exit
+
+if TYPE_CHECKING:
+    from container.examine.quarantine import Examined
+    from handler.importer import Facts
+
+COLUMNS = 110  # of a line of feature names
+MAX_NAMES_SHOWN = 60  # --json has them all
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "inspect",
+        help="say what an archive is: format, features, trees, memory, corrections",
+        description="Say what an archive is. It is opened in a throw-away process, as an endpoint would.",
+        epilog=archive.EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    archive.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    try:
+        chosen_settings = archive.read_settings(chosen)
+        found = archive.fetch(chosen, chosen_settings)
+        with archive.Bench(ignore_code=chosen_settings.ignore_code) as bench:
+            examined = bench.examine(found)
+    except ArchiveUnusable as error:
+        if chosen.json:
+            print(json.dumps({"archive": chosen.archive, "error": error.name, "message": str(error)}))
+        return archive.complain("inspect", error)
+    if chosen.json:
+        print(json.dumps(facts_of(found, examined)))
+    else:
+        _print(found, examined, chosen)
+    return Exit.OK
+
+
+def facts_of(found: Archive, examined: Examined) -> dict[str, Any]:
+    """All there is to know, as plain values; `boosters` has one entry, or one for each fold."""
+    return {
+        "archive": found.uri,
+        "n_bytes": len(found.data),
+        "sha256": found.sha256,
+        "resident_bytes": sum(facts.resident_bytes for facts in examined.facts),
+        "boosters": [
+            {
+                "member": origin.member,
+                "n_bytes": origin.n_bytes,
+                "resident_bytes": facts.resident_bytes,
+                "is_walked": facts.is_forest,
+                "format": origin.stated.format,
+                "release": _release(origin.stated),
+                "objective": origin.stated.objective,
+                "booster": origin.stated.booster,
+                "n_features": origin.stated.n_features,
+                "feature_names": list(origin.stated.feature_names),
+                "feature_types": list(origin.stated.feature_types),
+                "n_trees": origin.stated.n_trees,
+                "n_rounds": origin.stated.n_rounds,
+                "n_classes": origin.stated.n_classes,
+                "n_targets": origin.stated.n_targets,
+                "n_outputs": origin.stated.n_outputs,
+                "best_iteration": origin.stated.best_iteration,
+                "base_score": list(origin.stated.base_score),
+                "is_categorical": origin.stated.is_categorical,
+                "corrections": list(origin.stated.corrections),
+            }
+            for origin, facts in zip(examined.origins, examined.facts, strict=True)
+        ],
+    }
+
+
+def _print(found: Archive, examined: Examined, chosen: argparse.Namespace) -> None:
+    say("archive", found.uri, size_text(len(found.data)), f"sha256 {found.sha256[:8]}")
+    for origin, facts in zip(examined.origins, examined.facts, strict=True):
+        stated = origin.stated
+        release = _release(stated)
+        wrote = f"XGBoost {release}" if release else "a release it does not name"
+        say("member", origin.member, f"{stated.format}, written by {wrote}", size_text(origin.n_bytes))
+        say("objective", stated.objective, _outputs(stated), stated.booster)
+        say("features", *_features(stated))
+        say("trees", _trees(stated))
+        by = "packed and walked" if facts.is_forest else "as XGBoost's own booster"
+        say("memory", f"{size_text(facts.resident_bytes)} once loaded", by)
+        for correction in stated.corrections:
+            say("corrected", correction)
+    if len(examined.facts) > 1:
+        total = sum(facts.resident_bytes for facts in examined.facts)
+        say("together", f"{len(examined.facts)} folds answer as one", f"{size_text(total)} once loaded")
+    if any(_needs_converting(origin.stated) for origin in examined.origins):
+        named = [shlex.quote(chosen.archive)]
+        if chosen.models is not None:
+            named += ["--models", shlex.quote(chosen.models)]
+        say("next", f"mme convert {' '.join(named)} -o converted.tar.gz")
+    else:
+        target = chosen.archive if chosen.models is not None else found.uri.rpartition("/")[2]
+        location = chosen.models if chosen.models is not None else found.uri.rpartition("/")[0] or "."
+        say("next", f"mme serve --models {shlex.quote(location)}", f"and call {shlex.quote(target)}")
+
+
+def _release(stated: Facts) -> str | None:
+    return ".".join(map(str, stated.release)) if stated.release else None
+
+
+def _needs_converting(stated: Facts) -> bool:
+    """Whether something in it is older than the format we write; serving it works all the same."""
+    return stated.format != "ubj" or bool(stated.corrections)
+
+
+def _outputs(stated: Facts) -> str:
+    if stated.n_classes > 1:
+        return f"{stated.n_classes} classes"
+    if stated.n_targets > 1:
+        return f"{stated.n_targets} targets"
+    return "one output"
+
+
+def _features(stated: Facts) -> list[str]:
+    if not stated.feature_names:
+        types = sorted(set(stated.feature_types))
+        return [f"{stated.n_features} without names", *([f"types {', '.join(types)}"] if types else [])]
+    types_of = stated.feature_types or ("",) * stated.n_features
+    named = [f"{name} ({kind})" if kind else name for name, kind in zip(stated.feature_names, types_of, strict=True)]
+    if len(named) > MAX_NAMES_SHOWN:
+        named = [*named[:MAX_NAMES_SHOWN], f"and {len(named) - MAX_NAMES_SHOWN} more"]
+    lines = textwrap.wrap(", ".join(named), COLUMNS - 16, break_long_words=False, break_on_hyphens=False)
+    return [str(stated.n_features), f"\n{'':16}".join(lines)]
+
+
+def _trees(stated: Facts) -> str:
+    rounds = f" in {stated.n_rounds} round{'s' * (stated.n_rounds != 1)}" if stated.n_rounds else ""
+    said = f"none, it is linear{rounds}" if stated.booster == "gblinear" else f"{stated.n_trees}{rounds}"
+    if stated.best_iteration is not None:
+        said += f"; best iteration {stated.best_iteration} (from 0), all rounds are used to predict"
+    return said

@@ -1,0 +1,1 @@
+"""`mme demo`: house prices of ten cities, from training to a call."""

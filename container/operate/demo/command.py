@@ -1,0 +1,234 @@
+"""`mme demo`: ten cities' house prices served from an S3 of its own, called, and an eleventh city added meanwhile.
+
+Rule: nothing is played. The S3 is moto's, in this process; the endpoint is `mme serve`; calls are boto3's; what is shown
+was measured. Whatever way it ends, no process and no file stays behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from container import settings
+from container.operate.demo.bucket import EmbeddedBucket, missing_parts
+from container.operate.demo.page import HEADING, Call, Metrics, Printer, Snippets, fact
+from container.operate.exits import CommandFailed, Exit
+from container.operate.serving import ChildFailed, ServeChild, free_port
+
+if TYPE_CHECKING:
+    # These cost most of a second, which the endpoint's start hides when they come after it.
+    import numpy as np
+
+    from container.operate.demo.houses import TrainedCity
+    from container.operate.endpoint.calling import Endpoint
+
+BUCKET = "house-prices"
+PREFIX = "models/"
+FIRST_PORT = 8080
+ROUNDS = 2  # calls to each city, all in one shuffled order: its first is cold, its second warm
+SEED = 2019
+READY_PATIENCE_S = 60.0
+N_WORKERS = 4  # one caller needs one; four leave some for whoever pastes
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="serve ten cities' house prices from an S3 of its own, and call them",
+        description="Train a small model of house prices for each of ten cities, put them into an S3 server inside this "
+        "process, serve them, call them, add a city while it runs, and go on serving until Ctrl-C.",
+    )
+    parser.add_argument("--once", action="store_true", help="end instead of going on serving")
+    parser.add_argument("--port", metavar="N", help=f"port to serve on; else the first free one from {FIRST_PORT}")
+    parser.add_argument("--json", action="store_true", help="print the facts as one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(chosen: argparse.Namespace) -> int:
+    if missing := missing_parts():
+        return _trouble(f"it needs {', '.join(missing)}: pip install 'multi-model-endpoint[demo]'", Exit.USAGE)
+    printer = Printer(is_json=chosen.json)
+    try:
+        port = _choose_port(chosen.port)
+    except settings.SettingInvalid as error:
+        return _trouble(str(error), Exit.USAGE)
+    except CommandFailed as error:
+        return _trouble(str(error), error.exit)
+    if chosen.port is None and port != FIRST_PORT:
+        printer.say(fact("port", f"{FIRST_PORT} is taken, so this is {port}"))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # both end it the same way, as KeyboardInterrupt
+    return Demo(port, printer).run(is_once=chosen.once)
+
+
+def _choose_port(given: str | None) -> int:
+    if given is not None:
+        return free_port([settings.read({"models": BUCKET, "port": given}, environ={}).port])
+    return free_port(range(FIRST_PORT, settings.PORT_LIMIT))
+
+
+def _trouble(message: str, status: Exit) -> int:
+    print(f"mme demo: {message}", file=sys.stderr)
+    return status
+
+
+def _program() -> str:
+    """What a person in this terminal writes for `mme`, which need not be on the PATH (./build.sh demo)."""
+    if shutil.which("mme"):
+        return "mme"
+    return sys.argv[0] if sys.argv[0].endswith("mme") else f"{sys.executable} -m container.operate.main"
+
+
+class Demo:
+    """One run, told by `_tell` from top to bottom."""
+
+    def __init__(self, port: int, printer: Printer) -> None:
+        self._port = port
+        self._url = f"http://127.0.0.1:{port}"
+        self._admin_port = free_port(range(port + 1, 65536))
+        self._printer = printer
+        self._started_at = time.monotonic()
+        self._is_told = False
+
+    def run(self, *, is_once: bool) -> int:
+        try:
+            with ExitStack() as closing:
+                closing.callback(self._printer.progress.clear)  # at the very end
+                # The endpoint starts before anything heavy is imported: its start takes longest, and a process forks
+                # best before it has threads. Until its first call it needs no more of the S3 server than the address.
+                bucket = closing.enter_context(EmbeddedBucket(BUCKET))
+                child = closing.enter_context(ServeChild(self._serve_arguments(bucket), settings.demo_environment()))
+                closing.callback(self._on_end)
+                self._tell(bucket, child, is_once=is_once)
+                if is_once:
+                    return Exit.OK
+                self._printer.say()
+                status_url = f"http://127.0.0.1:{self._admin_port}"
+                self._printer.say(fact("status", f"{status_url}/   {status_url}/metrics for Prometheus"))
+                self._printer.say(fact("serving", f"{self._url} until Ctrl-C"))
+                raise ChildFailed(f"the endpoint ended with status {child.wait()}")
+        except KeyboardInterrupt:
+            return Exit.OK if self._is_told else Exit.INTERRUPTED
+        except BrokenPipeError:  # as in `mme demo | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.FAILED
+        except CommandFailed as error:
+            return _trouble(str(error), error.exit)
+
+    def _serve_arguments(self, bucket: EmbeddedBucket) -> list[str]:
+        return [
+            *("--models", f"s3://{bucket.name}/{PREFIX}"),
+            *("--s3-endpoint-url", bucket.url),
+            *("--host", "127.0.0.1"),
+            *("--port", str(self._port)),
+            *("--admin-port", str(self._admin_port)),
+            *("--workers", str(N_WORKERS)),
+            *("--log-level", "warning"),
+        ]
+
+    def _on_end(self) -> None:
+        """First of the cleaning up, which a second Ctrl-C shall not cut short."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self._printer.progress.wait_for("stopping")
+
+    def _tell(self, bucket: EmbeddedBucket, child: ServeChild, *, is_once: bool) -> None:
+        say, wait_for = self._printer.say, self._printer.progress.wait_for
+        wait_for("starting an S3 server")
+        bucket.start()
+        say(fact("bucket", f"s3://{bucket.name}/{PREFIX} on an S3 server (moto) at {bucket.url}"))
+
+        wait_for("training")
+        import numpy as np
+
+        from container.operate.demo import houses
+        from container.operate.endpoint.calling import PATH, Endpoint
+
+        trained = self._fill(bucket)
+        wait_for("waiting for the endpoint")
+        ready_s = child.wait_ready(READY_PATIENCE_S)
+        say(fact("ready", f"{self._url}, {ready_s:.1f} s after it was started"))
+
+        endpoint = Endpoint(self._url)
+        random = np.random.default_rng(SEED)
+        say(f"\n{HEADING}")
+        cities = random.permutation(ROUNDS * list(houses.CITIES)).tolist()
+        calls = [self._call(endpoint, city, random) for city in cities]
+
+        say()
+        start = time.perf_counter()
+        newcomer = houses.train_city(houses.NEW_CITY, houses.NEW_CITY_PRICE)
+        bucket.put(PREFIX + houses.target_of(newcomer.city), newcomer.archive)
+        new_ms = (time.perf_counter() - start) * 1000
+        say(fact("new", f"{newcomer.city} trained and put into the bucket in {new_ms:.0f} ms; nothing was restarted"))
+        say(f"\n{HEADING}")
+        calls += [self._call(endpoint, newcomer.city, random) for _ in range(ROUNDS)]
+
+        metrics = Metrics.of(calls)
+        say(f"\n{fact('so far', *metrics.lines)}")
+        took_s = time.monotonic() - self._started_at
+        say(fact("took", f"{took_s:.1f} s"))
+        snippets = Snippets.of(self._url, PATH, houses.target_of(newcomer.city), calls[-1].house.csv, _program())
+        if not is_once:
+            say(f"\n{snippets.text}")
+        self._printer.document(
+            {
+                "url": self._url,
+                "status_url": f"http://127.0.0.1:{self._admin_port}/",
+                "bucket": {"url": bucket.url, "models": f"s3://{bucket.name}/{PREFIX}"},
+                "ready_s": round(ready_s, 2),
+                "cities": [
+                    {"city": one.city, "target": houses.target_of(one.city), "bytes": len(one.archive),
+                     "median_error": round(one.median_error, 4)}
+                    for one in (*trained, newcomer)
+                ],
+                "new_city": newcomer.city,
+                "calls": [asdict(call) for call in calls],
+                "metrics": asdict(metrics),
+                "snippets": asdict(snippets),
+                "took_s": round(took_s, 2),
+            }
+        )  # fmt: skip
+        self._is_told = True
+
+    def _fill(self, bucket: EmbeddedBucket) -> list[TrainedCity]:
+        """Train and upload the ten cities."""
+        from container.operate.demo import houses
+
+        start = time.perf_counter()
+        trained = []
+        for at, (city, price) in enumerate(houses.CITIES.items(), 1):
+            self._printer.progress.wait_for(f"training {at} of {len(houses.CITIES)}: {city}")
+            trained.append(houses.train_city(city, price))
+            bucket.put(PREFIX + houses.target_of(city), trained[-1].archive)
+        took_s = time.perf_counter() - start
+        kib = sum(len(one.archive) for one in trained) / len(trained) / 1024
+        error = max(one.median_error for one in trained)
+        self._printer.say(
+            fact(
+                "trained",
+                f"{len(trained)} cities in {took_s:.1f} s: {houses.N_TREES} trees each on "
+                f"{houses.N_HOUSES - houses.N_HELD_OUT:,} made-up houses, artifacts of {kib:.0f} KiB",
+                f"median error {error:.1%} or less on {houses.N_HELD_OUT} houses held out; "
+                f"the prices have {houses.NOISE:.0%} noise",
+            )
+        )
+        return trained
+
+    def _call(self, endpoint: Endpoint, city: str, random: np.random.Generator) -> Call:
+        """A random house of `city`, priced."""
+        from container.operate.demo import houses
+
+        self._printer.progress.wait_for(f"calling {city}")
+        house = houses.draw_house(random)
+        answered = endpoint.call(houses.target_of(city), house.csv.encode())
+        call = Call(city, house, float(answered.body), answered.ms, answered.is_hit is True, answered.load_ms)
+        self._printer.say(call.row)
+        return call

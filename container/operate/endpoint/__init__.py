@@ -1,0 +1,1 @@
+"""Commands about a running endpoint: `mme invoke`, `mme models`, `mme health`, `mme dashboard`."""

@@ -1,0 +1,1 @@
+"""Behind SageMaker's Mode=MultiModel, where the platform names, loads and unloads models."""

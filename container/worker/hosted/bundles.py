@@ -1,0 +1,55 @@
+"""Where the model is that MMS asks us to load, and what is in it.
+
+SageMaker names a directory that it has unpacked. A path to an archive works too: an empty directory in MMS's temp directory
+means that the archive itself, under the url the model was registered with, is what to read. Our own server (see
+launch/plugin/Archives.java) names one for every archive; the stock one unpacks what it takes for a zip there, and a tar.gz
+gives nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from container.examine.quarantine import Examined, Quarantine
+from container.link import wire
+from container.worker.hosted.management import Management
+from handler.errors import ArtifactMissing, ArtifactRefused, ArtifactUnavailable
+
+MAX_ARCHIVE_BYTES = 512 << 20
+
+
+class Bundles:
+    """Finds and examines what a load names.
+
+    unpacked   MMS's temp directory
+    """
+
+    def __init__(self, quarantine: Quarantine, management: Management, unpacked: Path) -> None:
+        self._quarantine = quarantine
+        self._management = management
+        self._unpacked = f"{unpacked}/models/"
+
+    def path_of(self, load: wire.Load) -> str:
+        """A directory, or an archive."""
+        path = load.model_path
+        if not path.startswith(self._unpacked) or (os.path.isdir(path) and os.listdir(path)):
+            return path
+        try:
+            url = self._management.url_of(load.model_name)
+        except Exception as error:
+            raise ArtifactUnavailable(path, type(error).__name__) from error
+        return path if url is None else f"/{url.lstrip('/')}"
+
+    def examine(self, path: str) -> Examined:
+        """Raises ArtifactBroken, ArtifactRefused, ArtifactMissing, ArtifactUnavailable."""
+        if not os.path.exists(path):
+            raise ArtifactMissing(path)
+        if os.path.isdir(path):
+            return self._quarantine.examine_bundle(path)
+        try:
+            if os.path.getsize(path) > MAX_ARCHIVE_BYTES:
+                raise ArtifactRefused(path, f"it has more than {MAX_ARCHIVE_BYTES} bytes")
+            return self._quarantine.examine(Path(path).read_bytes(), path)
+        except OSError as error:
+            raise ArtifactUnavailable(path, error.strerror or type(error).__name__) from error

@@ -1,0 +1,367 @@
+"""Hosted mode: a model for every MMS worker, held from its load to the end of its connection.
+
+The platform decides what is in memory. Here nothing is evicted: a load that finds no room says so (507), and the platform
+unloads what it likes least. A model is keyed by the port MMS gave it, which is never used again, because names are: the old
+`x` may still be on its way out when the next `x` is loaded.
+
+    POST /models -> LOAD on a connection -> Lodger.load -> borrow from the cache, for as long as the connection lives
+    DELETE       -> the connection ends  -> Lodger.leave -> drop, trim -> the gate lets MMS answer
+
+Rule: what a gate waits for is written down here before it can be asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+
+from container.link import wire
+from container.worker.hosted.management import Management
+from handler.cache.model_cache import Borrowed, ModelCache, Prepared
+from handler.dispatch import Held, Using, plain_fault_of
+from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
+from handler.messages import Answer, Request
+from handler.predictor import Scorer
+
+log = logging.getLogger(__name__)
+
+# A load waits this long for the examiner and the loaders: the platform's own limit, less time to answer.
+LOAD_WAIT_S = 350.0
+# MMS connects within milliseconds of a stub's start, or, after a restart of the runtime, within a second or two.
+CONNECT_WAIT_S = 3.0
+# Before a connection is closed it must have been idle for so many naps: MMS sends what is queued 0.3 ms after a reply.
+QUIET_NAPS = 3
+NAP_S = 0.005
+QUEUE_WAIT_S = 60.0  # InvokeEndpoint's limit: after that nobody waits for an answer
+RECENTLY_S = 1.0
+# For memory that is on its way back: requests in flight are answered first.
+UNLOAD_WAIT_S = 300.0
+
+
+MMS_SOCKET = ".mms.sock."
+
+
+def mms_port(socket_name: str) -> int:
+    """The port in the name of MMS's socket, `.mms.sock.9003`."""
+    return int(socket_name.removeprefix(MMS_SOCKET))
+
+
+@dataclass(slots=True)
+class _Port:
+    """What is known of one MMS model's port. `model_name` is empty until a load has come."""
+
+    model_name: str = ""
+    n_loading: int = 0  # loads without a reply
+    answered_at: float | None = None  # the last load
+    quiet_at: float | None = None  # nothing was under way or queued
+    refusal: ServingError | None = None  # of the last load
+    is_closing: bool = False  # MMS is about to close its connections
+    has_ended: bool = False  # MMS has unloaded the model
+    has_lost_stub: bool = False  # it was killed, not by MMS: the supervisor keeps the socket until it is told
+    lodgers: set[Lodger] = field(default_factory=set)  # one for each open connection
+
+
+class Hosted:
+    """The table of ports. Called from connection threads, the gates' threads and the runtime's main thread.
+
+    prepare        examines what a load names
+    trim           gives freed memory back to the system before it returns
+    max_models     models loaded at once; one more gets TooManyModels
+    """
+
+    def __init__(
+        self,
+        *,
+        prepare: Callable[[wire.Load], Prepared],
+        management: Management,
+        trim: Callable[[], None],
+        max_models: int,
+    ) -> None:
+        self._prepare = prepare
+        self._answer: Callable[[Request, Held], Answer]
+        self._cache: ModelCache
+        self._management = management
+        self._trim = trim
+        self._max_models = max_models
+        self._lock = threading.Condition()
+        self._ports: dict[int, _Port] = {}
+        # Called with the port of an unloaded model whose socket only we know to be of no use any more.
+        self.release: Callable[[int], None] = lambda _: None
+        self._loads: dict[str, wire.Load] = {}  # by key, of models loaded or being loaded
+
+    def open(self, cache: ModelCache, answer: Callable[[Request, Held], Answer]) -> None:
+        """Take what leans on `prepare` itself, before the first connection."""
+        self._cache = cache
+        self._answer = answer
+
+    def prepare(self, key: str) -> Prepared:
+        """The cache's way to a key's model."""
+        return self._prepare(self._loads[key])
+
+    # -- the runtime's main thread -------------------------------------------------------------------------------------
+
+    def opened(self, port: int) -> None:
+        with self._lock:
+            self._ports.setdefault(port, _Port())
+
+    def connected(self, port: int, hang_up: Callable[[], None]) -> Lodger:
+        """MMS has connected to this port. Its connection serves with the lodger, and ends it with `leave`.
+
+        hang_up   ends the connection, from any thread
+        """
+        with self._lock:
+            place = self._ports[port]
+            lodger = Lodger(self, place, port, hang_up)
+            place.lodgers.add(lodger)
+        return lodger
+
+    def ended(self, port: int) -> None:
+        """MMS has unloaded what was loaded there."""
+        with self._lock:
+            self._ports[port].has_ended = True
+
+    def stub_ended(self, port: int) -> bool:
+        """The port's stub is dead. True when MMS killed it, which it does after it has closed the connections; else MMS has
+        the model still and will connect again when it has to."""
+        with self._lock:
+            place = self._ports[port]
+            place.has_ended = place.is_closing
+            place.has_lost_stub = not place.is_closing
+            return place.is_closing
+
+    def closed(self, port: int) -> None:
+        """Nobody can connect there any more. A worker that MMS started again for an unloaded model still may have; it
+        would stay for ever."""
+        with self._lock:
+            place = self._ports.pop(port)
+            lodgers = list(place.lodgers)
+        for lodger in lodgers:
+            lodger.hang_up()
+
+    # -- connections ---------------------------------------------------------------------------------------------------
+
+    def enter(self, lodger: Lodger, load: wire.Load) -> Borrowed:
+        """The model of a port, loaded for the first of its connections. Raises ServingError."""
+        key = lodger.key
+        with self._lock:
+            place = lodger.place
+            place.n_loading += 1
+            place.model_name = load.model_name
+            if place.has_ended:
+                raise UnloadedMeanwhile(load.model_name)
+            if key not in self._loads:
+                if len(self._loads) >= self._max_models:
+                    raise TooManyModels(load.model_name, self._max_models)
+                self._loads[key] = load
+        try:
+            return self._cache.borrow(key, LOAD_WAIT_S)
+        except BaseException:
+            with self._lock:
+                if not any(other.is_holding for other in place.lodgers):
+                    self._loads.pop(key, None)
+            raise
+
+    def told(self) -> None:
+        """Have the gates look again."""
+        with self._lock:
+            self._lock.notify_all()
+
+    def answer(self, request: Request, lodger: Lodger) -> Answer:
+        return self._answer(request, lodger)
+
+    def load_answered(self, lodger: Lodger, refusal: ServingError | None) -> None:
+        """The reply of a load has been written, or never will be."""
+        with self._lock:
+            place = lodger.place
+            place.n_loading -= 1
+            place.refusal = refusal
+            place.answered_at = time.monotonic()
+            self._lock.notify_all()
+
+    def left(self, lodger: Lodger, borrowed: Borrowed | None) -> None:
+        """A connection has ended; the model goes with the last that held it."""
+        place = lodger.place
+        with self._lock:
+            is_last = borrowed is not None and not any(o.is_holding for o in place.lodgers if o is not lodger)
+        if borrowed is not None:
+            if is_last:
+                self._cache.drop(lodger.key)  # it stays whole until the next line
+            borrowed.__exit__(None, None, None)
+        if is_last:
+            self._trim()
+        with self._lock:
+            if is_last:
+                self._loads.pop(lodger.key, None)
+            place.lodgers.discard(lodger)
+
+    # -- gates ---------------------------------------------------------------------------------------------------------
+
+    def before_close(self, port: int, *, is_connecting: bool) -> None:
+        """MMS is about to close connections of this port. A load that is cut off becomes a 500 for its caller, and a worker
+        that is interrupted while it connects never tells its caller anything."""
+        with self._lock:
+            if is_connecting:
+                place = self._ports.setdefault(port, _Port())  # the supervisor may not have told us of it yet
+                self._lock.wait_for(lambda: place.n_loading or place.answered_at is not None, CONNECT_WAIT_S)
+            elif port in self._ports:
+                place = self._ports[port]
+            else:
+                return
+            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
+            place.is_closing = True
+        self._wait_until_quiet(place)
+
+    def _wait_until_quiet(self, place: _Port) -> None:
+        """MMS has taken the model out of its table, so no more requests come; those in its queue, and one on its way to or
+        from us, would be lost with the connection. On a busy machine naps take longer, as everything there does."""
+        if place.quiet_at is not None and time.monotonic() - place.quiet_at < RECENTLY_S:
+            return  # one worker of several, or the stub's turn
+        until = time.monotonic() + QUEUE_WAIT_S
+        n_quiet = 0
+        before = -1
+        while n_quiet < QUIET_NAPS and time.monotonic() < until:
+            with self._lock:
+                lodgers = list(place.lodgers)
+            served = sum(lodger.n_replies for lodger in lodgers)
+            n_quiet = 0 if served != before or any(lodger.is_busy() for lodger in lodgers) else n_quiet + 1
+            before = served
+            time.sleep(NAP_S)
+        place.quiet_at = time.monotonic()
+
+    def before_unloaded(self, model_name: str) -> None:
+        """MMS has unloaded the model; this returns when its memory is back."""
+        with self._lock:
+            closing = {n: p for n, p in self._ports.items() if p.is_closing and p.model_name == model_name}
+            self._wait_for_memory(closing.values())
+            lost = [port for port, place in closing.items() if place.has_lost_stub]
+        for port in lost:
+            self.release(port)
+
+    def _wait_for_memory(self, places: Collection[_Port]) -> None:
+        """With the lock held, which is let go meanwhile."""
+        if not self._lock.wait_for(
+            lambda: not any(lodger.is_holding for place in places for lodger in place.lodgers), UNLOAD_WAIT_S
+        ):
+            log.error("%s: unloaded, but the memory is still in use", ", ".join(place.model_name for place in places))
+
+    def closing(self, port: int) -> None:
+        """The door has seen to it that nothing is under way on this port."""
+        with self._lock:
+            if port in self._ports:
+                self._ports[port].is_closing = True
+
+    def until_unloaded(self, port: int) -> None:
+        """Returns when the memory of what was loaded on this port is back."""
+        with self._lock:
+            if port in self._ports:
+                self._wait_for_memory([self._ports[port]])
+
+    def before_load_failed(self, port: int) -> None:
+        """MMS would answer first and then fail to forget the model: it interrupts itself and gives up half way, and the name
+        stays taken. Unregistered from outside, it is gone before the answer is."""
+        with self._lock:
+            place = self._ports.get(port)
+            if place is None:
+                return
+            # MMS may have read the reply before the thread that wrote it has come back to say so.
+            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
+            if place.refusal is None:
+                return
+        try:
+            self._management.unregister(place.model_name)
+        except Exception:
+            log.exception("could not have MMS forget model %s", place.model_name)
+
+    def why_refused(self, port: int) -> tuple[str, str] | None:
+        """The type and the text of what ended the last load on a port; None when nothing is known to have."""
+        with self._lock:
+            place = self._ports.get(port)
+            if place is None:
+                return None
+            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)  # as above
+            refusal = place.refusal
+        return None if refusal is None else (plain_fault_of(refusal).type, str(refusal))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A lodger's model, as one request sees it: always in memory."""
+
+    model: Scorer
+    is_hit: bool = True
+    wait_us: int = 0
+
+
+class Lodger:
+    """One connection of MMS's, and the model it holds. Used on the connection's thread."""
+
+    def __init__(self, hosted: Hosted, place: _Port, port: int, hang_up: Callable[[], None]) -> None:
+        self._hosted = hosted
+        self._port = port
+        self.place = place
+        self.hang_up = hang_up
+        self._borrowed: Borrowed | None = None
+        self._model_name = ""
+        self._error: ServingError | None = None
+        self._owes_reply = False
+        self.n_replies = 0
+        self.is_busy: Callable[[], bool] = lambda: False  # whether a frame is being received or answered
+
+    @property
+    def key(self) -> str:
+        """The model's in the cache."""
+        return f"{self._model_name}@{self._port}"
+
+    @property
+    def is_holding(self) -> bool:
+        return self._borrowed is not None
+
+    def load(self, load: wire.Load) -> tuple[int, str]:
+        """The reply's code and text. MMS makes the code the status of `POST /models`, and the door asks for the text."""
+        if self._borrowed is None:
+            self._model_name = load.model_name
+            self._owes_reply = True
+            try:
+                self._borrowed = self._hosted.enter(self, load)
+            except ServingError as error:
+                self._error = error
+                status = plain_fault_of(error).status
+                # A worker of MMS's may come back a second after its model was unloaded; nobody waits for that load.
+                level = logging.INFO if isinstance(error, UnloadedMeanwhile) else logging.WARNING
+                log.log(level, "model %s is not loaded, %d: %s", load.model_name, status, error)
+                return status, str(error)
+            self._error = None
+            log.info("model %s is loaded from %s", load.model_name, load.model_path)
+        return 200, f"{load.model_name} is loaded"
+
+    def replied(self) -> None:
+        """The reply to whatever came last has been written."""
+        self.n_replies += 1
+        if self._owes_reply:
+            self._owes_reply = False
+            self._hosted.load_answered(self, self._error)
+
+    @property
+    def name(self) -> str:
+        return self._model_name
+
+    def use(self) -> AbstractContextManager[Using]:
+        if self._borrowed is None:
+            if self._error is None or isinstance(self._error, UnloadedMeanwhile):
+                raise ModelNotLoaded(self._model_name)
+            raise self._error
+        return nullcontext(_Kept(self._borrowed.model))  # it stays borrowed when the request is over
+
+    def answer(self, request: Request) -> Answer:
+        return self._hosted.answer(request, self)
+
+    def leave(self) -> None:
+        """The connection has ended. Its model's memory is back when this returns, if it was the last to hold it."""
+        self.replied()
+        self._hosted.left(self, self._borrowed)
+        self._borrowed = None
+        self._hosted.told()

@@ -1,0 +1,1 @@
+"""Archives and bundles, read from bytes that are already here: which booster files are in them."""

@@ -1,0 +1,1 @@
+"""The endpoint's own code in the place of ours."""

@@ -1,0 +1,276 @@
+"""From a target to a model: fetch the artifact, have it examined, load what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from handler.cache.singleflight import copy_of
+from handler.errors import ArtifactBroken, ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
+from handler.forest.booster_pool import Awake
+from handler.forest.model import Forest
+from handler.loading.disk_cache import Shelf
+from handler.loading.negative_cache import Refusal, Refusals
+from handler.predictor import (
+    BYTES_PER_THREAD,
+    Ensemble,
+    Facts,
+    FoldsDisagree,
+    Model,
+    Scorer,
+    facts_of_ensemble,
+)
+from handler.stores import Fetched, Store
+
+# The interpreter's share of a model: its objects, its place in the index, its name (sys.getsizeof, added up).
+OVERHEAD_BYTES = 2048
+
+
+def model_of(document: bytes, facts: Facts, awake: Awake) -> Scorer:
+    """What quarantine handed out, ready to score."""
+    if facts.is_forest:
+        return Forest(document, facts, awake)
+    return Model(awake.pool.load(document), facts, awake.pool.rest)
+
+
+class Examined(Protocol):
+    """A sound artifact: for each booster a packed forest, or else a document that libxgboost wrote itself; and the facts
+    of each, which say what it is."""
+
+    @property
+    def documents(self) -> tuple[bytes, ...]: ...
+    @property
+    def facts(self) -> tuple[Facts, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedModel:
+    """An artifact fetched and examined; `load` takes `n_bytes` of memory.
+
+    download_us    None when it came from the shelf; examine_us is then the time to read it
+    checked_s_ago  seconds since the store said that this is its newest version
+    """
+
+    version: str
+    n_bytes: int
+    downloaded_bytes: int
+    download_us: int | None
+    examine_us: int
+    documents: tuple[bytes, ...]
+    folds: tuple[Facts, ...]
+    facts: Facts
+    awake: Awake
+    checked_s_ago: float = 0.0
+    make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
+
+    def load(self) -> Scorer:
+        if self.make is not None:
+            return self.make()
+        models: list[Scorer] = []
+        try:
+            for document, facts in zip(self.documents, self.folds, strict=True):
+                models.append(model_of(document, facts, self.awake))
+        except BaseException:
+            for model in models:
+                model.close()
+            raise
+        return models[0] if len(models) == 1 else Ensemble(models, self.facts)
+
+
+class ModelLoader:
+    """Prepares models from one store.
+
+    examine     opens artifact bytes where they can do no harm; raises ArtifactBroken, ArtifactRefused
+    awake       native boosters, for forests that are asked for more than scores and for what is no forest
+    n_threads   threads that will score with a model: libxgboost keeps something for each that scores with a booster
+    shelf       keeps what was examined on disk; what it has is not fetched
+    pace        called before an artifact is fetched for a model that is not in memory; returns when that may begin
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        examine: Callable[[bytes, str], Examined],
+        awake: Awake,
+        n_threads: int,
+        *,
+        refusals: Refusals | None = None,
+        shelf: Shelf | None = None,
+        pace: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._examine = examine
+        self._awake = awake
+        self._refusals = Refusals() if refusals is None else refusals
+        self._shelf = shelf
+        self._pace = pace
+        self._n_threads = n_threads
+
+    def prepare(self, target: str) -> PreparedModel:
+        """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
+        kept = self._from_shelf(target)
+        if kept is not None:
+            return kept
+        error = self._refusals.now(target)
+        if error is not None:
+            raise copy_of(error) from error
+        self._pace()
+        start = time.perf_counter_ns()
+        refusal = self._refusals.last(target)
+        fetched = self._changed(target, refusal) if refusal else self._ask(target, None)
+        assert fetched is not None  # nothing was asked for on condition
+        return self._examined(target, fetched, start)
+
+    def refused(self, target: str) -> ArtifactError | None:
+        """What `prepare` would raise at once, found out a moment ago. Takes no time."""
+        error = self._refusals.now(target)
+        return None if error is None or (self._shelf is not None and self._store.uri(target) in self._shelf) else error
+
+    def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None:
+        """As `prepare` when the artifact is no longer `version`, else None, which costs no download."""
+        start = time.perf_counter_ns()
+        refusal = self._refusals.last(target)
+        # When the newest one was no good, the question is whether something came after it; that may be `version` again.
+        fetched = self._changed(target, refusal) if refusal else self._ask(target, version)
+        if fetched is None or fetched.version == version:
+            self.confirmed(target, version)
+            return None
+        return self._examined(target, fetched, start)
+
+    def confirmed(self, target: str, version: str) -> None:
+        """The store has just shown that this is still its version."""
+        self._refusals.forget(target)
+        if self._shelf is not None:
+            self._shelf.confirm(self._store.uri(target), version)
+
+    def _changed(self, target: str, refusal: Refusal) -> Fetched:
+        """What came after the version that was refused. Raises the same refusal when nothing did."""
+        assert refusal.version is not None
+        fetched = self._ask(target, refusal.version)
+        if fetched is None:
+            self._refusals.broken(target, refusal.version, refusal.error)
+            raise copy_of(refusal.error) from refusal.error
+        return fetched
+
+    def _ask(self, target: str, known_version: str | None) -> Fetched | None:
+        """The artifact from the store; None when it is still `known_version`."""
+        try:
+            if known_version is None:
+                return self._store.fetch(target)
+            return self._store.fetch_if_changed(target, known_version)
+        except (ArtifactMissing, ArtifactForbidden) as error:
+            self._refusals.absent(target, error)
+            if self._shelf is not None and isinstance(error, ArtifactMissing):
+                self._shelf.forget(error.uri)
+            raise
+        except ArtifactRefused as error:  # by its size
+            self._refusals.broken(target, None, error)
+            raise
+
+    def _examined(self, target: str, fetched: Fetched, start: int) -> PreparedModel:
+        arrived = time.perf_counter_ns()
+        try:
+            examined = self._examine(fetched.data, fetched.uri)
+            prepared = _prepared(
+                examined,
+                fetched.uri,
+                self._awake,
+                self._n_threads,
+                version=fetched.version,
+                downloaded_bytes=len(fetched.data),
+                download_us=(arrived - start) // 1000,
+                examine_us=(time.perf_counter_ns() - arrived) // 1000,
+                checked_s_ago=(time.perf_counter_ns() - start) / 1e9,
+            )
+        except (ArtifactBroken, ArtifactRefused) as error:
+            self._refusals.broken(target, fetched.version, error)
+            raise
+        self._refusals.forget(target)
+        if self._shelf is not None:
+            self._shelf.put(fetched.uri, fetched.version, examined.documents, examined.facts)
+        return prepared
+
+    def _from_shelf(self, target: str) -> PreparedModel | None:
+        start = time.perf_counter_ns()
+        uri = self._store.uri(target)
+        kept = self._shelf.get(uri) if self._shelf is not None else None
+        if kept is None:
+            return None
+        return _prepared(
+            kept,
+            uri,
+            self._awake,
+            self._n_threads,
+            version=kept.version,
+            downloaded_bytes=0,
+            download_us=None,
+            examine_us=(time.perf_counter_ns() - start) // 1000,
+            checked_s_ago=kept.checked_s_ago,
+        )
+
+
+class BundleLoader:
+    """Prepares models that the platform has put on this machine, unpacked or as an archive.
+
+    examine       opens a bundle, or an archive, by path; raises ArtifactBroken, ArtifactRefused, ArtifactMissing
+    worker_bytes  what a model costs besides its booster
+    """
+
+    def __init__(self, examine: Callable[[str], Examined], awake: Awake, worker_bytes: int) -> None:
+        self._examine = examine
+        self._awake = awake
+        self._worker_bytes = worker_bytes
+
+    def prepare(self, path: str) -> PreparedModel:
+        start = time.perf_counter_ns()
+        examined = self._examine(path)
+        return _prepared(
+            examined,
+            path,
+            self._awake,
+            1,  # only its own connection's thread scores with it
+            version="",  # the platform's own business: a new version has a new name
+            downloaded_bytes=0,
+            download_us=0,
+            examine_us=(time.perf_counter_ns() - start) // 1000,
+            once_bytes=self._worker_bytes,
+        )
+
+
+def _prepared(
+    examined: Examined,
+    uri: str,
+    awake: Awake,
+    n_threads: int,
+    *,
+    version: str,
+    downloaded_bytes: int,
+    download_us: int | None,
+    examine_us: int,
+    once_bytes: int = 0,
+    checked_s_ago: float = 0.0,
+) -> PreparedModel:
+    """n_threads: that score with it. once_bytes: what it takes beside its boosters."""
+    try:
+        facts = facts_of_ensemble(examined.facts)
+    except FoldsDisagree as error:
+        raise ArtifactRefused(uri, str(error)) from error
+    return PreparedModel(
+        version=version,
+        n_bytes=sum(_booked(fold, n_threads) for fold in examined.facts) + once_bytes,
+        downloaded_bytes=downloaded_bytes,
+        download_us=download_us,
+        examine_us=examine_us,
+        documents=examined.documents,
+        folds=examined.facts,
+        facts=facts,
+        awake=awake,
+        checked_s_ago=checked_s_ago,
+    )
+
+
+def _booked(facts: Facts, n_threads: int) -> int:
+    per_thread = 0 if facts.is_forest else BYTES_PER_THREAD
+    return facts.resident_bytes + OVERHEAD_BYTES + n_threads * per_thread

@@ -1,0 +1,308 @@
+"""What is kept on disk is found again as it was, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from handler.errors import ArtifactMissing
+from handler.forest.booster_pool import Awake
+from handler.loading.disk_cache import Shelf, ShelfUnusable
+from handler.loading.loader import Examined, ModelLoader
+from handler.predictor import Facts, HandlePool
+from tests.rig.fakes import FakeClock, MemoryStore
+
+FACTS = (Facts("reg:squarederror", "gbtree", 2, 1, 1000, ("ä", "b"), ("q", "c"), ("base_score",)),)
+DOCUMENTS = (b"a document" * 10,)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock(1_700_000_000.0)
+
+
+def make(root: Path, clock: FakeClock | None = None, max_bytes: int = 1 << 20, maker: str = "m") -> Shelf:
+    return Shelf(root, max_bytes=max_bytes, maker=maker, clock_s=clock or FakeClock())
+
+
+def files(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.name != "lock")
+
+
+def has(shelf: Shelf, uri: str) -> bool:
+    return shelf.get(uri) is not None
+
+
+def test_what_was_put_is_there_after_a_restart(tmp_path: Path) -> None:
+    shelf = make(tmp_path / "a" / "b")
+    shelf.put("s3://b/x", '"v1"', DOCUMENTS * 2, FACTS * 2)
+    shelf.close()
+    kept = make(tmp_path / "a" / "b").get("s3://b/x")
+    assert kept is not None
+    assert (kept.version, kept.documents, kept.facts) == ('"v1"', DOCUMENTS * 2, FACTS * 2)
+
+
+def test_its_age_is_since_the_store_last_confirmed_it(tmp_path: Path, clock: FakeClock) -> None:
+    clock.now = files_time(tmp_path)
+    shelf = make(tmp_path, clock)
+    shelf.put("x", "v1", DOCUMENTS, FACTS)
+    clock.advance(70)
+    assert age(shelf, "x") == pytest.approx(70, abs=5)
+    shelf.confirm("x", "another")
+    assert age(shelf, "x") == pytest.approx(70, abs=5)
+    shelf.confirm("x", "v1")
+    clock.advance(3)
+    assert age(shelf, "x") == pytest.approx(3, abs=1e-3)
+
+
+def files_time(folder: Path) -> float:
+    """What the file system thinks is now."""
+    return folder.stat().st_mtime
+
+
+def age(shelf: Shelf, uri: str) -> float:
+    kept = shelf.get(uri)
+    assert kept is not None
+    return kept.checked_s_ago
+
+
+def test_the_least_recently_used_leave_first_also_after_a_restart(tmp_path: Path, clock: FakeClock) -> None:
+    shelf = make(tmp_path, clock)
+    for uri in "abc":
+        shelf.put(uri, "v", DOCUMENTS, FACTS)
+        clock.advance(1)
+        assert has(shelf, uri)
+    size = shelf.n_bytes // 3
+    clock.advance(1)
+    assert has(shelf, "a")
+    shelf.close()
+    shelf = make(tmp_path, clock, max_bytes=2 * size + 10)
+    assert [has(shelf, uri) for uri in "bca"] == [False, True, True]
+    shelf.put("d", "v", DOCUMENTS, FACTS)
+    assert [has(shelf, uri) for uri in "cad"] == [False, True, True]
+    assert shelf.n_bytes <= 2 * size + 10
+    assert shelf.n_bytes == sum(path.stat().st_size for path in files(tmp_path))
+
+
+def test_a_newer_version_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    shelf = make(tmp_path)
+    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    shelf.put("a", "v2", (b"new",), FACTS)
+    kept = shelf.get("a")
+    assert kept is not None
+    assert (kept.version, kept.documents) == ("v2", (b"new",))
+    assert (len(shelf), len(files(tmp_path))) == (1, 1)
+    shelf.forget("a")
+    assert (len(shelf), shelf.n_bytes, files(tmp_path)) == (0, 0, [])
+
+
+def test_another_maker_finds_nothing(tmp_path: Path) -> None:
+    shelf = make(tmp_path)
+    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    shelf.close()
+    assert not has(make(tmp_path, maker="a newer importer"), "a")
+
+
+def test_what_is_larger_than_the_shelf_is_not_kept_and_nobody_leaves_for_it(tmp_path: Path) -> None:
+    shelf = make(tmp_path, max_bytes=1000)
+    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    shelf.put("b", "v1", (b"x" * 2000,), FACTS)
+    assert [has(shelf, uri) for uri in "ab"] == [True, False]
+
+
+@settings(deadline=None)  # it writes files
+@given(st.data())
+def test_a_file_cut_short_flipped_or_grown_is_never_believed(data: st.DataObject) -> None:
+    root = Path(tempfile.mkdtemp())
+    try:
+        shelf = make(root)
+        shelf.put("a", "v1", DOCUMENTS, FACTS)
+        (path,) = files(root)
+        content = bytearray(path.read_bytes())
+        match data.draw(st.sampled_from(["cut", "flip", "grow"])):
+            case "cut":
+                content = content[: data.draw(st.integers(0, len(content) - 1))]
+            case "flip":
+                content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+            case "grow":
+                content += data.draw(st.binary(min_size=1, max_size=10))
+        path.write_bytes(content)
+        assert not has(shelf, "a")
+        assert files(root) == []
+        shelf.put("a", "v1", DOCUMENTS, FACTS)
+        assert has(shelf, "a")
+        shelf.close()
+    finally:
+        shutil.rmtree(root)
+
+
+def test_a_sound_file_under_anothers_name_is_not_believed(tmp_path: Path) -> None:
+    shelf = make(tmp_path)
+    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    (of_a,) = files(tmp_path)
+    shelf.put("b", "v1", (b"b",), FACTS)
+    (of_b,) = set(files(tmp_path)) - {of_a}
+    shutil.copy(of_a, of_b)
+    assert not has(shelf, "b")
+
+
+def test_a_file_that_vanished_is_a_miss(tmp_path: Path) -> None:
+    shelf = make(tmp_path)
+    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    files(tmp_path)[0].unlink()
+    assert not has(shelf, "a")
+    assert (len(shelf), shelf.n_bytes) == (0, 0)
+
+
+def test_when_the_directory_is_taken_away_nothing_is_kept_and_nothing_fails(tmp_path: Path) -> None:
+    shelf = make(tmp_path / "s")
+    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    shutil.rmtree(tmp_path / "s")
+    assert not has(shelf, "a")
+    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    shelf.confirm("a", "v1")
+    shelf.forget("a")
+    assert not has(shelf, "a")
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written() -> None:
+    """RLIMIT_FSIZE makes every write past 4 KiB fail, as a full disk does; it holds for a whole process."""
+    script = """
+import resource, signal, sys, pathlib
+from handler.loading.disk_cache import Shelf
+from tests.handler.loading.test_disk_cache import DOCUMENTS, FACTS, make
+root = pathlib.Path(sys.argv[1])
+shelf = make(root)
+shelf.put("a", "v1", DOCUMENTS, FACTS)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+shelf.put("b", "v1", (bytes(100_000),), FACTS)
+print([shelf.get(uri) is not None for uri in "ab"], len([p for p in root.iterdir() if p.name != "lock"]))
+"""
+    with tempfile.TemporaryDirectory() as root:
+        run = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[True, False] 1"
+    assert "cannot be kept on disk" in run.stderr
+    assert "File too large" in run.stderr
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path) -> None:
+    make(tmp_path).close()
+    (tmp_path / f"{'0' * 40}.77.part").write_bytes(b"half of")
+    make(tmp_path)
+    assert files(tmp_path) == []
+
+
+def test_two_endpoints_do_not_share_a_directory(tmp_path: Path) -> None:
+    first = make(tmp_path)
+    with pytest.raises(ShelfUnusable, match="another endpoint uses it"):
+        make(tmp_path)
+    first.close()
+    make(tmp_path).close()
+
+
+def test_a_directory_that_others_may_write_into_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(ShelfUnusable, match="others may write"):
+        make(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ShelfUnusable):
+        make(tmp_path / "file")
+    (tmp_path / "real").mkdir(mode=0o700)
+    os.symlink(tmp_path / "real", tmp_path / "link")
+    with pytest.raises(ShelfUnusable, match="no directory"):
+        make(tmp_path / "link")
+
+
+def test_many_threads_keep_the_count_true(tmp_path: Path) -> None:
+    shelf = make(tmp_path, max_bytes=6000)
+    wrong: list[str] = []
+
+    def work(seed: int) -> None:
+        for number in range(60):
+            uri = str((seed * 7 + number * 5) % 20)
+            shelf.put(uri, uri, (uri.encode() * 100,), FACTS)
+            kept = shelf.get(str(number % 20))
+            if kept is not None and kept.documents != (kept.version.encode() * 100,):
+                wrong.append(kept.version)
+            if number % 9 == 0:
+                shelf.forget(uri)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+    assert not wrong
+    assert shelf.n_bytes == sum(path.stat().st_size for path in files(tmp_path)) <= 6000
+    assert len(shelf) == len(files(tmp_path))
+
+
+class Verdict:
+    def __init__(self, document: bytes) -> None:
+        self.documents = (document,)
+        self.facts = FACTS
+
+
+class Desk:
+    """A loader with a shelf over a store in memory."""
+
+    def __init__(self, root: Path, clock: FakeClock) -> None:
+        self.store = MemoryStore()
+        self.n_examined = 0
+        self.loader = ModelLoader(self.store, self.examine, Awake(HandlePool()), n_threads=1, shelf=make(root, clock))
+
+    def examine(self, blob: bytes, uri: str) -> Examined:
+        self.n_examined += 1
+        return Verdict(blob)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, clock: FakeClock) -> Desk:
+    clock.now = files_time(tmp_path)
+    desk = Desk(tmp_path, clock)
+    desk.store.put("a", b"one")
+    desk.loader.prepare("a")
+    return desk
+
+
+def test_a_reload_costs_no_request_and_no_examination(desk: Desk, clock: FakeClock) -> None:
+    clock.advance(100)
+    again = desk.loader.prepare("a")
+    assert again.documents == (b"one",)
+    assert (again.download_us, again.downloaded_bytes) == (None, 0)
+    assert again.checked_s_ago == pytest.approx(100, abs=5)
+    assert (desk.store.n_fetches, desk.store.n_conditions, desk.n_examined) == (1, 0, 1)
+
+
+def test_a_check_makes_it_young_and_brings_what_is_newer(desk: Desk, clock: FakeClock) -> None:
+    version = desk.loader.prepare("a").version
+    clock.advance(100)
+    assert desk.loader.prepare_if_changed("a", version) is None
+    assert desk.loader.prepare("a").checked_s_ago == pytest.approx(0, abs=1e-3)
+    desk.store.put("a", b"two")
+    assert desk.loader.prepare_if_changed("a", version) is not None
+    assert desk.loader.prepare("a").documents == (b"two",)
+    assert desk.store.n_fetches == 1
+
+
+def test_what_the_store_has_no_more_is_not_served_from_disk(desk: Desk) -> None:
+    version = desk.loader.prepare("a").version
+    desk.store.delete("a")
+    with pytest.raises(ArtifactMissing):
+        desk.loader.prepare_if_changed("a", version)
+    with pytest.raises(ArtifactMissing):
+        desk.loader.prepare("a")
+
+
+def test_damage_on_disk_costs_a_download(desk: Desk, tmp_path: Path) -> None:
+    (path,) = files(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert desk.loader.prepare("a").documents == (b"one",)
+    assert (desk.store.n_fetches, desk.n_examined) == (2, 2)

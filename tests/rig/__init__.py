@@ -1,0 +1,1 @@
+"""What several tests share: endpoints, stores that misbehave, boosters, a browser."""
