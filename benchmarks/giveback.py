@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.leak import ONE_PROCESS, examined_once
 from benchmarks.rig import processes, record, segments
 from benchmarks.rig.verdicts import Verdicts
-from container import settings
+from container import environments
 from container.limits.memory import Trimmer
 from handler.cache.model_cache import ModelCache
 from handler.forest.booster_pool import Awake
@@ -42,7 +42,7 @@ def main() -> int:
     if not chosen.in_this_process:
         # malloc reads its settings from the environment at start
         command = [sys.executable, "-m", "benchmarks.giveback", *sys.argv[1:], ONE_PROCESS]
-        return subprocess.run(command, env=settings.runtime_environment(os.environ), check=False).returncode
+        return subprocess.run(command, env=environments.runtime_environment(os.environ), check=False).returncode
     with tempfile.TemporaryDirectory() as directory:
         figures = _measure(chosen.segments, Path(directory))
     print(f"taken          {figures['taken_bytes'] / 1e6:.1f} MB resident by {chosen.segments:,} models")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.rig import processes, record, segments
-from container import settings
+from container import environments
 from container.examine.quarantine import Quarantine
 from container.limits.memory import Trimmer
 from handler.cache.model_cache import ModelCache
@@ -51,7 +51,7 @@ def main() -> int:
     if not chosen.in_this_process:
         # malloc reads its settings from the environment at start
         command = [sys.executable, "-m", "benchmarks.leak", *sys.argv[1:], ONE_PROCESS]
-        return subprocess.run(command, env=settings.runtime_environment(os.environ), check=False).returncode
+        return subprocess.run(command, env=environments.runtime_environment(os.environ), check=False).returncode
     with tempfile.TemporaryDirectory() as directory:
         figures = _measure(chosen.cycles, chosen.first, chosen.looks, Path(directory))
     print(f"{figures['cycles']} cycles on {THREADS} threads, {figures['loads']} loads")

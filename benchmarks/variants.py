@@ -26,15 +26,15 @@ SHIPPED = "shipped"
 # Run in the supervisor before its main; `properties` and `java` are given.
 _LAUNCHER = """
 import sys
-from container import settings
+from container import environments
 from container.launch import mms
-own_properties, own_command, own_environment = mms._properties, mms.command, settings.runtime_environment
+own_properties, own_command, own_environment = mms._properties, mms.command, environments.runtime_environment
 mms._properties = lambda *a: {**own_properties(*a), **%(properties)r}
 def command(*a):
     words = [word for word in own_command(*a) if word not in %(without)r]
     return [words[0], *%(java)r, *words[1:]]
 mms.command = command
-settings.runtime_environment = lambda *a: {**own_environment(*a), **%(environment)r}
+environments.runtime_environment = lambda *a: {**own_environment(*a), **%(environment)r}
 from container.operate.main import main
 sys.exit(main(sys.argv[1:]))
 """

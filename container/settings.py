@@ -1,7 +1,8 @@
 """What an operator may set, read once and checked.
 
-Rule: nothing else reads the environment. A flag of `mme serve` and a variable of the same meaning are one setting; the
-flag wins. A bad value is refused with where it came from, what came and what fits.
+Rule: nothing else reads a setting from the environment. A flag of `mme serve` and a variable of the same meaning are one
+setting; the flag wins. A bad value is refused with where it came from, what came and what fits; so is a setting that the
+chosen mode would ignore.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 # InvokeEndpoint's limit for a body and an answer. Source: SageMaker guide, hosting FAQs.
@@ -124,16 +124,25 @@ def _level(text: str) -> str:
     return text.upper()
 
 
+# The modes in which a setting means something. Where it means nothing it is refused, so that nobody believes in it.
+HOSTED, STANDALONE = frozenset({"hosted"}), frozenset({"standalone"})
+
+
 def _setting(
-    help: str, parse: Callable[[str], Any], *variables: str, default: Any = MISSING, flag: str | None = None
+    help: str,
+    parse: Callable[[str], Any],
+    *variables: str,
+    default: Any,
+    flag: str,
+    modes: frozenset[str] = HOSTED | STANDALONE,
 ) -> Any:
-    metadata = {"help": help, "parse": parse, "variables": variables, "flag": flag}
+    metadata = {"help": help, "parse": parse, "variables": variables, "flag": flag, "modes": modes}
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """One endpoint's settings, all checked."""
+class Front:
+    """Where requests come in, how many, how large, and how long they have."""
 
     hosted: bool = _setting(
         "serve behind SageMaker's Mode=MultiModel: the platform downloads, names and unloads models",
@@ -142,13 +151,6 @@ class Settings:
         "SAGEMAKER_MULTI_MODEL",
         default=False,
         flag="--hosted",
-    )
-    models: str = _setting(
-        "where the artifacts are: s3://bucket/prefix/ or a directory; not for --hosted",
-        _text,
-        "MME_MODELS",
-        default="",
-        flag="--models",
     )
     host: str = _setting("address to listen on; 0.0.0.0 for all", _text, "MME_HOST", default="127.0.0.1", flag="--host")
     port: int = _setting(
@@ -159,63 +161,25 @@ class Settings:
         default=8080,
         flag="--port",
     )
-    memory_bytes: int | None = _setting(
-        "memory for models, such as 2GiB; else what the container's limit leaves",
-        size_bytes,
-        "MME_MEMORY",
-        default=None,
-        flag="--memory",
-    )
     workers: int = _setting(
-        "requests answered at the same time", _whole(1, 512), "MME_WORKERS", default=32, flag="--workers"
+        "requests answered at the same time",
+        _whole(1, 512),
+        "MME_WORKERS",
+        default=32,
+        flag="--workers",
+        modes=STANDALONE,
     )
-    loaders: int = _setting(
-        "models loaded at the same time; fewer disturb calls of models in memory less",
-        _whole(1, 64),
-        "MME_LOADERS",
-        default=4,
-        flag="--loaders",
-    )
+    queue: int = _setting(
+        "requests that may wait for a worker; one more gets 503", _whole(1, 100_000), "MME_QUEUE", default=1000,
+        flag="--queue",
+    )  # fmt: skip
     wait_s: float = _setting(
         "seconds a request waits for its model to load before it gets ModelNotReadyException",
         _seconds(0, 55),  # InvokeEndpoint ends after 60
         "MME_WAIT_S",
         default=30.0,
         flag="--wait",
-    )
-    disk_dir: str | None = _setting(
-        "directory in which examined models are kept, so that a reload needs no S3; none without it",
-        _text,
-        "MME_DISK_DIR",
-        default=None,
-        flag="--disk-dir",
-    )
-    disk_bytes: int = _setting(
-        "how much of it models may take", size_bytes, "MME_DISK", default=10 * 2**30, flag="--disk"
-    )
-    preload: str = _setting(
-        "models to load before the endpoint says that it is ready: patterns such as eu/*,us/Houston* or all",
-        _text,
-        "MME_PRELOAD",
-        default="",
-        flag="--preload",
-    )
-    pin: str = _setting(
-        "models to load first and never evict: patterns as for --preload", _text, "MME_PIN", default="", flag="--pin"
-    )
-    min_residence_s: float = _setting(
-        "seconds for which a model just loaded is not evicted",
-        _seconds(0, 3600),
-        "MME_MIN_RESIDENCE_S",
-        default=0.0,
-        flag="--min-residence",
-    )
-    max_age_s: float = _setting(
-        "seconds within which every model in memory is compared with its artifact, behind the calls; 0 for never",
-        _seconds(0, 86_400),
-        "MME_MAX_AGE_S",
-        default=60.0,
-        flag="--max-age",
+        modes=STANDALONE,
     )
     drain_s: float = _setting(
         "seconds that requests in flight have after SIGTERM",
@@ -224,25 +188,49 @@ class Settings:
         default=20.0,
         flag="--drain",
     )
-    queue: int = _setting(
-        "requests that may wait for a worker; one more gets 503", _whole(1, 100_000), "MME_QUEUE", default=1000,
-        flag="--queue",
-    )  # fmt: skip
     max_body_bytes: int = _setting(
         "largest request body and answer", size_bytes, "MME_MAX_BODY", default=MAX_BODY_BYTES, flag="--max-body"
-    )
-    max_artifact_bytes: int = _setting(
-        "largest artifact fetched", size_bytes, "MME_MAX_ARTIFACT", default=512 * 2**20, flag="--max-artifact"
     )
     jvm_heap_bytes: int = _setting(
         "heap of the Java front end", size_bytes, "MME_JVM_HEAP", default=192 * 2**20, flag="--jvm-heap"
     )
     max_models: int | None = _setting(
-        "hosted: models loaded at once, each with threads and descriptors of its own; else what the limits allow",
+        "models loaded at once, each with threads and descriptors of its own; else what the limits allow",
         _whole(1, 20_000),
         "MME_MAX_MODELS",
         default=None,
         flag="--max-models",
+        modes=HOSTED,
+    )
+    scratch: str | None = _setting(
+        "writable directory for sockets and temporary files; else the system's", _text, "MME_SCRATCH", default=None,
+        flag="--scratch",
+    )  # fmt: skip
+    log_level: str = _setting(
+        "debug, info, warning or error", _level, "MME_LOG_LEVEL", default="INFO", flag="--log-level"
+    )
+
+    @property
+    def jvm_direct_bytes(self) -> int:
+        """What Netty may hold outside the heap: bodies on their way through."""
+        return self.jvm_heap_bytes // 2
+
+    @property
+    def max_frame_bytes(self) -> int:
+        return self.max_body_bytes + FRAME_EXTRA_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifacts:
+    """Where artifacts are, and what is kept of them."""
+
+    models: str = _setting(
+        "where the artifacts are: s3://bucket/prefix/ or a directory",
+        _text,
+        "MME_MODELS",
+        default="",
+        flag="--models",
+        modes=STANDALONE,
     )
     endpoint_url: str | None = _setting(
         "another S3 than Amazon's, such as http://127.0.0.1:5000",
@@ -250,6 +238,10 @@ class Settings:
         "MME_S3_ENDPOINT_URL",
         default=None,
         flag="--s3-endpoint-url",
+        modes=STANDALONE,
+    )
+    max_artifact_bytes: int = _setting(
+        "largest artifact fetched", size_bytes, "MME_MAX_ARTIFACT", default=512 * 2**20, flag="--max-artifact"
     )
     ignore_code: bool = _setting(
         "serve archives that carry a code/ directory, without that code",
@@ -258,24 +250,80 @@ class Settings:
         default=False,
         flag="--ignore-code",
     )
-    hooks_program: str | None = _setting(
-        "a Python file with model_fn, input_fn, predict_fn, output_fn or transform_fn in the place of ours",
-        _text,
-        "SAGEMAKER_PROGRAM",
-        default=None,
-        flag="--hooks",
+    max_age_s: float = _setting(
+        "seconds within which every model in memory is compared with its artifact, behind the calls; 0 for never",
+        _seconds(0, 86_400),
+        "MME_MAX_AGE_S",
+        default=60.0,
+        flag="--max-age",
+        modes=STANDALONE,
     )
-    hooks_directory: str | None = _setting(
-        "where that file and its modules are; else here or /opt/ml/model/code",
+    disk_dir: str | None = _setting(
+        "directory in which examined models are kept, so that a reload needs no S3; none without it",
         _text,
-        "SAGEMAKER_SUBMIT_DIRECTORY",
+        "MME_DISK_DIR",
         default=None,
-        flag="--hooks-directory",
+        flag="--disk-dir",
+        modes=STANDALONE,
     )
-    scratch: str | None = _setting(
-        "writable directory for sockets and temporary files; else the system's", _text, "MME_SCRATCH", default=None,
-        flag="--scratch",
-    )  # fmt: skip
+    disk_bytes: int = _setting(
+        "how much of it models may take",
+        size_bytes,
+        "MME_DISK",
+        default=10 * 2**30,
+        flag="--disk",
+        modes=STANDALONE,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """Which models are in memory, and how many."""
+
+    memory_bytes: int | None = _setting(
+        "memory for models, such as 2GiB; else what the container's limit leaves",
+        size_bytes,
+        "MME_MEMORY",
+        default=None,
+        flag="--memory",
+    )
+    loaders: int = _setting(
+        "models loaded at the same time; fewer disturb calls of models in memory less",
+        _whole(1, 64),
+        "MME_LOADERS",
+        default=4,
+        flag="--loaders",
+    )
+    preload: str = _setting(
+        "models to load before the endpoint says that it is ready: patterns such as eu/*,us/Houston* or all",
+        _text,
+        "MME_PRELOAD",
+        default="",
+        flag="--preload",
+        modes=STANDALONE,
+    )
+    pin: str = _setting(
+        "models to load first and never evict: patterns as for --preload",
+        _text,
+        "MME_PIN",
+        default="",
+        flag="--pin",
+        modes=STANDALONE,
+    )
+    min_residence_s: float = _setting(
+        "seconds for which a model just loaded is not evicted",
+        _seconds(0, 3600),
+        "MME_MIN_RESIDENCE_S",
+        default=0.0,
+        flag="--min-residence",
+        modes=STANDALONE,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What is answered."""
+
     outputs: str = _setting(
         "what to predict when a request does not say, such as predicted_label,probability; else the score",
         _text,
@@ -291,6 +339,26 @@ class Settings:
         default=False,
         flag="--csv-one-line",
     )
+    hooks_program: str | None = _setting(
+        "a Python file with model_fn, input_fn, predict_fn, output_fn or transform_fn in the place of ours",
+        _text,
+        "SAGEMAKER_PROGRAM",
+        default=None,
+        flag="--hooks",
+    )
+    hooks_directory: str | None = _setting(
+        "where that file and its modules are; else here or /opt/ml/model/code",
+        _text,
+        "SAGEMAKER_SUBMIT_DIRECTORY",
+        default=None,
+        flag="--hooks-directory",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What is told about it all, and to whom."""
+
     admin_port: int | None = _setting(
         "port of the status page, health, models and Prometheus metrics; none without it",
         _whole(1, 65535),
@@ -360,135 +428,108 @@ class Settings:
         default=None,
         flag="--access-log",
     )
-    log_level: str = _setting(
-        "debug, info, warning or error", _level, "MME_LOG_LEVEL", default="INFO", flag="--log-level"
-    )
 
-    @property
-    def jvm_direct_bytes(self) -> int:
-        """What Netty may hold outside the heap: bodies on their way through."""
-        return self.jvm_heap_bytes // 2
 
-    @property
-    def max_frame_bytes(self) -> int:
-        return self.max_body_bytes + FRAME_EXTRA_BYTES
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One endpoint's settings, all checked."""
+
+    front: Front = Front()
+    artifacts: Artifacts = Artifacts()
+    memory: Memory = Memory()
+    answers: Answers = Answers()
+    metrics: Metrics = Metrics()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        return cls(**json.loads(text))
+        read = json.loads(text)
+        return cls(**{name: group(**read[name]) for name, group in _GROUPS.items()})
+
+
+_GROUPS: dict[str, type[Any]] = {
+    "front": Front,
+    "artifacts": Artifacts,
+    "memory": Memory,
+    "answers": Answers,
+    "metrics": Metrics,
+}
+
+
+def every_setting() -> Iterator[Field[Any]]:
+    """The fields of all groups, in the order of `--help`; their names are told apart across groups, too."""
+    for group in _GROUPS.values():
+        yield from fields(group)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """A flag for each setting; each one's help names its variable."""
-    for one in fields(Settings):
-        meta = one.metadata
-        default = "" if one.default in (MISSING, None) else f"; default {one.default}"
-        text = f"{meta['help']} ({meta['variables'][0]}{default})"
-        if one.type == "bool":
-            parser.add_argument(meta["flag"], dest=one.name, action="store_const", const="true", help=text)
-        else:
-            parser.add_argument(meta["flag"], dest=one.name, metavar=meta["flag"][2:].upper(), help=text)
+    """A flag for each setting, in groups; each one's help names its variable."""
+    for name, group in _GROUPS.items():
+        assert group.__doc__ is not None
+        titled = parser.add_argument_group(name, group.__doc__)
+        for one in fields(group):
+            _add_flag(titled, one)
+
+
+def _add_flag(group: argparse._ArgumentGroup, one: Field[Any]) -> None:
+    meta = one.metadata
+    default = "" if one.default is None else f"; default {one.default}"
+    only = "" if len(meta["modes"]) > 1 else f"; {next(iter(meta['modes']))} only"
+    text = f"{meta['help']} ({meta['variables'][0]}{default}{only})"
+    if one.type == "bool":
+        group.add_argument(meta["flag"], dest=one.name, action="store_const", const="true", help=text)
+    else:
+        group.add_argument(meta["flag"], dest=one.name, metavar=meta["flag"][2:].upper(), help=text)
 
 
 def read(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from flags (by field name), then the environment, then the defaults. Raises SettingInvalid."""
     environ = os.environ if environ is None else environ
-    settings = Settings(**{one.name: _value(one, flags.get(one.name), environ) for one in fields(Settings)})
-    if not settings.hosted and not settings.models:
+    given = {one.name: _given(one, flags.get(one.name), environ) for one in every_setting()}
+    values = {
+        name: {one.name: _value(one, given[one.name]) for one in fields(group)} for name, group in _GROUPS.items()
+    }
+    settings = Settings(**{name: group(**values[name]) for name, group in _GROUPS.items()})
+    _refuse_ignored(settings.front.hosted, given)
+    if not settings.front.hosted and not settings.artifacts.models:
         raise SettingInvalid("--models (or MME_MODELS)", "", "where the artifacts are, or --hosted")
     return settings
 
 
-def read_one(name: str, given: str | None, environ: Mapping[str, str] | None = None) -> Any:
+def read_one(name: str, flag: str | None, environ: Mapping[str, str] | None = None) -> Any:
     """One setting by its field name, for a command that does not need the others. Raises SettingInvalid."""
-    one = next(one for one in fields(Settings) if one.name == name)
-    return _value(one, given, os.environ if environ is None else environ)
+    one = next(one for one in every_setting() if one.name == name)
+    return _value(one, _given(one, flag, os.environ if environ is None else environ))
 
 
-def _value(one: Field[Any], given: str | None, environ: Mapping[str, str]) -> Any:
-    meta = one.metadata
-    if given is not None:
-        return _parsed(meta["flag"], given, meta["parse"])
-    for variable in meta["variables"]:
-        if environ.get(variable):
-            return _parsed(variable, environ[variable], meta["parse"])
-    if one.default is MISSING:
-        raise SettingInvalid(f"{meta['flag']} (or {meta['variables'][0]})", "", meta["help"])
-    return one.default
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What somebody wrote: where, and what."""
+
+    where: str
+    text: str
 
 
-def _parsed(name: str, text: str, parse: Callable[[str], Any]) -> Any:
+def _given(one: Field[Any], flag: str | None, environ: Mapping[str, str]) -> _Given | None:
+    if flag is not None:
+        return _Given(one.metadata["flag"], flag)
+    return next((_Given(name, environ[name]) for name in one.metadata["variables"] if environ.get(name)), None)
+
+
+def _value(one: Field[Any], given: _Given | None) -> Any:
+    if given is None:
+        return one.default
     try:
-        return parse(text)
+        return one.metadata["parse"](given.text)
     except ValueError as error:
-        raise SettingInvalid(name, text, str(error)) from None
+        raise SettingInvalid(given.where, given.text, str(error)) from None
 
 
-# Of the environment, MMS takes settings of its own (ConfigManager.java, and our scratch must win), and Java takes options.
-_NOT_FOR_MMS = re.compile(
-    r"MMS_.*|MODEL_SERVER_HOME|LOG_LOCATION|METRICS_LOCATION|PYTHONPATH|TEMP|.*(SECRET|TOKEN|PASSWORD|CREDENTIAL).*|AWS_.*"
-)
-
-
-def mms_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of the JVM: without what would configure MMS behind our back, and without credentials."""
-    environ = os.environ if environ is None else environ
-    return {name: value for name, value in environ.items() if not _NOT_FOR_MMS.fullmatch(name)}
-
-
-def container_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment that the platform gives a multi-model container."""
-    environ = os.environ if environ is None else environ
-    return {**environ, "SAGEMAKER_MULTI_MODEL": "true"}
-
-
-def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of the runtime. Idle BLAS and OpenMP threads are memory, and its malloc must give memory back."""
-    environ = os.environ if environ is None else environ
-    return {
-        **environ,
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        # One heap: what an evicted model leaves is then one trim away, and the next model fits into it.
-        "MALLOC_ARENA_MAX": "1",
-        # Hosted, a thread for each model: of those that ended, libc keeps 40 MiB of stacks unless told.
-        "GLIBC_TUNABLES": "glibc.pthread.stack_cache_size=1048576",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def examiner_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of the examiner: the runtime's, and a malloc without per-thread caches, which count freed blocks
-    as used (`mallinfo2`) and so hide up to 200 KB of what a load takes."""
-    return {**runtime_environment(environ), "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
-
-
-# What is meant for another endpoint, or for the real S3. Kept: where Java is and where temporary files may go.
-_NOT_FOR_DEMO = re.compile(r"(?!MME_(JAVA_HOME|SCRATCH)$)MME_.*|SAGEMAKER_.*|AWS_.*")
-# Any credentials do for the demo's own S3, and it listens in no region. Its endpoint shall find no others.
-DEMO_REGION = "us-east-1"
-DEMO_KEY = "demo"
-
-
-def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of the demo's endpoint: nobody else's settings, no real credentials, and no proxy to its own S3."""
-    environ = os.environ if environ is None else environ
-    return {name: value for name, value in environ.items() if not _NOT_FOR_DEMO.fullmatch(name)} | {
-        "AWS_ACCESS_KEY_ID": DEMO_KEY,
-        "AWS_SECRET_ACCESS_KEY": DEMO_KEY,
-        "AWS_DEFAULT_REGION": DEMO_REGION,
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-    }
-
-
-def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
-    """MME_JAVA_HOME: a Java runtime to use instead of the installed wheel's."""
-    environ = os.environ if environ is None else environ
-    return Path(environ["MME_JAVA_HOME"]) if environ.get("MME_JAVA_HOME") else None
+def _refuse_ignored(hosted: bool, given: Mapping[str, _Given | None]) -> None:
+    mode = "hosted" if hosted else "standalone"
+    for one in every_setting():
+        wrote = given[one.name]
+        if wrote is not None and mode not in one.metadata["modes"]:
+            raise SettingInvalid(wrote.where, wrote.text, f"a setting of {mode} mode, which would ignore it")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from container.settings import Settings
+from container.settings import every_setting
 from handler.telemetry.recorder import as_markdown
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -20,7 +19,7 @@ def test_the_table_of_metrics_is_the_one_in_the_code() -> None:
 
 @pytest.mark.parametrize("variable", sorted(set(re.findall(r"`(MME_[A-Z_0-9]+)`", README))))
 def test_every_variable_it_names_is_a_setting(variable: str) -> None:
-    known = {name for one in fields(Settings) for name in one.metadata["variables"]}
+    known = {name for one in every_setting() for name in one.metadata["variables"]}
     assert variable in known
 
 

@@ -26,7 +26,7 @@ import sagemaker_inference
 
 from benchmarks.rig import processes
 from benchmarks.rig.segments import Segments
-from container import settings
+from container import environments, settings
 from container.launch import mms
 from tests.rig.endpoint import free_port
 
@@ -302,11 +302,11 @@ class StockMms(Server):
 
     def command(self) -> Sequence[str]:
         """Our own command line and properties; only what runs behind the sockets is theirs."""
-        own = settings.Settings(models=str(RIVALS), port=self.port)
+        own = settings.read({"models": str(RIVALS), "port": str(self.port)}, {})
         scratch = mms.Scratch(self.scratch)
         mms.write_files(scratch, own, gate_port=None)
         self.lay_out(scratch)
-        command = mms.command(scratch, own, settings.java_home(), gate_port=None)
+        command = mms.command(scratch, own, environments.java_home(), gate_port=None)
         command[command.index("--python") + 1] = sys.executable
         return command
 
@@ -323,7 +323,7 @@ class StockMms(Server):
 
     def environment(self) -> Mapping[str, str]:
         return {
-            **settings.mms_environment(),
+            **environments.mms_environment(),
             "MODEL_SERVER_HOME": str(Path(stock_mms.__file__).parents[1]),
             # Else its own log configuration writes into the current directory.
             "LOG_LOCATION": str(self.scratch),

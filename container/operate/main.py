@@ -53,28 +53,30 @@ def _serve(chosen: argparse.Namespace) -> int:
 
     try:
         chosen_settings = settings.read(vars(chosen))
-        if not chosen_settings.hosted:
-            parse_location(chosen_settings.models)
+        if not chosen_settings.front.hosted:
+            parse_location(chosen_settings.artifacts.models)
     except (settings.SettingInvalid, LocationInvalid) as error:
         print(f"mme serve: {error}", file=sys.stderr)
         return Exit.USAGE
     logging.basicConfig(
-        level=chosen_settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        level=chosen_settings.front.log_level,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
     )
     started_at = time.monotonic()
 
     def say_ready() -> None:
-        host = "127.0.0.1" if chosen_settings.host == "0.0.0.0" else chosen_settings.host
-        url = f"http://{host}:{chosen_settings.port}"
-        if chosen_settings.hosted:
+        host = "127.0.0.1" if chosen_settings.front.host == "0.0.0.0" else chosen_settings.front.host
+        url = f"http://{host}:{chosen_settings.front.port}"
+        if chosen_settings.front.hosted:
             next_command = f"mme platform --models s3://bucket/prefix/ --container {url}"
         else:
             next_command = f"mme invoke --url {url} --target KEY 1.0,2.0,3.0"
         # With --emf stdout is CloudWatch's: nothing but metrics is written there.
-        facts = sys.stderr if chosen_settings.emf else sys.stdout
+        facts = sys.stderr if chosen_settings.metrics.emf else sys.stdout
         with contextlib.suppress(BrokenPipeError):  # who reads no facts is served all the same
             took_s = time.monotonic() - started_at
-            print(f"{READY:10}{url}   {chosen_settings.models or 'hosted'}   {took_s:.1f} s", file=facts)
+            print(f"{READY:10}{url}   {chosen_settings.artifacts.models or 'hosted'}   {took_s:.1f} s", file=facts)
             print(f"next      {next_command}", file=facts, flush=True)
 
     return Supervisor(chosen_settings, on_ready=say_ready).run()

@@ -83,7 +83,7 @@ def main() -> int:
         return 0
     settings = Settings.from_json(note.value["settings"])
     logging.basicConfig(
-        level=settings.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        level=settings.front.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
     # The supervisor decides when this process ends, and tells it through the channel.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -104,7 +104,7 @@ def _build(settings: Settings, launch: Launch, channel: Channel, closing: ExitSt
     """Everything a request needs, each part given what it leans on; `closing` ends them in the reverse order."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     hooks = _load_hooks(settings)
-    if settings.hosted:
+    if settings.front.hosted:
         runtime = _build_hosted(settings, launch, channel, closing, hooks)
     else:
         runtime = _build_standalone(settings, launch, channel, closing, hooks)
@@ -117,14 +117,14 @@ def _build_standalone(
     settings: Settings, launch: Launch, channel: Channel, closing: ExitStack, hooks: Hooks | None
 ) -> Runtime:
     io_dir = launch.io_dir
-    recorder = LiveRecorder(top_models=settings.top_models)
+    recorder = LiveRecorder(top_models=settings.metrics.top_models)
     store = ToldStore(_open_store(settings), recorder)
     closing.callback(store.close)
     quarantine, trimmer, executor = _loading_parts(settings, closing, _n_spares(settings), hooks)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
     shelf = _open_shelf(settings, quarantine, closing)
-    n_threads = settings.workers + 1  # the pool, and the one that answers at once
+    n_threads = settings.front.workers + 1  # the pool, and the one that answers at once
     awake = _natives(quarantine)
     pacer = Pacer(lambda: cache.n_hits, container_cores())
     loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads, shelf=shelf, pace=pacer.wait)
@@ -143,32 +143,32 @@ def _build_standalone(
         budget_bytes=_budget(settings),
         prepare=fitting.prepare,
         executor=executor,
-        max_waiting=max(1, settings.workers - max(1, int(settings.workers * HOT_SHARE))),
+        max_waiting=max(1, settings.front.workers - max(1, int(settings.front.workers * HOT_SHARE))),
         recorder=recorder,
         refused=lambda target: loader.refused(target) or fitting.refused(target),
         on_freed=trimmer.freed,
         give_up=awake.give_up,
-        is_pinned=Patterns.parse(settings.pin).match,
-        min_residence_s=settings.min_residence_s,
+        is_pinned=Patterns.parse(settings.memory.pin).match,
+        min_residence_s=settings.memory.min_residence_s,
     )
     closing.callback(cache.close)
     awake.room = cache
     guard = MemoryGuard(cache, container_limit(), trim=trimmer.trim_now, recorder=recorder)
     guard.start()
     closing.callback(guard.close)
-    if settings.max_age_s:
+    if settings.artifacts.max_age_s:
         n_checkers = _n_checkers(settings)
         checkers = ThreadPoolExecutor(n_checkers, thread_name_prefix="checker")
         closing.callback(checkers.shutdown, wait=False, cancel_futures=True)
         updates = Updates(cache, fitting.prepare_if_changed, checkers, recorder)
-        cache.watch_age(settings.max_age_s, updates.look)
+        cache.watch_age(settings.artifacts.max_age_s, updates.look)
         rounds = Rounds(
             cache,
             store,
             updates.check,
             loader.confirmed,
             checkers,
-            max_age_s=settings.max_age_s,
+            max_age_s=settings.artifacts.max_age_s,
             n_at_once=n_checkers,
         )
         rounds.start()
@@ -177,12 +177,12 @@ def _build_standalone(
         cache,
         recorder,
         watch.journal,
-        wait_s=settings.wait_s,
-        default_outputs=parse_outputs(settings.outputs),
-        one_line=settings.csv_one_line,
+        wait_s=settings.front.wait_s,
+        default_outputs=parse_outputs(settings.answers.outputs),
+        one_line=settings.answers.csv_one_line,
         hooks=hooks,
     )
-    pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="connection")
+    pool = ThreadPoolExecutor(settings.front.workers, thread_name_prefix="connection")
     closing.callback(pool.shutdown, wait=False, cancel_futures=True)
     runtime = Runtime(
         channel,
@@ -190,7 +190,7 @@ def _build_standalone(
         answer_at_once=dispatcher.answer_at_once,
         pool=pool,
         io_dir=io_dir,
-        max_frame_bytes=settings.max_frame_bytes,
+        max_frame_bytes=settings.front.max_frame_bytes,
     )
     preload = _preload(settings, cache, store, channel, closing)
 
@@ -204,23 +204,23 @@ def _build_standalone(
 
 
 def _open_shelf(settings: Settings, quarantine: Quarantine, closing: ExitStack) -> Shelf | None:
-    if settings.disk_dir is None:
+    if settings.artifacts.disk_dir is None:
         return None
-    maker = f"{quarantine.fingerprint()}, from {settings.endpoint_url or 'S3'}"
+    maker = f"{quarantine.fingerprint()}, from {settings.artifacts.endpoint_url or 'S3'}"
     try:
-        shelf = Shelf(Path(settings.disk_dir), max_bytes=settings.disk_bytes, maker=maker)
+        shelf = Shelf(Path(settings.artifacts.disk_dir), max_bytes=settings.artifacts.disk_bytes, maker=maker)
     except ShelfUnusable as error:
         log.warning("models are not kept on disk: %s", error)
         return None
     closing.callback(shelf.close)
-    log.info("%d models of %d bytes are kept in %s", len(shelf), shelf.n_bytes, settings.disk_dir)
+    log.info("%d models of %d bytes are kept in %s", len(shelf), shelf.n_bytes, settings.artifacts.disk_dir)
     return shelf
 
 
 def _preload(
     settings: Settings, cache: ModelCache, store: Store, channel: Channel, closing: ExitStack
 ) -> Preload | None:
-    pinned, preloaded = Patterns.parse(settings.pin), Patterns.parse(settings.preload)
+    pinned, preloaded = Patterns.parse(settings.memory.pin), Patterns.parse(settings.memory.preload)
     if not (pinned or preloaded):
         return None
     preload = Preload(
@@ -228,7 +228,7 @@ def _preload(
         store,
         pinned=pinned,
         preloaded=preloaded,
-        n_threads=settings.loaders,
+        n_threads=settings.memory.loaders,
         on_done=lambda: channel.send("preloaded"),
     )
     channel.send("preloading")
@@ -240,12 +240,12 @@ def _preload(
 def _n_checkers(settings: Settings) -> int:
     """Threads that compare models in memory with their artifacts. With half as many as load, 20 models overwritten five
     times a second each were up to 3.7 s behind at a max age of 1 s."""
-    return settings.loaders
+    return settings.memory.loaders
 
 
 def _n_spares(settings: Settings) -> int:
     """Artifacts examined at the same time. Few checks find anything to examine; when many do, they take turns."""
-    return settings.loaders + max(1, settings.loaders // 2)
+    return settings.memory.loaders + max(1, settings.memory.loaders // 2)
 
 
 def _build_hosted(
@@ -253,11 +253,11 @@ def _build_hosted(
 ) -> Runtime:
     io_dir, cost = launch.io_dir, OF_DOOR if launch.has_door else OF_STUBS
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
-    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.loaders, hooks)
-    recorder = LiveRecorder(top_models=settings.top_models)
+    quarantine, trimmer, executor = _loading_parts(settings, closing, settings.memory.loaders, hooks)
+    recorder = LiveRecorder(top_models=settings.metrics.top_models)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
-    management = Management(settings.host, settings.port)
+    management = Management(settings.front.host, settings.front.port)
     bundles = Bundles(quarantine, management, unpacked=io_dir)
     awake = _natives(quarantine)
     loader = BundleLoader(bundles.examine, awake, worker_bytes=cost.worker_bytes)
@@ -284,10 +284,10 @@ def _build_hosted(
         cache,
         recorder,
         watch.journal,
-        wait_s=settings.wait_s,
+        wait_s=settings.front.wait_s,
         framing=CONTAINER,
-        default_outputs=parse_outputs(settings.outputs),
-        one_line=settings.csv_one_line,
+        default_outputs=parse_outputs(settings.answers.outputs),
+        one_line=settings.answers.csv_one_line,
         hooks=hooks,
     )
     hosted.open(cache, dispatcher.answer)
@@ -295,7 +295,7 @@ def _build_hosted(
         channel,
         answer=dispatcher.answer,
         io_dir=io_dir,
-        max_frame_bytes=settings.max_frame_bytes,
+        max_frame_bytes=settings.front.max_frame_bytes,
         hosted=hosted,
     )
     watch.start(cache, runtime.reasons_not_ready, io_dir / RELAY)
@@ -306,12 +306,12 @@ def _loading_parts(
     settings: Settings, closing: ExitStack, n_spares: int, hooks: Hooks | None
 ) -> tuple[Quarantine, Trimmer, ThreadPoolExecutor]:
     as_boosters = hooks is not None and hooks.needs_objects
-    quarantine = Quarantine(n_spares, ignore_code=settings.ignore_code, as_boosters=as_boosters)
+    quarantine = Quarantine(n_spares, ignore_code=settings.artifacts.ignore_code, as_boosters=as_boosters)
     quarantine.start()
     closing.callback(quarantine.close)
     trimmer = Trimmer()
     closing.callback(trimmer.close)
-    executor = ThreadPoolExecutor(settings.loaders, thread_name_prefix="loader")
+    executor = ThreadPoolExecutor(settings.memory.loaders, thread_name_prefix="loader")
     closing.callback(executor.shutdown, wait=False, cancel_futures=True)
     return quarantine, trimmer, executor
 
@@ -323,20 +323,20 @@ def _natives(quarantine: Quarantine) -> Awake:
 
 
 def _max_models(settings: Settings, cost: Cost) -> int:
-    if settings.max_models is not None:
-        log.info("models at once: %d, as set", settings.max_models)
-        return settings.max_models
-    ceiling = model_ceiling(cost, settings.jvm_heap_bytes)
+    if settings.front.max_models is not None:
+        log.info("models at once: %d, as set", settings.front.max_models)
+        return settings.front.max_models
+    ceiling = model_ceiling(cost, settings.front.jvm_heap_bytes)
     log.info("models at once: %d, %s", ceiling.n_models, ceiling.source)
     return ceiling.n_models
 
 
 def _load_hooks(settings: Settings) -> Hooks | None:
-    if settings.hooks_program is None:
+    if settings.answers.hooks_program is None:
         return None
     with redirect_stdout(sys.stderr):
-        hooks = load_hooks(settings.hooks_program, settings.hooks_directory)
-    log.info("hooks: %s of %s", ", ".join(hooks.names), settings.hooks_program)
+        hooks = load_hooks(settings.answers.hooks_program, settings.answers.hooks_directory)
+    log.info("hooks: %s of %s", ", ".join(hooks.names), settings.answers.hooks_program)
     if hooks.needs_objects:
         importlib.import_module("xgboost")  # half a second and 40 MB, which the first request need not wait for
     return hooks
@@ -350,14 +350,17 @@ def _hooker(hooks: Hooks | None, scratch: Path) -> Callable[[str, PreparedModel]
 
 
 def _open_store(settings: Settings) -> Store:
-    if isinstance(parse_location(settings.models), Path):
-        return open_store(settings.models, max_artifact_bytes=settings.max_artifact_bytes)
+    if isinstance(parse_location(settings.artifacts.models), Path):
+        return open_store(settings.artifacts.models, max_artifact_bytes=settings.artifacts.max_artifact_bytes)
     from handler.stores.s3 import S3Settings, S3Store
 
     store = open_store(
-        settings.models,
-        max_artifact_bytes=settings.max_artifact_bytes,
-        s3=S3Settings(endpoint_url=settings.endpoint_url, max_connections=settings.loaders + _n_checkers(settings)),
+        settings.artifacts.models,
+        max_artifact_bytes=settings.artifacts.max_artifact_bytes,
+        s3=S3Settings(
+            endpoint_url=settings.artifacts.endpoint_url,
+            max_connections=settings.memory.loaders + _n_checkers(settings),
+        ),
     )
     assert isinstance(store, S3Store)
     store.connect()
@@ -365,11 +368,11 @@ def _open_store(settings: Settings) -> Store:
 
 
 def _budget(settings: Settings) -> int:
-    if settings.memory_bytes is not None:
-        log.info("memory for models: %d bytes, as set", settings.memory_bytes)
-        return settings.memory_bytes
+    if settings.memory.memory_bytes is not None:
+        log.info("memory for models: %d bytes, as set", settings.memory.memory_bytes)
+        return settings.memory.memory_bytes
     limit = container_limit()
-    budget = model_budget(limit.n_bytes, settings.jvm_heap_bytes + settings.jvm_direct_bytes)
+    budget = model_budget(limit.n_bytes, settings.front.jvm_heap_bytes + settings.front.jvm_direct_bytes)
     log.info("memory for models: %d bytes of the %d that %s allows", budget, limit.n_bytes, limit.source)
     return budget
 

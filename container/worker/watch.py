@@ -84,8 +84,8 @@ class Watch:
         self._doors: list[AdminServer] = []
         self._collector: Collector | None = None
         self.journal = (
-            AccessLog(sys.stderr.fileno(), recorder=recorder, sample=settings.access_log)
-            if settings.access_log is not None
+            AccessLog(sys.stderr.fileno(), recorder=recorder, sample=settings.metrics.access_log)
+            if settings.metrics.access_log is not None
             else None
         )
 
@@ -100,26 +100,30 @@ class Watch:
         recorder.gauge(MEMORY_UTILIZATION, lambda: 100 * cache.resident_bytes / cache.budget_bytes)
         recorder.gauge(QUEUE_DEPTH, lambda: cache.n_waiting)
         history = History()
-        self._collector = Collector(recorder, history, self._sinks(), interval_s=settings.metrics_interval_s)
+        self._collector = Collector(recorder, history, self._sinks(), interval_s=settings.metrics.metrics_interval_s)
         self._collector.start()
         make_door = partial(
             AdminServer,
-            source=RuntimeSource(settings.models or settings.endpoint_name, time.time(), cache, reasons_not_ready),
+            source=RuntimeSource(
+                settings.artifacts.models or settings.metrics.endpoint_name, time.time(), cache, reasons_not_ready
+            ),
             recorder=recorder,
             history=history,
-            prometheus=PrometheusDoor(recorder, {"endpoint": settings.endpoint_name, "variant": settings.variant_name}),
+            prometheus=PrometheusDoor(
+                recorder, {"endpoint": settings.metrics.endpoint_name, "variant": settings.metrics.variant_name}
+            ),
             execution_parameters={
-                "MaxConcurrentTransforms": settings.workers,
+                "MaxConcurrentTransforms": settings.front.workers,
                 "BatchStrategy": "MULTI_RECORD",
-                "MaxPayloadInMB": settings.max_body_bytes >> 20,
+                "MaxPayloadInMB": settings.front.max_body_bytes >> 20,
             },
         )
         self._open(make_door(unix_path=relay))
-        if settings.admin_port is not None:
+        if settings.metrics.admin_port is not None:
             try:
-                door = make_door(host=settings.admin_host, port=settings.admin_port)
+                door = make_door(host=settings.metrics.admin_host, port=settings.metrics.admin_port)
             except OSError as error:
-                where = f"{settings.admin_host}:{settings.admin_port}"
+                where = f"{settings.metrics.admin_host}:{settings.metrics.admin_port}"
                 raise PortTaken(f"cannot listen on {where} for the admin port: {error.strerror}") from error
             self._open(door)
             log.info("status page, health and Prometheus metrics on http://%s:%d/", *door.address)
@@ -130,28 +134,28 @@ class Watch:
 
     def _sinks(self) -> list[Sink]:
         settings = self._settings
-        dimensions = {"EndpointName": settings.endpoint_name, "VariantName": settings.variant_name}
+        dimensions = {"EndpointName": settings.metrics.endpoint_name, "VariantName": settings.metrics.variant_name}
         sinks: list[Sink] = []
-        if settings.emf:
+        if settings.metrics.emf:
             sinks.append(
                 EmfSink(
                     sys.stdout.fileno(),
                     recorder=self._recorder,
-                    namespace=settings.metrics_namespace,
+                    namespace=settings.metrics.metrics_namespace,
                     dimensions=dimensions,
-                    per_model=settings.metrics_per_model,
+                    per_model=settings.metrics.metrics_per_model,
                 )
             )
-        if settings.cloudwatch:
+        if settings.metrics.cloudwatch:
             from container.metrics.cloudwatch import CloudWatchSink, cloudwatch_client
 
             sinks.append(
                 CloudWatchSink(
-                    cloudwatch_client(endpoint_url=settings.cloudwatch_endpoint_url),
+                    cloudwatch_client(endpoint_url=settings.metrics.cloudwatch_endpoint_url),
                     recorder=self._recorder,
-                    namespace=settings.metrics_namespace,
+                    namespace=settings.metrics.metrics_namespace,
                     dimensions=dimensions,
-                    per_model=settings.metrics_per_model,
+                    per_model=settings.metrics.metrics_per_model,
                 )
             )
         return sinks

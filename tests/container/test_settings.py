@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from container import settings
-from container.settings import SettingInvalid, Settings, size_bytes
+from container.settings import Artifacts, Front, Memory, SettingInvalid, Settings, size_bytes
 
 
 def test_defaults_need_only_the_models() -> None:
     read = settings.read({}, {"MME_MODELS": "s3://bucket/prefix/"})
-    assert read == Settings(models="s3://bucket/prefix/")
-    assert (read.host, read.port, read.memory_bytes) == ("127.0.0.1", 8080, None)
+    assert read == Settings(artifacts=Artifacts(models="s3://bucket/prefix/"))
+    assert (read.front.host, read.front.port, read.memory.memory_bytes) == ("127.0.0.1", 8080, None)
 
 
 def test_a_flag_wins_over_its_variable() -> None:
-    assert settings.read({"port": "9000"}, {"MME_MODELS": "m", "MME_PORT": "9001"}).port == 9000
+    assert settings.read({"port": "9000"}, {"MME_MODELS": "m", "MME_PORT": "9001"}).front.port == 9000
 
 
 def test_sagemaker_says_which_port() -> None:
-    assert settings.read({}, {"MME_MODELS": "m", "SAGEMAKER_BIND_TO_PORT": "8081"}).port == 8081
+    assert settings.read({}, {"MME_MODELS": "m", "SAGEMAKER_BIND_TO_PORT": "8081"}).front.port == 8081
 
 
 def test_one_setting_is_read_without_the_others() -> None:
@@ -91,50 +89,47 @@ def test_every_setting_has_a_flag_whose_help_names_its_variable() -> None:
     parser = argparse.ArgumentParser()
     settings.add_flags(parser)
     text = parser.format_help()
-    for one in fields(Settings):
+    for one in settings.every_setting():
         assert one.metadata["flag"] in text
         assert one.metadata["variables"][0] in text.replace("\n", "").replace(" ", "")
 
 
 @given(st.integers(1, 512), st.booleans(), st.one_of(st.none(), st.integers(1, 2**40)))
 def test_settings_survive_the_way_to_the_runtime(workers: int, ignore_code: bool, memory: int | None) -> None:
-    one = Settings(models="s3://b/ü", workers=workers, ignore_code=ignore_code, memory_bytes=memory)
+    one = Settings(
+        front=Front(workers=workers),
+        artifacts=Artifacts(models="s3://b/ü", ignore_code=ignore_code),
+        memory=Memory(memory_bytes=memory),
+    )
     assert Settings.from_json(one.to_json()) == one
 
 
-def test_mms_is_told_neither_credentials_nor_settings_of_its_own() -> None:
-    environ = {
-        "PATH": "/bin",
-        "AWS_SECRET_ACCESS_KEY": "s",
-        "AWS_SESSION_TOKEN": "t",
-        "MY_PASSWORD": "p",
-        "MMS_CONFIG_FILE": "/evil",
-        "MODEL_SERVER_HOME": "/evil",
-        "JAVA_TOOL_OPTIONS": "-Dx=y",
-    }
-    assert settings.mms_environment(environ) == {"PATH": "/bin", "JAVA_TOOL_OPTIONS": "-Dx=y"}
+def test_no_two_groups_have_a_setting_of_one_name() -> None:
+    names = [one.name for one in settings.every_setting()]
+    assert len(names) == len(set(names))
 
 
-def test_the_demo_is_served_with_nobodys_credentials_and_settings() -> None:
-    environ = {
-        "PATH": "/bin",
-        "MME_JAVA_HOME": "/opt/java",
-        "MME_SCRATCH": "/scratch",
-        "MME_PORT": "9000",
-        "SAGEMAKER_MULTI_MODEL": "true",
-        "AWS_PROFILE": "mine",
-        "AWS_SESSION_TOKEN": "t",
-        "AWS_SECRET_ACCESS_KEY": "s",
-        "NO_PROXY": "example.com",
-    }
-    given = settings.demo_environment(environ)
-    kept = {name: given[name] for name in given if not name.startswith("AWS_") and name.lower() != "no_proxy"}
-    assert kept == {"PATH": "/bin", "MME_JAVA_HOME": "/opt/java", "MME_SCRATCH": "/scratch"}
-    assert given["AWS_SECRET_ACCESS_KEY"] == "demo"
-    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & given.keys()
-    assert given["NO_PROXY"] == given["no_proxy"] == "127.0.0.1"
+@pytest.mark.parametrize(
+    ("flags", "environ", "says"),
+    [
+        ({"models": "m"}, {}, "--models: 'm' is not a setting of hosted mode"),
+        ({}, {"MME_MODELS": "m"}, "MME_MODELS: 'm' is not a setting of hosted mode"),
+        ({"disk_dir": "/d"}, {}, "--disk-dir"),
+        ({"disk_bytes": "1G"}, {}, "--disk"),
+        ({"preload": "all"}, {}, "--preload"),
+        ({"pin": "a*"}, {}, "--pin"),
+        ({"min_residence_s": "1"}, {}, "--min-residence"),
+        ({"max_age_s": "1"}, {}, "--max-age"),
+        ({"wait_s": "1"}, {}, "--wait"),
+        ({"workers": "1"}, {}, "--workers"),
+        ({"endpoint_url": "http://127.0.0.1:1"}, {}, "--s3-endpoint-url"),
+    ],
+)
+def test_hosted_mode_refuses_what_it_would_ignore(flags: dict[str, str], environ: dict[str, str], says: str) -> None:
+    with pytest.raises(SettingInvalid, match=says):
+        settings.read({"hosted": "true", **flags}, environ)
 
 
-def test_java_may_come_from_elsewhere() -> None:
-    assert settings.java_home({}) is None
-    assert settings.java_home({"MME_JAVA_HOME": "/opt/java"}) == Path("/opt/java")
+def test_standalone_mode_refuses_what_it_would_ignore() -> None:
+    with pytest.raises(SettingInvalid, match="--max-models: '5' is not a setting of standalone mode"):
+        settings.read({"models": "m", "max_models": "5"}, {})

@@ -41,7 +41,7 @@ def free_port() -> int:
 class Endpoint:
     """One `mme serve`. As a context manager it stops at the end and says so if anything was left behind.
 
-    models    where the artifacts are; None is hosted
+    models    where the artifacts are; None is hosted; empty is what the environment says
     scratch   directory for MME_SCRATCH; must be short, and is empty again after the stop
     root      where the code is; else here
     output    a descriptor for its standard output; it stays the caller's
@@ -64,7 +64,7 @@ class Endpoint:
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "container.operate.main", "serve"),
-                *(["--hosted"] if models is None else ["--models", str(models)]),
+                *([] if models == "" else ["--hosted"] if models is None else ["--models", str(models)]),
                 *("--port", str(self.port), "--scratch", str(scratch)),
                 *flags,
             ],

@@ -93,10 +93,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def fetch(chosen: argparse.Namespace, chosen_settings: settings.Settings) -> Archive:
+def fetch(chosen: argparse.Namespace, access: Access) -> Archive:
     """The archive that `add_arguments` let the operator name. Raises ArchiveUnusable."""
     if chosen.models is None and not chosen.archive.startswith("s3://"):
-        return _read(Path(chosen.archive), chosen_settings.max_artifact_bytes)
+        return _read(Path(chosen.archive), access.max_artifact_bytes)
     from handler.stores import LocationInvalid, open_store
     from handler.targets import parse_target
 
@@ -109,8 +109,8 @@ def fetch(chosen: argparse.Namespace, chosen_settings: settings.Settings) -> Arc
         if location.startswith("s3://"):
             from handler.stores.s3 import S3Settings  # boto3 costs 0.2 s, which a file need not pay
 
-            s3 = S3Settings(endpoint_url=chosen_settings.endpoint_url)
-        store = open_store(location, max_artifact_bytes=chosen_settings.max_artifact_bytes, s3=s3)
+            s3 = S3Settings(endpoint_url=access.endpoint_url)
+        store = open_store(location, max_artifact_bytes=access.max_artifact_bytes, s3=s3)
         try:
             fetched = store.fetch(parse_target(target))
         finally:
@@ -140,11 +140,23 @@ def _read(path: Path, max_bytes: int) -> Archive:
     return Archive(data, str(path))
 
 
-def read_settings(chosen: argparse.Namespace) -> settings.Settings:
-    """The settings that fetching and examining lean on. Raises ArchiveUnusable."""
-    flags = {"models": chosen.models or ".", "ignore_code": chosen.ignore_code, "endpoint_url": chosen.endpoint_url}
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What fetching and examining lean on, of the settings."""
+
+    endpoint_url: str | None
+    max_artifact_bytes: int
+    ignore_code: bool
+
+
+def read_settings(chosen: argparse.Namespace) -> Access:
+    """Of the flags, the environment and the defaults. Raises ArchiveUnusable."""
     try:
-        return settings.read(flags)
+        return Access(
+            settings.read_one("endpoint_url", chosen.endpoint_url),
+            settings.read_one("max_artifact_bytes", None),
+            settings.read_one("ignore_code", chosen.ignore_code),
+        )
     except settings.SettingInvalid as error:
         raise ArchiveUnusable(error, Exit.USAGE) from error
 

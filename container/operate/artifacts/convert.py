@@ -42,9 +42,9 @@ def run(chosen: argparse.Namespace) -> int:
         print(f"mme convert: {out} is there; --force replaces it", file=sys.stderr)
         return Exit.USAGE
     try:
-        chosen_settings = archive.read_settings(chosen)
-        found = archive.fetch(chosen, chosen_settings)
-        with archive.Bench(ignore_code=chosen_settings.ignore_code) as bench:
+        access = archive.read_settings(chosen)
+        found = archive.fetch(chosen, access)
+        with archive.Bench(ignore_code=access.ignore_code) as bench:
             examined = bench.examine(found)
             written = Archive(_packed(examined), str(out))
             again = bench.examine(written)

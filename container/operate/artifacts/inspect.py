@@ -38,9 +38,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 def run(chosen: argparse.Namespace) -> int:
     try:
-        chosen_settings = archive.read_settings(chosen)
-        found = archive.fetch(chosen, chosen_settings)
-        with archive.Bench(ignore_code=chosen_settings.ignore_code) as bench:
+        access = archive.read_settings(chosen)
+        found = archive.fetch(chosen, access)
+        with archive.Bench(ignore_code=access.ignore_code) as bench:
             examined = bench.examine(found)
     except ArchiveUnusable as error:
         if chosen.json:

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from container import settings
+from container import environments, settings
 from container.operate.demo.bucket import EmbeddedBucket, missing_parts
 from container.operate.demo.page import HEADING, Call, Metrics, Printer, Snippets, fact
 from container.operate.exits import CommandFailed, Exit
@@ -70,7 +70,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _choose_port(given: str | None) -> int:
     if given is not None:
-        return free_port([settings.read({"models": BUCKET, "port": given}, environ={}).port])
+        return free_port([settings.read_one("port", given, environ={})])
     return free_port(range(FIRST_PORT, settings.PORT_LIMIT))
 
 
@@ -104,7 +104,9 @@ class Demo:
                 # The endpoint starts before anything heavy is imported: its start takes longest, and a process forks
                 # best before it has threads. Until its first call it needs no more of the S3 server than the address.
                 bucket = closing.enter_context(EmbeddedBucket(BUCKET))
-                child = closing.enter_context(ServeChild(self._serve_arguments(bucket), settings.demo_environment()))
+                child = closing.enter_context(
+                    ServeChild(self._serve_arguments(bucket), environments.demo_environment())
+                )
                 closing.callback(self._on_end)
                 self._tell(bucket, child, is_once=is_once)
                 if is_once:

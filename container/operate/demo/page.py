@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from container.settings import DEMO_KEY, DEMO_REGION
+from container.environments import DEMO_KEY, DEMO_REGION
 
 if TYPE_CHECKING:
     from container.operate.demo.houses import House

@@ -17,9 +17,9 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, ParamValidationError
 
+from container.environments import DEMO_KEY, DEMO_REGION
 from container.launch.mms import POOL
 from container.operate.exits import CommandFailed, Exit
-from container.settings import DEMO_KEY, DEMO_REGION
 
 # MMS reads the pool's name from the path and ignores what boto3 appends (/endpoints/NAME/invocations).
 PATH = f"/predictions/{POOL}"

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from container import settings
+from container import environments, settings
 from container.operate.exits import CommandFailed, Exit
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _start_containers(chosen: argparse.Namespace, closing: ExitStack) -> list[st
         port = free_port(range(port, settings.PORT_LIMIT))
         memory = ["--memory", chosen.memory] if chosen.memory else []
         arguments = ["--hosted", "--port", str(port), "--host", "127.0.0.1", *memory]
-        children.append(closing.enter_context(ServeChild(arguments, settings.container_environment())))
+        children.append(closing.enter_context(ServeChild(arguments, environments.container_environment())))
         urls.append(f"http://127.0.0.1:{port}")
         port += 1
     for child in children:

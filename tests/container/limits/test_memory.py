@@ -129,10 +129,14 @@ while process_resident_bytes() - before > grown * 0.1 and time.monotonic() < dea
 print(grown, process_resident_bytes() - before, trimmer.n_trims)
 trimmer.close()
 """
-    from container import settings
+    from container import environments
 
     run = subprocess.run(
-        [sys.executable, "-c", script], env=settings.runtime_environment(), capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        env=environments.runtime_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     grown, left, trims = map(int, run.stdout.split())
     assert grown > 20 * MIB

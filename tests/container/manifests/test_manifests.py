@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,13 @@ import botocore.validate
 import pytest
 import yaml
 
-from container.settings import Settings
+from container.settings import every_setting
 
 ROOT = Path(__file__).resolve().parents[3]
-DEPLOY = ROOT / "container" / "deploy"
-VARIABLES = {variable for one in fields(Settings) for variable in one.metadata["variables"]}
-DRAIN_S = next(one.default for one in fields(Settings) if one.name == "drain_s")
-PORT = next(one.default for one in fields(Settings) if one.name == "port")
+DEPLOY = ROOT / "container" / "manifests"
+VARIABLES = {variable for one in every_setting() for variable in one.metadata["variables"]}
+DRAIN_S = next(one.default for one in every_setting() if one.name == "drain_s")
+PORT = next(one.default for one in every_setting() if one.name == "port")
 
 
 @pytest.fixture(scope="module")

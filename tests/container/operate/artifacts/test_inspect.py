@@ -19,7 +19,7 @@ from container.operate.main import main
 from handler.archives.members import Limits, read_artifact
 from tests.rig import boosters
 
-SHELF = Path(__file__).resolve().parents[4] / "fixtures" / "boosters.tar.gz"
+SHELF = Path(__file__).resolve().parents[3] / "fixtures" / "boosters.tar.gz"
 
 Mme = Callable[..., tuple[int, str, str]]
 

@@ -1,0 +1,84 @@
+"""What each process that we start may see of our environment.
+
+Rule: a child sees what it needs. The JVM has no credentials; nobody else's settings reach the demo's endpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+# Of the environment, MMS takes settings of its own (ConfigManager.java, and our scratch must win), and Java takes options.
+_NOT_FOR_MMS = re.compile(
+    r"MMS_.*|MODEL_SERVER_HOME|LOG_LOCATION|METRICS_LOCATION|PYTHONPATH|TEMP|.*(SECRET|TOKEN|PASSWORD|CREDENTIAL).*|AWS_.*"
+)
+
+
+def mms_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the JVM: without what would configure MMS behind our back, and without credentials."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if not _NOT_FOR_MMS.fullmatch(name)}
+
+
+# Settings that hosted mode refuses; tests/container/test_environments.py holds this against settings.py.
+_STANDALONE_ONLY = re.compile(
+    r"MME_(MODELS|S3_ENDPOINT_URL|MAX_AGE_S|DISK_DIR|DISK|PRELOAD|PIN|MIN_RESIDENCE_S|WAIT_S|WORKERS)"
+)
+
+
+def container_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment that the platform gives a multi-model container: what is meant for a standalone one is not for it."""
+    environ = os.environ if environ is None else environ
+    kept = {name: value for name, value in environ.items() if not _STANDALONE_ONLY.fullmatch(name)}
+    return {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
+
+
+def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the runtime. Idle BLAS and OpenMP threads are memory, and its malloc must give memory back."""
+    environ = os.environ if environ is None else environ
+    return {
+        **environ,
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        # One heap: what an evicted model leaves is then one trim away, and the next model fits into it.
+        "MALLOC_ARENA_MAX": "1",
+        # Hosted, a thread for each model: of those that ended, libc keeps 40 MiB of stacks unless told.
+        "GLIBC_TUNABLES": "glibc.pthread.stack_cache_size=1048576",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def examiner_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the examiner: the runtime's, and a malloc without per-thread caches, which count freed blocks
+    as used (`mallinfo2`) and so hide up to 200 KB of what a load takes."""
+    return {**runtime_environment(environ), "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+
+
+# What is meant for another endpoint, or for the real S3. Kept: where Java is and where temporary files may go.
+_NOT_FOR_DEMO = re.compile(r"(?!MME_(JAVA_HOME|SCRATCH)$)MME_.*|SAGEMAKER_.*|AWS_.*")
+# Any credentials do for the demo's own S3, and it listens in no region. Its endpoint shall find no others.
+DEMO_REGION = "us-east-1"
+DEMO_KEY = "demo"
+
+
+def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the demo's endpoint: nobody else's settings, no real credentials, and no proxy to its own S3."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if not _NOT_FOR_DEMO.fullmatch(name)} | {
+        "AWS_ACCESS_KEY_ID": DEMO_KEY,
+        "AWS_SECRET_ACCESS_KEY": DEMO_KEY,
+        "AWS_DEFAULT_REGION": DEMO_REGION,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+    }
+
+
+def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
+    """MME_JAVA_HOME: a Java runtime to use instead of the installed wheel's."""
+    environ = os.environ if environ is None else environ
+    return Path(environ["MME_JAVA_HOME"]) if environ.get("MME_JAVA_HOME") else None

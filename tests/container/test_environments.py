@@ -1,0 +1,57 @@
+"""What each child process may see."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from container import environments, settings
+
+
+def test_mms_is_told_neither_credentials_nor_settings_of_its_own() -> None:
+    environ = {
+        "PATH": "/bin",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "AWS_SESSION_TOKEN": "t",
+        "MY_PASSWORD": "p",
+        "MMS_CONFIG_FILE": "/evil",
+        "MODEL_SERVER_HOME": "/evil",
+        "JAVA_TOOL_OPTIONS": "-Dx=y",
+    }
+    assert environments.mms_environment(environ) == {"PATH": "/bin", "JAVA_TOOL_OPTIONS": "-Dx=y"}
+
+
+def test_the_demo_is_served_with_nobodys_credentials_and_settings() -> None:
+    environ = {
+        "PATH": "/bin",
+        "MME_JAVA_HOME": "/opt/java",
+        "MME_SCRATCH": "/scratch",
+        "MME_PORT": "9000",
+        "SAGEMAKER_MULTI_MODEL": "true",
+        "AWS_PROFILE": "mine",
+        "AWS_SESSION_TOKEN": "t",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "NO_PROXY": "example.com",
+    }
+    given = environments.demo_environment(environ)
+    kept = {name: given[name] for name in given if not name.startswith("AWS_") and name.lower() != "no_proxy"}
+    assert kept == {"PATH": "/bin", "MME_JAVA_HOME": "/opt/java", "MME_SCRATCH": "/scratch"}
+    assert given["AWS_SECRET_ACCESS_KEY"] == "demo"
+    assert not {"AWS_PROFILE", "AWS_SESSION_TOKEN"} & given.keys()
+    assert given["NO_PROXY"] == given["no_proxy"] == "127.0.0.1"
+
+
+def test_java_may_come_from_elsewhere() -> None:
+    assert environments.java_home({}) is None
+    assert environments.java_home({"MME_JAVA_HOME": "/opt/java"}) == Path("/opt/java")
+
+
+def test_a_hosted_container_is_given_no_setting_that_it_would_refuse() -> None:
+    standalone_only = {
+        variable: "x"
+        for one in settings.every_setting()
+        if "hosted" not in one.metadata["modes"]
+        for variable in one.metadata["variables"]
+    }
+    assert environments.container_environment(standalone_only) == {"SAGEMAKER_MULTI_MODEL": "true"}
+    kept = {"MME_MEMORY": "1GiB", "MME_LOADERS": "2"}
+    assert environments.container_environment(kept) == {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
