@@ -29,13 +29,14 @@ from container.worker.preload import Preload
 from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, PortTaken, Watch
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import CONTAINER, Dispatcher
+from handler.dispatch import Dispatcher
 from handler.errors import ServingError
+from handler.faults import CONTAINER
 from handler.forest import walker
 from handler.forest.booster_pool import Awake
 from handler.forest.packed import document_of
 from handler.hooks.module import Hooks, HooksInvalid, load_hooks
-from handler.hooks.scoring import ObjectMaker
+from handler.hooks.scoring import HookedScoring, ObjectMaker
 from handler.loading.admission import Oversized
 from handler.loading.disk_cache import Shelf, ShelfUnusable
 from handler.loading.loader import BundleLoader, ModelLoader, PreparedModel
@@ -45,6 +46,7 @@ from handler.patterns import Patterns
 from handler.predictor import HandlePool
 from handler.revalidation.revalidator import Updates
 from handler.revalidation.sweeper import Rounds
+from handler.scoring import PlainScoring, Scoring
 from handler.stores import LocationInvalid, Store, open_store, parse_location
 from handler.stores.monitored import ToldStore
 from handler.telemetry.recorder import LiveRecorder
@@ -179,8 +181,7 @@ def _build_standalone(
         watch.journal,
         wait_s=settings.front.wait_s,
         default_outputs=parse_outputs(settings.answers.outputs),
-        one_line=settings.answers.csv_one_line,
-        hooks=hooks,
+        scoring=_scoring(settings, hooks),
     )
     pool = ThreadPoolExecutor(settings.front.workers, thread_name_prefix="connection")
     closing.callback(pool.shutdown, wait=False, cancel_futures=True)
@@ -287,8 +288,7 @@ def _build_hosted(
         wait_s=settings.front.wait_s,
         framing=CONTAINER,
         default_outputs=parse_outputs(settings.answers.outputs),
-        one_line=settings.answers.csv_one_line,
-        hooks=hooks,
+        scoring=_scoring(settings, hooks),
     )
     hosted.open(cache, dispatcher.answer)
     runtime = Runtime(
@@ -340,6 +340,12 @@ def _load_hooks(settings: Settings) -> Hooks | None:
     if hooks.needs_objects:
         importlib.import_module("xgboost")  # half a second and 40 MB, which the first request need not wait for
     return hooks
+
+
+def _scoring(settings: Settings, hooks: Hooks | None) -> Scoring:
+    if hooks is None:
+        return PlainScoring(one_line=settings.answers.csv_one_line)
+    return HookedScoring(hooks, one_line=settings.answers.csv_one_line)
 
 
 def _hooker(hooks: Hooks | None, scratch: Path) -> Callable[[str, PreparedModel], PreparedModel]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from handler.payload import Predictions, Rows, choose_media_type, decode, encode
 from handler.payload.media import CSV, JSON, parse_media_type
 from handler.payload.rows import sparse_rows
 from handler.predictor import Facts, Scorer
+from handler.scoring import Scored, predict
 
 MEMBER = "xgboost-model"  # in model_fn's directory; xgboost-model-0, -1, ... for the folds of an ensemble
 TEXT_TYPES = (CSV, JSON)  # what the toolkit decodes before it calls a hook
@@ -145,30 +146,25 @@ def _booster(document: bytes) -> Any:
     return booster
 
 
-class Scored(NamedTuple):
-    """An answer, and when its body had been read and its rows been scored (perf_counter_ns)."""
-
-    body: bytes
-    media_type: str
-    decoded: int
-    predicted: int
-
-
 class HookedScoring:
-    """Answers one request with the hooks, and with ours where there is none. Called from many threads at once."""
+    """Scores with the hooks, and with ours where there is none; models must come from `ObjectMaker`. See `Scoring`."""
 
-    def __init__(self, hooks: Hooks, *, one_line: bool) -> None:
+    is_slow = True
+
+    def __init__(self, hooks: Hooks, *, one_line: bool = False) -> None:
         self._hooks = hooks
         self._one_line = one_line
 
-    def answer(self, request: Request, target: str, model: Scorer, score: Callable[[Floats], Predictions]) -> Scored:
-        """score: how ours predicts what this request asks for."""
+    def media_type(self, accept: str | None) -> str:
+        """Empty where a hook chooses."""
+        hooks = self._hooks
+        return choose_media_type(accept) if hooks.output_fn is None and hooks.transform_fn is None else ""
+
+    def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
         hooks = self._hooks
         context = Context(target, request)
         content_type = request.headers.get("content-type", "")
         accept = request.headers.get("accept")
-        # Ours is asked first: a prediction nobody can read need not be made.
-        media_type = choose_media_type(accept) if hooks.output_fn is None and hooks.transform_fn is None else ""
         wanted = CSV if accept in (None, "", "*/*") else str(accept)
         if hooks.transform_fn is not None:
             assert isinstance(model, UserModel)
@@ -193,7 +189,7 @@ class HookedScoring:
         else:
             values = rows_of(data, model.facts)
             decoded = time.perf_counter_ns()
-            prediction = score(values)
+            prediction = predict(model, values, outputs)
         predicted = time.perf_counter_ns()
         if hooks.output_fn is not None:
             result = hooks.output_fn(context, _plain(prediction), wanted)

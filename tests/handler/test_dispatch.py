@@ -11,11 +11,13 @@ import pytest
 
 from handler import errors
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import FAULTS, Dispatcher, fault_of, refusal
+from handler.dispatch import Dispatcher
+from handler.faults import FAULTS, fault_of, refusal
 from handler.forest.booster_pool import Awake
 from handler.loading.loader import PreparedModel
 from handler.messages import Request
 from handler.predictor import Facts, HandlePool
+from handler.scoring import PlainScoring
 from handler.telemetry.recorder import INVOCATION_4XX_ERRORS, INVOCATIONS, MODEL_CACHE_HIT, Invocation, LiveRecorder
 from tests.rig import boosters
 from tests.rig.fakes import InlineExecutor
@@ -108,7 +110,7 @@ def test_json_when_asked_for(desk: Desk) -> None:
 
 
 def test_one_line_csv_is_an_option() -> None:
-    assert Desk(one_line=True).ask().body.count(b"\n") == 0
+    assert Desk(scoring=PlainScoring(one_line=True)).ask().body.count(b"\n") == 0
 
 
 def test_the_header_wins_over_the_attribute(desk: Desk) -> None:
@@ -160,6 +162,19 @@ def test_a_small_request_for_a_model_in_memory_is_answered_at_once_and_the_same(
     assert at_once(desk) is None  # cold: it would have to wait
     desk.ask()
     assert at_once(desk) == desk.ask()
+
+
+def test_a_target_beyond_ascii_is_one_model_in_the_figures_cold_and_warm(desk: Desk) -> None:
+    target = "fr/Orl\N{LATIN SMALL LETTER E WITH ACUTE}ans"
+    desk.shelf.boosters = {**BOOSTERS, target: boosters.segment(1)}
+    as_mms_reads_it = target.encode().decode("latin-1")
+    assert desk.ask(target=as_mms_reads_it).status == 200
+    warm = Request({"content-type": "text/csv", "x-amzn-sagemaker-target-model": as_mms_reads_it}, CSV, "mms-id")
+    for _ in range(2):
+        answer = desk.dispatcher.answer_at_once(warm)
+        assert answer is not None
+        assert answer.status == 200
+    assert [line.target for line in desk.journal.lines] == [target] * 3
 
 
 def test_in_a_storm_of_first_calls_one_more_is_turned_away_at_once_and_warm_ones_are_answered(desk: Desk) -> None:

@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from container.link import wire
 from container.worker.hosted.management import Management
 from handler.cache.model_cache import Borrowed, ModelCache, Prepared
-from handler.dispatch import Held, Using, plain_fault_of
+from handler.dispatch import Leased, Using
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
+from handler.faults import plain_fault_of
 from handler.messages import Answer, Request
 from handler.predictor import Scorer
 
@@ -82,7 +83,7 @@ class Hosted:
         max_models: int,
     ) -> None:
         self._prepare = prepare
-        self._answer: Callable[[Request, Held], Answer]
+        self._answer: Callable[[Request, Leased], Answer]
         self._cache: ModelCache
         self._management = management
         self._trim = trim
@@ -93,7 +94,7 @@ class Hosted:
         self.release: Callable[[int], None] = lambda _: None
         self._loads: dict[str, wire.Load] = {}  # by key, of models loaded or being loaded
 
-    def open(self, cache: ModelCache, answer: Callable[[Request, Held], Answer]) -> None:
+    def open(self, cache: ModelCache, answer: Callable[[Request, Leased], Answer]) -> None:
         """Take what leans on `prepare` itself, before the first connection."""
         self._cache = cache
         self._answer = answer

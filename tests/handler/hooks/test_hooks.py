@@ -17,11 +17,12 @@ import pytest
 
 from container.limits.memory import allocated_bytes
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import Dispatcher, plain_fault_of
+from handler.dispatch import Dispatcher
 from handler.errors import ArtifactMissing, HookFailed
+from handler.faults import plain_fault_of
 from handler.forest.booster_pool import Awake
 from handler.hooks.module import Hooks, HooksInvalid, load_hooks
-from handler.hooks.scoring import ObjectMaker
+from handler.hooks.scoring import HookedScoring, ObjectMaker
 from handler.loading.loader import PreparedModel
 from handler.messages import Request
 from handler.predictor import Facts, HandlePool
@@ -77,7 +78,7 @@ class Desk:
             max_waiting=40,
             recorder=self.recorder,
         )
-        self.dispatcher = Dispatcher(self.cache, self.recorder, wait_s=1, hooks=hooks, **options)
+        self.dispatcher = Dispatcher(self.cache, self.recorder, wait_s=1, scoring=HookedScoring(hooks), **options)
 
     def prepare(self, target: str) -> PreparedModel:
         if target not in BOOSTERS:

@@ -1,0 +1,90 @@
+"""From a body to scores and from scores to an answer: what a request asks of a model once it has one.
+
+    body -> decode -> rows that fit the model -> predict -> encode -> answer
+
+Rule: values in, values out. The model is the caller's for as long as it takes; no cache, no store and no clock but the
+marks that say how long each stage took.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple, Protocol
+
+from handler.errors import PayloadInvalid
+from handler.libxgboost import Floats, Kind, XGBoostError
+from handler.messages import Request
+from handler.outputs import plan_outputs
+from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
+from handler.predictor import Facts, FoldsDisagree, Scorer
+
+
+class Scored(NamedTuple):
+    """An answer, and when its body had been read and its rows been scored (perf_counter_ns)."""
+
+    body: bytes
+    media_type: str
+    decoded: int
+    predicted: int
+
+
+class Scoring(Protocol):
+    """How an endpoint scores. Called from many threads at once.
+
+    is_slow   no request is answered so fast that a thread of its own would not be worth it
+    """
+
+    @property
+    def is_slow(self) -> bool: ...
+    def media_type(self, accept: str | None) -> str:
+        """What the answer will be; asked before a model is. Raises AcceptUnsupported."""
+        ...
+
+    def score(
+        self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str
+    ) -> Scored: ...
+
+
+class PlainScoring:
+    """Ours, without code of the endpoint's own.
+
+    one_line   CSV as AWS's multi-model handler writes it, all on one line
+    """
+
+    is_slow = False
+
+    def __init__(self, *, one_line: bool = False) -> None:
+        self._one_line = one_line
+
+    def media_type(self, accept: str | None) -> str:
+        return choose_media_type(accept)
+
+    def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
+        del target  # for code of the endpoint's own
+        values = read_rows(request.body, request.headers.get("content-type", ""), model.facts)
+        decoded = time.perf_counter_ns()
+        predictions = predict(model, values, outputs)
+        predicted = time.perf_counter_ns()
+        return Scored(encode(predictions, media_type, one_line=self._one_line), media_type, decoded, predicted)
+
+
+def read_rows(body: bytes, content_type: str, facts: Facts) -> Floats:
+    """The rows of a body as the model takes them.
+
+    returns  float32, C-contiguous, (n_rows, n_features)
+    raises   ContentTypeUnsupported, PayloadInvalid, FeatureMismatch
+    """
+    return fit_rows(decode(body, content_type, facts.n_features), facts.n_features, facts.feature_names)
+
+
+def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = ()) -> Predictions:
+    """What was asked for of rows that fit the model; no outputs are the plain score. Raises PayloadInvalid."""
+    if not outputs:
+        return Predictions(model.predict(values))
+    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs)
+    plan.check_size(len(values), model.facts.n_features)
+    try:
+        raw = {kind: model.predict(values, Kind[kind.upper()]) for kind in plan.kinds}
+    except (XGBoostError, FoldsDisagree) as error:  # a linear booster has no leaves, for one
+        raise PayloadInvalid("", f"this model cannot give {', '.join(outputs)}: {error}") from error
+    return plan.answer(raw)
