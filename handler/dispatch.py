@@ -171,7 +171,7 @@ class Dispatcher:
         borrowed = self._cache.borrow_present(target)
         if borrowed is None:
             # In a storm of first calls, turning one away costs less than waking a thread to do it.
-            return self.answer(request, wait_s=0.0) if self._cache.is_crowded else None
+            return self.answer(request, wait_s=0.0) if self._cache.waiting.is_crowded else None
         with borrowed:
             if borrowed.model.facts.resident_bytes > most_model_bytes:
                 return None

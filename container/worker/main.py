@@ -163,9 +163,9 @@ def _build_standalone(
         checkers = ThreadPoolExecutor(n_checkers, thread_name_prefix="checker")
         closing.callback(checkers.shutdown, wait=False, cancel_futures=True)
         updates = Updates(cache, fitting.prepare_if_changed, checkers, recorder)
-        cache.watch_age(settings.artifacts.max_age_s, updates.look)
+        cache.ages.watch(settings.artifacts.max_age_s, updates.look)
         rounds = Rounds(
-            cache,
+            cache.ages,
             store,
             updates.check,
             loader.confirmed,

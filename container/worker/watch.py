@@ -98,7 +98,7 @@ class Watch:
         recorder.gauge(LOADED_MODEL_COUNT, lambda: len(cache))
         recorder.gauge(LOADED_MODEL_BYTES, lambda: cache.resident_bytes)
         recorder.gauge(MEMORY_UTILIZATION, lambda: 100 * cache.resident_bytes / cache.budget_bytes)
-        recorder.gauge(QUEUE_DEPTH, lambda: cache.n_waiting)
+        recorder.gauge(QUEUE_DEPTH, lambda: cache.waiting.n_waiting)
         history = History()
         self._collector = Collector(recorder, history, self._sinks(), interval_s=settings.metrics.metrics_interval_s)
         self._collector.start()

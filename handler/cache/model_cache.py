@@ -16,83 +16,23 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import contextmanager
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
 
+from handler.cache.ages import Ages
+from handler.cache.entry import Entry, Prepared, Resident
+from handler.cache.eviction import Book, Index
 from handler.cache.singleflight import Flights, copy_of
+from handler.cache.waiting import Waiting
 from handler.errors import ModelNotReady, NoRoom, ServingError, Unavailable
-from handler.predictor import Scorer
 from handler.telemetry.recorder import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recorder
 
 # How long a load waits for borrowers to let go of memory it was promised, before it says that there is no room.
 ROOM_WAIT_S = 5.0
-# A wait for a load from nearby. While most are no longer, first calls may stay for some of them although too many wait.
-SHORT_WAIT_S = 0.05
 # How often a load that found only models of too short a residence looks again.
 YOUNG_WAIT_S = 0.05
-
-
-class Prepared(Protocol):
-    """An artifact fetched and examined: its cost is known, its memory not yet taken."""
-
-    @property
-    def version(self) -> str: ...
-    @property
-    def n_bytes(self) -> int: ...
-    @property
-    def downloaded_bytes(self) -> int: ...
-    @property
-    def download_us(self) -> int | None: ...
-    @property
-    def examine_us(self) -> int: ...
-    @property
-    def checked_s_ago(self) -> float: ...
-    def load(self) -> Scorer: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Resident:
-    """What the cache tells of one model it holds. `idle_s` and `age_s` are since its last use and its load.
-
-    trouble   why a newer version does not take its place, or why none could be looked for; empty when all is well
-    """
-
-    target: str
-    version: str
-    n_bytes: int
-    hits: int
-    age_s: float
-    idle_s: float
-    borrowers: int
-    trouble: str = ""
-    is_pinned: bool = False
-
-
-class _Entry:
-    __slots__ = (
-        "borrowers", "check_at", "hits", "is_leaving", "is_pinned", "loaded_at", "model", "n_bytes", "target",
-        "trouble", "used_at", "version",
-    )  # fmt: skip
-
-    def __init__(self, target: str, version: str, model: Scorer, n_bytes: int, now: float) -> None:
-        self.target = target
-        self.version = version
-        self.model = model
-        self.n_bytes = n_bytes
-        self.borrowers = 0
-        self.hits = 0
-        self.is_leaving = False
-        self.is_pinned = False
-        self.loaded_at = now
-        self.used_at = now
-        self.check_at = math.inf  # when to ask for a newer version; infinite while that is being done
-        self.trouble = ""
 
 
 class _Full(NoRoom):
@@ -108,7 +48,7 @@ class Borrowed:
 
     __slots__ = ("_cache", "_entry", "is_hit", "model", "wait_us")
 
-    def __init__(self, cache: ModelCache, entry: _Entry, is_hit: bool, wait_us: int) -> None:
+    def __init__(self, cache: ModelCache, entry: Entry, is_hit: bool, wait_us: int) -> None:
         self._cache = cache
         self._entry = entry
         self.model = entry.model
@@ -159,14 +99,10 @@ class ModelCache:
         min_residence_s: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.budget_bytes = budget_bytes
         self._prepare = prepare
-        self._flights: Flights[str, _Entry] = Flights(executor)
-        self.n_waiting = 0  # callers that wait for a load; guarded by the lock
+        self._flights: Flights[str, Entry] = Flights(executor)
         self.n_hits = 0  # calls that found their model here; guarded by the lock
-        self._max_waiting = max_waiting
-        self._typical_wait_s = 0.0  # of late; guarded by the lock
-        self._places = threading.BoundedSemaphore(max_waiting)
+        self.waiting = Waiting(max_waiting)
         self._recorder = recorder
         self._refused = refused
         self._on_freed = on_freed
@@ -177,23 +113,11 @@ class ModelCache:
         self._clock = clock
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
-        self._index: OrderedDict[str, _Entry] = OrderedDict()
-        self._booked = 0  # bytes of models indexed, being loaded and on their way out
-        self._leaving = 0  # of these, bytes on their way out
-        self._pinned = 0  # bytes of models indexed that may not be evicted
-        self._lent = 0  # bytes booked that are no model's
+        self._book = Book(budget_bytes)
+        self._index = Index(self._book)
+        self.ages = Ages(self._lock, self._index, clock)
         self._wanting_room = 0  # loads that wait for bytes to be released
         self._is_closed = False
-        self._max_age_s = math.inf
-        self._on_old: Callable[[str, str], None] = lambda _target, _version: None
-
-    def watch_age(self, max_age_s: float, on_old: Callable[[str, str], None]) -> None:
-        """Tell `on_old(target, version)` of a model that is asked for and was last checked over max_age_s ago.
-
-        It is told once and answers with `keep`, `replace` or `drop`. It is called by whoever asks, so it must not wait.
-        """
-        self._max_age_s = max_age_s
-        self._on_old = on_old
 
     # -- borrowing -----------------------------------------------------------------------------------------------------
 
@@ -210,7 +134,8 @@ class ModelCache:
         if refusal is not None:
             raise copy_of(refusal) from refusal
         start = self._clock()
-        with self._place_to_wait(target, wait_s):
+        # When there is no place the load begins all the same.
+        with self.waiting.place(target, wait_s, lambda: self._flights.join(target, lambda: self._load(target))):
             while True:
                 if target in self._flights:
                     self._recorder.count(SINGLE_FLIGHT_WAITERS)
@@ -219,7 +144,7 @@ class ModelCache:
                 try:
                     loaded = flight.result(timeout=max(0.0, wait_s - waited_s))
                 except FutureTimeout:
-                    self._learn_wait(self._clock() - start)
+                    self.waiting.learn(self._clock() - start)
                     raise ModelNotReady(target, self._clock() - start) from None
                 except CancelledError:
                     raise Unavailable("the endpoint is stopping") from None
@@ -227,7 +152,7 @@ class ModelCache:
                     continue
                 # Under thrash it may be gone again by now; then the next round loads it anew.
                 if self._take_loaded(loaded):
-                    self._learn_wait(self._clock() - start)
+                    self.waiting.learn(self._clock() - start)
                     return Borrowed(self, loaded, False, max(1, round((self._clock() - start) * 1e6)))
 
     def borrow_present(self, target: str) -> Borrowed | None:
@@ -235,21 +160,7 @@ class ModelCache:
         entry = self._take(target)
         return None if entry is None else Borrowed(self, entry, True, 0)
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether no more callers may wait for loads; `borrow` of a model that is not here then raises at once."""
-        return self.n_waiting >= self._max_waiting and not self._patience_s
-
-    @property
-    def _patience_s(self) -> float:
-        """How long a caller may stay for whom there is no place: some loads long while those are short, else not at all."""
-        return 0.0 if self._typical_wait_s > SHORT_WAIT_S else max(SHORT_WAIT_S, 4 * self._typical_wait_s)
-
-    def _learn_wait(self, waited_s: float) -> None:
-        with self._lock:
-            self._typical_wait_s += (waited_s - self._typical_wait_s) / 5
-
-    def _take(self, target: str) -> _Entry | None:
+    def _take(self, target: str) -> Entry | None:
         with self._lock:
             entry = self._index.get(target)
             if entry is None:
@@ -262,10 +173,10 @@ class ModelCache:
             if now < entry.check_at:
                 return entry
             entry.check_at = math.inf
-        self._on_old(target, entry.version)
+        self.ages.on_old(target, entry.version)
         return entry
 
-    def _take_loaded(self, entry: _Entry) -> bool:
+    def _take_loaded(self, entry: Entry) -> bool:
         with self._lock:
             if entry.is_leaving:
                 return False
@@ -274,7 +185,7 @@ class ModelCache:
             self._index.move_to_end(entry.target)
             return True
 
-    def _release(self, entry: _Entry) -> None:
+    def _release(self, entry: Entry) -> None:
         with self._lock:
             entry.borrowers -= 1
             if entry.borrowers:
@@ -284,25 +195,6 @@ class ModelCache:
                     self._room.notify_all()
                 return
         self._free([entry])
-
-    @contextmanager
-    def _place_to_wait(self, target: str, wait_s: float) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
-            self._flights.join(target, lambda: self._load(target))  # the load begins all the same
-            patience_s = min(wait_s, self._patience_s)
-            if not patience_s:
-                raise ModelNotReady(target, 0.0)
-            if not self._places.acquire(timeout=patience_s):
-                self._learn_wait(2 * patience_s)  # at least
-                raise ModelNotReady(target, patience_s)
-        with self._lock:
-            self.n_waiting += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self.n_waiting -= 1
-            self._places.release()
 
     def fill(self, target: str) -> bool:
         """Load a model nobody has asked for yet, evicting nobody unless it is pinned. False: no room without that.
@@ -318,7 +210,7 @@ class ModelCache:
 
     # -- loading, on a thread of the executor --------------------------------------------------------------------------
 
-    def _load(self, target: str, *, may_evict: bool = True) -> _Entry:
+    def _load(self, target: str, *, may_evict: bool = True) -> Entry:
         present = self._peek(target)
         if present is not None:  # loaded by an earlier flight, between the caller's look and this one's start
             return present
@@ -329,12 +221,12 @@ class ModelCache:
         if not self._enter(entry, None):
             raise Unavailable("the endpoint is stopping")
         if is_old:
-            self._on_old(target, entry.version)
+            self.ages.on_old(target, entry.version)
         return entry
 
-    def _make(self, target: str, prepared: Prepared, *, may_evict: bool = True) -> _Entry:
+    def _make(self, target: str, prepared: Prepared, *, may_evict: bool = True) -> Entry:
         """The model in memory, with its room booked; in the index only once it has been through `_enter`."""
-        self._book(f"model {target}", prepared.n_bytes, may_evict=may_evict)
+        self._take_room(f"model {target}", prepared.n_bytes, may_evict=may_evict)
         start = self._clock()
         try:
             model = prepared.load()
@@ -342,9 +234,9 @@ class ModelCache:
             self._unbook(prepared.n_bytes)
             raise
         now = self._clock()
-        entry = _Entry(target, prepared.version, model, prepared.n_bytes, now)
+        entry = Entry(target, prepared.version, model, prepared.n_bytes, now)
         entry.is_pinned = self._is_pinned(target)
-        entry.check_at = now - prepared.checked_s_ago + self._max_age_s
+        self.ages.begin(entry, prepared.checked_s_ago)
         self._recorder.loaded(
             target,
             load_us=round((now - start) * 1e6) + prepared.examine_us,
@@ -353,19 +245,15 @@ class ModelCache:
         )
         return entry
 
-    def _enter(self, entry: _Entry, old: _Entry | None) -> bool:
+    def _enter(self, entry: Entry, old: Entry | None) -> bool:
         """Put it into the index where `old` is, or nobody. False, and its memory free again: that is no longer so."""
         with self._lock:
             is_in = not self._is_closed and self._index.get(entry.target) is old
             is_old_idle = old is not None and not old.borrowers
             if is_in:
+                self._index.enter(entry, old)
                 if entry.is_pinned:
-                    self._pinned += entry.n_bytes
-                    self._room.notify_all()  # who waits for room may now wait in vain
-                self._index[entry.target] = entry  # in the old one's place in the order: being checked is no use
-                if old is not None:
-                    entry.hits, entry.used_at = old.hits, old.used_at
-                    self._leave(old)
+                    self._room.notify_all()  # a load that waits for room may now wait in vain
         if not is_in:
             entry.is_leaving = True
             entry.model.close()
@@ -375,91 +263,67 @@ class ModelCache:
             self._free_timed(old)
         return is_in
 
-    def _peek(self, target: str) -> _Entry | None:
+    def _peek(self, target: str) -> Entry | None:
         with self._lock:
             return self._index.get(target)
 
-    def _book(self, what: str, n_bytes: int, *, may_evict: bool) -> None:
+    def _take_room(self, what: str, n_bytes: int, *, may_evict: bool) -> None:
         """Book n_bytes, evicting just enough. Raises NoRoom, at once when all that is not pinned would not do."""
         deadline = self._clock() + self._room_wait_s
+        book = self._book
         while True:
-            if self._lent and self._booked - self._leaving + n_bytes > self.budget_bytes and self._give_up():
+            if book.lent and book.over + n_bytes > 0 and self._give_up():
                 continue
             with self._lock:
-                if n_bytes > self.budget_bytes - self._pinned:
+                if n_bytes > book.budget - book.pinned:
                     raise self._no_room(what, n_bytes)
-                missing = self._booked + n_bytes - self.budget_bytes
-                if missing <= 0:
-                    self._booked += n_bytes
+                if book.booked + n_bytes <= book.budget:
+                    book.booked += n_bytes
                     return
                 if not may_evict:
-                    raise _Full(what, n_bytes, self.budget_bytes)
-                victims = self._choose_victims(missing - self._leaving)
-                if not victims:
-                    # What is missing is on its way out, or borrowed: whoever frees or releases it wakes this thread.
-                    # Nobody does when a model has been here long enough.
-                    patience_s = max(0.0, deadline - self._clock())
-                    self._wanting_room += 1
-                    woken = self._room.wait(min(patience_s, YOUNG_WAIT_S) if self._min_residence_s else patience_s)
-                    self._wanting_room -= 1
-                    if not woken and self._clock() >= deadline:
-                        raise self._no_room(what, n_bytes)
+                    raise _Full(what, n_bytes, book.budget)
+                stays_since = self._clock() - self._min_residence_s
+                victims = self._index.take_victims(book.over + n_bytes, loaded_before=stays_since)
+                if not victims and not self._wait_for_room(deadline):
+                    raise self._no_room(what, n_bytes)
             self._evict(victims)
 
+    def _wait_for_room(self, deadline: float) -> bool:
+        """Wait, with the lock held, which is let go meanwhile. False: nothing was freed until the deadline.
+
+        What is missing is on its way out, or borrowed: the thread that frees or releases it wakes this one. Nobody does
+        when a model has been here for its minimum residence.
+        """
+        patience_s = max(0.0, deadline - self._clock())
+        self._wanting_room += 1
+        woken = self._room.wait(min(patience_s, YOUNG_WAIT_S) if self._min_residence_s else patience_s)
+        self._wanting_room -= 1
+        return woken or self._clock() < deadline
+
     def _no_room(self, what: str, n_bytes: int) -> NoRoom:
-        beside = f" beside {self._pinned} bytes of pinned models" if self._pinned else ""
-        return NoRoom(what + beside, n_bytes, self.budget_bytes)
+        pinned = self._book.pinned
+        beside = f" beside {pinned} bytes of pinned models" if pinned else ""
+        return NoRoom(what + beside, n_bytes, self._book.budget)
 
     def book(self, what: str, n_bytes: int) -> None:
         """Book memory that is no model's, evicting models for it. Raises NoRoom, as a load does.
 
         what   for messages: "no room for {what}"
         """
-        self._book(what, n_bytes, may_evict=True)
+        self._take_room(what, n_bytes, may_evict=True)
         with self._lock:
-            self._lent += n_bytes
+            self._book.lent += n_bytes
 
     def unbook(self, n_bytes: int) -> None:
         """What was booked so is free again."""
         with self._lock:
-            self._lent -= n_bytes
+            self._book.lent -= n_bytes
         self._unbook(n_bytes)
         self._on_freed(n_bytes)
 
-    def _choose_victims(self, missing: int, *, is_urgent: bool = False) -> list[_Entry]:
-        """Take the least recently used models that nobody has borrowed out of the index, until `missing` bytes are.
-
-        is_urgent   also those that have not been here for the minimum residence
-        """
-        victims: list[_Entry] = []
-        pinned: list[_Entry] = []
-        stays_since = math.inf if is_urgent else self._clock() - self._min_residence_s
-        for entry in self._index.values():
-            if missing <= 0:
-                break
-            if entry.is_pinned:
-                pinned.append(entry)
-            elif not entry.borrowers and entry.loaded_at <= stays_since:
-                victims.append(entry)
-                missing -= entry.n_bytes
-        for entry in victims:
-            self._take_out(entry)
-        for entry in pinned:  # so that the next walk need not pass them
-            self._index.move_to_end(entry.target)
-        return victims
-
-    def _take_out(self, entry: _Entry) -> None:
-        del self._index[entry.target]
-        self._leave(entry)
-
-    def _leave(self, entry: _Entry) -> None:
-        entry.is_leaving = True
-        self._pinned -= entry.n_bytes if entry.is_pinned else 0
-        self._leaving += entry.n_bytes
-
     # -- leaving -------------------------------------------------------------------------------------------------------
 
-    def _evict(self, victims: list[_Entry]) -> None:
+    def _evict(self, victims: list[Entry]) -> None:
         for entry in victims:
             start = self._clock()
             self._free([entry])
@@ -471,23 +335,23 @@ class ModelCache:
                 n_bytes=entry.n_bytes,
             )
 
-    def _free(self, entries: list[_Entry]) -> None:
+    def _free(self, entries: list[Entry]) -> None:
         """Give back the memory of models that have left the index and that nobody holds."""
         for entry in entries:
             entry.model.close()
         n_bytes = sum(entry.n_bytes for entry in entries)
         with self._lock:
-            self._leaving -= n_bytes
-            self._booked -= n_bytes
+            self._book.leaving -= n_bytes
+            self._book.booked -= n_bytes
             self._room.notify_all()
         self._on_freed(n_bytes)
 
     def _unbook(self, n_bytes: int) -> None:
         with self._lock:
-            self._booked -= n_bytes
+            self._book.booked -= n_bytes
             self._room.notify_all()
 
-    def _free_timed(self, entry: _Entry) -> None:
+    def _free_timed(self, entry: Entry) -> None:
         start = self._clock()
         self._free([entry])
         self._recorder.time_us(MODEL_UNLOADING_TIME, round((self._clock() - start) * 1e6))
@@ -501,7 +365,7 @@ class ModelCache:
             entry = self._index.get(target)
             if entry is None or version not in (None, entry.version):
                 return False
-            self._take_out(entry)
+            self._index.take_out(entry)
             is_borrowed = entry.borrowers > 0
         if not is_borrowed:
             self._free_timed(entry)
@@ -509,11 +373,12 @@ class ModelCache:
 
     def resize(self, budget_bytes: int) -> int:
         """Let all models together take so much from now on, and evict what is over. Returns the bytes evicted."""
-        is_over = self._booked - self._leaving > budget_bytes
-        given_up = self._give_up() if is_over and self._lent else 0
+        book = self._book
+        is_over = book.booked - book.leaving > budget_bytes
+        given_up = self._give_up() if is_over and book.lent else 0
         with self._lock:
-            self.budget_bytes = budget_bytes
-            victims = self._choose_victims(self._booked - self._leaving - budget_bytes, is_urgent=True)
+            book.budget = budget_bytes
+            victims = self._index.take_victims(book.over)
             self._room.notify_all()
         self._evict(victims)
         return given_up + sum(entry.n_bytes for entry in victims)
@@ -524,54 +389,8 @@ class ModelCache:
             self._is_closed = True
             idle = [entry for entry in self._index.values() if not entry.borrowers]
             for entry in list(self._index.values()):
-                self._take_out(entry)
+                self._index.take_out(entry)
         self._free(idle)
-
-    # -- growing old ---------------------------------------------------------------------------------------------------
-
-    def aging(self, within_s: float = math.inf) -> list[tuple[str, str]]:
-        """Target and version of each model that is due for a check within so long, most recently used first; none that is
-        being checked."""
-        with self._lock:
-            until = self._clock() + within_s
-            return [
-                (entry.target, entry.version) for entry in reversed(self._index.values()) if entry.check_at <= until
-            ]
-
-    def begin_check(self, target: str, version: str) -> bool:
-        """Whether this version is here and nobody checks it; the caller now does, and ends as he who is told by `on_old`."""
-        with self._lock:
-            entry = self._index.get(target)
-            if entry is None or entry.version != version or entry.check_at == math.inf:
-                return False
-            entry.check_at = math.inf
-            return True
-
-    def confirm(self, versions: Mapping[str, str], s_ago: float) -> list[str]:
-        """The store has shown these versions, s_ago seconds ago. Returns the targets whose models are of just these."""
-        with self._lock:
-            entries = [self._index[target] for target in versions.keys() & self._index.keys()]
-            current = [entry for entry in entries if entry.version == versions[entry.target]]
-            check_at = self._clock() - s_ago + self._max_age_s
-            for entry in current:
-                entry.check_at = max(entry.check_at, check_at)  # infinite where it is being checked just now
-                entry.trouble = ""
-            return [entry.target for entry in current]
-
-    def room_bytes(self, target: str) -> int:
-        """The most that this target's model could be given, were all that is not pinned evicted for it."""
-        with self._lock:
-            entry = self._index.get(target)
-            own = entry.n_bytes if entry is not None and entry.is_pinned else 0
-            return self.budget_bytes - self._pinned + own
-
-    def keep(self, target: str, version: str, *, trouble: str = "", again_s: float = math.inf) -> None:
-        """The model has been checked and stays; check it again after the usual age, or already after `again_s`."""
-        with self._lock:
-            entry = self._index.get(target)
-            if entry is not None and entry.version == version:
-                entry.trouble = trouble
-                entry.check_at = self._clock() + min(self._max_age_s, again_s)
 
     def replace(self, target: str, version: str, prepared: Prepared) -> bool:
         """Load a newer model beside the one of `version`, then let it take its place between two requests.
@@ -593,6 +412,15 @@ class ModelCache:
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
+    @property
+    def budget_bytes(self) -> int:
+        return self._book.budget
+
+    def room_bytes(self, target: str) -> int:
+        """The most that this target's model could be given, were all that is not pinned evicted for it."""
+        with self._lock:
+            return self._index.room_bytes(target)
+
     def __len__(self) -> int:
         return len(self._index)
 
@@ -606,23 +434,10 @@ class ModelCache:
     @property
     def resident_bytes(self) -> int:
         """Bytes on the book: models in the index, being loaded, and on their way out."""
-        return self._booked
+        return self._book.booked
 
     def residents(self) -> list[Resident]:
         """Every model in memory, least recently used first."""
         now = self._clock()
         with self._lock:
-            return [
-                Resident(
-                    entry.target,
-                    entry.version,
-                    entry.n_bytes,
-                    entry.hits,
-                    now - entry.loaded_at,
-                    now - entry.used_at,
-                    entry.borrowers,
-                    entry.trouble,
-                    entry.is_pinned,
-                )
-                for entry in self._index.values()
-            ]
+            return [entry.told(now) for entry in self._index.values()]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from handler.cache.model_cache import Prepared
+from handler.cache.entry import Prepared
 from handler.errors import NoRoom
 
 P = TypeVar("P", bound=Prepared)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol
 
-from handler.cache.model_cache import Prepared
+from handler.cache.entry import Prepared
 from handler.errors import (
     ArtifactBroken,
     ArtifactForbidden,
@@ -42,10 +42,17 @@ DENIED = frozenset({"AccessDenied"})  # other 403s are about the credentials
 MAX_DENIED = 10_000
 
 
+class Keeping(Protocol):
+    """What is asked of the cache's ages."""
+
+    def keep(self, target: str, version: str, *, trouble: str = ..., again_s: float = ...) -> None: ...
+
+
 class Replacing(Protocol):
     """What is asked of the cache."""
 
-    def keep(self, target: str, version: str, *, trouble: str = ..., again_s: float = ...) -> None: ...
+    @property
+    def ages(self) -> Keeping: ...
     def replace(self, target: str, version: str, prepared: Prepared) -> bool: ...
     def drop(self, target: str, version: str | None = None) -> bool: ...
 
@@ -88,7 +95,7 @@ class Updates:
             self._read_at = self._clock()
             self._denied.pop(target, None)
             if prepared is None:
-                self._cache.keep(target, version)
+                self._cache.ages.keep(target, version)
             elif self._cache.replace(target, version, prepared):
                 self._recorder.count(MODEL_UPDATES)
                 log.info("model %s: version %s took the place of %s", target, prepared.version, version)
@@ -101,18 +108,18 @@ class Updates:
                     log.warning("model %s is served no longer, as others can be read: %s", target, error)
             else:
                 self._say_unchecked(target, error)
-                self._cache.keep(target, version, trouble=str(error), again_s=RETRY_S)
+                self._cache.ages.keep(target, version, trouble=str(error), again_s=RETRY_S)
         except (ArtifactBroken, ArtifactRefused) as error:
             self._recorder.count(BROKEN_ARTIFACTS)
             log.warning("model %s stays at version %s, as the newer %s", target, version, error)
-            self._cache.keep(target, version, trouble=str(error))
+            self._cache.ages.keep(target, version, trouble=str(error))
         except ServingError as error:
             self._say_unchecked(target, error)
-            self._cache.keep(target, version, trouble=str(error), again_s=RETRY_S)
+            self._cache.ages.keep(target, version, trouble=str(error), again_s=RETRY_S)
             return not isinstance(error, ArtifactUnavailable)
         except Exception:  # whatever it is, the model must be checked again one day
             log.exception("model %s could not be checked", target)
-            self._cache.keep(target, version, trouble="the check failed; see the log", again_s=RETRY_S)
+            self._cache.ages.keep(target, version, trouble="the check failed; see the log", again_s=RETRY_S)
         return True
 
     def _is_gone(self, target: str, error: ArtifactForbidden) -> bool:

@@ -35,9 +35,9 @@ BATCH = 1_000  # keys between two looks at the cache
 
 
 class Aging(Protocol):
-    """What is asked of the cache."""
+    """What is asked of the cache's ages."""
 
-    def aging(self, within_s: float = ...) -> Sequence[tuple[str, str]]: ...
+    def due(self, within_s: float = ...) -> Sequence[tuple[str, str]]: ...
     def confirm(self, versions: Mapping[str, str], s_ago: float) -> Iterable[str]: ...
     def begin_check(self, target: str, version: str) -> bool: ...
 
@@ -52,7 +52,7 @@ class Rounds:
 
     def __init__(
         self,
-        cache: Aging,
+        ages: Aging,
         store: Store,
         check: Callable[[str, str], bool],
         confirmed: Callable[[str, str], None],
@@ -62,7 +62,7 @@ class Rounds:
         n_at_once: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._cache = cache
+        self._ages = ages
         self._store = store
         self._check = check
         self._confirmed = confirmed
@@ -96,9 +96,9 @@ class Rounds:
 
     def make(self) -> None:
         """One round; returns when all its requests have been answered."""
-        present = self._cache.aging()
+        present = self._ages.due()
         is_worth = self._is_listing_worth(len(present))
-        due = self._after_listing(present) if is_worth else self._cache.aging(self._pause_s)
+        due = self._after_listing(present) if is_worth else self._ages.due(self._pause_s)
         self._is_away = False
         for target, version in due:
             self._slots.acquire()
@@ -109,7 +109,7 @@ class Rounds:
         self._slots.release(self._n_at_once)
 
     def _begin(self, target: str, version: str) -> bool:
-        if not self._cache.begin_check(target, version):
+        if not self._ages.begin_check(target, version):
             return False
         try:
             checking = self._executor.submit(self._ask, target, version)
@@ -145,20 +145,20 @@ class Rounds:
                     if n_keys >= most_keys or self._is_closed.is_set():
                         self._no_listing_until = self._clock() + BELIEVED_S
                         self._n_keys = n_keys
-                        return self._cache.aging(self._pause_s)
+                        return self._ages.due(self._pause_s)
         except ArtifactUnavailable:
-            return self._cache.aging(self._pause_s)  # the first check will say so, once for all
+            return self._ages.due(self._pause_s)  # the first check will say so, once for all
         except ArtifactError as error:
             log.info("models in memory are compared one by one, since listing is refused: %s", error)
             self._no_listing_until = self._clock() + BELIEVED_S
-            return self._cache.aging(self._pause_s)
+            return self._ages.due(self._pause_s)
         unchanged.update(self._confirm(batch, began))
         self._n_keys = n_keys
         return [(target, version) for target, version in present if target not in unchanged]
 
     def _confirm(self, versions: Mapping[str, str], began: float) -> list[str]:
         # As old as the listing's first request: that is what its answers may date from.
-        confirmed = list(self._cache.confirm(versions, self._clock() - began))
+        confirmed = list(self._ages.confirm(versions, self._clock() - began))
         for target in confirmed:
             self._confirmed(target, versions[target])
         return confirmed

@@ -179,10 +179,10 @@ def test_a_target_beyond_ascii_is_one_model_in_the_figures_cold_and_warm(desk: D
 
 def test_in_a_storm_of_first_calls_one_more_is_turned_away_at_once_and_warm_ones_are_answered(desk: Desk) -> None:
     desk.ask(target="class")
-    desk.cache.n_waiting = 4  # as many as may wait do
-    desk.cache._typical_wait_s = 1.0  # and for long
+    desk.cache.waiting.n_waiting = 4  # as many as may wait do
+    desk.cache.waiting._typical_s = 1.0  # and for long
     for _ in range(4):
-        assert desk.cache._places.acquire(blocking=False)
+        assert desk.cache.waiting._places.acquire(blocking=False)
     answer = at_once(desk)
     assert (answer.status, dict(answer.headers)["x-amzn-errortype"]) == (429, "ModelNotReadyException")
     assert at_once(desk, target="class").status == 200

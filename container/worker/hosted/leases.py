@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 
 from container.link import wire
 from container.worker.hosted.management import Management
-from handler.cache.model_cache import Borrowed, ModelCache, Prepared
+from handler.cache.entry import Prepared
+from handler.cache.model_cache import Borrowed, ModelCache
 from handler.dispatch import Leased, Using
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
 from handler.faults import plain_fault_of

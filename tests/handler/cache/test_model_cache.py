@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.cache.model_cache import SHORT_WAIT_S, ModelCache
+from handler.cache.model_cache import ModelCache
+from handler.cache.waiting import SHORT_WAIT_S
 from handler.errors import ArtifactBroken, ArtifactMissing, ModelNotReady, NoRoom, Unavailable
 from handler.telemetry.recorder import EVICTIONS, MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, LiveRecorder
 from tests.rig.fakes import FakeClock, InlineExecutor
@@ -294,7 +295,7 @@ def test_when_loads_take_long_who_finds_no_place_is_sent_away_at_once(pool: Thre
         waiting = callers.submit(touch, cache, "a")
         assert shelf.begun.acquire(timeout=WAIT_S)
         until_crowded = 20
-        while not cache.is_crowded and until_crowded:
+        while not cache.waiting.is_crowded and until_crowded:
             until_crowded -= 1
             with pytest.raises(ModelNotReady):
                 touch(cache, "b")
@@ -426,7 +427,7 @@ def test_a_caller_who_came_along_with_a_fill_that_found_no_room_is_served(pool: 
         filling = callers.submit(cache.fill, "b")
         assert shelf.begun.acquire(timeout=WAIT_S)
         calling = callers.submit(touch, cache, "b")
-        while not cache.n_waiting:
+        while not cache.waiting.n_waiting:
             pass
         shelf.gate.set()
         assert filling.result(WAIT_S) is False
@@ -438,7 +439,7 @@ def test_a_model_is_told_to_be_old_once_by_the_first_who_asks_after_its_age() ->
     clock = FakeClock()
     cache = make_cache(Shelf({"a": 10}), 100, clock=clock)
     told: list[tuple[str, str]] = []
-    cache.watch_age(60, lambda target, version: told.append((target, version)))
+    cache.ages.watch(60, lambda target, version: told.append((target, version)))
     touch(cache, "a")
     clock.advance(59)
     touch(cache, "a")
@@ -446,12 +447,12 @@ def test_a_model_is_told_to_be_old_once_by_the_first_who_asks_after_its_age() ->
     clock.advance(1)
     assert [touch(cache, "a"), touch(cache, "a")] == [True, True]
     assert told == [("a", "v1")]
-    cache.keep("a", "v1", trouble="the store is away", again_s=5)
+    cache.ages.keep("a", "v1", trouble="the store is away", again_s=5)
     assert cache.residents()[0].trouble == "the store is away"
     clock.advance(5)
     touch(cache, "a")
     assert len(told) == 2
-    cache.keep("a", "v1")
+    cache.ages.keep("a", "v1")
     assert cache.residents()[0].trouble == ""
     clock.advance(59)
     touch(cache, "a")
@@ -462,7 +463,7 @@ def test_a_model_that_was_checked_long_ago_is_told_as_soon_as_it_is_loaded() -> 
     shelf = Shelf({"a": 10})
     cache = make_cache(shelf, 100)
     told: list[str] = []
-    cache.watch_age(60, lambda target, _: told.append(target))
+    cache.ages.watch(60, lambda target, _: told.append(target))
     shelf.checked_s_ago = 61
     touch(cache, "a")
     assert told == ["a"]

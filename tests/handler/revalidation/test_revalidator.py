@@ -41,7 +41,7 @@ class House:
             clock=self.clock,
         )
         updates = Updates(self.cache, self.loader.prepare_if_changed, InlineExecutor(), self.recorder)
-        self.cache.watch_age(MAX_AGE_S, updates.look)
+        self.cache.ages.watch(MAX_AGE_S, updates.look)
 
     def examine(self, blob: bytes, uri: str) -> Examined:
         if blob == b"broken":
@@ -143,7 +143,9 @@ def test_a_newer_version_too_large_for_the_memory_leaves_the_old_one_serving() -
 
 def test_after_the_checkers_have_shut_down_calls_are_still_answered(house: House) -> None:
     closed = ClosedExecutor()
-    house.cache.watch_age(MAX_AGE_S, Updates(house.cache, house.loader.prepare_if_changed, closed, house.recorder).look)
+    house.cache.ages.watch(
+        MAX_AGE_S, Updates(house.cache, house.loader.prepare_if_changed, closed, house.recorder).look
+    )
     house.clock.advance(MAX_AGE_S)
     assert house.answers_as() == 0
 

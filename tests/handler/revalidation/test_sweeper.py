@@ -46,9 +46,9 @@ class House:
             clock=self.clock,
         )
         self.updates = Updates(self.cache, loader.prepare_if_changed, InlineExecutor(), self.recorder, clock=self.clock)
-        self.cache.watch_age(MAX_AGE_S, self.updates.look)
+        self.cache.ages.watch(MAX_AGE_S, self.updates.look)
         self.rounds = Rounds(
-            self.cache, self.store, self.check, loader.confirmed, InlineExecutor(),
+            self.cache.ages, self.store, self.check, loader.confirmed, InlineExecutor(),
             max_age_s=MAX_AGE_S, n_at_once=2, clock=self.clock,
         )  # fmt: skip
         for number in range(n_models):
@@ -176,11 +176,11 @@ def test_while_everything_is_denied_everything_stays(code: str) -> None:
 def test_what_a_model_is_being_checked_for_is_not_asked_twice() -> None:
     house = House(n_models=1)
     house.clock.advance(MAX_AGE_S)
-    assert house.cache.begin_check("00", '"1"')
+    assert house.cache.ages.begin_check("00", '"1"')
     house.rounds.make()
     house.load(0)
     assert house.store.n_conditions == 0
-    house.cache.keep("00", '"1"')
+    house.cache.ages.keep("00", '"1"')
     house.clock.advance(MAX_AGE_S)
     house.rounds.make()
     house.load(0)
@@ -191,8 +191,8 @@ def test_the_thread_makes_rounds_until_it_is_closed() -> None:
     store = MemoryStore()
     asked = threading.Event()
 
-    class Cache:
-        def aging(self, within_s: float = 0.0) -> list[tuple[str, str]]:
+    class Ages:
+        def due(self, within_s: float = 0.0) -> list[tuple[str, str]]:
             asked.set()
             raise RuntimeError("what nobody thought of")
 
@@ -202,7 +202,7 @@ def test_the_thread_makes_rounds_until_it_is_closed() -> None:
         def begin_check(self, target: str, version: str) -> bool:
             return True
 
-    rounds = Rounds(Cache(), store, lambda *_: True, lambda *_: None, InlineExecutor(), max_age_s=0.02, n_at_once=1)
+    rounds = Rounds(Ages(), store, lambda *_: True, lambda *_: None, InlineExecutor(), max_age_s=0.02, n_at_once=1)
     rounds.start()
     for _ in range(3):
         asked.clear()
