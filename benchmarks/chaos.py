@@ -39,7 +39,7 @@ PAUSE_S = 0.5
 LOOK_S = 1.0
 PATIENCE_S = 60.0
 TARGET_RECOVERY_S = 10.0
-SHELF_BYTES = 400_000
+STOCK_BYTES = 400_000
 DISK_BYTES = 600_000
 FULL_S = 2.0  # for so long the disk is full, or read-only
 # What may be in flight at one moment and not at another: a request's connections, a load's buffers.
@@ -51,15 +51,15 @@ class Disk:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.shelf = root / "shelf"
+        self.stock = root / "stock"
         self._lock = threading.Lock()
         command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=700", "mme-chaos", str(root)]
         self.is_own = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
-        self.shelf.mkdir(mode=0o700)
+        self.stock.mkdir(mode=0o700)
 
     @property
     def n_bytes(self) -> int:
-        return sum(path.stat().st_size for path in list(self.shelf.iterdir()) if path.exists())
+        return sum(path.stat().st_size for path in list(self.stock.iterdir()) if path.exists())
 
     def fill(self) -> None:
         ballast = self.root / "ballast"
@@ -77,7 +77,7 @@ class Disk:
             self._remount("rw")
 
     def damage(self, choice: random.Random) -> None:
-        kept = sorted(self.shelf.iterdir())
+        kept = sorted(self.stock.iterdir())
         for path in choice.sample(kept, min(3, len(kept))):
             try:
                 content = bytearray(path.read_bytes())
@@ -244,7 +244,7 @@ def main() -> int:
         platform = Platform(
             f"s3://{s3.bucket}/",
             *("--s3-endpoint-url", s3.url, "--max-age", "1", "--memory", "400KB", "--wait", "10"),
-            *("--disk-dir", str(disk.shelf), "--disk", str(SHELF_BYTES)),
+            *("--disk-dir", str(disk.stock), "--disk", str(STOCK_BYTES)),
         )
         try:
             with Client(platform.port, storms.ROW.encode()) as client:
@@ -312,7 +312,7 @@ def _judge_growth(looks: Sequence[dict[str, float]], verdicts: Verdicts) -> None
     """Medians of the first and the last third of the second half."""
     third = max(1, len(looks) // 3)
     most: dict[str, float] = {
-        "threads": MORE_THREADS, "descriptors": MORE_DESCRIPTORS, "resident_mb": MORE_MB, "disk_mb": 1.1 * SHELF_BYTES / 1e6,
+        "threads": MORE_THREADS, "descriptors": MORE_DESCRIPTORS, "resident_mb": MORE_MB, "disk_mb": 1.1 * STOCK_BYTES / 1e6,
     }  # fmt: skip
     for name, allowed in most.items():
         first, last = (statistics.median(look[name] for look in part) for part in (looks[:third], looks[-third:]))

@@ -24,7 +24,7 @@ from benchmarks.rig import record, segments
 from benchmarks.rig.endpoints import Ours
 from benchmarks.rig.s3_server import BUCKET, PREFIX, LocalS3
 from container.examine.quarantine import Quarantine
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import ModelLoader
 from handler.predictor import HandlePool
 from handler.stores import open_store
@@ -97,7 +97,7 @@ def _stages(targets: Sequence[str], s3: LocalS3) -> list[dict[str, float]]:
     store.connect()
     quarantine = Quarantine(LOADERS)
     quarantine.start()
-    loader = ModelLoader(store, quarantine.examine, Awake(HandlePool()), n_threads=16)
+    loader = ModelLoader(store, quarantine.examine, BoosterPool(HandlePool()), n_threads=16)
     stages: list[dict[str, float]] = []
     for target in targets:
         prepared = loader.prepare(target)

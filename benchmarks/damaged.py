@@ -45,7 +45,7 @@ from tests.rig import boosters
 from tests.rig.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parents[1]
-SHELF = ROOT / "tests" / "fixtures" / "boosters.tar.gz"
+BOOSTERS_ARCHIVE = ROOT / "tests" / "fixtures" / "boosters.tar.gz"
 ANSWER = "answer: "  # as oracle.py writes it
 ORACLE = Path(__file__).parent / "rig" / "oracle.py"
 N_HEALTHY = 50
@@ -167,9 +167,9 @@ def tar_of(member: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def read_shelf() -> tuple[list[Source], dict[bool, np.ndarray]]:
+def read_archive() -> tuple[list[Source], dict[bool, np.ndarray]]:
     """The boosters that are served, and the rows to score: plain, and with a column of categories."""
-    with tarfile.open(SHELF) as tar:
+    with tarfile.open(BOOSTERS_ARCHIVE) as tar:
         files = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
 
     def array(name: str) -> np.ndarray:
@@ -443,7 +443,7 @@ def main() -> int:
 
 
 def prove(arguments: argparse.Namespace, work: Path) -> int:
-    sources, rows = read_shelf()
+    sources, rows = read_archive()
     models, scratch, oracle_folder = work / "models", work / "s", work / "oracle"
     for folder in (models / "good", models / "bad", scratch, oracle_folder):
         folder.mkdir(parents=True)

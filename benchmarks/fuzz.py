@@ -94,7 +94,7 @@ def _messages(data: bytes, step: int) -> list[object]:
     return found
 
 
-def shelf(*suffixes: str) -> Iterator[bytes]:
+def stock(*suffixes: str) -> Iterator[bytes]:
     with tarfile.open(ROOT / "tests" / "fixtures" / "boosters.tar.gz") as tar:
         for member in tar:
             if member.name.endswith(suffixes) and member.name != "manifest.json" and member.size <= MAX_INPUT_BYTES:
@@ -105,7 +105,7 @@ def archives() -> Iterator[bytes]:
     from tests.rig import boosters
 
     yield boosters.segment_archive(0)
-    for number, data in enumerate(shelf(".ubj")):
+    for number, data in enumerate(stock(".ubj")):
         yield boosters.archive({"xgboost-model": data, "folder/notes.txt": b"x" * number})
 
 
@@ -116,8 +116,8 @@ def recorded() -> Iterator[bytes]:
 
 TARGETS: dict[str, tuple[Callable[[bytes], None], Callable[[], Iterator[bytes]]]] = {
     "archive": (archive, archives),
-    "importer": (importer, lambda: shelf(".ubj", ".json", ".bin", ".deprecated", ".pkl")),
-    "pickles": (pickled, lambda: shelf(".pkl")),
+    "importer": (importer, lambda: stock(".ubj", ".json", ".bin", ".deprecated", ".pkl")),
+    "pickles": (pickled, lambda: stock(".pkl")),
     "wire": (frames, recorded),
 }
 

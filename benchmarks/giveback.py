@@ -24,7 +24,7 @@ from benchmarks.rig.verdicts import Verdicts
 from container import environments
 from container.limits.memory import Trimmer
 from handler.cache.model_cache import ModelCache
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.predictor import HandlePool
 from handler.telemetry.recorder import LiveRecorder
 
@@ -65,7 +65,7 @@ def main() -> int:
 
 def _measure(n_segments: int, directory: Path) -> dict[str, Any]:
     made = segments.make(n_segments)
-    loader = examined_once(made, Awake(HandlePool()), THREADS, directory)
+    loader = examined_once(made, BoosterPool(HandlePool()), THREADS, directory)
     row = segments.rows(1)
     trimmer = Trimmer()
     with ThreadPoolExecutor(LOADERS) as executor, ThreadPoolExecutor(THREADS) as callers:

@@ -27,7 +27,7 @@ from container.worker.connection import Connection, Progress
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
 from handler.forest import walker
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.forest.packed import document_of
 from handler.loading.loader import model_of
 from handler.predictor import HandlePool, Scorer
@@ -59,13 +59,13 @@ def main() -> int:
 
 
 def _measure(made: segments.Segments, directory: Path, rounds: int, seconds: float) -> dict[str, Any]:
-    awake = Awake(HandlePool())
-    loader = examined_once(made, awake, 1, directory)
+    natives = BoosterPool(HandlePool())
+    loader = examined_once(made, natives, 1, directory)
     target = made.targets[0]
     prepared = loader.prepare(target)
     forest = prepared.documents[0]
-    forest_model = model_of(forest, prepared.folds[0], awake)
-    native = model_of(document_of(forest), replace(prepared.folds[0], is_forest=False), awake)
+    forest_model = model_of(forest, prepared.folds[0], natives)
+    native = model_of(document_of(forest), replace(prepared.folds[0], is_forest=False), natives)
     with ThreadPoolExecutor(1) as executor:
         recorder = LiveRecorder()
         cache = ModelCache(

@@ -26,8 +26,8 @@ from container.examine.quarantine import Quarantine
 from container.limits.memory import Trimmer
 from handler.cache.model_cache import ModelCache
 from handler.errors import ModelNotReady, NoRoom
-from handler.forest.booster_pool import Awake
-from handler.loading.disk_cache import Shelf
+from handler.forest.booster_pool import BoosterPool
+from handler.loading.disk_cache import DiskCache
 from handler.loading.loader import ModelLoader
 from handler.predictor import HandlePool
 from handler.stores import open_store
@@ -65,7 +65,7 @@ def main() -> int:
 def _measure(cycles: int, first: int, n_looks: int, directory: Path) -> dict[str, Any]:
     made = segments.make(N_MODELS)
     pool = HandlePool()
-    loader = examined_once(made, Awake(pool), THREADS, directory)
+    loader = examined_once(made, BoosterPool(pool), THREADS, directory)
     trimmer = Trimmer()
     recorder = LiveRecorder()
     largest = max(loader.prepare(target).n_bytes for target in made.targets)
@@ -101,13 +101,13 @@ def _measure(cycles: int, first: int, n_looks: int, directory: Path) -> dict[str
     }
 
 
-def examined_once(made: segments.Segments, awake: Awake, n_threads: int, directory: Path) -> ModelLoader:
+def examined_once(made: segments.Segments, natives: BoosterPool, n_threads: int, directory: Path) -> ModelLoader:
     """A loader that finds every model in a directory, examined, and so makes each load's memory anew."""
     quarantine = Quarantine(1)
     quarantine.start()
     store = open_store(str(made.models))
-    shelf = Shelf(directory / "shelf", max_bytes=4 << 30, maker="benchmark")
-    loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads, shelf=shelf)
+    disk_cache = DiskCache(directory / "disk_cache", max_bytes=4 << 30, maker="benchmark")
+    loader = ModelLoader(store, quarantine.examine, natives, n_threads=n_threads, disk_cache=disk_cache)
     for target in made.targets:
         loader.prepare(target)
     quarantine.close()

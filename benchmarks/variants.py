@@ -69,7 +69,7 @@ class Variant:
 _LIBXGBOOST = """
 from container.examine.quarantine import Quarantine
 make = Quarantine.__init__
-Quarantine.__init__ = lambda self, n_spares, **options: make(self, n_spares, **{**options, "as_boosters": True})
+Quarantine.__init__ = lambda self, n_preforked, **options: make(self, n_preforked, **{**options, "as_boosters": True})
 """
 
 

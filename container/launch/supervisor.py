@@ -37,6 +37,7 @@ from container.link import wire
 from container.link.channel import Channel
 from container.link.held import Board
 from container.settings import Settings
+from handler.errors import StartRefused
 
 log = logging.getLogger("mme")
 
@@ -56,7 +57,7 @@ APOLOGY = wire.failure_reply(503, "the runtime ended with this request inside it
 LAST_LINES = 15  # of the JVM's output, told when it dies
 
 
-class LaunchFailed(Exception):
+class LaunchFailed(StartRefused):
     """The endpoint cannot start, and why."""
 
 
@@ -98,7 +99,7 @@ class Supervisor:
             while self._status is None:
                 self._turn()
             return self._status
-        except (LaunchFailed, mms.ScratchUnusable) as error:
+        except StartRefused as error:
             log.error("%s", error)
             return EXIT_FAILED
         finally:

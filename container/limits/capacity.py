@@ -40,30 +40,30 @@ BASE_HEAP_BYTES = 64 << 20  # bodies of requests in flight, too
 
 
 @dataclass(frozen=True, slots=True)
-class Ceiling:
+class Capacity:
     """How many models, and which limit says so."""
 
     n_models: int
     source: str
 
 
-def model_ceiling(cost: Cost, jvm_heap_bytes: int, root: Path = Path("/")) -> Ceiling:
-    """The lowest of the ceilings that descriptors, threads and the JVM's heap set."""
+def model_capacity(cost: Cost, jvm_heap_bytes: int, root: Path = Path("/")) -> Capacity:
+    """The lowest of the capacities that descriptors, threads and the JVM's heap set."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     found = [
-        Ceiling(
+        Capacity(
             (descriptors - BASE_DESCRIPTORS) // cost.descriptors,
             f"as many as fit in {descriptors} descriptors (ulimit -n)",
         ),
-        Ceiling(
+        Capacity(
             (jvm_heap_bytes - BASE_HEAP_BYTES) // cost.heap_bytes,
             f"as many as fit in {jvm_heap_bytes} bytes of Java heap (--jvm-heap)",
         ),
     ]
     for limit, source in _task_limits(root):
-        found.append(Ceiling((limit - BASE_TASKS) // cost.tasks, f"as many as fit in {limit} tasks ({source})"))
-    lowest = min(found, key=lambda ceiling: ceiling.n_models)
-    return Ceiling(max(1, lowest.n_models), lowest.source)
+        found.append(Capacity((limit - BASE_TASKS) // cost.tasks, f"as many as fit in {limit} tasks ({source})"))
+    lowest = min(found, key=lambda capacity: capacity.n_models)
+    return Capacity(max(1, lowest.n_models), lowest.source)
 
 
 def _task_limits(root: Path) -> list[tuple[int, str]]:

@@ -23,9 +23,10 @@ class Health:
 class ModelState:
     """One model in memory.
 
-    version  what tells two uploads under one key apart (an ETag, a digest)
-    pins     borrowers at this moment; a pinned model's bytes cannot be given back yet
-    trouble  why a newer version does not take its place, or why none could be looked for; empty when all is well
+    version    what tells two uploads under one key apart (an ETag, a digest)
+    borrowers  requests that use it at this moment; until they let go its bytes cannot be given back
+    is_pinned  it is never evicted
+    trouble    why a newer version does not take its place, or why none could be looked for; empty when all is well
     """
 
     name: str
@@ -34,7 +35,8 @@ class ModelState:
     age_s: float
     idle_s: float
     hits: int
-    pins: int
+    borrowers: int
+    is_pinned: bool = False
     trouble: str = ""
 
 

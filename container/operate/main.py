@@ -49,13 +49,14 @@ def _serve(chosen: argparse.Namespace) -> int:
     # Imported here so that the other commands do not pay for it.
     from container.launch.supervisor import Supervisor
     from container.operate.serving import READY
-    from handler.stores import LocationInvalid, parse_location
+    from handler.errors import StartRefused
+    from handler.stores import parse_location
 
     try:
         chosen_settings = settings.read(vars(chosen))
         if not chosen_settings.front.hosted:
             parse_location(chosen_settings.artifacts.models)
-    except (settings.SettingInvalid, LocationInvalid) as error:
+    except StartRefused as error:
         print(f"mme serve: {error}", file=sys.stderr)
         return Exit.USAGE
     logging.basicConfig(

@@ -26,7 +26,7 @@ class DiskFull(Exception):
     """Not even deleting everything that is not loaded would make room."""
 
 
-class Shelf:
+class Disk:
     """Downloads from `store`, at most `max_bytes` unpacked at once.
 
     is_pinned   whether a target is loaded and must stay

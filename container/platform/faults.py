@@ -8,7 +8,7 @@ from __future__ import annotations
 LOG_STREAM = "arn:aws:logs:local:000000000000:log-group:/aws/sagemaker/Endpoints"
 
 
-class Fault(Exception):
+class ServiceError(Exception):
     """Ends a call. `fields` is the body."""
 
     status = 500
@@ -19,22 +19,22 @@ class Fault(Exception):
         self.fields: dict[str, object] = {"Message": message}
 
 
-class ValidationError(Fault):
+class ValidationError(ServiceError):
     status = 400
     type = "ValidationError"
 
 
-class ModelNotReady(Fault):
+class ModelNotReady(ServiceError):
     status = 429
     type = "ModelNotReadyException"
 
 
-class ServiceUnavailable(Fault):
+class ServiceUnavailable(ServiceError):
     status = 503
     type = "ServiceUnavailable"
 
 
-class ModelError(Fault):
+class ModelError(ServiceError):
     """The container answered anything but 200, or not in time (0)."""
 
     status = 424

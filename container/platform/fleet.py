@@ -22,7 +22,7 @@ class Fleet:
         figures.loaded = lambda: [instance.n_loaded for instance in self._instances]
 
     def invoke(self, target: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """The container's answer, whatever its status. Raises Fault."""
+        """The container's answer, whatever its status. Raises ServiceError."""
         with self._lock:
             instance = self._choose(target)
             instance.n_outstanding += 1

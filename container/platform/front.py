@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from container.platform.contract import Reply
-from container.platform.faults import Fault, ModelError, ValidationError
+from container.platform.faults import ModelError, ServiceError, ValidationError
 from container.platform.fleet import Fleet
 from container.platform.instance import as_fault
 from handler.errors import TargetInvalid
@@ -56,7 +56,7 @@ class _Handler(BaseHTTPRequestHandler):
             reply = self._invoke(self._body())
         except Exception as error:
             fault = as_fault(error)
-            if type(fault) is Fault:
+            if type(fault) is ServiceError:
                 log.error("a call failed", exc_info=error)
             self._refuse(fault)
         else:
@@ -109,7 +109,7 @@ class _Handler(BaseHTTPRequestHandler):
             headers[ATTRIBUTES] = reply.headers[ATTRIBUTES.lower()]
         self._send(200, headers, reply.body)
 
-    def _refuse(self, fault: Fault) -> None:
+    def _refuse(self, fault: ServiceError) -> None:
         headers = {"Content-Type": "application/json", "x-amzn-errortype": fault.type}
         self._send(fault.status, headers, json.dumps(fault.fields).encode())
 

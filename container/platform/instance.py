@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from container.platform.contract import Container, ContainerGone, ContainerSlow, Reply
-from container.platform.disk import ArchiveUnreadable, DiskFull, Shelf
-from container.platform.faults import Fault, ModelError, ModelNotReady, ServiceUnavailable, ValidationError
+from container.platform.disk import ArchiveUnreadable, Disk, DiskFull
+from container.platform.faults import ModelError, ModelNotReady, ServiceError, ServiceUnavailable, ValidationError
 from container.platform.figures import Figures
 from handler.cache.singleflight import Flights
 from handler.errors import ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
@@ -87,7 +87,7 @@ class Instance:
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()  # by target, least recently used first
         self._unloading: set[str] = set()
         self._flights: Flights[str, None] = Flights(executor)
-        self._shelf = Shelf(root, store, disk_bytes, self._is_on_book)
+        self._disk = Disk(root, store, disk_bytes, self._is_on_book)
         self.n_outstanding = 0
 
     @property
@@ -99,14 +99,14 @@ class Instance:
         return target in self._loaded or target in self._flights
 
     def invoke(self, target: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        """The container's answer, whatever its status. Raises Fault."""
+        """The container's answer, whatever its status. Raises ServiceError."""
         deadline = time.monotonic() + self._clocks.invoke_s
         is_first_look = True
         for _ in range(3):  # a container that was started again knows nothing of what was loaded
             with self._use(target, deadline, is_first_look):
                 is_first_look = False
                 try:
-                    reply = self.container.invoke(self._shelf.opaque(target), body, headers, _left(deadline))
+                    reply = self.container.invoke(self._disk.opaque(target), body, headers, _left(deadline))
                 except ContainerSlow as error:
                     raise ModelError(0, f"Your invocation timed out while waiting for a response: {error}") from error
                 except ContainerGone as error:
@@ -161,11 +161,11 @@ class Instance:
                 return
             if not self._changed.wait_for(lambda: target not in self._unloading, self._clocks.load_s):
                 raise ServiceUnavailable(f"{target} is still being unloaded on {self.name}")
-        path = self._shelf.find(target) or self._download(target)
+        path = self._disk.find(target) or self._download(target)
         start = time.monotonic()
         while True:
             try:
-                reply = self.container.load(self._shelf.opaque(target), str(path), max(0.1, until - time.monotonic()))
+                reply = self.container.load(self._disk.opaque(target), str(path), max(0.1, until - time.monotonic()))
             except ContainerSlow as error:
                 raise ModelError(0, f"Your model was not loaded within {self._clocks.load_s:g} s") from error
             except ContainerGone as error:
@@ -185,7 +185,7 @@ class Instance:
         start = time.monotonic()
         where = self._store.uri(target)
         try:
-            path = self._shelf.fetch(target)
+            path = self._disk.fetch(target)
         except (ArtifactMissing, ArtifactForbidden, ArtifactRefused) as error:
             raise ValidationError(
                 f"Failed to download model data ({where}). Please ensure that there is an object located at the URL and "
@@ -224,7 +224,7 @@ class Instance:
     def _unload(self, target: str) -> None:
         start = time.monotonic()
         try:
-            reply = self.container.unload(self._shelf.opaque(target))
+            reply = self.container.unload(self._disk.opaque(target))
             if reply.status not in (200, 404):
                 log.warning("%s: unloading %s was answered %d", self.name, target, reply.status)
         except (ContainerGone, ContainerSlow) as error:
@@ -244,7 +244,7 @@ class Instance:
             self._take_out(target)
         self._unload(target)
         if not self._is_on_book(target):
-            self._shelf.delete(target)
+            self._disk.delete(target)
 
     # -- the book ------------------------------------------------------------------------------------------------------
 
@@ -254,7 +254,7 @@ class Instance:
     def _is_lost(self, target: str) -> bool:
         """Whether the container says that it does not have the model, for a model may answer 404 of its own."""
         try:
-            return self._shelf.opaque(target) not in set(self.container.loaded())
+            return self._disk.opaque(target) not in set(self.container.loaded())
         except (ContainerGone, ContainerSlow):
             return False
 
@@ -268,9 +268,9 @@ class Instance:
             self._changed.notify_all()
 
 
-def as_fault(error: Exception) -> Fault:
+def as_fault(error: Exception) -> ServiceError:
     """What went wrong, for the caller; a fault of ours when it is none of his."""
-    return error if isinstance(error, Fault) else Fault(f"{type(error).__name__}: {error}")
+    return error if isinstance(error, ServiceError) else ServiceError(f"{type(error).__name__}: {error}")
 
 
 def _left(deadline: float) -> float:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from container.examine.quarantine import Quarantine
-from container.limits.capacity import OF_DOOR, OF_STUBS, Cost, model_ceiling
+from container.limits.capacity import OF_DOOR, OF_STUBS, Cost, model_capacity
 from container.limits.cores import container_cores
 from container.limits.memory import Trimmer, allocated_bytes, container_limit, model_budget
 from container.link.channel import Channel
@@ -27,28 +27,28 @@ from container.worker.hosted.leases import Hosted
 from container.worker.hosted.management import Management
 from container.worker.preload import Preload
 from container.worker.runtime import Runtime
-from container.worker.watch import RELAY, PortTaken, Watch
+from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
-from handler.errors import ServingError
+from handler.errors import ServingError, StartRefused
 from handler.faults import CONTAINER
 from handler.forest import walker
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.forest.packed import document_of
-from handler.hooks.module import Hooks, HooksInvalid, load_hooks
+from handler.hooks.module import Hooks, load_hooks
 from handler.hooks.scoring import HookedScoring, ObjectMaker
-from handler.loading.admission import Oversized
-from handler.loading.disk_cache import Shelf, ShelfUnusable
+from handler.loading.admission import Admission
+from handler.loading.disk_cache import DiskCache, DiskCacheUnusable
 from handler.loading.loader import BundleLoader, ModelLoader, PreparedModel
 from handler.loading.pacing import Pacer
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
 from handler.predictor import HandlePool
-from handler.revalidation.revalidator import Updates
-from handler.revalidation.sweeper import Rounds
+from handler.revalidation.revalidator import Revalidator
+from handler.revalidation.sweeper import Sweeper
 from handler.scoring import PlainScoring, Scoring
-from handler.stores import LocationInvalid, Store, open_store, parse_location
-from handler.stores.monitored import ToldStore
+from handler.stores import Store, open_store, parse_location
+from handler.stores.monitored import MonitoredStore
 from handler.telemetry.recorder import LiveRecorder
 
 log = logging.getLogger("mme.runtime")
@@ -94,7 +94,7 @@ def main() -> int:
     with ExitStack() as closing:
         try:
             runtime = _build(settings, launch, channel, closing)
-        except (ServingError, LocationInvalid, PortTaken, HooksInvalid) as error:
+        except (ServingError, StartRefused) as error:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
         gc.freeze()  # what exists now stays; the collector need not look at it again
@@ -120,23 +120,25 @@ def _build_standalone(
 ) -> Runtime:
     io_dir = launch.io_dir
     recorder = LiveRecorder(top_models=settings.metrics.top_models)
-    store = ToldStore(_open_store(settings), recorder)
+    store = MonitoredStore(_open_store(settings), recorder)
     closing.callback(store.close)
-    quarantine, trimmer, executor = _loading_parts(settings, closing, _n_spares(settings), hooks)
+    quarantine, trimmer, executor = _loading_parts(settings, closing, _n_preforked(settings), hooks)
     watch = Watch(settings, recorder)
     closing.callback(watch.close)
-    shelf = _open_shelf(settings, quarantine, closing)
+    disk_cache = _open_disk_cache(settings, quarantine, closing)
     n_threads = settings.front.workers + 1  # the pool, and the one that answers at once
-    awake = _natives(quarantine)
+    boosters = _natives(quarantine)
     pacer = Pacer(lambda: cache.n_hits, container_cores())
-    loader = ModelLoader(store, quarantine.examine, awake, n_threads=n_threads, shelf=shelf, pace=pacer.wait)
+    loader = ModelLoader(
+        store, quarantine.examine, boosters, n_threads=n_threads, disk_cache=disk_cache, pace=pacer.wait
+    )
     hook = _hooker(hooks, io_dir)
 
     def prepare_if_changed(target: str, version: str) -> PreparedModel | None:
         prepared = loader.prepare_if_changed(target, version)
         return None if prepared is None else hook(target, prepared)
 
-    fitting = Oversized(
+    fitting = Admission(
         lambda target: hook(target, loader.prepare(target)),
         prepare_if_changed,
         lambda target: cache.room_bytes(target),  # noqa: PLW0108  there is no cache yet
@@ -149,12 +151,12 @@ def _build_standalone(
         recorder=recorder,
         refused=lambda target: loader.refused(target) or fitting.refused(target),
         on_freed=trimmer.freed,
-        give_up=awake.give_up,
+        give_up=boosters.give_up,
         is_pinned=Patterns.parse(settings.memory.pin).match,
         min_residence_s=settings.memory.min_residence_s,
     )
     closing.callback(cache.close)
-    awake.room = cache
+    boosters.room = cache
     guard = MemoryGuard(cache, container_limit(), trim=trimmer.trim_now, recorder=recorder)
     guard.start()
     closing.callback(guard.close)
@@ -162,19 +164,19 @@ def _build_standalone(
         n_checkers = _n_checkers(settings)
         checkers = ThreadPoolExecutor(n_checkers, thread_name_prefix="checker")
         closing.callback(checkers.shutdown, wait=False, cancel_futures=True)
-        updates = Updates(cache, fitting.prepare_if_changed, checkers, recorder)
-        cache.ages.watch(settings.artifacts.max_age_s, updates.look)
-        rounds = Rounds(
+        revalidator = Revalidator(cache, fitting.prepare_if_changed, checkers, recorder)
+        cache.ages.watch(settings.artifacts.max_age_s, revalidator.look)
+        sweeper = Sweeper(
             cache.ages,
             store,
-            updates.check,
+            revalidator.check,
             loader.confirmed,
             checkers,
             max_age_s=settings.artifacts.max_age_s,
             n_at_once=n_checkers,
         )
-        rounds.start()
-        closing.callback(rounds.close)
+        sweeper.start()
+        closing.callback(sweeper.close)
     dispatcher = Dispatcher(
         cache,
         recorder,
@@ -204,18 +206,18 @@ def _build_standalone(
     return runtime
 
 
-def _open_shelf(settings: Settings, quarantine: Quarantine, closing: ExitStack) -> Shelf | None:
+def _open_disk_cache(settings: Settings, quarantine: Quarantine, closing: ExitStack) -> DiskCache | None:
     if settings.artifacts.disk_dir is None:
         return None
     maker = f"{quarantine.fingerprint()}, from {settings.artifacts.endpoint_url or 'S3'}"
     try:
-        shelf = Shelf(Path(settings.artifacts.disk_dir), max_bytes=settings.artifacts.disk_bytes, maker=maker)
-    except ShelfUnusable as error:
+        disk_cache = DiskCache(Path(settings.artifacts.disk_dir), max_bytes=settings.artifacts.disk_bytes, maker=maker)
+    except DiskCacheUnusable as error:
         log.warning("models are not kept on disk: %s", error)
         return None
-    closing.callback(shelf.close)
-    log.info("%d models of %d bytes are kept in %s", len(shelf), shelf.n_bytes, settings.artifacts.disk_dir)
-    return shelf
+    closing.callback(disk_cache.close)
+    log.info("%d models of %d bytes are kept in %s", len(disk_cache), disk_cache.n_bytes, settings.artifacts.disk_dir)
+    return disk_cache
 
 
 def _preload(
@@ -244,7 +246,7 @@ def _n_checkers(settings: Settings) -> int:
     return settings.memory.loaders
 
 
-def _n_spares(settings: Settings) -> int:
+def _n_preforked(settings: Settings) -> int:
     """Artifacts examined at the same time. Few checks find anything to examine; when many do, they take turns."""
     return settings.memory.loaders + max(1, settings.memory.loaders // 2)
 
@@ -260,8 +262,8 @@ def _build_hosted(
     closing.callback(watch.close)
     management = Management(settings.front.host, settings.front.port)
     bundles = Bundles(quarantine, management, unpacked=io_dir)
-    awake = _natives(quarantine)
-    loader = BundleLoader(bundles.examine, awake, worker_bytes=cost.worker_bytes)
+    boosters = _natives(quarantine)
+    loader = BundleLoader(bundles.examine, boosters, worker_bytes=cost.worker_bytes)
     hook = _hooker(hooks, io_dir)
     hosted = Hosted(
         prepare=lambda load: hook(load.model_name, loader.prepare(bundles.path_of(load))),
@@ -275,12 +277,12 @@ def _build_hosted(
         executor=executor,
         max_waiting=MAX_HOSTED_LOADS,
         recorder=recorder,
-        give_up=awake.give_up,
+        give_up=boosters.give_up,
         on_freed=trimmer.freed,  # again, a moment after an unload: its thread has ended by then
         room_wait_s=0.0,  # the platform makes room when it is told that there is none
     )
     closing.callback(cache.close)
-    awake.room = cache
+    boosters.room = cache
     dispatcher = Dispatcher(
         cache,
         recorder,
@@ -303,10 +305,10 @@ def _build_hosted(
 
 
 def _loading_parts(
-    settings: Settings, closing: ExitStack, n_spares: int, hooks: Hooks | None
+    settings: Settings, closing: ExitStack, n_preforked: int, hooks: Hooks | None
 ) -> tuple[Quarantine, Trimmer, ThreadPoolExecutor]:
     as_boosters = hooks is not None and hooks.needs_objects
-    quarantine = Quarantine(n_spares, ignore_code=settings.artifacts.ignore_code, as_boosters=as_boosters)
+    quarantine = Quarantine(n_preforked, ignore_code=settings.artifacts.ignore_code, as_boosters=as_boosters)
     quarantine.start()
     closing.callback(quarantine.close)
     trimmer = Trimmer()
@@ -316,19 +318,19 @@ def _loading_parts(
     return quarantine, trimmer, executor
 
 
-def _natives(quarantine: Quarantine) -> Awake:
+def _natives(quarantine: Quarantine) -> BoosterPool:
     if not walker.is_available():
         log.info("no walker was compiled here: libxgboost scores all models")
-    return Awake(HandlePool(), lambda forest: quarantine.booster_of(document_of(forest)))
+    return BoosterPool(HandlePool(), lambda forest: quarantine.booster_of(document_of(forest)))
 
 
 def _max_models(settings: Settings, cost: Cost) -> int:
     if settings.front.max_models is not None:
         log.info("models at once: %d, as set", settings.front.max_models)
         return settings.front.max_models
-    ceiling = model_ceiling(cost, settings.front.jvm_heap_bytes)
-    log.info("models at once: %d, %s", ceiling.n_models, ceiling.source)
-    return ceiling.n_models
+    capacity = model_capacity(cost, settings.front.jvm_heap_bytes)
+    log.info("models at once: %d, %s", capacity.n_models, capacity.source)
+    return capacity.n_models
 
 
 def _load_hooks(settings: Settings) -> Hooks | None:

@@ -158,7 +158,7 @@ class Runtime:
             if self._hosted is None:
                 self._serve_shared(stream)
             else:
-                self._start_thread(self._lodged(stream, name, self._hosted))
+                self._start_thread(self._leased(stream, name, self._hosted))
         return True
 
     def _serve_shared(self, stream: socket.socket) -> None:
@@ -232,19 +232,19 @@ class Runtime:
             slot=slot,
         )
 
-    def _lodged(self, stream: socket.socket, name: str, hosted: Hosted) -> Connection:
+    def _leased(self, stream: socket.socket, name: str, hosted: Hosted) -> Connection:
         """Hosted: a connection serves the model it has loaded."""
-        lodger = hosted.connected(mms_port(name), partial(_hang_up, stream))
+        lease = hosted.connected(mms_port(name), partial(_hang_up, stream))
         connection = Connection(
             stream,
-            answer=lodger.answer,
-            on_load=lambda _, load: lodger.load(load),
+            answer=lease.answer,
+            on_load=lambda _, load: lease.load(load),
             io_dir=self._io_dir,
             max_frame_bytes=self._max_frame_bytes,
-            on_replied=lodger.replied,
-            on_end=lodger.leave,
+            on_replied=lease.replied,
+            on_end=lease.leave,
         )
-        lodger.is_busy = lambda: connection.is_busy or _has_input(stream)
+        lease.is_busy = lambda: connection.is_busy or _has_input(stream)
         return connection
 
     def _run(self, connection: Connection) -> None:

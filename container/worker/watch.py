@@ -23,6 +23,7 @@ from container.metrics.prometheus import PrometheusDoor
 from container.metrics.source import Health, ModelState, Snapshot
 from container.settings import Settings
 from handler.cache.model_cache import ModelCache
+from handler.errors import StartRefused
 from handler.telemetry.recorder import (
     LOADED_MODEL_BYTES,
     LOADED_MODEL_COUNT,
@@ -65,13 +66,21 @@ class RuntimeSource:
     def models(self) -> Sequence[ModelState]:
         return [
             ModelState(
-                one.target, one.version, one.n_bytes, one.age_s, one.idle_s, one.hits, one.borrowers, one.trouble
+                one.target,
+                one.version,
+                one.n_bytes,
+                one.age_s,
+                one.idle_s,
+                one.hits,
+                one.borrowers,
+                one.is_pinned,
+                one.trouble,
             )
             for one in self.cache.residents()
         ]
 
 
-class PortTaken(Exception):
+class AdminPortTaken(StartRefused):
     """The admin port cannot be had, and why."""
 
 
@@ -90,7 +99,7 @@ class Watch:
         )
 
     def start(self, cache: ModelCache, reasons_not_ready: Callable[[], Sequence[str]], relay: Path) -> None:
-        """Begin to report. Raises PortTaken.
+        """Begin to report. Raises AdminPortTaken.
 
         relay   the socket through which MMS's plugin asks
         """
@@ -124,7 +133,7 @@ class Watch:
                 door = make_door(host=settings.metrics.admin_host, port=settings.metrics.admin_port)
             except OSError as error:
                 where = f"{settings.metrics.admin_host}:{settings.metrics.admin_port}"
-                raise PortTaken(f"cannot listen on {where} for the admin port: {error.strerror}") from error
+                raise AdminPortTaken(f"cannot listen on {where} for the admin port: {error.strerror}") from error
             self._open(door)
             log.info("status page, health and Prometheus metrics on http://%s:%d/", *door.address)
 

@@ -1,7 +1,7 @@
 """Native boosters of packed forests, for what the walker does not do: SHAP values, interactions, leaves.
 
 Rule: all small ones together take no more than `max_bytes`, which is on nobody's book; who finds no room waits for it. One
-that would take more is booked beside the models, and only one of these is awake at a time.
+that would take more is booked beside the models, and only one of these is boosters at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from handler.forest.packed import booster_bytes, document_of
 from handler.libxgboost import Booster
 from handler.predictor import HandlePool
 
-AWAKE_BYTES = 32 << 20
+POOLED_BYTES = 32 << 20
 
 
 class Room(Protocol):
@@ -46,7 +46,7 @@ class _Idle:
     n_bytes: int
 
 
-class Awake:
+class BoosterPool:
     """Lends boosters of forests, each to one borrower at a time, and keeps those used last.
 
     reopen     gives a forest's document, as libxgboost wrote it in quarantine
@@ -59,7 +59,7 @@ class Awake:
         pool: HandlePool,
         reopen: Callable[[bytes], bytes] = document_of,
         *,
-        max_bytes: int = AWAKE_BYTES,
+        max_bytes: int = POOLED_BYTES,
     ) -> None:
         self.pool = pool
         self._reopen = reopen

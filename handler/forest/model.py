@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from handler.errors import FeatureMismatch
 from handler.forest import walker
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.forest.packed import shape_of
 from handler.libxgboost import Floats, Kind
 from handler.predictor import Facts
@@ -14,15 +14,15 @@ class Forest:
     """One segment's trees, walked without libxgboost. Any number of threads may score with it at once.
 
     packed   as `packed.pack` made it, in quarantine
-    awake    lends a native booster for what is not walked
+    boosters    lends a native booster for what is not walked
     """
 
-    __slots__ = ("_awake", "_columns", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
+    __slots__ = ("_boosters", "_columns", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
 
-    def __init__(self, packed: bytes, facts: Facts, awake: Awake) -> None:
+    def __init__(self, packed: bytes, facts: Facts, boosters: BoosterPool) -> None:
         shape = shape_of(packed)
         self._packed = packed
-        self._awake = awake
+        self._boosters = boosters
         self._columns = shape.n_features
         self._n_trees, self._n_groups, self._n_outputs = shape.n_trees, shape.n_groups, shape.n_outputs
         self.facts = facts
@@ -32,7 +32,7 @@ class Forest:
         if rows.shape[1] != self._columns:
             raise FeatureMismatch(f"rows have {rows.shape[1]} features, the model has {self._columns}")
         if kind is not Kind.VALUE and kind is not Kind.MARGIN:
-            with self._awake.booster(self._packed) as booster:
+            with self._boosters.booster(self._packed) as booster:
                 return booster.predict_matrix(rows, kind)
         return walker.predict(
             self._packed, rows, self._n_trees, self._n_groups, self._n_outputs, is_margin=kind is Kind.MARGIN
@@ -40,5 +40,5 @@ class Forest:
 
     def close(self) -> None:
         """Let go of the booster, if there is one; nobody may be predicting. The rest goes with the last reference."""
-        self._awake.forget(self._packed)
+        self._boosters.forget(self._packed)
         self._packed = b""

@@ -27,7 +27,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from handler.errors import HookFailed, ServingError
+from handler.errors import HookFailed, ServingError, StartRefused
 from handler.messages import Request
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ MODULE_NAME = "sagemaker_program"
 SHOWN_CHARACTERS = 500  # of what a hook says to the caller
 
 
-class HooksInvalid(Exception):
+class HooksInvalid(StartRefused):
     """A module that cannot be used: where, and why."""
 
     def __init__(self, path: Path | str, line: int | None, why: str) -> None:

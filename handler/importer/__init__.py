@@ -1,5 +1,5 @@
 """Booster files of every XGBoost release since 0.90, read by ourselves into the current format."""
 
-from handler.importer.booster import Facts, Imported, import_booster
+from handler.importer.booster import Imported, Stated, import_booster
 
-__all__ = ["Facts", "Imported", "import_booster"]
+__all__ = ["Imported", "Stated", "import_booster"]

@@ -22,7 +22,7 @@ ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # what joblib.dump(
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Stated:
     """What a booster is. `release` wrote it, None when the file does not say. `best_iteration` counts from 0;
     Booster.predict of every release scores with all trees and leaves early stopping to its caller. `corrections` say,
     each in a sentence, what had to change for XGBoost 3.2 to answer as the release that wrote the file did."""
@@ -50,7 +50,7 @@ class Imported:
     """A booster, corrected and checked, and what it states about itself."""
 
     learner: Learner
-    facts: Facts
+    facts: Stated
 
     @property
     def document(self) -> bytes:
@@ -115,10 +115,10 @@ _READERS: dict[Format, Callable[[bytes], Learner]] = {
 }
 
 
-def _facts(format_: Format, learner: Learner, made: tuple[str, ...]) -> Facts:
+def _facts(format_: Format, learner: Learner, made: tuple[str, ...]) -> Stated:
     trees = learner.trees
     best = learner.attributes.get("best_iteration", "")
-    return Facts(
+    return Stated(
         format=format_.value,
         release=learner.release,
         objective=learner.objective,

@@ -31,7 +31,7 @@ class _Known:
     until: float
 
 
-class Oversized(Generic[P]):
+class Admission(Generic[P]):
     """Stands before a loader; safe to use from many threads.
 
     prepare, prepare_if_changed   the loader's

@@ -4,7 +4,7 @@ What is kept is the verdict: the documents libxgboost wrote in quarantine, the f
 artifact they came from. A model that was evicted, or that served before a restart, is loaded from here without a request
 to S3 and without an examination.
 
-Rule: the shelf may be empty, full, read-only, cut short or flipped, and costs no more than a download for it. A file is
+Rule: the disk cache may be empty, full, read-only, cut short or flipped, and costs no more than a download for it. A file is
 believed only when the checksum of all of it is right and it says that it is what was asked for; libxgboost crashes on
 damaged documents, so nothing else may reach it.
 
@@ -35,7 +35,7 @@ from handler.predictor import Facts
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"mme shelf 1\n"
+MAGIC = b"mme disk 2\n"
 PART = ".part"
 # SHA-256 takes 40 us for the 70 KB of an ordinary model where BLAKE2b takes 74 and CRC-32, which a damaged file may pass
 # by chance once in 4e9, takes 14.
@@ -46,7 +46,7 @@ KEY_CHARS = 40
 SAY_S = 60.0  # a disk that fails, fails for every model; it is said this often
 
 
-class ShelfUnusable(Exception):
+class DiskCacheUnusable(Exception):
     """The directory cannot be used, and why."""
 
 
@@ -68,13 +68,13 @@ class _Place:
     version: str | None = None
 
 
-class Shelf:
+class DiskCache:
     """A bounded directory of verdicts; safe to use from many threads, by one process.
 
     max_bytes   of all files together
     maker       what made the verdicts: another importer, XGBoost or store is another maker and finds nothing
     clock_s     seconds since the epoch, as files have them
-    raises      ShelfUnusable: it cannot be written, is not ours alone, or another endpoint uses it
+    raises      DiskCacheUnusable: it cannot be written, is not ours alone, or another endpoint uses it
     """
 
     def __init__(self, root: Path, *, max_bytes: int, maker: str, clock_s: Callable[[], float] = time.time) -> None:
@@ -91,14 +91,14 @@ class Shelf:
             _refuse_foreign(root)
             self._lock_file = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
-            raise ShelfUnusable(f"{root}: {error.strerror}") from error
+            raise DiskCacheUnusable(f"{root}: {error.strerror}") from error
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._take_stock()
         except OSError as error:
             os.close(self._lock_file)
             is_taken = isinstance(error, BlockingIOError)
-            raise ShelfUnusable(f"{root}: {'another endpoint uses it' if is_taken else error.strerror}") from error
+            raise DiskCacheUnusable(f"{root}: {'another endpoint uses it' if is_taken else error.strerror}") from error
 
     @property
     def n_bytes(self) -> int:
@@ -233,9 +233,9 @@ def _refuse_foreign(root: Path) -> None:
     """Documents in it are loaded as they are, so nobody else may be able to put any there."""
     status = root.stat(follow_symlinks=False)
     if not stat.S_ISDIR(status.st_mode):
-        raise ShelfUnusable(f"{root}: it is no directory")
+        raise DiskCacheUnusable(f"{root}: it is no directory")
     if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise ShelfUnusable(f"{root}: others may write into it")
+        raise DiskCacheUnusable(f"{root}: others may write into it")
 
 
 def _format(identity: list[str], version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> list[bytes]:

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from handler.cache.singleflight import copy_of
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
-from handler.loading.disk_cache import Shelf
-from handler.loading.negative_cache import Refusal, Refusals
+from handler.loading.disk_cache import DiskCache
+from handler.loading.negative_cache import NegativeCache, Refusal
 from handler.predictor import (
     BYTES_PER_THREAD,
     Ensemble,
@@ -28,11 +28,11 @@ from handler.stores import Fetched, Store
 OVERHEAD_BYTES = 2048
 
 
-def model_of(document: bytes, facts: Facts, awake: Awake) -> Scorer:
+def model_of(document: bytes, facts: Facts, boosters: BoosterPool) -> Scorer:
     """What quarantine handed out, ready to score."""
     if facts.is_forest:
-        return Forest(document, facts, awake)
-    return Model(awake.pool.load(document), facts, awake.pool.rest)
+        return Forest(document, facts, boosters)
+    return Model(boosters.pool.load(document), facts, boosters.pool.rest)
 
 
 class Examined(Protocol):
@@ -49,7 +49,7 @@ class Examined(Protocol):
 class PreparedModel:
     """An artifact fetched and examined; `load` takes `n_bytes` of memory.
 
-    download_us    None when it came from the shelf; examine_us is then the time to read it
+    download_us    None when it came from the disk cache; examine_us is then the time to read it
     checked_s_ago  seconds since the store said that this is its newest version
     """
 
@@ -61,7 +61,7 @@ class PreparedModel:
     documents: tuple[bytes, ...]
     folds: tuple[Facts, ...]
     facts: Facts
-    awake: Awake
+    boosters: BoosterPool
     checked_s_ago: float = 0.0
     make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
 
@@ -71,7 +71,7 @@ class PreparedModel:
         models: list[Scorer] = []
         try:
             for document, facts in zip(self.documents, self.folds, strict=True):
-                models.append(model_of(document, facts, self.awake))
+                models.append(model_of(document, facts, self.boosters))
         except BaseException:
             for model in models:
                 model.close()
@@ -83,9 +83,9 @@ class ModelLoader:
     """Prepares models from one store.
 
     examine     opens artifact bytes where they can do no harm; raises ArtifactBroken, ArtifactRefused
-    awake       native boosters, for forests that are asked for more than scores and for what is no forest
+    boosters       native boosters, for forests that are asked for more than scores and for what is no forest
     n_threads   threads that will score with a model: libxgboost keeps something for each that scores with a booster
-    shelf       keeps what was examined on disk; what it has is not fetched
+    disk_cache       keeps what was examined on disk; what it has is not fetched
     pace        called before an artifact is fetched for a model that is not in memory; returns when that may begin
     """
 
@@ -93,45 +93,47 @@ class ModelLoader:
         self,
         store: Store,
         examine: Callable[[bytes, str], Examined],
-        awake: Awake,
+        boosters: BoosterPool,
         n_threads: int,
         *,
-        refusals: Refusals | None = None,
-        shelf: Shelf | None = None,
+        negative_cache: NegativeCache | None = None,
+        disk_cache: DiskCache | None = None,
         pace: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._examine = examine
-        self._awake = awake
-        self._refusals = Refusals() if refusals is None else refusals
-        self._shelf = shelf
+        self._boosters = boosters
+        self._negative_cache = NegativeCache() if negative_cache is None else negative_cache
+        self._disk_cache = disk_cache
         self._pace = pace
         self._n_threads = n_threads
 
     def prepare(self, target: str) -> PreparedModel:
         """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
-        kept = self._from_shelf(target)
+        kept = self._from_disk(target)
         if kept is not None:
             return kept
-        error = self._refusals.now(target)
+        error = self._negative_cache.now(target)
         if error is not None:
             raise copy_of(error) from error
         self._pace()
         start = time.perf_counter_ns()
-        refusal = self._refusals.last(target)
+        refusal = self._negative_cache.last(target)
         fetched = self._changed(target, refusal) if refusal else self._ask(target, None)
         assert fetched is not None  # nothing was asked for on condition
         return self._examined(target, fetched, start)
 
     def refused(self, target: str) -> ArtifactError | None:
         """What `prepare` would raise at once, found out a moment ago. Takes no time."""
-        error = self._refusals.now(target)
-        return None if error is None or (self._shelf is not None and self._store.uri(target) in self._shelf) else error
+        error = self._negative_cache.now(target)
+        if self._disk_cache is not None and self._store.uri(target) in self._disk_cache:
+            return None
+        return error
 
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None:
         """As `prepare` when the artifact is no longer `version`, else None, which costs no download."""
         start = time.perf_counter_ns()
-        refusal = self._refusals.last(target)
+        refusal = self._negative_cache.last(target)
         # When the newest one was no good, the question is whether something came after it; that may be `version` again.
         fetched = self._changed(target, refusal) if refusal else self._ask(target, version)
         if fetched is None or fetched.version == version:
@@ -141,16 +143,16 @@ class ModelLoader:
 
     def confirmed(self, target: str, version: str) -> None:
         """The store has just shown that this is still its version."""
-        self._refusals.forget(target)
-        if self._shelf is not None:
-            self._shelf.confirm(self._store.uri(target), version)
+        self._negative_cache.forget(target)
+        if self._disk_cache is not None:
+            self._disk_cache.confirm(self._store.uri(target), version)
 
     def _changed(self, target: str, refusal: Refusal) -> Fetched:
         """What came after the version that was refused. Raises the same refusal when nothing did."""
         assert refusal.version is not None
         fetched = self._ask(target, refusal.version)
         if fetched is None:
-            self._refusals.broken(target, refusal.version, refusal.error)
+            self._negative_cache.broken(target, refusal.version, refusal.error)
             raise copy_of(refusal.error) from refusal.error
         return fetched
 
@@ -161,12 +163,12 @@ class ModelLoader:
                 return self._store.fetch(target)
             return self._store.fetch_if_changed(target, known_version)
         except (ArtifactMissing, ArtifactForbidden) as error:
-            self._refusals.absent(target, error)
-            if self._shelf is not None and isinstance(error, ArtifactMissing):
-                self._shelf.forget(error.uri)
+            self._negative_cache.absent(target, error)
+            if self._disk_cache is not None and isinstance(error, ArtifactMissing):
+                self._disk_cache.forget(error.uri)
             raise
         except ArtifactRefused as error:  # by its size
-            self._refusals.broken(target, None, error)
+            self._negative_cache.broken(target, None, error)
             raise
 
     def _examined(self, target: str, fetched: Fetched, start: int) -> PreparedModel:
@@ -176,7 +178,7 @@ class ModelLoader:
             prepared = _prepared(
                 examined,
                 fetched.uri,
-                self._awake,
+                self._boosters,
                 self._n_threads,
                 version=fetched.version,
                 downloaded_bytes=len(fetched.data),
@@ -185,23 +187,23 @@ class ModelLoader:
                 checked_s_ago=(time.perf_counter_ns() - start) / 1e9,
             )
         except (ArtifactBroken, ArtifactRefused) as error:
-            self._refusals.broken(target, fetched.version, error)
+            self._negative_cache.broken(target, fetched.version, error)
             raise
-        self._refusals.forget(target)
-        if self._shelf is not None:
-            self._shelf.put(fetched.uri, fetched.version, examined.documents, examined.facts)
+        self._negative_cache.forget(target)
+        if self._disk_cache is not None:
+            self._disk_cache.put(fetched.uri, fetched.version, examined.documents, examined.facts)
         return prepared
 
-    def _from_shelf(self, target: str) -> PreparedModel | None:
+    def _from_disk(self, target: str) -> PreparedModel | None:
         start = time.perf_counter_ns()
         uri = self._store.uri(target)
-        kept = self._shelf.get(uri) if self._shelf is not None else None
+        kept = self._disk_cache.get(uri) if self._disk_cache is not None else None
         if kept is None:
             return None
         return _prepared(
             kept,
             uri,
-            self._awake,
+            self._boosters,
             self._n_threads,
             version=kept.version,
             downloaded_bytes=0,
@@ -218,9 +220,9 @@ class BundleLoader:
     worker_bytes  what a model costs besides its booster
     """
 
-    def __init__(self, examine: Callable[[str], Examined], awake: Awake, worker_bytes: int) -> None:
+    def __init__(self, examine: Callable[[str], Examined], boosters: BoosterPool, worker_bytes: int) -> None:
         self._examine = examine
-        self._awake = awake
+        self._boosters = boosters
         self._worker_bytes = worker_bytes
 
     def prepare(self, path: str) -> PreparedModel:
@@ -229,7 +231,7 @@ class BundleLoader:
         return _prepared(
             examined,
             path,
-            self._awake,
+            self._boosters,
             1,  # only its own connection's thread scores with it
             version="",  # the platform's own business: a new version has a new name
             downloaded_bytes=0,
@@ -242,7 +244,7 @@ class BundleLoader:
 def _prepared(
     examined: Examined,
     uri: str,
-    awake: Awake,
+    boosters: BoosterPool,
     n_threads: int,
     *,
     version: str,
@@ -266,7 +268,7 @@ def _prepared(
         documents=examined.documents,
         folds=examined.facts,
         facts=facts,
-        awake=awake,
+        boosters=boosters,
         checked_s_ago=checked_s_ago,
     )
 

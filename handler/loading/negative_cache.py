@@ -44,28 +44,28 @@ class _Asked:
     n_times: int
 
 
-class Refusals:
+class NegativeCache:
     """The table; safe to use from many threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._refusals: OrderedDict[str, Refusal] = OrderedDict()
+        self._negative_cache: OrderedDict[str, Refusal] = OrderedDict()
         self._asked: OrderedDict[str, _Asked] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._refusals) + len(self._asked)
+        return len(self._negative_cache) + len(self._asked)
 
     def now(self, target: str) -> ArtifactError | None:
         """The error to give for this target without looking, if it was found out a moment ago."""
         with self._lock:
-            refusal = self._refusals.get(target)
+            refusal = self._negative_cache.get(target)
         return refusal.error if refusal is not None and self._clock() < refusal.until else None
 
     def last(self, target: str) -> Refusal | None:
         """What was last found broken or refused under this target, however long ago; its version may still be there."""
         with self._lock:
-            refusal = self._refusals.get(target)
+            refusal = self._negative_cache.get(target)
         return refusal if refusal is not None and refusal.version is not None else None
 
     def broken(self, target: str, version: str | None, error: ArtifactError) -> None:
@@ -88,14 +88,14 @@ class Refusals:
 
     def forget(self, target: str) -> None:
         """The target has an artifact to serve."""
-        if target in self._refusals or target in self._asked:
+        if target in self._negative_cache or target in self._asked:
             with self._lock:
-                self._refusals.pop(target, None)
+                self._negative_cache.pop(target, None)
                 self._asked.pop(target, None)
 
     def _remember(self, target: str, refusal: Refusal) -> None:
         with self._lock:
-            self._refusals[target] = refusal
-            self._refusals.move_to_end(target)
-            if len(self._refusals) > MAX_REMEMBERED:
-                self._refusals.popitem(last=False)
+            self._negative_cache[target] = refusal
+            self._negative_cache.move_to_end(target)
+            if len(self._negative_cache) > MAX_REMEMBERED:
+                self._negative_cache.popitem(last=False)

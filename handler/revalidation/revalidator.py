@@ -57,7 +57,7 @@ class Replacing(Protocol):
     def drop(self, target: str, version: str | None = None) -> bool: ...
 
 
-class Updates:
+class Revalidator:
     """Checks models against their store; `look` is what `ModelCache.watch_age` wants.
 
     prepare_if_changed   a newer artifact than this version, fetched and examined, or None

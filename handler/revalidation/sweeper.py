@@ -1,10 +1,10 @@
-"""Rounds made of all models in memory, so that idle ones are compared with their artifacts, too.
+"""Sweeper made of all models in memory, so that idle ones are compared with their artifacts, too.
 
-A model in use is checked behind the call that finds it old; without rounds the first call after an idle night would still
-be answered by yesterday's model. A round begins twice in each max age.
+A model in use is checked behind the call that finds it old; without sweeps the first call after an idle night would still
+be answered by yesterday's model. A sweep begins twice in each max age.
 
     one listing of the prefix, when that is cheaper -> what it shows unchanged is confirmed, all else is asked for
-    no listing                                      -> what will be too old before the next round is asked for
+    no listing                                      -> what will be too old before the next sweep is asked for
 
 Asking is one conditional request each, a few at a time.
 
@@ -25,7 +25,7 @@ from handler.stores import Store
 
 log = logging.getLogger(__name__)
 
-ROUNDS_PER_AGE = 2
+SWEEPS_PER_AGE = 2
 # S3 charges 12.5 times as much for a listing of up to 1,000 keys as for a GET (aws.amazon.com/s3/pricing), and a page takes
 # about as long as that many, too.
 LISTING_WORTH_REQUESTS = 12.5
@@ -42,7 +42,7 @@ class Aging(Protocol):
     def begin_check(self, target: str, version: str) -> bool: ...
 
 
-class Rounds:
+class Sweeper:
     """A thread; owned by the runtime's main: `start`, then `close`.
 
     check       compares one model with its artifact; False: the store is away, and there is no use in asking on
@@ -68,7 +68,7 @@ class Rounds:
         self._confirmed = confirmed
         self._executor = executor
         self._max_age_s = max_age_s
-        self._pause_s = max_age_s / ROUNDS_PER_AGE
+        self._pause_s = max_age_s / SWEEPS_PER_AGE
         self._clock = clock
         self._slots = threading.Semaphore(n_at_once)
         self._n_at_once = n_at_once
@@ -76,7 +76,7 @@ class Rounds:
         self._no_listing_until = -float("inf")
         self._is_away = False
         self._is_closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rounds", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -91,11 +91,11 @@ class Rounds:
             began = self._clock()
             try:
                 self.make()
-            except Exception:  # whatever it is, the next round is due all the same
-                log.exception("a round of the models in memory ended early")
+            except Exception:  # whatever it is, the next sweep is due all the same
+                log.exception("a sweep of the models in memory ended early")
 
     def make(self) -> None:
-        """One round; returns when all its requests have been answered."""
+        """One sweep; returns when all its requests have been answered."""
         present = self._ages.due()
         is_worth = self._is_listing_worth(len(present))
         due = self._after_listing(present) if is_worth else self._ages.due(self._pause_s)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from handler.errors import TargetInvalid
+from handler.errors import StartRefused, TargetInvalid
 from handler.stores.directory import DirectoryStore
 from handler.stores.store import Store
 from handler.targets import parse_target
@@ -25,7 +25,7 @@ BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
-class LocationInvalid(ValueError):
+class LocationInvalid(StartRefused):
     """A location that is neither an S3 prefix nor a directory we can list."""
 
     def __init__(self, location: str, why: str) -> None:

@@ -20,7 +20,7 @@ log = logging.getLogger("mme.store")
 SAY_S = 60.0
 
 
-class ToldStore:
+class MonitoredStore:
     """As the store behind it. What is denied counts as its failing; what is missing or refused does not."""
 
     def __init__(self, store: Store, recorder: Recorder, clock: Callable[[], float] = time.monotonic) -> None:

@@ -400,7 +400,7 @@ class _Ledger:
         self.traffic = Traffic()
 
 
-class _Lease:
+class _ThreadEnd:
     """Held by nothing but its thread, and gone with it, whoever made the thread."""
 
     __slots__ = ("__weakref__",)
@@ -409,13 +409,13 @@ class _Lease:
 class _OwnLedger(threading.local):
     """The calling thread's ledger, made and enrolled on the thread's first recording."""
 
-    def __init__(self, enrol: Callable[[_Ledger, _Lease], None]) -> None:
+    def __init__(self, enrol: Callable[[_Ledger, _ThreadEnd], None]) -> None:
         self.ledger = _Ledger()
-        self.lease = _Lease()  # once it is gone, the recorder knows that the ledger is final
+        self.lease = _ThreadEnd()  # once it is gone, the recorder knows that the ledger is final
         enrol(self.ledger, self.lease)
 
 
-_Enrolment = tuple[_Ledger, weakref.ref[_Lease]]
+_Enrolment = tuple[_Ledger, weakref.ref[_ThreadEnd]]
 
 
 class LiveRecorder:
@@ -579,5 +579,5 @@ class LiveRecorder:
                 log.exception("gauge %s could not be read", name)
         return values
 
-    def _enrol(self, ledger: _Ledger, lease: _Lease) -> None:
+    def _enrol(self, ledger: _Ledger, lease: _ThreadEnd) -> None:
         self._joining.append((ledger, weakref.ref(lease)))

@@ -27,13 +27,13 @@ def s3() -> Iterator[FaultyS3]:
 
 @pytest.fixture(scope="module")
 def flags(s3: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    shelf = tmp_path_factory.mktemp("disk") / "models"
+    disk_cache = tmp_path_factory.mktemp("disk") / "models"
     # room in memory for one model at a time
     return [
         "--s3-endpoint-url",
         s3.url,
         "--disk-dir",
-        str(shelf),
+        str(disk_cache),
         "--workers",
         "4",
         "--memory",

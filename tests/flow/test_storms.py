@@ -36,12 +36,12 @@ def s3() -> Iterator[FaultyS3]:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def disk_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("disk")
 
 
 @pytest.fixture(scope="module")
-def thrashing(s3: FaultyS3, shelf: Path) -> Iterator[Endpoint]:
+def thrashing(s3: FaultyS3, disk_cache: Path) -> Iterator[Endpoint]:
     """An endpoint with 40 models, memory for about ten and disk for about twenty, that checks them all the time."""
     scratch = Path(tempfile.mkdtemp(prefix="mt-"))
     flags = [
@@ -57,7 +57,7 @@ def thrashing(s3: FaultyS3, shelf: Path) -> Iterator[Endpoint]:
             "--max-age",
             "0.2",
         ),
-        *("--disk-dir", str(shelf), "--disk", "100KB"),
+        *("--disk-dir", str(disk_cache), "--disk", "100KB"),
     ]
     with Endpoint(f"s3://{s3.bucket}/", scratch, *flags) as one:
         yield one
@@ -104,7 +104,7 @@ class Storm:
 
 
 def test_whatever_fails_under_thrash_no_answer_is_wrong_and_it_recovers(
-    s3: FaultyS3, thrashing: Endpoint, shelf: Path
+    s3: FaultyS3, thrashing: Endpoint, disk_cache: Path
 ) -> None:
     with Storm(thrashing) as storm:
         storm.served()
@@ -113,7 +113,7 @@ def test_whatever_fails_under_thrash_no_answer_is_wrong_and_it_recovers(
             storm.served()
         s3.faults.clear()
 
-        for path in shelf.iterdir():  # half the disk is damaged, the other half lost
+        for path in disk_cache.iterdir():  # half the disk is damaged, the other half lost
             with contextlib.suppress(FileNotFoundError):  # the endpoint had it leave meanwhile
                 if path.name != "lock":
                     content = bytearray(path.read_bytes())

@@ -13,7 +13,7 @@ from handler import errors
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
 from handler.faults import FAULTS, fault_of, refusal
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import PreparedModel
 from handler.messages import Request
 from handler.predictor import Facts, HandlePool
@@ -33,7 +33,7 @@ BOOSTERS = {
 }
 
 
-class Shelf:
+class Stock:
     """Targets and their boosters; anything else is what `errors` says, or missing."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Shelf:
         objective = "binary:logistic" if target == "class" else "reg:squarederror"
         facts = Facts(objective, "gblinear" if target == "linear" else "gbtree", 6, 1, 1000)
         document = boosters.document(self.boosters[target])
-        return PreparedModel("v", 1000, len(document), 1, 1, (document,), (facts,), facts, Awake(HandlePool()))
+        return PreparedModel("v", 1000, len(document), 1, 1, (document,), (facts,), facts, BoosterPool(HandlePool()))
 
 
 class Journal:
@@ -66,10 +66,10 @@ class Desk:
     """A dispatcher and all it leans on."""
 
     def __init__(self, **options: Any) -> None:
-        self.shelf, self.recorder, self.journal = Shelf(), LiveRecorder(), Journal()
+        self.stock, self.recorder, self.journal = Stock(), LiveRecorder(), Journal()
         self.cache = ModelCache(
             budget_bytes=10_000,
-            prepare=self.shelf.prepare,
+            prepare=self.stock.prepare,
             executor=InlineExecutor(),
             max_waiting=4,
             recorder=self.recorder,
@@ -166,7 +166,7 @@ def test_a_small_request_for_a_model_in_memory_is_answered_at_once_and_the_same(
 
 def test_a_target_beyond_ascii_is_one_model_in_the_figures_cold_and_warm(desk: Desk) -> None:
     target = "fr/Orl\N{LATIN SMALL LETTER E WITH ACUTE}ans"
-    desk.shelf.boosters = {**BOOSTERS, target: boosters.segment(1)}
+    desk.stock.boosters = {**BOOSTERS, target: boosters.segment(1)}
     as_mms_reads_it = target.encode().decode("latin-1")
     assert desk.ask(target=as_mms_reads_it).status == 200
     warm = Request({"content-type": "text/csv", "x-amzn-sagemaker-target-model": as_mms_reads_it}, CSV, "mms-id")
@@ -236,7 +236,7 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
 
 @pytest.mark.parametrize(("error", "status", "kind", "original"), EXAMPLES, ids=lambda value: type(value).__name__)
 def test_each_error_has_its_status(desk: Desk, error: Exception, status: int, kind: str, original: int | None) -> None:
-    desk.shelf.errors["bad"] = error
+    desk.stock.errors["bad"] = error
     answer = desk.ask(target="bad")
     headers, body = dict(answer.headers), json.loads(answer.body)
     assert (answer.status, headers["x-amzn-errortype"]) == (status, kind)

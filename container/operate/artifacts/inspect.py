@@ -17,7 +17,7 @@ from container.operate.exits import Exit
 
 if TYPE_CHECKING:
     from container.examine.quarantine import Examined
-    from handler.importer import Facts
+    from handler.importer import Stated
 
 COLUMNS = 110  # of a line of feature names
 MAX_NAMES_SHOWN = 60  # --json has them all
@@ -116,16 +116,16 @@ def _print(found: Archive, examined: Examined, chosen: argparse.Namespace) -> No
         say("next", f"mme serve --models {shlex.quote(location)}", f"and call {shlex.quote(target)}")
 
 
-def _release(stated: Facts) -> str | None:
+def _release(stated: Stated) -> str | None:
     return ".".join(map(str, stated.release)) if stated.release else None
 
 
-def _needs_converting(stated: Facts) -> bool:
+def _needs_converting(stated: Stated) -> bool:
     """Whether something in it is older than the format we write; serving it works all the same."""
     return stated.format != "ubj" or bool(stated.corrections)
 
 
-def _outputs(stated: Facts) -> str:
+def _outputs(stated: Stated) -> str:
     if stated.n_classes > 1:
         return f"{stated.n_classes} classes"
     if stated.n_targets > 1:
@@ -133,7 +133,7 @@ def _outputs(stated: Facts) -> str:
     return "one output"
 
 
-def _features(stated: Facts) -> list[str]:
+def _features(stated: Stated) -> list[str]:
     if not stated.feature_names:
         types = sorted(set(stated.feature_types))
         return [f"{stated.n_features} without names", *([f"types {', '.join(types)}"] if types else [])]
@@ -145,7 +145,7 @@ def _features(stated: Facts) -> list[str]:
     return [str(stated.n_features), f"\n{'':16}".join(lines)]
 
 
-def _trees(stated: Facts) -> str:
+def _trees(stated: Stated) -> str:
     rounds = f" in {stated.n_rounds} round{'s' * (stated.n_rounds != 1)}" if stated.n_rounds else ""
     said = f"none, it is linear{rounds}" if stated.booster == "gblinear" else f"{stated.n_trees}{rounds}"
     if stated.best_iteration is not None:

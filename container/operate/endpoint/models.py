@@ -56,11 +56,12 @@ def run(chosen: argparse.Namespace) -> int:
 def _print(page: dict[str, Any]) -> None:
     models = page["models"]
     width = max([len(model["name"]) for model in models] + [5])
-    print(f"{'model':{width}}  {'KiB':>8}  {'hits':>8}  {'age':>8}  {'idle':>8}")
+    print(f"{'model':{width}}  {'KiB':>8}  {'hits':>8}  {'age':>8}  {'idle':>8}  {'pinned':6}".rstrip())
     for model in models:
         size = f"{model['n_bytes'] / 1024:,.0f}"
         age, idle = _ago(model["age_s"]), _ago(model["idle_s"])
-        print(f"{model['name']:{width}}  {size:>8}  {model['hits']:>8,}  {age:>8}  {idle:>8}")
+        pinned = "pinned" if model["is_pinned"] else ""
+        print(f"{model['name']:{width}}  {size:>8}  {model['hits']:>8,}  {age:>8}  {idle:>8}  {pinned}".rstrip())
     print(f"{len(models)} of {page['total']} in memory")
 
 

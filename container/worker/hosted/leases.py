@@ -4,8 +4,8 @@ The platform decides what is in memory. Here nothing is evicted: a load that fin
 unloads what it likes least. A model is keyed by the port MMS gave it, which is never used again, because names are: the old
 `x` may still be on its way out when the next `x` is loaded.
 
-    POST /models -> LOAD on a connection -> Lodger.load -> borrow from the cache, for as long as the connection lives
-    DELETE       -> the connection ends  -> Lodger.leave -> drop, trim -> the gate lets MMS answer
+    POST /models -> LOAD on a connection -> Lease.load -> borrow from the cache, for as long as the connection lives
+    DELETE       -> the connection ends  -> Lease.leave -> drop, trim -> the gate lets MMS answer
 
 Rule: what a gate waits for is written down here before it can be asked for.
 """
@@ -64,7 +64,7 @@ class _Port:
     is_closing: bool = False  # MMS is about to close its connections
     has_ended: bool = False  # MMS has unloaded the model
     has_lost_stub: bool = False  # it was killed, not by MMS: the supervisor keeps the socket until it is told
-    lodgers: set[Lodger] = field(default_factory=set)  # one for each open connection
+    leases: set[Lease] = field(default_factory=set)  # one for each open connection
 
 
 class Hosted:
@@ -110,16 +110,16 @@ class Hosted:
         with self._lock:
             self._ports.setdefault(port, _Port())
 
-    def connected(self, port: int, hang_up: Callable[[], None]) -> Lodger:
-        """MMS has connected to this port. Its connection serves with the lodger, and ends it with `leave`.
+    def connected(self, port: int, hang_up: Callable[[], None]) -> Lease:
+        """MMS has connected to this port. Its connection serves with the lease, and ends it with `leave`.
 
         hang_up   ends the connection, from any thread
         """
         with self._lock:
             place = self._ports[port]
-            lodger = Lodger(self, place, port, hang_up)
-            place.lodgers.add(lodger)
-        return lodger
+            lease = Lease(self, place, port, hang_up)
+            place.leases.add(lease)
+        return lease
 
     def ended(self, port: int) -> None:
         """MMS has unloaded what was loaded there."""
@@ -140,17 +140,17 @@ class Hosted:
         would stay for ever."""
         with self._lock:
             place = self._ports.pop(port)
-            lodgers = list(place.lodgers)
-        for lodger in lodgers:
-            lodger.hang_up()
+            leases = list(place.leases)
+        for lease in leases:
+            lease.hang_up()
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    def enter(self, lodger: Lodger, load: wire.Load) -> Borrowed:
+    def enter(self, lease: Lease, load: wire.Load) -> Borrowed:
         """The model of a port, loaded for the first of its connections. Raises ServingError."""
-        key = lodger.key
+        key = lease.key
         with self._lock:
-            place = lodger.place
+            place = lease.place
             place.n_loading += 1
             place.model_name = load.model_name
             if place.has_ended:
@@ -163,7 +163,7 @@ class Hosted:
             return self._cache.borrow(key, LOAD_WAIT_S)
         except BaseException:
             with self._lock:
-                if not any(other.is_holding for other in place.lodgers):
+                if not any(other.is_holding for other in place.leases):
                     self._loads.pop(key, None)
             raise
 
@@ -172,33 +172,33 @@ class Hosted:
         with self._lock:
             self._lock.notify_all()
 
-    def answer(self, request: Request, lodger: Lodger) -> Answer:
-        return self._answer(request, lodger)
+    def answer(self, request: Request, lease: Lease) -> Answer:
+        return self._answer(request, lease)
 
-    def load_answered(self, lodger: Lodger, refusal: ServingError | None) -> None:
+    def load_answered(self, lease: Lease, refusal: ServingError | None) -> None:
         """The reply of a load has been written, or never will be."""
         with self._lock:
-            place = lodger.place
+            place = lease.place
             place.n_loading -= 1
             place.refusal = refusal
             place.answered_at = time.monotonic()
             self._lock.notify_all()
 
-    def left(self, lodger: Lodger, borrowed: Borrowed | None) -> None:
+    def left(self, lease: Lease, borrowed: Borrowed | None) -> None:
         """A connection has ended; the model goes with the last that held it."""
-        place = lodger.place
+        place = lease.place
         with self._lock:
-            is_last = borrowed is not None and not any(o.is_holding for o in place.lodgers if o is not lodger)
+            is_last = borrowed is not None and not any(o.is_holding for o in place.leases if o is not lease)
         if borrowed is not None:
             if is_last:
-                self._cache.drop(lodger.key)  # it stays whole until the next line
+                self._cache.drop(lease.key)  # it stays whole until the next line
             borrowed.__exit__(None, None, None)
         if is_last:
             self._trim()
         with self._lock:
             if is_last:
-                self._loads.pop(lodger.key, None)
-            place.lodgers.discard(lodger)
+                self._loads.pop(lease.key, None)
+            place.leases.discard(lease)
 
     # -- gates ---------------------------------------------------------------------------------------------------------
 
@@ -227,9 +227,9 @@ class Hosted:
         before = -1
         while n_quiet < QUIET_NAPS and time.monotonic() < until:
             with self._lock:
-                lodgers = list(place.lodgers)
-            served = sum(lodger.n_replies for lodger in lodgers)
-            n_quiet = 0 if served != before or any(lodger.is_busy() for lodger in lodgers) else n_quiet + 1
+                leases = list(place.leases)
+            served = sum(lease.n_replies for lease in leases)
+            n_quiet = 0 if served != before or any(lease.is_busy() for lease in leases) else n_quiet + 1
             before = served
             time.sleep(NAP_S)
         place.quiet_at = time.monotonic()
@@ -246,7 +246,7 @@ class Hosted:
     def _wait_for_memory(self, places: Collection[_Port]) -> None:
         """With the lock held, which is let go meanwhile."""
         if not self._lock.wait_for(
-            lambda: not any(lodger.is_holding for place in places for lodger in place.lodgers), UNLOAD_WAIT_S
+            lambda: not any(lease.is_holding for place in places for lease in place.leases), UNLOAD_WAIT_S
         ):
             log.error("%s: unloaded, but the memory is still in use", ", ".join(place.model_name for place in places))
 
@@ -291,14 +291,14 @@ class Hosted:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A lodger's model, as one request sees it: always in memory."""
+    """A lease's model, as one request sees it: always in memory."""
 
     model: Scorer
     is_hit: bool = True
     wait_us: int = 0
 
 
-class Lodger:
+class Lease:
     """One connection of MMS's, and the model it holds. Used on the connection's thread."""
 
     def __init__(self, hosted: Hosted, place: _Port, port: int, hang_up: Callable[[], None]) -> None:

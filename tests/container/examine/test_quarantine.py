@@ -20,7 +20,7 @@ from container.examine.examiner import LARGE_BYTES, LARGE_NICENESS, MAX_ARTIFACT
 from container.examine.quarantine import Quarantine
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused
 from handler.forest import walker
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
 from handler.forest.packed import document_of
 from handler.libxgboost import Booster, Kind
@@ -31,7 +31,7 @@ from tests.rig.endpoint import until
 
 @pytest.fixture(scope="module")
 def quarantine() -> Iterator[Quarantine]:
-    one = Quarantine(n_spares=2)
+    one = Quarantine(n_preforked=2)
     one.start()
     yield one
     one.close()
@@ -39,16 +39,16 @@ def quarantine() -> Iterator[Quarantine]:
 
 @pytest.fixture(scope="module")
 def as_boosters() -> Iterator[Quarantine]:
-    one = Quarantine(n_spares=1, as_boosters=True)
+    one = Quarantine(n_preforked=1, as_boosters=True)
     one.start()
     yield one
     one.close()
 
 
 @contextlib.contextmanager
-def started(n_spares: int) -> Iterator[tuple[Quarantine, int]]:
+def started(n_preforked: int) -> Iterator[tuple[Quarantine, int]]:
     """One of its own, and its examiner's pid."""
-    one = Quarantine(n_spares)
+    one = Quarantine(n_preforked)
     one.start()
     try:
         assert one.examiner_pid is not None
@@ -76,7 +76,7 @@ def test_a_sound_artifact_comes_back_as_a_forest_and_its_facts(quarantine: Quara
     (facts,), (forest,) = examined.facts, examined.documents
     assert (facts.is_forest, facts.resident_bytes) == (True, len(forest))
     x = boosters.rows(10, 6)
-    model = Forest(forest, facts, Awake(HandlePool()))
+    model = Forest(forest, facts, BoosterPool(HandlePool()))
     assert (model.predict(x) == boosters.expected(boosters.segment(3), x)).all()
 
 
@@ -216,18 +216,18 @@ def test_when_the_examiner_is_killed_the_next_artifact_starts_another(quarantine
 def test_a_spare_that_only_packed_takes_the_next_artifact_and_one_that_found_fault_does_not() -> None:
     with started(1) as (one, pid):
 
-        def spare_after(blob: bytes) -> int:
+        def retire_after(blob: bytes) -> int:
             with contextlib.suppress(ArtifactError):
                 one.examine(blob, "x")
             until(lambda: len(children_of(pid)) == 1)
             return children_of(pid)[0]
 
-        first = spare_after(boosters.segment_archive(1))
-        assert [spare_after(boosters.segment_archive(seed)) for seed in (2, 3)] == [first, first]
+        first = retire_after(boosters.segment_archive(1))
+        assert [retire_after(boosters.segment_archive(seed)) for seed in (2, 3)] == [first, first]
         linear = boosters.archive({"xgboost-model": boosters.document(boosters.train(booster="gblinear"))})
-        until(lambda: spare_after(linear) != first)
-        second = spare_after(boosters.segment_archive(1))
-        until(lambda: spare_after(b"no archive") != second)
+        until(lambda: retire_after(linear) != first)
+        second = retire_after(boosters.segment_archive(1))
+        until(lambda: retire_after(b"no archive") != second)
 
 
 @pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
@@ -271,7 +271,7 @@ def test_spares_come_when_all_are_busy_and_go_when_nobody_needs_them() -> None:
 
 
 def test_closing_leaves_no_process() -> None:
-    one = Quarantine(n_spares=3)
+    one = Quarantine(n_preforked=3)
     one.start()
     one.examine(boosters.segment_archive(1), "x")
     pid = one.examiner_pid

@@ -22,7 +22,7 @@ from container.link.wire import (
     predict_reply,
 )
 
-FRAMES = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parents[3] / "frames").glob("*.bin"))}
+FRAMES = {path.stem: path.read_bytes() for path in sorted((Path(__file__).parents[2] / "frames").glob("*.bin"))}
 MAX_FRAME = 1 << 20
 
 

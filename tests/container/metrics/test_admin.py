@@ -79,7 +79,8 @@ def test_twenty_thousand_models_come_in_pages(server: AdminServer, process: Any)
         "age_s": 2.0,
         "idle_s": 1.0,
         "hits": 1,
-        "pins": 0,
+        "borrowers": 0,
+        "is_pinned": False,
         "trouble": "",
     }
     second = get_json(server, f"/models?offset={first['next_offset']}")

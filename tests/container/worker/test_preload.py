@@ -12,7 +12,7 @@ import pytest
 from container.worker.preload import AWAY_AFTER, Preload
 from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactBroken, ArtifactUnavailable
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import Examined, ModelLoader
 from handler.patterns import Patterns
 from handler.predictor import Facts, HandlePool
@@ -42,7 +42,7 @@ class House:
         self.pinned = Patterns.parse(pinned)
         self.cache = ModelCache(
             budget_bytes=(MODEL_BYTES + 4000) * room,
-            prepare=ModelLoader(self.store, self.examine, Awake(HandlePool()), n_threads=1).prepare,
+            prepare=ModelLoader(self.store, self.examine, BoosterPool(HandlePool()), n_threads=1).prepare,
             executor=executor,
             max_waiting=4,
             recorder=self.recorder,

@@ -52,7 +52,7 @@ class Artifact:
 
 
 @dataclass
-class Shelf:
+class Stock:
     """Artifacts by target. What is prepared is listed; `gate`, when set, holds up every preparation."""
 
     sizes: dict[str, int]
@@ -76,9 +76,9 @@ class Shelf:
             raise self.load_error
 
 
-def make_cache(shelf: Shelf, budget_bytes: int, **options: object) -> ModelCache:
+def make_cache(stock: Stock, budget_bytes: int, **options: object) -> ModelCache:
     settings = {"executor": InlineExecutor(), "max_waiting": 100, "recorder": LiveRecorder()} | options
-    return ModelCache(budget_bytes=budget_bytes, prepare=shelf.prepare, **settings)  # type: ignore[arg-type]
+    return ModelCache(budget_bytes=budget_bytes, prepare=stock.prepare, **settings)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -104,15 +104,15 @@ def loaded(cache: ModelCache) -> list[str]:
 
 
 def test_the_first_borrower_loads_and_the_second_hits() -> None:
-    shelf = Shelf({"a": 10})
-    cache = make_cache(shelf, 100)
+    stock = Stock({"a": 10})
+    cache = make_cache(stock, 100)
     assert [touch(cache, "a"), touch(cache, "a")] == [False, True]
-    assert shelf.prepared == ["a"]
+    assert stock.prepared == ["a"]
     assert (len(cache), cache.resident_bytes, "a" in cache) == (1, 10, True)
 
 
 def test_a_load_evicts_the_least_recently_used_and_just_enough() -> None:
-    cache = make_cache(Shelf({"a": 40, "b": 30, "c": 30, "d": 20}), 100)
+    cache = make_cache(Stock({"a": 40, "b": 30, "c": 30, "d": 20}), 100)
     for target in ("a", "b", "c", "a"):
         touch(cache, target)
     touch(cache, "d")
@@ -125,9 +125,9 @@ def test_a_load_evicts_the_least_recently_used_and_just_enough() -> None:
     st.lists(st.integers(0, 7), max_size=60),
 )
 def test_a_serial_trace_hits_and_evicts_as_the_textbook_lru_does(sizes: list[int], trace: list[int]) -> None:
-    shelf = Shelf({str(number): size for number, size in enumerate(sizes)})
+    stock = Stock({str(number): size for number, size in enumerate(sizes)})
     recorder = LiveRecorder()
-    cache = make_cache(shelf, 100, recorder=recorder)
+    cache = make_cache(stock, 100, recorder=recorder)
     reference: OrderedDict[str, int] = OrderedDict()
     evictions = 0
     for number in trace:
@@ -136,10 +136,10 @@ def test_a_serial_trace_hits_and_evicts_as_the_textbook_lru_does(sizes: list[int
         if expected:
             reference.move_to_end(target)
         else:
-            while sum(reference.values()) + shelf.sizes[target] > 100:
+            while sum(reference.values()) + stock.sizes[target] > 100:
                 reference.popitem(last=False)
                 evictions += 1
-            reference[target] = shelf.sizes[target]
+            reference[target] = stock.sizes[target]
         assert touch(cache, target) == expected
         assert loaded(cache) == list(reference)
         assert cache.resident_bytes == sum(reference.values()) <= 100
@@ -147,7 +147,7 @@ def test_a_serial_trace_hits_and_evicts_as_the_textbook_lru_does(sizes: list[int
 
 
 def test_a_model_too_big_for_the_whole_budget_evicts_nobody() -> None:
-    cache = make_cache(Shelf({"a": 50, "b": 50, "huge": 101}), 100)
+    cache = make_cache(Stock({"a": 50, "b": 50, "huge": 101}), 100)
     touch(cache, "a")
     touch(cache, "b")
     with pytest.raises(NoRoom, match="101 bytes of a budget of 100"):
@@ -156,7 +156,7 @@ def test_a_model_too_big_for_the_whole_budget_evicts_nobody() -> None:
 
 
 def test_a_borrowed_model_is_not_evicted_for_another() -> None:
-    cache = make_cache(Shelf({"a": 60, "b": 40, "c": 40}), 100)
+    cache = make_cache(Stock({"a": 60, "b": 40, "c": 40}), 100)
     with cache.borrow("a", WAIT_S) as held:
         touch(cache, "b")
         touch(cache, "c")
@@ -165,7 +165,7 @@ def test_a_borrowed_model_is_not_evicted_for_another() -> None:
 
 
 def test_when_everything_is_borrowed_a_load_waits_for_a_release(pool: ThreadPoolExecutor) -> None:
-    cache = make_cache(Shelf({"a": 100, "b": 100}), 100, executor=pool)
+    cache = make_cache(Stock({"a": 100, "b": 100}), 100, executor=pool)
     held = cache.borrow("a", WAIT_S)
     with ThreadPoolExecutor(1) as caller:
         other = caller.submit(touch, cache, "b")
@@ -178,7 +178,7 @@ def test_when_everything_is_borrowed_a_load_waits_for_a_release(pool: ThreadPool
 
 
 def test_when_nobody_releases_there_is_no_room_and_nothing_is_lost() -> None:
-    cache = make_cache(Shelf({"a": 100, "b": 1}), 100, room_wait_s=0.05)
+    cache = make_cache(Stock({"a": 100, "b": 1}), 100, room_wait_s=0.05)
     with cache.borrow("a", WAIT_S), pytest.raises(NoRoom):
         touch(cache, "b")
     assert (loaded(cache), cache.resident_bytes) == (["a"], 100)
@@ -188,7 +188,7 @@ def test_when_nobody_releases_there_is_no_room_and_nothing_is_lost() -> None:
 def test_a_dropped_model_counts_until_its_last_borrower_lets_go() -> None:
     recorder = LiveRecorder()
     freed: list[int] = []
-    cache = make_cache(Shelf({"a": 60}), 100, recorder=recorder, on_freed=freed.append)
+    cache = make_cache(Stock({"a": 60}), 100, recorder=recorder, on_freed=freed.append)
     with cache.borrow("a", WAIT_S) as first, cache.borrow("a", WAIT_S):
         assert cache.drop("a")
         assert "a" not in cache
@@ -201,7 +201,7 @@ def test_a_dropped_model_counts_until_its_last_borrower_lets_go() -> None:
 
 def test_dropping_an_idle_model_frees_it_at_once_and_is_timed() -> None:
     recorder = LiveRecorder()
-    cache = make_cache(Shelf({"a": 60}), 100, recorder=recorder)
+    cache = make_cache(Stock({"a": 60}), 100, recorder=recorder)
     touch(cache, "a")
     assert cache.drop("a")
     assert cache.resident_bytes == 0
@@ -209,91 +209,91 @@ def test_dropping_an_idle_model_frees_it_at_once_and_is_timed() -> None:
 
 
 def test_sixty_four_first_callers_cause_one_load(pool: ThreadPoolExecutor) -> None:
-    shelf = Shelf({"a": 10}, gate=threading.Event())
+    stock = Stock({"a": 10}, gate=threading.Event())
     recorder = LiveRecorder()
-    cache = make_cache(shelf, 100, executor=pool, recorder=recorder)
+    cache = make_cache(stock, 100, executor=pool, recorder=recorder)
     with ThreadPoolExecutor(64) as callers:
         calls = [callers.submit(touch, cache, "a") for _ in range(64)]
-        assert shelf.begun.acquire(timeout=WAIT_S)
+        assert stock.begun.acquire(timeout=WAIT_S)
         while recorder.collect().total(SINGLE_FLIGHT_WAITERS) < 60:
             pass  # a few may look at the flights in the very moment the first one starts theirs
-        assert shelf.gate is not None
-        shelf.gate.set()
+        assert stock.gate is not None
+        stock.gate.set()
         assert not any(call.result(WAIT_S) for call in calls)
-    assert shelf.prepared == ["a"]
+    assert stock.prepared == ["a"]
 
 
 def test_different_targets_load_at_the_same_time(pool: ThreadPoolExecutor) -> None:
-    shelf = Shelf({str(number): 1 for number in range(8)}, gate=threading.Event())
-    cache = make_cache(shelf, 100, executor=pool)
+    stock = Stock({str(number): 1 for number in range(8)}, gate=threading.Event())
+    cache = make_cache(stock, 100, executor=pool)
     with ThreadPoolExecutor(8) as callers:
-        calls = [callers.submit(touch, cache, target) for target in shelf.sizes]
-        for _ in shelf.sizes:  # all eight have begun while none is allowed to end
-            assert shelf.begun.acquire(timeout=WAIT_S)
-        assert shelf.gate is not None
-        shelf.gate.set()
+        calls = [callers.submit(touch, cache, target) for target in stock.sizes]
+        for _ in stock.sizes:  # all eight have begun while none is allowed to end
+            assert stock.begun.acquire(timeout=WAIT_S)
+        assert stock.gate is not None
+        stock.gate.set()
         assert [call.result(WAIT_S) for call in calls] == [False] * 8
 
 
 def test_a_failed_load_reaches_its_callers_and_is_tried_again() -> None:
-    shelf = Shelf({})
-    cache = make_cache(shelf, 100)
+    stock = Stock({})
+    cache = make_cache(stock, 100)
     with pytest.raises(ArtifactMissing):
         touch(cache, "a")
-    shelf.sizes["a"] = 10
+    stock.sizes["a"] = 10
     assert touch(cache, "a") is False
-    assert shelf.prepared == ["a", "a"]
+    assert stock.prepared == ["a", "a"]
 
 
 def test_a_load_that_fails_after_its_room_was_booked_gives_the_room_back() -> None:
-    shelf = Shelf({"a": 10}, load_error=RuntimeError("native"))
-    cache = make_cache(shelf, 100)
+    stock = Stock({"a": 10}, load_error=RuntimeError("native"))
+    cache = make_cache(stock, 100)
     with pytest.raises(RuntimeError, match="native"):
         touch(cache, "a")
     assert cache.resident_bytes == 0
 
 
 def test_a_caller_who_waited_long_enough_leaves_and_the_load_goes_on(pool: ThreadPoolExecutor) -> None:
-    shelf = Shelf({"a": 10}, gate=threading.Event())
-    cache = make_cache(shelf, 100, executor=pool)
+    stock = Stock({"a": 10}, gate=threading.Event())
+    cache = make_cache(stock, 100, executor=pool)
     with pytest.raises(ModelNotReady, match="still loading"):
         cache.borrow("a", 0.01)
-    assert shelf.gate is not None
-    shelf.gate.set()
+    assert stock.gate is not None
+    stock.gate.set()
     assert touch(cache, "a") in (True, False)
-    assert shelf.prepared == ["a"]
+    assert stock.prepared == ["a"]
 
 
 def test_when_too_many_wait_one_more_is_sent_away_soon_and_its_load_begins(pool: ThreadPoolExecutor) -> None:
-    shelf = Shelf({"a": 10, "b": 10, "c": 10}, gate=threading.Event())
-    cache = make_cache(shelf, 100, executor=pool, max_waiting=1)
+    stock = Stock({"a": 10, "b": 10, "c": 10}, gate=threading.Event())
+    cache = make_cache(stock, 100, executor=pool, max_waiting=1)
     with ThreadPoolExecutor(1) as callers:
         waiting = callers.submit(touch, cache, "a")
-        assert shelf.begun.acquire(timeout=WAIT_S)
+        assert stock.begun.acquire(timeout=WAIT_S)
         with pytest.raises(ModelNotReady) as raised:
             touch(cache, "b")
         assert raised.value.waited_s == SHORT_WAIT_S
-        assert shelf.begun.acquire(timeout=WAIT_S)
-        assert shelf.gate is not None
-        shelf.gate.set()
+        assert stock.begun.acquire(timeout=WAIT_S)
+        assert stock.gate is not None
+        stock.gate.set()
         assert waiting.result(WAIT_S) is False
-    assert sorted(shelf.prepared) == ["a", "b"]
+    assert sorted(stock.prepared) == ["a", "b"]
 
 
 def test_while_loads_are_short_who_finds_no_place_stays_for_one(pool: ThreadPoolExecutor) -> None:
     names = [f"m{number}" for number in range(8)]
-    shelf = Shelf(dict.fromkeys(names, 10))
-    cache = make_cache(shelf, 100, executor=pool, max_waiting=1)
+    stock = Stock(dict.fromkeys(names, 10))
+    cache = make_cache(stock, 100, executor=pool, max_waiting=1)
     with ThreadPoolExecutor(8) as callers:
         assert list(callers.map(lambda name: touch(cache, name), names)) == [False] * 8
 
 
 def test_when_loads_take_long_who_finds_no_place_is_sent_away_at_once(pool: ThreadPoolExecutor) -> None:
-    shelf = Shelf({"a": 10, "b": 10}, gate=threading.Event())
-    cache = make_cache(shelf, 100, executor=pool, max_waiting=1)
+    stock = Stock({"a": 10, "b": 10}, gate=threading.Event())
+    cache = make_cache(stock, 100, executor=pool, max_waiting=1)
     with ThreadPoolExecutor(1) as callers:
         waiting = callers.submit(touch, cache, "a")
-        assert shelf.begun.acquire(timeout=WAIT_S)
+        assert stock.begun.acquire(timeout=WAIT_S)
         until_crowded = 20
         while not cache.waiting.is_crowded and until_crowded:
             until_crowded -= 1
@@ -302,13 +302,13 @@ def test_when_loads_take_long_who_finds_no_place_is_sent_away_at_once(pool: Thre
         with pytest.raises(ModelNotReady) as raised:
             touch(cache, "b")
         assert raised.value.waited_s == 0.0
-        assert shelf.gate is not None
-        shelf.gate.set()
+        assert stock.gate is not None
+        stock.gate.set()
         assert waiting.result(WAIT_S) is False
 
 
 def test_a_smaller_budget_evicts_the_oldest_until_they_fit_and_a_larger_one_takes_more_again() -> None:
-    cache = make_cache(Shelf({"a": 10, "b": 20, "c": 30}), 100)
+    cache = make_cache(Stock({"a": 10, "b": 20, "c": 30}), 100)
     for target in ("a", "b", "c"):
         touch(cache, target)
     assert cache.resize(45) == 30
@@ -324,7 +324,7 @@ def test_a_smaller_budget_evicts_the_oldest_until_they_fit_and_a_larger_one_take
 
 
 def test_models_too_young_to_be_evicted_for_others_leave_when_the_memory_does() -> None:
-    cache = make_cache(Shelf({"a": 10, "b": 20}), 100, min_residence_s=1000)
+    cache = make_cache(Stock({"a": 10, "b": 20}), 100, min_residence_s=1000)
     touch(cache, "a")
     touch(cache, "b")
     assert cache.resize(20) == 10
@@ -332,7 +332,7 @@ def test_models_too_young_to_be_evicted_for_others_leave_when_the_memory_does() 
 
 
 def test_a_closed_cache_frees_everything_and_loads_nothing() -> None:
-    cache = make_cache(Shelf({"a": 10, "b": 10}), 100)
+    cache = make_cache(Stock({"a": 10, "b": 10}), 100)
     touch(cache, "a")
     cache.close()
     assert (len(cache), cache.resident_bytes) == (0, 0)
@@ -343,7 +343,7 @@ def test_a_closed_cache_frees_everything_and_loads_nothing() -> None:
 
 def test_residents_tell_age_idle_time_hits_and_borrowers() -> None:
     clock = FakeClock()
-    cache = make_cache(Shelf({"a": 10}), 100, clock=clock)
+    cache = make_cache(Stock({"a": 10}), 100, clock=clock)
     touch(cache, "a")
     clock.advance(5)
     touch(cache, "a")
@@ -354,7 +354,7 @@ def test_residents_tell_age_idle_time_hits_and_borrowers() -> None:
 
 
 def test_a_pinned_model_is_never_evicted_and_counts() -> None:
-    cache = make_cache(Shelf({"a": 40, "b": 30, "c": 30, "d": 30}), 100, is_pinned=lambda target: target == "a")
+    cache = make_cache(Stock({"a": 40, "b": 30, "c": 30, "d": 30}), 100, is_pinned=lambda target: target == "a")
     for target in "abcd":
         touch(cache, target)
     assert sorted(loaded(cache)) == ["a", "c", "d"]
@@ -364,7 +364,7 @@ def test_a_pinned_model_is_never_evicted_and_counts() -> None:
 
 
 def test_what_does_not_fit_beside_the_pinned_evicts_nobody_and_is_told_why() -> None:
-    cache = make_cache(Shelf({"a": 60, "b": 30, "c": 50}), 100, is_pinned=lambda target: target == "a")
+    cache = make_cache(Stock({"a": 60, "b": 30, "c": 50}), 100, is_pinned=lambda target: target == "a")
     touch(cache, "a")
     touch(cache, "b")
     with pytest.raises(NoRoom, match="model c beside 60 bytes of pinned models: it needs 50 bytes of a budget of 100"):
@@ -375,7 +375,7 @@ def test_what_does_not_fit_beside_the_pinned_evicts_nobody_and_is_told_why() -> 
 
 
 def test_a_pinned_model_can_be_replaced_and_dropped() -> None:
-    cache = make_cache(Shelf({"a": 40}), 100, is_pinned=lambda _: True)
+    cache = make_cache(Stock({"a": 40}), 100, is_pinned=lambda _: True)
     touch(cache, "a")
     assert cache.replace("a", "v1", Artifact("a", 50, "v2"))
     assert not cache.replace("a", "v2", Artifact("a", 60, "v3"))  # never both at once
@@ -385,7 +385,7 @@ def test_a_pinned_model_can_be_replaced_and_dropped() -> None:
 
 def test_a_model_stays_for_its_minimum_residence() -> None:
     clock = FakeClock()
-    cache = make_cache(Shelf({"a": 40, "b": 40, "c": 40}), 100, clock=clock, min_residence_s=10)
+    cache = make_cache(Stock({"a": 40, "b": 40, "c": 40}), 100, clock=clock, min_residence_s=10)
     touch(cache, "a")
     clock.advance(9)
     touch(cache, "b")
@@ -396,13 +396,13 @@ def test_a_model_stays_for_its_minimum_residence() -> None:
 
 
 def test_a_load_among_young_models_waits_until_one_is_old_enough(pool: ThreadPoolExecutor) -> None:
-    cache = make_cache(Shelf({"a": 100, "b": 100}), 100, executor=pool, min_residence_s=0.2)
+    cache = make_cache(Stock({"a": 100, "b": 100}), 100, executor=pool, min_residence_s=0.2)
     assert [touch(cache, "a"), touch(cache, "b")] == [False, False]
     assert loaded(cache) == ["b"]
 
 
 def test_filling_in_evicts_nobody() -> None:
-    cache = make_cache(Shelf({"a": 60, "b": 30, "c": 30}), 100)
+    cache = make_cache(Stock({"a": 60, "b": 30, "c": 30}), 100)
     assert [cache.fill(target) for target in "abc"] == [True, True, False]
     assert loaded(cache) == ["a", "b"]
     assert cache.fill("a")
@@ -411,25 +411,25 @@ def test_filling_in_evicts_nobody() -> None:
 
 
 def test_filling_in_a_pinned_model_makes_room() -> None:
-    cache = make_cache(Shelf({"a": 60, "b": 60}), 100, is_pinned=lambda target: target == "b")
+    cache = make_cache(Stock({"a": 60, "b": 60}), 100, is_pinned=lambda target: target == "b")
     assert cache.fill("a")
     assert cache.fill("b")
     assert loaded(cache) == ["b"]
 
 
 def test_a_caller_who_came_along_with_a_fill_that_found_no_room_is_served(pool: ThreadPoolExecutor) -> None:
-    shelf = Shelf({"a": 60, "b": 60})
-    cache = make_cache(shelf, 100, executor=pool)
+    stock = Stock({"a": 60, "b": 60})
+    cache = make_cache(stock, 100, executor=pool)
     touch(cache, "a")
-    shelf.gate = threading.Event()
+    stock.gate = threading.Event()
     with ThreadPoolExecutor(2) as callers:
-        assert shelf.begun.acquire(timeout=WAIT_S)
+        assert stock.begun.acquire(timeout=WAIT_S)
         filling = callers.submit(cache.fill, "b")
-        assert shelf.begun.acquire(timeout=WAIT_S)
+        assert stock.begun.acquire(timeout=WAIT_S)
         calling = callers.submit(touch, cache, "b")
         while not cache.waiting.n_waiting:
             pass
-        shelf.gate.set()
+        stock.gate.set()
         assert filling.result(WAIT_S) is False
         assert calling.result(WAIT_S) is False
     assert loaded(cache) == ["b"]
@@ -437,7 +437,7 @@ def test_a_caller_who_came_along_with_a_fill_that_found_no_room_is_served(pool: 
 
 def test_a_model_is_told_to_be_old_once_by_the_first_who_asks_after_its_age() -> None:
     clock = FakeClock()
-    cache = make_cache(Shelf({"a": 10}), 100, clock=clock)
+    cache = make_cache(Stock({"a": 10}), 100, clock=clock)
     told: list[tuple[str, str]] = []
     cache.ages.watch(60, lambda target, version: told.append((target, version)))
     touch(cache, "a")
@@ -460,18 +460,18 @@ def test_a_model_is_told_to_be_old_once_by_the_first_who_asks_after_its_age() ->
 
 
 def test_a_model_that_was_checked_long_ago_is_told_as_soon_as_it_is_loaded() -> None:
-    shelf = Shelf({"a": 10})
-    cache = make_cache(shelf, 100)
+    stock = Stock({"a": 10})
+    cache = make_cache(stock, 100)
     told: list[str] = []
     cache.ages.watch(60, lambda target, _: told.append(target))
-    shelf.checked_s_ago = 61
+    stock.checked_s_ago = 61
     touch(cache, "a")
     assert told == ["a"]
 
 
 def test_a_newer_version_takes_the_place_of_the_old_one_which_leaves_with_its_last_borrower() -> None:
     recorder = LiveRecorder()
-    cache = make_cache(Shelf({"a": 30, "b": 30}), 100, recorder=recorder)
+    cache = make_cache(Stock({"a": 30, "b": 30}), 100, recorder=recorder)
     touch(cache, "a")
     touch(cache, "b")
     with cache.borrow("a", WAIT_S) as old:
@@ -490,7 +490,7 @@ def test_a_newer_version_takes_the_place_of_the_old_one_which_leaves_with_its_la
 
 
 def test_being_replaced_is_no_use_of_a_model() -> None:
-    cache = make_cache(Shelf({"a": 30, "b": 30}), 100)
+    cache = make_cache(Stock({"a": 30, "b": 30}), 100)
     touch(cache, "a")
     touch(cache, "b")
     assert cache.replace("a", "v1", Artifact("a", 30, "v2"))
@@ -499,7 +499,7 @@ def test_being_replaced_is_no_use_of_a_model() -> None:
 
 
 def test_a_version_that_has_left_meanwhile_is_not_replaced() -> None:
-    cache = make_cache(Shelf({"a": 30}), 100)
+    cache = make_cache(Stock({"a": 30}), 100)
     assert not cache.replace("a", "v1", Artifact("a", 30, "v2"))
     touch(cache, "a")
     assert not cache.replace("a", "v0", Artifact("a", 30, "v2"))
@@ -509,7 +509,7 @@ def test_a_version_that_has_left_meanwhile_is_not_replaced() -> None:
 
 
 def test_when_the_newer_version_does_not_load_the_old_one_stays() -> None:
-    cache = make_cache(Shelf({"a": 30}), 100)
+    cache = make_cache(Stock({"a": 30}), 100)
     touch(cache, "a")
 
     def fail() -> None:
@@ -524,8 +524,8 @@ def test_when_the_newer_version_does_not_load_the_old_one_stays() -> None:
 
 
 def test_where_two_versions_never_fit_side_by_side_the_old_one_leaves_for_the_next_call_to_load_the_new() -> None:
-    shelf = Shelf({"a": 60})
-    cache = make_cache(shelf, 100)
+    stock = Stock({"a": 60})
+    cache = make_cache(stock, 100)
     touch(cache, "a")
     assert not cache.replace("a", "v1", Artifact("a", 60, "v2"))
     assert touch(cache, "a") is False
@@ -534,8 +534,8 @@ def test_where_two_versions_never_fit_side_by_side_the_old_one_leaves_for_the_ne
 def test_models_are_replaced_dropped_and_evicted_under_callers_and_nobody_sees_half_of_it(
     pool: ThreadPoolExecutor,
 ) -> None:
-    shelf = Shelf({str(number): 5 + number for number in range(12)})
-    cache = make_cache(shelf, 100, executor=pool)
+    stock = Stock({str(number): 5 + number for number in range(12)})
+    cache = make_cache(stock, 100, executor=pool)
     stop = threading.Event()
     replaced = Counter[bool]()
 
@@ -580,8 +580,8 @@ def test_models_are_replaced_dropped_and_evicted_under_callers_and_nobody_sees_h
 
 
 def test_under_threads_the_book_stays_true_and_nobody_gets_a_closed_or_foreign_model(pool: ThreadPoolExecutor) -> None:
-    shelf = Shelf({str(number): 5 + number % 7 for number in range(40)})
-    cache = make_cache(shelf, 100, executor=pool)
+    stock = Stock({str(number): 5 + number % 7 for number in range(40)})
+    cache = make_cache(stock, 100, executor=pool)
     overdrawn: list[int] = []
 
     def caller(seed: int) -> int:
@@ -610,18 +610,18 @@ def test_under_threads_the_book_stays_true_and_nobody_gets_a_closed_or_foreign_m
 
 def test_what_is_known_to_be_refused_is_told_without_waiting_for_a_thread(pool: ThreadPoolExecutor) -> None:
     known = {"bad": ArtifactBroken("s3://b/bad", "it is damaged")}
-    shelf = Shelf({"a": 10, "bad": 10}, gate=threading.Event())
-    cache = make_cache(shelf, 100, executor=pool, max_waiting=1, refused=known.get)
+    stock = Stock({"a": 10, "bad": 10}, gate=threading.Event())
+    cache = make_cache(stock, 100, executor=pool, max_waiting=1, refused=known.get)
     with ThreadPoolExecutor(1) as callers:
         waiting = callers.submit(touch, cache, "a")
-        assert shelf.begun.acquire(timeout=WAIT_S)
+        assert stock.begun.acquire(timeout=WAIT_S)
         with pytest.raises(ArtifactBroken) as told:
             touch(cache, "bad")
         assert told.value is not known["bad"]
-        assert shelf.gate is not None
-        shelf.gate.set()
+        assert stock.gate is not None
+        stock.gate.set()
         waiting.result(WAIT_S)
-    assert shelf.prepared == ["a"]
+    assert stock.prepared == ["a"]
 
 
 class Extra:
@@ -644,7 +644,7 @@ class Extra:
 def with_extra(n_bytes: int, **sizes: int) -> tuple[ModelCache, Extra]:
     """A budget of 100, the models loaded, then the extra booked."""
     extra = Extra(n_bytes)
-    extra.cache = cache = make_cache(Shelf(sizes), 100, give_up=extra.give_up)
+    extra.cache = cache = make_cache(Stock(sizes), 100, give_up=extra.give_up)
     for target in sizes:
         touch(cache, target)
     cache.book("an extra", n_bytes)
@@ -675,7 +675,7 @@ def test_what_is_in_use_beside_the_models_stays_and_they_go() -> None:
 
 
 def test_there_is_no_room_for_what_is_larger_than_the_budget() -> None:
-    cache = make_cache(Shelf({"a": 10}), 100)
+    cache = make_cache(Stock({"a": 10}), 100)
     touch(cache, "a")
     with pytest.raises(NoRoom, match="no room for an extra: it needs 101 bytes of a budget of 100"):
         cache.book("an extra", 101)

@@ -11,7 +11,7 @@ import pytest
 
 from handler.errors import ArtifactBroken, FeatureMismatch, NoRoom
 from handler.forest import walker
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
 from handler.forest.packed import booster_bytes, document_of, pack
 from handler.forest.proof import sample
@@ -47,64 +47,64 @@ SIZE = booster_bytes(packed()) if walker.is_available() else 0
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_kind_of_prediction_is_libxgboosts_own(kind: Kind) -> None:
-    model = Forest(packed(), FACTS, Awake(HandlePool()))
+    model = Forest(packed(), FACTS, BoosterPool(HandlePool()))
     assert model.predict(ROWS, kind).tobytes() == native().predict_matrix(ROWS, kind).tobytes()
 
 
 def test_a_wrong_number_of_columns_is_refused() -> None:
     with pytest.raises(FeatureMismatch, match="rows have 4 features, the model has 3"):
-        Forest(packed(), FACTS, Awake(HandlePool())).predict(np.zeros((3, 4), np.float32))
+        Forest(packed(), FACTS, BoosterPool(HandlePool())).predict(np.zeros((3, 4), np.float32))
 
 
 def test_a_score_wakes_nothing_and_an_explanation_wakes_once() -> None:
     opened = []
-    awake = Awake(HandlePool(), lambda forest: opened.append(forest) or document_of(forest))
-    model = Forest(packed(), FACTS, awake)
+    natives = BoosterPool(HandlePool(), lambda forest: opened.append(forest) or document_of(forest))
+    model = Forest(packed(), FACTS, natives)
     model.predict(ROWS)
-    assert (opened, awake.n_bytes) == ([], 0)
+    assert (opened, natives.n_bytes) == ([], 0)
     model.predict(ROWS, Kind.CONTRIBS)
     model.predict(ROWS, Kind.LEAF)
-    assert (len(opened), awake.n_bytes) == (1, SIZE)
+    assert (len(opened), natives.n_bytes) == (1, SIZE)
 
 
 def test_closing_a_model_puts_its_booster_to_rest() -> None:
     pool = HandlePool()
-    awake = Awake(pool)
-    model = Forest(packed(), FACTS, awake)
+    natives = BoosterPool(pool)
+    model = Forest(packed(), FACTS, natives)
     model.predict(ROWS, Kind.CONTRIBS)
     model.close()
-    assert (awake.n_bytes, pool.n_resting) == (0, 1)
+    assert (natives.n_bytes, pool.n_resting) == (0, 1)
 
 
 def test_those_used_least_recently_rest_when_another_needs_the_room() -> None:
     opened: list[int] = []
     forests = [packed(number) for number in range(3)]
-    awake = Awake(
+    natives = BoosterPool(
         HandlePool(),
         lambda forest: opened.append(forests.index(forest)) or document_of(forest),
         max_bytes=2 * SIZE,
     )
     for number in (0, 1, 0, 2, 0, 1):
-        with awake.booster(forests[number]) as booster:
+        with natives.booster(forests[number]) as booster:
             assert booster.predict_matrix(ROWS, Kind.MARGIN) == pytest.approx(
                 native(number).predict_matrix(ROWS, Kind.MARGIN)
             )
     assert opened == [0, 1, 2, 1]
-    assert awake.n_bytes == 2 * SIZE
+    assert natives.n_bytes == 2 * SIZE
 
 
 def test_who_finds_no_room_waits_for_it() -> None:
-    awake = Awake(HandlePool(), max_bytes=SIZE)
+    natives = BoosterPool(HandlePool(), max_bytes=SIZE)
     forests = [packed(0), packed(1)]
     is_held, may_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with awake.booster(forests[0]):
+        with natives.booster(forests[0]):
             is_held.set()
             may_go.wait(10)
 
     def ask() -> bool:
-        with awake.booster(forests[1]):
+        with natives.booster(forests[1]):
             return may_go.is_set()
 
     with ThreadPoolExecutor(2) as threads:
@@ -114,24 +114,24 @@ def test_who_finds_no_room_waits_for_it() -> None:
         assert not asked.done()
         may_go.set()
         assert asked.result(10)
-    assert awake.n_bytes == SIZE
+    assert natives.n_bytes == SIZE
 
 
 def test_a_forest_that_cannot_be_opened_takes_no_room() -> None:
     def refuse(_: bytes) -> bytes:
         raise ArtifactBroken("x", "as if")
 
-    awake = Awake(HandlePool(), refuse)
-    model = Forest(packed(), FACTS, awake)
+    natives = BoosterPool(HandlePool(), refuse)
+    model = Forest(packed(), FACTS, natives)
     for _ in range(2):
         with pytest.raises(ArtifactBroken):
             model.predict(ROWS, Kind.CONTRIBS)
-    assert awake.n_bytes == 0
+    assert natives.n_bytes == 0
 
 
 def test_many_threads_ask_few_boosters_and_get_their_own_answers() -> None:
-    awake = Awake(HandlePool(), max_bytes=3 * SIZE)
-    models = [Forest(packed(number), FACTS, awake) for number in range(6)]
+    natives = BoosterPool(HandlePool(), max_bytes=3 * SIZE)
+    models = [Forest(packed(number), FACTS, natives) for number in range(6)]
     wanted = [native(number).predict_matrix(ROWS, Kind.CONTRIBS).tobytes() for number in range(6)]
 
     def ask(number: int) -> bool:
@@ -139,10 +139,10 @@ def test_many_threads_ask_few_boosters_and_get_their_own_answers() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(ask, range(300)))
-    assert awake.n_bytes <= 3 * SIZE
+    assert natives.n_bytes <= 3 * SIZE
     for model in models:
         model.close()
-    assert awake.n_bytes == 0
+    assert natives.n_bytes == 0
 
 
 class Ledger:
@@ -161,47 +161,47 @@ class Ledger:
         self.booked -= n_bytes
 
 
-def with_ledger(budget_bytes: int = SIZE, reopen: Callable[[bytes], bytes] = document_of) -> tuple[Awake, Ledger]:
+def with_ledger(budget_bytes: int = SIZE, reopen: Callable[[bytes], bytes] = document_of) -> tuple[BoosterPool, Ledger]:
     """Where each booster is a large one."""
-    awake = Awake(HandlePool(), reopen, max_bytes=SIZE - 1)
-    awake.room = ledger = Ledger(budget_bytes)
-    return awake, ledger
+    natives = BoosterPool(HandlePool(), reopen, max_bytes=SIZE - 1)
+    natives.room = ledger = Ledger(budget_bytes)
+    return natives, ledger
 
 
 def test_a_large_booster_is_booked_beside_the_models_and_kept() -> None:
     opened = []
-    awake, ledger = with_ledger(reopen=lambda forest: opened.append(forest) or document_of(forest))
-    model = Forest(packed(), FACTS, awake)
+    natives, ledger = with_ledger(reopen=lambda forest: opened.append(forest) or document_of(forest))
+    model = Forest(packed(), FACTS, natives)
     for kind in (Kind.CONTRIBS, Kind.LEAF):
         assert model.predict(ROWS, kind).tobytes() == native().predict_matrix(ROWS, kind).tobytes()
-    assert (len(opened), ledger.booked, awake.n_bytes) == (1, SIZE, 0)
+    assert (len(opened), ledger.booked, natives.n_bytes) == (1, SIZE, 0)
     model.close()
-    assert (ledger.booked, awake.pool.n_resting) == (0, 1)
+    assert (ledger.booked, natives.pool.n_resting) == (0, 1)
 
 
 def test_of_large_boosters_the_last_one_is_awake() -> None:
-    awake, ledger = with_ledger()
-    models = [Forest(packed(number), FACTS, awake) for number in range(2)]
+    natives, ledger = with_ledger()
+    models = [Forest(packed(number), FACTS, natives) for number in range(2)]
     for number in (0, 1, 0):
         wanted = native(number).predict_matrix(ROWS, Kind.CONTRIBS)
         assert models[number].predict(ROWS, Kind.CONTRIBS).tobytes() == wanted.tobytes()
-    models[1].close()  # not the one that is awake
+    models[1].close()  # not the one that is natives
     assert ledger.booked == SIZE
 
 
 def test_a_large_booster_goes_when_others_want_its_room_but_not_while_it_is_used() -> None:
-    awake, ledger = with_ledger()
-    with awake.booster(packed()):
-        assert awake.give_up() == 0
-    assert awake.give_up() == SIZE
-    assert awake.give_up() == 0
+    natives, ledger = with_ledger()
+    with natives.booster(packed()):
+        assert natives.give_up() == 0
+    assert natives.give_up() == SIZE
+    assert natives.give_up() == 0
     assert ledger.booked == 0
 
 
 def test_without_room_for_a_large_booster_nothing_is_opened() -> None:
-    awake, ledger = with_ledger(SIZE - 1, lambda _: pytest.fail("opened"))
+    natives, ledger = with_ledger(SIZE - 1, lambda _: pytest.fail("opened"))
     with pytest.raises(NoRoom, match="no room for XGBoost's own copy of the model, which answers all but scores"):
-        Forest(packed(), FACTS, awake).predict(ROWS, Kind.CONTRIBS)
+        Forest(packed(), FACTS, natives).predict(ROWS, Kind.CONTRIBS)
     assert ledger.booked == 0
 
 
@@ -209,7 +209,7 @@ def test_a_large_forest_that_cannot_be_opened_takes_no_room() -> None:
     def refuse(_: bytes) -> bytes:
         raise ArtifactBroken("x", "as if")
 
-    awake, ledger = with_ledger(reopen=refuse)
+    natives, ledger = with_ledger(reopen=refuse)
     with pytest.raises(ArtifactBroken):
-        Forest(packed(), FACTS, awake).predict(ROWS, Kind.CONTRIBS)
+        Forest(packed(), FACTS, natives).predict(ROWS, Kind.CONTRIBS)
     assert ledger.booked == 0

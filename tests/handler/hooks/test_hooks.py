@@ -20,7 +20,7 @@ from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
 from handler.errors import ArtifactMissing, HookFailed
 from handler.faults import plain_fault_of
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.hooks.module import Hooks, HooksInvalid, load_hooks
 from handler.hooks.scoring import HookedScoring, ObjectMaker
 from handler.loading.loader import PreparedModel
@@ -86,7 +86,9 @@ class Desk:
         kind = "gblinear" if target == "linear" else "gbtree"
         facts = Facts("reg:squarederror", kind, 6, 1, 5000)
         documents = tuple(boosters.document(one) for one in BOOSTERS[target])
-        prepared = PreparedModel("v", 6000, 1, 1, 1, documents, (facts,) * len(documents), facts, Awake(HandlePool()))
+        prepared = PreparedModel(
+            "v", 6000, 1, 1, 1, documents, (facts,) * len(documents), facts, BoosterPool(HandlePool())
+        )
         return self.maker.hook(target, prepared) if self.hooks.needs_objects else prepared
 
     def ask(self, body: str | bytes = CSV, target: str = "a", **headers: str) -> Any:
@@ -449,7 +451,7 @@ def test_model_fns_growth_is_the_estimate_for_the_next(write: Write, tmp_path: P
         """)
     maker = ObjectMaker(hooks, tmp_path, allocated_bytes)
     facts = Facts("reg:squarederror", "gbtree", 6, 1, 10_000)
-    prepared = PreparedModel("v", 12_000, 1, 1, 1, (b"document",), (facts,), facts, Awake(HandlePool()))
+    prepared = PreparedModel("v", 12_000, 1, 1, 1, (b"document",), (facts,), facts, BoosterPool(HandlePool()))
     first = maker.hook("a", prepared)
     assert 12_000 <= first.n_bytes < 20_000
     first.load()

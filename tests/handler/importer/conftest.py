@@ -17,7 +17,7 @@ ARCHIVE = Path(__file__).resolve().parents[2] / "fixtures" / "boosters.tar.gz"
 
 
 @dataclass(frozen=True)
-class Shelf:
+class Stock:
     """The files of the archive by their path, and the manifest that says what each is."""
 
     files: dict[str, bytes]
@@ -37,10 +37,10 @@ class Shelf:
 
 
 @pytest.fixture(scope="session")
-def shelf() -> Shelf:
+def stock() -> Stock:
     with tarfile.open(ARCHIVE) as tar:
         files = {member.name: tar.extractfile(member).read() for member in tar}
-    return Shelf(files, json.loads(files["manifest.json"]))
+    return Stock(files, json.loads(files["manifest.json"]))
 
 
 def _predict(document: bytes, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

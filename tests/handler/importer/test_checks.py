@@ -249,8 +249,8 @@ def walk(value, path=()):
 
 
 @pytest.fixture
-def coded(shelf) -> Learner:
-    return document.learner_of(json_text.read(shelf.files["xgboost-3.0.5/categorical.json"]))
+def coded(stock) -> Learner:
+    return document.learner_of(json_text.read(stock.files["xgboost-3.0.5/categorical.json"]))
 
 
 def test_categories_out_of_range_or_without_bounds_are_not_loaded(coded):
@@ -275,8 +275,8 @@ def test_bit_sets_of_many_categorical_nodes_are_bounded(coded, monkeypatch):
 
 @pytest.mark.parametrize("name", document.CATEGORY_FIELDS)
 @pytest.mark.parametrize("value", [-1, 1, 999, 2**31 - 1])
-def test_categorical_arrays_that_contradict_each_other_are_damage(shelf, name, value):
-    model = json.loads(shelf.files["xgboost-3.0.5/categorical.json"])
+def test_categorical_arrays_that_contradict_each_other_are_damage(stock, name, value):
+    model = json.loads(stock.files["xgboost-3.0.5/categorical.json"])
     tree = next(tree for tree in booster_of(model)["trees"] if tree["categories_nodes"])
     if name == "categories" and 0 <= value < checks.MAX_CATEGORY:
         pytest.skip("a category like any other")
@@ -287,17 +287,17 @@ def test_categorical_arrays_that_contradict_each_other_are_damage(shelf, name, v
         imported(model)
 
 
-def test_vectors_as_leaves_must_fit_the_outputs(shelf):
+def test_vectors_as_leaves_must_fit_the_outputs(stock):
     for name, at, value, match in (
         ("right_children", -1, 99, "leaf"),
         ("right_children", -1, -1, "leaf"),
         ("leaf_weights", -1, float("inf"), "finite"),
     ):
-        model = json.loads(shelf.files["xgboost-3.2.0/vector_leaves.json"])
+        model = json.loads(stock.files["xgboost-3.2.0/vector_leaves.json"])
         booster_of(model)["trees"][0][name][at] = value
         broken(model, match)
     for size in ("3", "1", "0", "-1", str(2**40)):
-        model = json.loads(shelf.files["xgboost-3.2.0/vector_leaves.json"])
+        model = json.loads(stock.files["xgboost-3.2.0/vector_leaves.json"])
         for tree in booster_of(model)["trees"]:
             tree["tree_param"]["size_leaf_vector"] = size
         with pytest.raises((ArtifactBroken, ArtifactRefused)):
@@ -326,12 +326,12 @@ while head := sys.stdin.buffer.read(8):
 """
 
 
-def test_what_passes_the_checks_does_not_crash_libxgboost(shelf):
+def test_what_passes_the_checks_does_not_crash_libxgboost(stock):
     """Numbers of real boosters replaced by hostile ones: whatever is let through must load, predict and save."""
     random = np.random.RandomState(7)
     passed = []
     for name in ("pruned", "categorical", "dart", "gblinear", "softprob", "targets", "vector_leaves", "forest"):
-        data = shelf.files[f"xgboost-3.0.5/{name}.json"]
+        data = stock.files[f"xgboost-3.0.5/{name}.json"]
         for _ in range(60):
             learner = document.learner_of(json_text.read(data))
             for _ in range(random.randint(1, 3)):
@@ -352,14 +352,14 @@ def test_what_passes_the_checks_does_not_crash_libxgboost(shelf):
     assert child.stdout.count(b"answered") == len(passed)
 
 
-def test_what_passes_the_checks_is_answered_as_its_trees_say(shelf):
+def test_what_passes_the_checks_is_answered_as_its_trees_say(stock):
     """The same hostile numbers, and a walk through the trees written down from their definition as the judge."""
     random = np.random.RandomState(11)
     rows = random.normal(size=(12, 6)).astype("f4")
     rows[random.rand(12, 6) < 0.2] = np.nan
     n_passed = 0
     for name in ("pruned", "dart", "targets", "squarederror"):
-        data = shelf.files[f"xgboost-3.0.5/{name}.json"]
+        data = stock.files[f"xgboost-3.0.5/{name}.json"]
         for _ in range(40):
             learner = document.learner_of(json_text.read(data))
             for _ in range(random.randint(0, 3)):

@@ -70,16 +70,16 @@ def test_a_base_score_that_3_2_would_clip_is_refused_unless_its_writer_clipped_i
     corrections.correct(learner("binary:logistic", 1e-7, release=(3, 1, 0)))
 
 
-def test_a_dart_booster_from_before_1_0_is_refused_because_it_had_no_one_answer(shelf):
+def test_a_dart_booster_from_before_1_0_is_refused_because_it_had_no_one_answer(stock):
     with pytest.raises(ArtifactRefused, match="random"):
-        import_booster(shelf.files["xgboost-0.90/dart.bin"], "x")
+        import_booster(stock.files["xgboost-0.90/dart.bin"], "x")
 
 
 @pytest.mark.parametrize(
     ("text", "is_served"), [("0.500000", True), ("0.300000", True), ("0.001235", False), ("0.123457", True)]
 )
-def test_json_of_1_0_with_a_small_rounded_base_score_is_refused(shelf, text, is_served):
-    model = json.loads(shelf.files["xgboost-1.0.2/gamma.json"])
+def test_json_of_1_0_with_a_small_rounded_base_score_is_refused(stock, text, is_served):
+    model = json.loads(stock.files["xgboost-1.0.2/gamma.json"])
     model["learner"]["learner_model_param"]["base_score"] = text
     data = json.dumps(model).encode()
     if is_served:
@@ -89,8 +89,8 @@ def test_json_of_1_0_with_a_small_rounded_base_score_is_refused(shelf, text, is_
             import_booster(data, "x")
 
 
-def test_softmax_without_classes_is_damage(shelf):
-    model = json.loads(shelf.files["xgboost-1.7.6/softprob.json"])
+def test_softmax_without_classes_is_damage(stock):
+    model = json.loads(stock.files["xgboost-1.7.6/softprob.json"])
     model["learner"]["learner_model_param"]["num_class"] = "0"
     with pytest.raises(ArtifactBroken, match=r"classes|tree_info|rounds"):
         import_booster(json.dumps(model).encode(), "x")

@@ -16,15 +16,15 @@ RELEASES = ["0.90", "1.0.2", "1.2.1", "1.3.3", "1.5.2", "1.7.6", "2.1.4", "3.0.5
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_every_file_of_a_release_is_answered_as_that_release_answered(release, shelf, predict):
-    entries = shelf.of(release)
+def test_every_file_of_a_release_is_answered_as_that_release_answered(release, stock, predict):
+    entries = stock.of(release)
     assert len(entries) > 50
     wrong = []
     for entry in entries:
         if entry["refused"]:
             continue
-        expected = shelf.expected(entry)
-        got = predict(import_booster(shelf.files[entry["file"]], entry["file"]).document, shelf.probe(entry))
+        expected = stock.expected(entry)
+        got = predict(import_booster(stock.files[entry["file"]], entry["file"]).document, stock.probe(entry))
         error = np.abs(got.reshape(expected.shape) - expected).max() / max(np.abs(expected).max(), 1e-30)
         if not error <= 1e-5:
             wrong.append((entry["file"], error))
@@ -32,20 +32,20 @@ def test_every_file_of_a_release_is_answered_as_that_release_answered(release, s
 
 
 @pytest.mark.parametrize("release", RELEASES)
-def test_what_cannot_be_answered_as_its_release_did_is_refused(release, shelf):
-    for entry in shelf.of(release):
+def test_what_cannot_be_answered_as_its_release_did_is_refused(release, stock):
+    for entry in stock.of(release):
         if entry["refused"]:
             with pytest.raises((ArtifactRefused, ArtifactBroken)):
-                import_booster(shelf.files[entry["file"]], entry["file"])
+                import_booster(stock.files[entry["file"]], entry["file"])
 
 
-def test_all_formats_of_one_booster_become_one_document(shelf):
+def test_all_formats_of_one_booster_become_one_document(stock):
     suffixes = (".deprecated", ".json", ".ubj", ".pkl")
-    documents = {import_booster(shelf.files[f"xgboost-1.7.6/forest{s}"], "x").document for s in suffixes}
+    documents = {import_booster(stock.files[f"xgboost-1.7.6/forest{s}"], "x").document for s in suffixes}
     assert len(documents) == 1
 
 
-def test_what_xgboost_writes_back_imports_to_the_same_document(shelf):
+def test_what_xgboost_writes_back_imports_to_the_same_document(stock):
     """The runtime loads only what libxgboost re-serialised, so that text must be one we would write, too."""
     for case in (
         "squarederror",
@@ -58,15 +58,15 @@ def test_what_xgboost_writes_back_imports_to_the_same_document(shelf):
         "no_trees",
         "vector_leaves",
     ):
-        imported = import_booster(shelf.files[f"xgboost-3.0.5/{case}.ubj"], case)
+        imported = import_booster(stock.files[f"xgboost-3.0.5/{case}.ubj"], case)
         booster = xgboost.Booster({"nthread": 1})
         booster.load_model(bytearray(imported.document))
         again = import_booster(bytes(booster.save_raw("ubj")), case)
         assert again.document == imported.document, case
 
 
-def test_facts_say_what_the_booster_is(shelf):
-    facts = import_booster(shelf.files["xgboost-1.7.6/forest.ubj"], "x").facts
+def test_facts_say_what_the_booster_is(stock):
+    facts = import_booster(stock.files["xgboost-1.7.6/forest.ubj"], "x").facts
     assert (facts.format, facts.release, facts.booster, facts.objective) == (
         "ubj",
         (1, 7, 6),
@@ -76,26 +76,26 @@ def test_facts_say_what_the_booster_is(shelf):
     assert (facts.n_features, facts.n_classes, facts.n_outputs, facts.n_trees, facts.n_rounds) == (6, 4, 4, 32, 4)
     assert not facts.is_categorical
     assert facts.best_iteration == 3  # 1.4 to 1.7 note it without early stopping, too
-    assert import_booster(shelf.files["xgboost-1.7.6/categorical.ubj"], "x").facts.is_categorical
-    named = import_booster(shelf.files["xgboost-1.7.6/names.json"], "x").facts
+    assert import_booster(stock.files["xgboost-1.7.6/categorical.ubj"], "x").facts.is_categorical
+    named = import_booster(stock.files["xgboost-1.7.6/names.json"], "x").facts
     assert named.feature_names == ("a b", "c", "d", "é", "e", "f")
-    assert import_booster(shelf.files["xgboost-3.0.5/targets.ubj"], "x").facts.n_outputs == 2
-    linear = import_booster(shelf.files["xgboost-1.2.1/gblinear.json"], "x").facts
+    assert import_booster(stock.files["xgboost-3.0.5/targets.ubj"], "x").facts.n_outputs == 2
+    linear = import_booster(stock.files["xgboost-1.2.1/gblinear.json"], "x").facts
     assert (linear.booster, linear.n_trees) == ("gblinear", 0)
 
 
 @pytest.mark.parametrize("release", ["0.90", "1.0.2", "1.2.1", "1.3.3", "1.5.2", "1.7.6", "3.0.5"])
-def test_rounds_of_an_early_stopped_forest_are_counted_in_rounds_when_it_comes_as_a_pickle(release, shelf):
-    facts = import_booster(shelf.files[f"xgboost-{release}/early.pkl"], "x").facts
+def test_rounds_of_an_early_stopped_forest_are_counted_in_rounds_when_it_comes_as_a_pickle(release, stock):
+    facts = import_booster(stock.files[f"xgboost-{release}/early.pkl"], "x").facts
     assert facts.best_iteration is not None
     assert facts.n_trees == facts.n_rounds * 3
     assert facts.best_iteration < facts.n_rounds
 
 
 @pytest.mark.parametrize("release", ["0.90", "1.0.2", "1.2.1", "1.3.3"])
-def test_names_made_up_by_old_releases_are_dropped_and_real_ones_kept(release, shelf):
-    assert import_booster(shelf.files[f"xgboost-{release}/hinge.pkl"], "x").facts.feature_names == ()
-    names = import_booster(shelf.files[f"xgboost-{release}/names.pkl"], "x").facts.feature_names
+def test_names_made_up_by_old_releases_are_dropped_and_real_ones_kept(release, stock):
+    assert import_booster(stock.files[f"xgboost-{release}/hinge.pkl"], "x").facts.feature_names == ()
+    names = import_booster(stock.files[f"xgboost-{release}/names.pkl"], "x").facts.feature_names
     assert names == ("a b", "c", "d", "é", "e", "f")
 
 
@@ -126,18 +126,18 @@ def test_the_shortest_files_are_broken_or_refused_and_nothing_else(data):
         import_booster(data, "x")
 
 
-def test_every_truncation_of_every_format_is_broken(shelf):
+def test_every_truncation_of_every_format_is_broken(stock):
     for suffix in (".deprecated", ".json", ".ubj", ".pkl"):
-        whole = shelf.files[f"xgboost-1.7.6/squarederror{suffix}"]
+        whole = stock.files[f"xgboost-1.7.6/squarederror{suffix}"]
         for cut in {*range(0, len(whole), 97), len(whole) - 1}:
             with pytest.raises((ArtifactBroken, ArtifactRefused)):
                 import_booster(whole[:cut], "x")
 
 
 @pytest.mark.parametrize("suffix", [".deprecated", ".json", ".ubj"])
-def test_bytes_behind_the_booster_are_not_ignored(suffix, shelf):
+def test_bytes_behind_the_booster_are_not_ignored(suffix, stock):
     with pytest.raises(ArtifactBroken):
-        import_booster(shelf.files[f"xgboost-1.7.6/squarederror{suffix}"] + b"\x01", "x")
+        import_booster(stock.files[f"xgboost-1.7.6/squarederror{suffix}"] + b"\x01", "x")
 
 
 def test_half_a_surrogate_pair_in_a_name_is_broken(json_bytes):
@@ -155,8 +155,8 @@ def test_half_a_surrogate_pair_in_a_name_is_broken(json_bytes):
 
 
 @pytest.mark.parametrize("rounds", [-1, 2**31, 2**63, 2**64, 2**200, 1.5, "1", None])
-def test_a_round_count_of_gblinear_that_is_none_is_broken(rounds, shelf):
-    document = json.loads(shelf.files["xgboost-1.7.6/gblinear.json"])
+def test_a_round_count_of_gblinear_that_is_none_is_broken(rounds, stock):
+    document = json.loads(stock.files["xgboost-1.7.6/gblinear.json"])
     document["learner"]["gradient_booster"]["model"]["boosted_rounds"] = rounds
     with pytest.raises(ArtifactBroken):
         import_booster(json.dumps(document).encode(), "x")

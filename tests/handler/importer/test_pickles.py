@@ -138,8 +138,8 @@ def test_a_pickle_inside_a_pickle_is_not_followed(trained):
         import_booster(data, "x")
 
 
-def test_every_opcode_real_pickles_use_is_known(shelf):
-    for name, data in shelf.files.items():
+def test_every_opcode_real_pickles_use_is_known(stock):
+    for name, data in stock.files.items():
         if name.endswith(".pkl"):
             for opcode, _, _ in pickletools.genops(data):
                 assert opcode.code.encode("latin-1") in pickles._STEPS or opcode.name == "STOP", (name, opcode.name)

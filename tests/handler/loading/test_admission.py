@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from handler.errors import NoRoom
-from handler.loading.admission import ASK_S, Oversized
+from handler.loading.admission import ASK_S, Admission
 from tests.rig.fakes import FakeClock
 
 
@@ -32,7 +32,7 @@ class House:
         self.room = 100
         self.object = Artifact("v1", 300)
         self.n_fetched = self.n_conditions = 0
-        self.fitting = Oversized(
+        self.fitting = Admission(
             self.fetch,
             self.fetch_if_changed,
             lambda _: self.room,

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.errors import ArtifactMissing
-from handler.forest.booster_pool import Awake
-from handler.loading.disk_cache import Shelf, ShelfUnusable
+from handler.forest.booster_pool import BoosterPool
+from handler.loading.disk_cache import DiskCache, DiskCacheUnusable
 from handler.loading.loader import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
 from tests.rig.fakes import FakeClock, MemoryStore
@@ -30,22 +30,22 @@ def clock() -> FakeClock:
     return FakeClock(1_700_000_000.0)
 
 
-def make(root: Path, clock: FakeClock | None = None, max_bytes: int = 1 << 20, maker: str = "m") -> Shelf:
-    return Shelf(root, max_bytes=max_bytes, maker=maker, clock_s=clock or FakeClock())
+def make(root: Path, clock: FakeClock | None = None, max_bytes: int = 1 << 20, maker: str = "m") -> DiskCache:
+    return DiskCache(root, max_bytes=max_bytes, maker=maker, clock_s=clock or FakeClock())
 
 
 def files(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if path.name != "lock")
 
 
-def has(shelf: Shelf, uri: str) -> bool:
-    return shelf.get(uri) is not None
+def has(disk_cache: DiskCache, uri: str) -> bool:
+    return disk_cache.get(uri) is not None
 
 
 def test_what_was_put_is_there_after_a_restart(tmp_path: Path) -> None:
-    shelf = make(tmp_path / "a" / "b")
-    shelf.put("s3://b/x", '"v1"', DOCUMENTS * 2, FACTS * 2)
-    shelf.close()
+    disk_cache = make(tmp_path / "a" / "b")
+    disk_cache.put("s3://b/x", '"v1"', DOCUMENTS * 2, FACTS * 2)
+    disk_cache.close()
     kept = make(tmp_path / "a" / "b").get("s3://b/x")
     assert kept is not None
     assert (kept.version, kept.documents, kept.facts) == ('"v1"', DOCUMENTS * 2, FACTS * 2)
@@ -53,15 +53,15 @@ def test_what_was_put_is_there_after_a_restart(tmp_path: Path) -> None:
 
 def test_its_age_is_since_the_store_last_confirmed_it(tmp_path: Path, clock: FakeClock) -> None:
     clock.now = files_time(tmp_path)
-    shelf = make(tmp_path, clock)
-    shelf.put("x", "v1", DOCUMENTS, FACTS)
+    disk_cache = make(tmp_path, clock)
+    disk_cache.put("x", "v1", DOCUMENTS, FACTS)
     clock.advance(70)
-    assert age(shelf, "x") == pytest.approx(70, abs=5)
-    shelf.confirm("x", "another")
-    assert age(shelf, "x") == pytest.approx(70, abs=5)
-    shelf.confirm("x", "v1")
+    assert age(disk_cache, "x") == pytest.approx(70, abs=5)
+    disk_cache.confirm("x", "another")
+    assert age(disk_cache, "x") == pytest.approx(70, abs=5)
+    disk_cache.confirm("x", "v1")
     clock.advance(3)
-    assert age(shelf, "x") == pytest.approx(3, abs=1e-3)
+    assert age(disk_cache, "x") == pytest.approx(3, abs=1e-3)
 
 
 def files_time(folder: Path) -> float:
@@ -69,54 +69,54 @@ def files_time(folder: Path) -> float:
     return folder.stat().st_mtime
 
 
-def age(shelf: Shelf, uri: str) -> float:
-    kept = shelf.get(uri)
+def age(disk_cache: DiskCache, uri: str) -> float:
+    kept = disk_cache.get(uri)
     assert kept is not None
     return kept.checked_s_ago
 
 
 def test_the_least_recently_used_leave_first_also_after_a_restart(tmp_path: Path, clock: FakeClock) -> None:
-    shelf = make(tmp_path, clock)
+    disk_cache = make(tmp_path, clock)
     for uri in "abc":
-        shelf.put(uri, "v", DOCUMENTS, FACTS)
+        disk_cache.put(uri, "v", DOCUMENTS, FACTS)
         clock.advance(1)
-        assert has(shelf, uri)
-    size = shelf.n_bytes // 3
+        assert has(disk_cache, uri)
+    size = disk_cache.n_bytes // 3
     clock.advance(1)
-    assert has(shelf, "a")
-    shelf.close()
-    shelf = make(tmp_path, clock, max_bytes=2 * size + 10)
-    assert [has(shelf, uri) for uri in "bca"] == [False, True, True]
-    shelf.put("d", "v", DOCUMENTS, FACTS)
-    assert [has(shelf, uri) for uri in "cad"] == [False, True, True]
-    assert shelf.n_bytes <= 2 * size + 10
-    assert shelf.n_bytes == sum(path.stat().st_size for path in files(tmp_path))
+    assert has(disk_cache, "a")
+    disk_cache.close()
+    disk_cache = make(tmp_path, clock, max_bytes=2 * size + 10)
+    assert [has(disk_cache, uri) for uri in "bca"] == [False, True, True]
+    disk_cache.put("d", "v", DOCUMENTS, FACTS)
+    assert [has(disk_cache, uri) for uri in "cad"] == [False, True, True]
+    assert disk_cache.n_bytes <= 2 * size + 10
+    assert disk_cache.n_bytes == sum(path.stat().st_size for path in files(tmp_path))
 
 
 def test_a_newer_version_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
-    shelf = make(tmp_path)
-    shelf.put("a", "v1", DOCUMENTS, FACTS)
-    shelf.put("a", "v2", (b"new",), FACTS)
-    kept = shelf.get("a")
+    disk_cache = make(tmp_path)
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+    disk_cache.put("a", "v2", (b"new",), FACTS)
+    kept = disk_cache.get("a")
     assert kept is not None
     assert (kept.version, kept.documents) == ("v2", (b"new",))
-    assert (len(shelf), len(files(tmp_path))) == (1, 1)
-    shelf.forget("a")
-    assert (len(shelf), shelf.n_bytes, files(tmp_path)) == (0, 0, [])
+    assert (len(disk_cache), len(files(tmp_path))) == (1, 1)
+    disk_cache.forget("a")
+    assert (len(disk_cache), disk_cache.n_bytes, files(tmp_path)) == (0, 0, [])
 
 
 def test_another_maker_finds_nothing(tmp_path: Path) -> None:
-    shelf = make(tmp_path)
-    shelf.put("a", "v1", DOCUMENTS, FACTS)
-    shelf.close()
+    disk_cache = make(tmp_path)
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+    disk_cache.close()
     assert not has(make(tmp_path, maker="a newer importer"), "a")
 
 
 def test_what_is_larger_than_the_shelf_is_not_kept_and_nobody_leaves_for_it(tmp_path: Path) -> None:
-    shelf = make(tmp_path, max_bytes=1000)
-    shelf.put("a", "v1", DOCUMENTS, FACTS)
-    shelf.put("b", "v1", (b"x" * 2000,), FACTS)
-    assert [has(shelf, uri) for uri in "ab"] == [True, False]
+    disk_cache = make(tmp_path, max_bytes=1000)
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+    disk_cache.put("b", "v1", (b"x" * 2000,), FACTS)
+    assert [has(disk_cache, uri) for uri in "ab"] == [True, False]
 
 
 @settings(deadline=None)  # it writes files
@@ -124,8 +124,8 @@ def test_what_is_larger_than_the_shelf_is_not_kept_and_nobody_leaves_for_it(tmp_
 def test_a_file_cut_short_flipped_or_grown_is_never_believed(data: st.DataObject) -> None:
     root = Path(tempfile.mkdtemp())
     try:
-        shelf = make(root)
-        shelf.put("a", "v1", DOCUMENTS, FACTS)
+        disk_cache = make(root)
+        disk_cache.put("a", "v1", DOCUMENTS, FACTS)
         (path,) = files(root)
         content = bytearray(path.read_bytes())
         match data.draw(st.sampled_from(["cut", "flip", "grow"])):
@@ -136,57 +136,57 @@ def test_a_file_cut_short_flipped_or_grown_is_never_believed(data: st.DataObject
             case "grow":
                 content += data.draw(st.binary(min_size=1, max_size=10))
         path.write_bytes(content)
-        assert not has(shelf, "a")
+        assert not has(disk_cache, "a")
         assert files(root) == []
-        shelf.put("a", "v1", DOCUMENTS, FACTS)
-        assert has(shelf, "a")
-        shelf.close()
+        disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+        assert has(disk_cache, "a")
+        disk_cache.close()
     finally:
         shutil.rmtree(root)
 
 
 def test_a_sound_file_under_anothers_name_is_not_believed(tmp_path: Path) -> None:
-    shelf = make(tmp_path)
-    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    disk_cache = make(tmp_path)
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
     (of_a,) = files(tmp_path)
-    shelf.put("b", "v1", (b"b",), FACTS)
+    disk_cache.put("b", "v1", (b"b",), FACTS)
     (of_b,) = set(files(tmp_path)) - {of_a}
     shutil.copy(of_a, of_b)
-    assert not has(shelf, "b")
+    assert not has(disk_cache, "b")
 
 
 def test_a_file_that_vanished_is_a_miss(tmp_path: Path) -> None:
-    shelf = make(tmp_path)
-    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    disk_cache = make(tmp_path)
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
     files(tmp_path)[0].unlink()
-    assert not has(shelf, "a")
-    assert (len(shelf), shelf.n_bytes) == (0, 0)
+    assert not has(disk_cache, "a")
+    assert (len(disk_cache), disk_cache.n_bytes) == (0, 0)
 
 
 def test_when_the_directory_is_taken_away_nothing_is_kept_and_nothing_fails(tmp_path: Path) -> None:
-    shelf = make(tmp_path / "s")
-    shelf.put("a", "v1", DOCUMENTS, FACTS)
+    disk_cache = make(tmp_path / "s")
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
     shutil.rmtree(tmp_path / "s")
-    assert not has(shelf, "a")
-    shelf.put("a", "v1", DOCUMENTS, FACTS)
-    shelf.confirm("a", "v1")
-    shelf.forget("a")
-    assert not has(shelf, "a")
+    assert not has(disk_cache, "a")
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+    disk_cache.confirm("a", "v1")
+    disk_cache.forget("a")
+    assert not has(disk_cache, "a")
 
 
 def test_a_disk_that_is_full_leaves_nothing_half_written() -> None:
     """RLIMIT_FSIZE makes every write past 4 KiB fail, as a full disk does; it holds for a whole process."""
     script = """
 import resource, signal, sys, pathlib
-from handler.loading.disk_cache import Shelf
+from handler.loading.disk_cache import DiskCache
 from tests.handler.loading.test_disk_cache import DOCUMENTS, FACTS, make
 root = pathlib.Path(sys.argv[1])
-shelf = make(root)
-shelf.put("a", "v1", DOCUMENTS, FACTS)
+disk_cache = make(root)
+disk_cache.put("a", "v1", DOCUMENTS, FACTS)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-shelf.put("b", "v1", (bytes(100_000),), FACTS)
-print([shelf.get(uri) is not None for uri in "ab"], len([p for p in root.iterdir() if p.name != "lock"]))
+disk_cache.put("b", "v1", (bytes(100_000),), FACTS)
+print([disk_cache.get(uri) is not None for uri in "ab"], len([p for p in root.iterdir() if p.name != "lock"]))
 """
     with tempfile.TemporaryDirectory() as root:
         run = subprocess.run([sys.executable, "-c", script, root], capture_output=True, text=True, check=True)
@@ -204,7 +204,7 @@ def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path: Path) -> No
 
 def test_two_endpoints_do_not_share_a_directory(tmp_path: Path) -> None:
     first = make(tmp_path)
-    with pytest.raises(ShelfUnusable, match="another endpoint uses it"):
+    with pytest.raises(DiskCacheUnusable, match="another endpoint uses it"):
         make(tmp_path)
     first.close()
     make(tmp_path).close()
@@ -212,36 +212,36 @@ def test_two_endpoints_do_not_share_a_directory(tmp_path: Path) -> None:
 
 def test_a_directory_that_others_may_write_into_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    with pytest.raises(ShelfUnusable, match="others may write"):
+    with pytest.raises(DiskCacheUnusable, match="others may write"):
         make(tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(ShelfUnusable):
+    with pytest.raises(DiskCacheUnusable):
         make(tmp_path / "file")
     (tmp_path / "real").mkdir(mode=0o700)
     os.symlink(tmp_path / "real", tmp_path / "link")
-    with pytest.raises(ShelfUnusable, match="no directory"):
+    with pytest.raises(DiskCacheUnusable, match="no directory"):
         make(tmp_path / "link")
 
 
 def test_many_threads_keep_the_count_true(tmp_path: Path) -> None:
-    shelf = make(tmp_path, max_bytes=6000)
+    disk_cache = make(tmp_path, max_bytes=6000)
     wrong: list[str] = []
 
     def work(seed: int) -> None:
         for number in range(60):
             uri = str((seed * 7 + number * 5) % 20)
-            shelf.put(uri, uri, (uri.encode() * 100,), FACTS)
-            kept = shelf.get(str(number % 20))
+            disk_cache.put(uri, uri, (uri.encode() * 100,), FACTS)
+            kept = disk_cache.get(str(number % 20))
             if kept is not None and kept.documents != (kept.version.encode() * 100,):
                 wrong.append(kept.version)
             if number % 9 == 0:
-                shelf.forget(uri)
+                disk_cache.forget(uri)
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(work, range(4)))
     assert not wrong
-    assert shelf.n_bytes == sum(path.stat().st_size for path in files(tmp_path)) <= 6000
-    assert len(shelf) == len(files(tmp_path))
+    assert disk_cache.n_bytes == sum(path.stat().st_size for path in files(tmp_path)) <= 6000
+    assert len(disk_cache) == len(files(tmp_path))
 
 
 class Verdict:
@@ -251,12 +251,13 @@ class Verdict:
 
 
 class Desk:
-    """A loader with a shelf over a store in memory."""
+    """A loader with a disk cache over a store in memory."""
 
     def __init__(self, root: Path, clock: FakeClock) -> None:
         self.store = MemoryStore()
         self.n_examined = 0
-        self.loader = ModelLoader(self.store, self.examine, Awake(HandlePool()), n_threads=1, shelf=make(root, clock))
+        boosters = BoosterPool(HandlePool())
+        self.loader = ModelLoader(self.store, self.examine, boosters, n_threads=1, disk_cache=make(root, clock))
 
     def examine(self, blob: bytes, uri: str) -> Examined:
         self.n_examined += 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from handler.errors import ArtifactBroken, ArtifactMissing, ArtifactRefused
-from handler.forest.booster_pool import Awake
-from handler.loading import negative_cache as refusals
+from handler.forest.booster_pool import BoosterPool
+from handler.loading import negative_cache as negative_cache
 from handler.loading.loader import Examined, ModelLoader
-from handler.loading.negative_cache import ASKS_PER_S, BROKEN_S, MISSING_S, Refusals
+from handler.loading.negative_cache import ASKS_PER_S, BROKEN_S, MISSING_S, NegativeCache
 from handler.predictor import Facts, HandlePool
 from tests.rig.fakes import FakeClock, MemoryStore
 
@@ -25,7 +25,11 @@ class Desk:
         self.store = MemoryStore()
         self.n_examined = 0
         self.loader = ModelLoader(
-            self.store, self.examine, Awake(HandlePool()), n_threads=1, refusals=Refusals(clock=self.clock)
+            self.store,
+            self.examine,
+            BoosterPool(HandlePool()),
+            n_threads=1,
+            negative_cache=NegativeCache(clock=self.clock),
         )
 
     def examine(self, blob: bytes, uri: str) -> Examined:
@@ -120,8 +124,8 @@ def test_each_caller_gets_an_error_of_his_own_with_the_same_words(desk: Desk) ->
 
 
 def test_the_table_stays_within_its_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(refusals, "MAX_REMEMBERED", 10)
-    table = Refusals()
+    monkeypatch.setattr(negative_cache, "MAX_REMEMBERED", 10)
+    table = NegativeCache()
     for number in range(100):
         for _ in range(ASKS_PER_S):
             table.absent(str(number), ArtifactMissing(str(number)))

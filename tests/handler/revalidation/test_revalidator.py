@@ -6,10 +6,10 @@ import pytest
 
 from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactBroken, ArtifactUnavailable
-from handler.forest.booster_pool import Awake
+from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
-from handler.revalidation.revalidator import RETRY_S, Updates
+from handler.revalidation.revalidator import RETRY_S, Revalidator
 from handler.telemetry.recorder import BROKEN_ARTIFACTS, EVICTIONS, MODEL_UPDATES, LiveRecorder
 from tests.rig import boosters
 from tests.rig.fakes import FakeClock, InlineExecutor, MemoryStore
@@ -31,7 +31,7 @@ class House:
         self.clock = FakeClock()
         self.store = MemoryStore()
         self.recorder = LiveRecorder()
-        self.loader = ModelLoader(self.store, self.examine, Awake(HandlePool()), n_threads=1)
+        self.loader = ModelLoader(self.store, self.examine, BoosterPool(HandlePool()), n_threads=1)
         self.cache = ModelCache(
             budget_bytes=budget_bytes,
             prepare=self.loader.prepare,
@@ -40,8 +40,8 @@ class House:
             recorder=self.recorder,
             clock=self.clock,
         )
-        updates = Updates(self.cache, self.loader.prepare_if_changed, InlineExecutor(), self.recorder)
-        self.cache.ages.watch(MAX_AGE_S, updates.look)
+        revalidator = Revalidator(self.cache, self.loader.prepare_if_changed, InlineExecutor(), self.recorder)
+        self.cache.ages.watch(MAX_AGE_S, revalidator.look)
 
     def examine(self, blob: bytes, uri: str) -> Examined:
         if blob == b"broken":
@@ -144,7 +144,7 @@ def test_a_newer_version_too_large_for_the_memory_leaves_the_old_one_serving() -
 def test_after_the_checkers_have_shut_down_calls_are_still_answered(house: House) -> None:
     closed = ClosedExecutor()
     house.cache.ages.watch(
-        MAX_AGE_S, Updates(house.cache, house.loader.prepare_if_changed, closed, house.recorder).look
+        MAX_AGE_S, Revalidator(house.cache, house.loader.prepare_if_changed, closed, house.recorder).look
     )
     house.clock.advance(MAX_AGE_S)
     assert house.answers_as() == 0

@@ -1,4 +1,4 @@
-"""Rounds made of models in memory that nobody asks for."""
+"""Sweeper made of models in memory that nobody asks for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactForbidden, ArtifactUnavailable
-from handler.forest.booster_pool import Awake
-from handler.loading.disk_cache import Shelf
+from handler.forest.booster_pool import BoosterPool
+from handler.loading.disk_cache import DiskCache
 from handler.loading.loader import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
-from handler.revalidation.revalidator import Updates
-from handler.revalidation.sweeper import BELIEVED_S, Rounds
+from handler.revalidation.revalidator import Revalidator
+from handler.revalidation.sweeper import BELIEVED_S, Sweeper
 from handler.telemetry.recorder import MODEL_UPDATES, LiveRecorder
 from tests.rig import boosters
 from tests.rig.fakes import FakeClock, InlineExecutor, MemoryStore
@@ -31,12 +31,12 @@ class Verdict:
 class House:
     """A store with many models, all in memory; nobody calls any of them."""
 
-    def __init__(self, n_models: int = 40, shelf: Shelf | None = None) -> None:
+    def __init__(self, n_models: int = 40, disk_cache: DiskCache | None = None) -> None:
         self.clock = FakeClock()
         self.round_at = self.clock.now
         self.store = MemoryStore()
         self.recorder = LiveRecorder()
-        loader = ModelLoader(self.store, self.examine, Awake(HandlePool()), n_threads=1, shelf=shelf)
+        loader = ModelLoader(self.store, self.examine, BoosterPool(HandlePool()), n_threads=1, disk_cache=disk_cache)
         self.cache = ModelCache(
             budget_bytes=10 << 20,
             prepare=loader.prepare,
@@ -45,9 +45,11 @@ class House:
             recorder=self.recorder,
             clock=self.clock,
         )
-        self.updates = Updates(self.cache, loader.prepare_if_changed, InlineExecutor(), self.recorder, clock=self.clock)
-        self.cache.ages.watch(MAX_AGE_S, self.updates.look)
-        self.rounds = Rounds(
+        self.revalidator = Revalidator(
+            self.cache, loader.prepare_if_changed, InlineExecutor(), self.recorder, clock=self.clock
+        )
+        self.cache.ages.watch(MAX_AGE_S, self.revalidator.look)
+        self.sweeper = Sweeper(
             self.cache.ages, self.store, self.check, loader.confirmed, InlineExecutor(),
             max_age_s=MAX_AGE_S, n_at_once=2, clock=self.clock,
         )  # fmt: skip
@@ -60,7 +62,7 @@ class House:
 
     def check(self, target: str, version: str) -> bool:
         self.clock.advance(0.01)  # as it would
-        return self.updates.check(target, version)
+        return self.revalidator.check(target, version)
 
     def put(self, number: int, segment: int) -> None:
         self.store.put(f"{number:02}", boosters.document(boosters.segment(segment)))
@@ -70,9 +72,9 @@ class House:
             pass
 
     def pass_round(self) -> None:
-        """Rounds begin at even intervals, however long they take."""
+        """Sweeper begin at even intervals, however long they take."""
         self.round_at = self.clock.now = max(self.round_at + PAUSE_S, self.clock.now)
-        self.rounds.make()
+        self.sweeper.make()
 
     def versions(self) -> dict[str, str]:
         return {one.target: one.version for one in self.cache.residents()}
@@ -123,7 +125,7 @@ def test_a_listing_of_far_more_than_is_in_memory_is_given_up_and_not_tried_again
     house.pass_round()
     assert (house.store.n_listings, house.store.n_conditions) == (1, 40)
     house.clock.advance(BELIEVED_S)
-    house.rounds.make()
+    house.sweeper.make()
     assert house.store.n_listings == 1  # it has not forgotten how many there are
 
 
@@ -133,7 +135,7 @@ def test_where_listing_is_denied_each_model_is_asked_for() -> None:
     house.put(7, 1)
     house.pass_round()
     house.clock.advance(MAX_AGE_S)
-    house.rounds.make()
+    house.sweeper.make()
     assert (house.store.n_listings, house.store.n_conditions) == (1, 80)
     assert house.versions()["07"] == '"41"'
 
@@ -149,14 +151,14 @@ def test_while_the_store_is_away_a_round_ends_with_its_first_question() -> None:
     assert house.versions()["07"] == '"41"'
 
 
-def test_an_object_that_is_denied_while_others_are_read_is_served_no_longer_after_three_rounds() -> None:
+def test_an_object_that_is_denied_while_others_are_read_is_served_no_longer_after_three_sweeps() -> None:
     house = House()
     house.store.list_error = ArtifactForbidden("mem:", "AccessDenied")
     house.store.errors["07"] = ArtifactForbidden("mem:07", "AccessDenied")
     seen = []
     for _ in range(4):
         house.clock.advance(MAX_AGE_S)
-        house.rounds.make()
+        house.sweeper.make()
         seen.append("07" in house.cache)
     assert seen == [True, True, False, False]
     assert len(house.cache) == 39
@@ -169,7 +171,7 @@ def test_while_everything_is_denied_everything_stays(code: str) -> None:
     house.store.error = ArtifactForbidden("mem:", code)
     for _ in range(6):
         house.clock.advance(MAX_AGE_S)
-        house.rounds.make()
+        house.sweeper.make()
     assert len(house.cache) == 40
 
 
@@ -177,17 +179,17 @@ def test_what_a_model_is_being_checked_for_is_not_asked_twice() -> None:
     house = House(n_models=1)
     house.clock.advance(MAX_AGE_S)
     assert house.cache.ages.begin_check("00", '"1"')
-    house.rounds.make()
+    house.sweeper.make()
     house.load(0)
     assert house.store.n_conditions == 0
     house.cache.ages.keep("00", '"1"')
     house.clock.advance(MAX_AGE_S)
-    house.rounds.make()
+    house.sweeper.make()
     house.load(0)
     assert house.store.n_conditions == 1
 
 
-def test_the_thread_makes_rounds_until_it_is_closed() -> None:
+def test_the_thread_makes_sweeps_until_it_is_closed() -> None:
     store = MemoryStore()
     asked = threading.Event()
 
@@ -202,11 +204,11 @@ def test_the_thread_makes_rounds_until_it_is_closed() -> None:
         def begin_check(self, target: str, version: str) -> bool:
             return True
 
-    rounds = Rounds(Ages(), store, lambda *_: True, lambda *_: None, InlineExecutor(), max_age_s=0.02, n_at_once=1)
-    rounds.start()
+    sweeper = Sweeper(Ages(), store, lambda *_: True, lambda *_: None, InlineExecutor(), max_age_s=0.02, n_at_once=1)
+    sweeper.start()
     for _ in range(3):
         asked.clear()
         assert asked.wait(10)
-    rounds.close()
-    rounds._thread.join(10)
-    assert not rounds._thread.is_alive()
+    sweeper.close()
+    sweeper._thread.join(10)
+    assert not sweeper._thread.is_alive()

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from handler.errors import ArtifactForbidden, ArtifactMissing, ArtifactUnavailable
-from handler.stores.monitored import SAY_S, ToldStore
+from handler.stores.monitored import SAY_S, MonitoredStore
 from handler.telemetry.recorder import STORE_ERRORS, LiveRecorder
 from tests.rig.fakes import FakeClock, MemoryStore
 
@@ -18,7 +18,7 @@ class House:
     def __init__(self) -> None:
         self.clock, self.inner, self.recorder = FakeClock(), MemoryStore(), LiveRecorder()
         self.inner.put("a", b"data")
-        self.store = ToldStore(self.inner, self.recorder, self.clock)
+        self.store = MonitoredStore(self.inner, self.recorder, self.clock)
 
     def fails(self, n_times: int, error: Exception = AWAY) -> None:
         self.inner.error = error

@@ -19,7 +19,7 @@ from container.operate.main import main
 from handler.archives.members import Limits, read_artifact
 from tests.rig import boosters
 
-SHELF = Path(__file__).resolve().parents[3] / "fixtures" / "boosters.tar.gz"
+BOOSTERS_ARCHIVE = Path(__file__).resolve().parents[3] / "fixtures" / "boosters.tar.gz"
 
 Mme = Callable[..., tuple[int, str, str]]
 
@@ -36,17 +36,17 @@ def mme(capfd: pytest.CaptureFixture[str]) -> Mme:
 
 
 @pytest.fixture(scope="module")
-def shelf() -> dict[str, bytes]:
+def stock() -> dict[str, bytes]:
     """Files written by real releases: see tests/fixtures/make_boosters.py."""
-    with tarfile.open(SHELF) as tar:
+    with tarfile.open(BOOSTERS_ARCHIVE) as tar:
         return {member.name: tar.extractfile(member).read() for member in tar}
 
 
-def old_archive(shelf: dict[str, bytes], path: Path, case: str = "logistic", release: str = "0.90") -> dict[str, Any]:
+def old_archive(stock: dict[str, bytes], path: Path, case: str = "logistic", release: str = "0.90") -> dict[str, Any]:
     """An archive as that release's image wrote it, and what the manifest knows of it."""
-    entries = json.loads(shelf["manifest.json"])
+    entries = json.loads(stock["manifest.json"])
     entry = next(one for one in entries if one["file"] == f"xgboost-{release}/{case}.bin")
-    path.write_bytes(boosters.archive({"xgboost-model": shelf[entry["file"]]}))
+    path.write_bytes(boosters.archive({"xgboost-model": stock[entry["file"]]}))
     return entry
 
 
@@ -100,10 +100,10 @@ def test_a_target_below_a_location(mme: Mme, tmp_path: Path) -> None:
 
 
 def test_an_old_archive_is_told_with_its_corrections_and_how_to_convert_it(
-    mme: Mme, tmp_path: Path, shelf: dict[str, bytes]
+    mme: Mme, tmp_path: Path, stock: dict[str, bytes]
 ) -> None:
     path = tmp_path / "old.tar.gz"
-    old_archive(shelf, path)
+    old_archive(stock, path)
     status, out, _ = mme("inspect", path)
     assert status == Exit.OK
     assert "binary, written by" in out
@@ -196,9 +196,9 @@ def test_an_object_in_s3_by_its_address(mme: Mme, monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_old_archive_becomes_a_current_one_that_answers_the_same(
-    mme: Mme, tmp_path: Path, shelf: dict[str, bytes]
+    mme: Mme, tmp_path: Path, stock: dict[str, bytes]
 ) -> None:
-    entry = old_archive(shelf, tmp_path / "old.tar.gz")
+    entry = old_archive(stock, tmp_path / "old.tar.gz")
     out = tmp_path / "new.tar.gz"
     status, said, err = mme("convert", tmp_path / "old.tar.gz", "-o", out)
     assert (status, err) == (Exit.OK, "")
@@ -207,7 +207,7 @@ def test_an_old_archive_becomes_a_current_one_that_answers_the_same(
     assert member.name == "xgboost-model"
     booster = xgboost.Booster()
     booster.load_model(bytearray(member.data))
-    load = lambda name: np.load(io.BytesIO(shelf[name]))  # noqa: E731
+    load = lambda name: np.load(io.BytesIO(stock[name]))  # noqa: E731
     rows = load("probe-coded.npy" if entry["coded"] else "probe.npy")
     expected = load(f"xgboost-{entry['release']}/{entry['case']}.npy")
     answer = booster.predict(xgboost.DMatrix(rows), validate_features=False)
