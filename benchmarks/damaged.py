@@ -40,7 +40,8 @@ from typing import Any
 
 import numpy as np
 
-from handler.archives.members import Limits, read_artifact
+from handler.archives.limits import Limits
+from handler.archives.members import read_artifact
 from tests.rig import boosters
 from tests.rig.endpoint import Endpoint
 

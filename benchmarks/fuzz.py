@@ -24,7 +24,8 @@ import atheris
 
 with atheris.instrument_imports(include=["handler", "container.link.wire"]):
     from container.link import wire
-    from handler.archives.members import Limits, read_artifact
+    from handler.archives.limits import Limits
+    from handler.archives.members import read_artifact
     from handler.errors import ArtifactBroken, ArtifactRefused
     from handler.importer import import_booster, pickles
     from handler.importer.broken import Damaged, Unsupported

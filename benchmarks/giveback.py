@@ -22,7 +22,7 @@ from benchmarks.leak import ONE_PROCESS, examined_once
 from benchmarks.rig import processes, record, segments
 from benchmarks.rig.verdicts import Verdicts
 from container import environments
-from container.limits.memory import Trimmer
+from container.limits.malloc import Trimmer
 from handler.cache.model_cache import ModelCache
 from handler.forest.booster_pool import BoosterPool
 from handler.predictor import HandlePool

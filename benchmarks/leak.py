@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks.rig import processes, record, segments
 from container import environments
 from container.examine.quarantine import Quarantine
-from container.limits.memory import Trimmer
+from container.limits.malloc import Trimmer
 from handler.cache.model_cache import ModelCache
 from handler.errors import ModelNotReady, NoRoom
 from handler.forest.booster_pool import BoosterPool

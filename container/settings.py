@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
+from handler.archives.limits import ARTIFACT_MAX_BYTES
 from handler.errors import StartRefused
 
 # InvokeEndpoint's limit for a body and an answer. Source: SageMaker guide, hosting FAQs.
@@ -243,7 +244,7 @@ class Artifacts:
         modes=STANDALONE,
     )
     max_artifact_bytes: int = _setting(
-        "largest artifact fetched", size_bytes, "MME_MAX_ARTIFACT", default=512 * 2**20, flag="--max-artifact"
+        "largest artifact fetched", size_bytes, "MME_MAX_ARTIFACT", default=ARTIFACT_MAX_BYTES, flag="--max-artifact"
     )
     ignore_code: bool = _setting(
         "serve archives that carry a code/ directory, without that code",

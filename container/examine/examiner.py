@@ -15,7 +15,6 @@ finds the runtime gone ends with the status that makes the examiner end as well.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import math
@@ -32,8 +31,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from container.examine.niceness import yield_to_others
-from container.limits.memory import allocated_bytes, process_resident_bytes
-from handler.archives.members import Limits, read_artifact, read_bundle
+from container.limits import libc
+from container.limits.libc import allocated_bytes
+from container.limits.memory import process_resident_bytes
+from handler.archives.limits import Limits
+from handler.archives.members import read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
 from handler.forest import walker
 from handler.forest.packed import pack
@@ -80,9 +82,14 @@ class Task:
     uri: str
     bundle: str | None
     n_bytes: int
-    ignore_code: bool
+    limits: Limits
     wants_origins: bool = False
     as_boosters: bool = False
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Task:
+        """A task that travelled as JSON."""
+        return cls(**{**values, "limits": Limits(**values["limits"])})
 
     @property
     def memory_bytes(self) -> int:
@@ -115,11 +122,6 @@ class Origin:
         return cls(values["member"], values["n_bytes"], Stated(**stated))
 
 
-_libc = ctypes.CDLL(None)
-_libc.malloc.restype = ctypes.c_void_p
-_libc.malloc.argtypes = [ctypes.c_size_t]
-_libc.free.argtypes = [ctypes.c_void_p]
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _TOUCHED_BYTES = 4 << 20
 
 
@@ -191,7 +193,7 @@ def _warm_up() -> None:
     """Do once, on bytes of our own, what an artifact will ask for: what is set up on first use is then there."""
     document = ubj_of(sample("reg:squarederror"))
     for as_boosters in (False, True):
-        _verdict(document, Task("nothing", None, 0, ignore_code=False, as_boosters=as_boosters))
+        _verdict(document, Task("nothing", None, 0, Limits(), as_boosters=as_boosters))
 
 
 def _can_pack() -> bool:
@@ -206,16 +208,13 @@ def _can_pack() -> bool:
 
 def _keep_heap() -> None:
     """Make malloc serve all but huge blocks from one heap that it does not give back while this process lives."""
-    _libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    _libc.mallopt(_M_TRIM_THRESHOLD, 1 << 30)
+    libc.keep_heap(mmap_from_bytes=32 << 20, trim_from_bytes=1 << 30)
 
 
 def _touch_heap() -> None:
     """A page that a forked process touches first costs it 3 us; an ordinary artifact touches a thousand. A spare has
     time for that while it waits."""
-    block = _libc.malloc(_TOUCHED_BYTES)
-    ctypes.memset(block, 1, _TOUCHED_BYTES)
-    _libc.free(block)
+    libc.touch_heap(_TOUCHED_BYTES)
 
 
 def _volunteer() -> None:
@@ -273,7 +272,7 @@ def _examine_one(runtime: socket.socket) -> bool:
     """Whether nothing but our own Python has looked at it, and found it sound."""
     with runtime.makefile("rb") as stream:
         n_payload, n_json = HEADER.unpack(stream.read(HEADER.size))
-        task = Task(**json.loads(stream.read(n_json)))
+        task = Task.from_dict(json.loads(stream.read(n_json)))
         if task.is_large:
             yield_to_others(LARGE_NICENESS)
         _bind(task)
@@ -324,7 +323,7 @@ def _limit(what: int, value: int) -> None:
 
 
 def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
-    limits = Limits(ignore_code=task.ignore_code)
+    limits = task.limits
     members = read_artifact(blob, task.uri, limits) if task.bundle is None else read_bundle(task.bundle, limits)
     documents: list[bytes] = []
     facts: list[dict[str, object]] = []

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO
 
 from container import environments
 from container.examine.examiner import HEADER, TAKEN, Origin, Task
+from handler.archives.limits import Limits
 from handler.errors import ArtifactBroken, ArtifactRefused, ArtifactUnavailable
 from handler.libxgboost import library_version
 from handler.predictor import Facts
@@ -65,14 +66,15 @@ class _Died(Exception):
 class Quarantine:
     """Owns the examiner process; started by `start`, ended by `close`, started again when it was found dead.
 
-    n_preforked      artifacts examined at the same time, at most
+    n_preforked   artifacts examined at the same time, at most
+    limits        what an artifact may be
     as_boosters   hand out XGBoost's documents only, for code that is not ours
     """
 
-    def __init__(self, n_preforked: int, *, ignore_code: bool = False, as_boosters: bool = False) -> None:
+    def __init__(self, n_preforked: int, *, limits: Limits | None = None, as_boosters: bool = False) -> None:
         self._n_preforked = n_preforked
         self._as_boosters = as_boosters
-        self._ignore_code = ignore_code
+        self._limits = limits or Limits()
         self._lock = threading.Lock()
         self._examiner: subprocess.Popen[bytes] | None = None
         self._tasks: socket.socket | None = None
@@ -125,21 +127,23 @@ class Quarantine:
             for folder in origin.submodule_search_locations or ():
                 for path in sorted([*Path(folder).rglob("*.py"), *Path(folder).rglob("*.so")]):
                     digest.update(path.name.encode() + path.read_bytes())
-        asked = f"code ignored: {self._ignore_code}, as boosters: {self._as_boosters}"
+        asked = f"limits: {self._limits}, as boosters: {self._as_boosters}"
         return f"examiner {digest.hexdigest()[:16]}, XGBoost {library_version()}, {platform.machine()}, {asked}"
 
     def examine(self, blob: bytes, uri: str, *, wants_origins: bool = False) -> Examined:
         """What is in an artifact. Raises ArtifactBroken, ArtifactRefused; ArtifactUnavailable if it cannot be told."""
-        return self._examine(blob, Task(uri, None, len(blob), self._ignore_code, wants_origins, self._as_boosters))
+        return self._examine(blob, Task(uri, None, len(blob), self._limits, wants_origins, self._as_boosters))
 
     def booster_of(self, document: bytes) -> bytes:
         """A document of our own writing, as libxgboost writes it. Raises as `examine` does."""
-        return self._examine(document, Task("a forest", None, len(document), True, as_boosters=True)).documents[0]
+        return self._examine(document, Task("a forest", None, len(document), self._limits, as_boosters=True)).documents[
+            0
+        ]
 
     def examine_bundle(self, directory: str) -> Examined:
         """What is in an unpacked bundle. Raises as `examine` does, and ArtifactMissing when there is no such directory."""
         n_bytes = _bundle_bytes(directory)
-        task = Task(directory, directory, n_bytes, self._ignore_code, as_boosters=self._as_boosters)
+        task = Task(directory, directory, n_bytes, self._limits, as_boosters=self._as_boosters)
         return self._examine(b"", task)
 
     def _examine(self, blob: bytes, task: Task) -> Examined:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -11,9 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
-_libc = ctypes.CDLL(None, use_errno=True)
+from container.limits import libc
 
 
 @dataclass(slots=True)
@@ -51,7 +48,7 @@ class Children:
 
     def __init__(self) -> None:
         # Stubs are the JVM's children; when it dies they become ours instead of init's, and are reaped like the rest.
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        libc.adopt_orphans()
         self._children: dict[int, Child] = {}
 
     def start(
@@ -112,4 +109,4 @@ class Children:
 
 
 def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.end_with_parent(signal.SIGKILL)

@@ -13,11 +13,13 @@ import time
 from collections.abc import Sequence
 
 from container import settings
+from container.link.loopback import asked_at
 from container.operate.artifacts import convert, inspect
 from container.operate.demo import command as demo
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.platform import command as platform
+from container.operate.printing import say
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,8 +69,7 @@ def _serve(chosen: argparse.Namespace) -> int:
     started_at = time.monotonic()
 
     def say_ready() -> None:
-        host = "127.0.0.1" if chosen_settings.front.host == "0.0.0.0" else chosen_settings.front.host
-        url = f"http://{host}:{chosen_settings.front.port}"
+        url = f"http://{asked_at(chosen_settings.front.host)}:{chosen_settings.front.port}"
         if chosen_settings.front.hosted:
             next_command = f"mme platform --models s3://bucket/prefix/ --container {url}"
         else:
@@ -77,8 +78,8 @@ def _serve(chosen: argparse.Namespace) -> int:
         facts = sys.stderr if chosen_settings.metrics.emf else sys.stdout
         with contextlib.suppress(BrokenPipeError):  # who reads no facts is served all the same
             took_s = time.monotonic() - started_at
-            print(f"{READY:10}{url}   {chosen_settings.artifacts.models or 'hosted'}   {took_s:.1f} s", file=facts)
-            print(f"next      {next_command}", file=facts, flush=True)
+            say(READY, url, chosen_settings.artifacts.models or "hosted", f"{took_s:.1f} s", file=facts)
+            say("next", next_command, file=facts)
 
     return Supervisor(chosen_settings, on_ready=say_ready).run()
 

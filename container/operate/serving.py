@@ -6,7 +6,6 @@ that signal from the kernel too when we are killed.
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import socket
 import subprocess
@@ -16,13 +15,11 @@ import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 
+from container.limits import libc
 from container.operate.exits import CommandFailed
 
 READY = "ready"  # the first word of the line that `mme serve` prints when it can answer
 STOP_PATIENCE_S = 35.0  # longer than its own longest drain and clean-up
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None)
 
 
 class ChildFailed(CommandFailed):
@@ -110,4 +107,4 @@ class ServeChild:
 
 
 def _end_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    libc.end_with_parent(signal.SIGTERM)

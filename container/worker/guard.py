@@ -25,6 +25,7 @@ from container.limits.memory import Limit, process_resident_bytes, used_bytes
 from container.limits.pressure import Pressure
 from handler.cache.model_cache import ModelCache
 from handler.telemetry.recorder import CONTAINER_MEMORY_UTILIZATION, MEMORY_SHORTAGES, Recorder
+from handler.throttle import Throttle
 
 log = logging.getLogger("mme.memory")
 
@@ -76,7 +77,8 @@ class MemoryGuard:
         self._line = limit.n_bytes - max(RESERVE_BYTES, int(limit.n_bytes * RESERVE_SHARE))
         self._slack = int(limit.n_bytes * SLACK_SHARE)
         self._lowered_bytes = 0
-        self._stalled_at = self._said_at = -float("inf")
+        self._stalled_at = -float("inf")
+        self._said = Throttle(SAY_S, clock)
         self._pause_s = LOOK_S
         self._is_closed = False
         self._pressure = Pressure(limit)
@@ -130,8 +132,7 @@ class MemoryGuard:
         if evicted:
             self._trim()
             self._recorder.count(MEMORY_SHORTAGES)
-            if now - self._said_at >= SAY_S:
-                self._said_at = now
+            if self._said.is_due():
                 log.warning(
                     "memory runs short: %d bytes of the %d that %s allows are used, %d by this process, %d of these by "
                     "models%s; models of %d bytes were evicted and may have %d of their %d for now",

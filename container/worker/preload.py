@@ -16,6 +16,7 @@ from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactError, ArtifactUnavailable, NoRoom, ServingError, Unavailable
 from handler.patterns import Patterns
 from handler.stores import Store
+from handler.throttle import Throttle
 
 log = logging.getLogger("mme.preload")
 
@@ -53,7 +54,9 @@ class Preload:
         self._n_working = n_threads
         self._n_loaded = self._n_failed = 0
         self._n_away = 0  # loads in a row that found the store away
-        self._started_at = self._said_at = time.monotonic()
+        self._started_at = time.monotonic()
+        self._said = Throttle(PROGRESS_S)
+        self._said.is_due()  # the first line comes after a while, too
         self._threads = [threading.Thread(target=self._work, name="preload", daemon=True) for _ in range(n_threads)]
 
     def start(self) -> None:
@@ -134,9 +137,7 @@ class Preload:
                 log.error("the store is away; what is missing is loaded when it is asked for")
 
     def _say_progress(self) -> None:
-        now = time.monotonic()
-        if now - self._said_at >= PROGRESS_S:
-            self._said_at = now
+        if self._said.is_due():
             log.info("preloading: %s so far", self._so_far())
 
     def _so_far(self) -> str:

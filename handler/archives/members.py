@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from handler.archives import mar, tarball
+from handler.archives.limits import Limits
 from handler.errors import ArtifactBroken, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
 from handler.importer import formats
-
-MIB = 1 << 20
 
 # The names under which boosters are published; see also XGBoost guide "Introduction to Model IO".
 MODEL_NAME = re.compile(
@@ -39,20 +38,6 @@ MAGIC_OF_FOREIGN_ARCHIVES = {
     b"\x78\xda": "a zlib stream, as joblib writes",
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on an artifact. They are policy, not physics: the defaults hold a booster of a million nodes with room
-    to spare."""
-
-    artifact_max_bytes: int = 512 * MIB
-    unpacked_max_bytes: int = 1024 * MIB
-    max_ratio: int = 200  # zlib itself cannot pass 1032; real boosters stay below 30
-    max_members: int = 1000
-    max_depth: int = 8
-    name_max_bytes: int = 512
-    ignore_code: bool = False  # serve the booster of an archive that brings its own inference code, without that code
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,18 @@ from handler.predictor import Facts
 class Forest:
     """One segment's trees, walked without libxgboost. Any number of threads may score with it at once.
 
-    packed   as `packed.pack` made it, in quarantine
-    boosters    lends a native booster for what is not walked
+    packed     as `packed.pack` made it, in quarantine
+    boosters   lends a native booster for what is not walked
+    crew       other cores for large bodies; None is the caller's thread alone
     """
 
-    __slots__ = ("_boosters", "_columns", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
+    __slots__ = ("_boosters", "_columns", "_crew", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
 
-    def __init__(self, packed: bytes, facts: Facts, boosters: BoosterPool) -> None:
+    def __init__(self, packed: bytes, facts: Facts, boosters: BoosterPool, crew: walker.Crew | None = None) -> None:
         shape = shape_of(packed)
         self._packed = packed
         self._boosters = boosters
+        self._crew = crew
         self._columns = shape.n_features
         self._n_trees, self._n_groups, self._n_outputs = shape.n_trees, shape.n_groups, shape.n_outputs
         self.facts = facts
@@ -35,7 +37,13 @@ class Forest:
             with self._boosters.booster(self._packed) as booster:
                 return booster.predict_matrix(rows, kind)
         return walker.predict(
-            self._packed, rows, self._n_trees, self._n_groups, self._n_outputs, is_margin=kind is Kind.MARGIN
+            self._packed,
+            rows,
+            self._n_trees,
+            self._n_groups,
+            self._n_outputs,
+            is_margin=kind is Kind.MARGIN,
+            crew=self._crew,
         )
 
     def close(self) -> None:

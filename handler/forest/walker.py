@@ -5,7 +5,6 @@ Rule: what is handed over has been packed by `packed.py`; walk.c believes it.
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -38,11 +37,21 @@ def margin_of(intercept: float, transform: int) -> float:
     return float(holding.forest_margin(intercept, transform))
 
 
-def predict(forest: bytes, rows: Floats, n_trees: int, n_groups: int, n_outputs: int, *, is_margin: bool) -> Floats:
+def predict(
+    forest: bytes,
+    rows: Floats,
+    n_trees: int,
+    n_groups: int,
+    n_outputs: int,
+    *,
+    is_margin: bool,
+    crew: Crew | None = None,
+) -> Floats:
     """Score rows.
 
     forest   packed, of n_trees, n_groups and n_outputs
     rows     float32, C-contiguous, (n_rows, n_features of the forest)
+    crew     other cores, for a body that is long; None is this thread alone
     returns  float32, (n_rows, n_outputs); (n_rows, n_groups) for margins
     """
     n_rows = len(rows)
@@ -51,7 +60,7 @@ def predict(forest: bytes, rows: Floats, n_trees: int, n_groups: int, n_outputs:
     is_square = is_margin or n_outputs == n_groups  # otherwise scores move together, and parts of them would not
     if n_walks <= _BRIEF:
         _holding(forest, _address(rows), n_rows, is_margin, _address(scores))
-    elif n_walks < _LONG or not is_square or not _crew.walk(forest, rows, scores, is_margin=is_margin):
+    elif crew is None or n_walks < _LONG or not is_square or not crew.walk(forest, rows, scores, is_margin=is_margin):
         _letting_go(forest, _address(rows), n_rows, is_margin, _address(scores))
     if is_square:
         return scores
@@ -63,18 +72,21 @@ def _address(array: Floats) -> int:
     return address
 
 
-class _Crew:
+class Crew:
     """All cores for one body at a time: a large one that comes alone is done sooner, and many at once, each on the core of
-    its own thread, are not slowed by turns."""
+    its own thread, are not slowed by turns. Its threads start with the first such body and end with `close`.
 
-    def __init__(self) -> None:
+    n_cores   that may be kept busy, the caller's own included
+    """
+
+    def __init__(self, n_cores: int) -> None:
         self._is_at_work = threading.Lock()
-        self._n_others = len(os.sched_getaffinity(0)) - 1
+        self._n_others = n_cores - 1
         self._threads: ThreadPoolExecutor | None = None
 
     def walk(self, forest: bytes, rows: Floats, scores: Floats, *, is_margin: bool) -> bool:
         """False when the others are at work for somebody else, or there are none."""
-        if not self._n_others or not self._is_at_work.acquire(blocking=False):
+        if self._n_others < 1 or not self._is_at_work.acquire(blocking=False):
             return False
         try:
             if self._threads is None:
@@ -94,5 +106,9 @@ class _Crew:
             self._is_at_work.release()
         return True
 
-
-_crew = _Crew()
+    def close(self) -> None:
+        """No more bodies; returns when the threads are gone."""
+        with self._is_at_work:
+            self._n_others = 0
+            if self._threads is not None:
+                self._threads.shutdown()

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from handler.cache.entry import Prepared
 from handler.errors import NoRoom
+from handler.recent import Recent
 
 P = TypeVar("P", bound=Prepared)
 
@@ -50,7 +50,7 @@ class Admission(Generic[P]):
         self._room_bytes = room_bytes
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: Recent[str, _Known] = Recent(MAX_REMEMBERED)
 
     def refused(self, target: str) -> NoRoom | None:
         """What `prepare` would raise at once. Takes no time."""
@@ -108,10 +108,7 @@ class Admission(Generic[P]):
 
     def _remember(self, target: str, version: str, n_bytes: int) -> None:
         with self._lock:
-            self._known[target] = _Known(version, n_bytes, self._clock() + ASK_S)
-            self._known.move_to_end(target)
-            if len(self._known) > MAX_REMEMBERED:
-                self._known.popitem(last=False)
+            self._known.put(target, _Known(version, n_bytes, self._clock() + ASK_S))
 
     def _forget(self, target: str) -> None:
         if target in self._known:

@@ -32,6 +32,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from handler.predictor import Facts
+from handler.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class DiskCache:
         self._lock = threading.Lock()  # guards the index, and keeps renames and removals in its order
         self._index: OrderedDict[str, _Place] = OrderedDict()
         self._n_bytes = 0
-        self._quiet_until = 0.0
+        self._said = Throttle(SAY_S)
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             _refuse_foreign(root)
@@ -217,9 +218,7 @@ class DiskCache:
             self._remove(key)
 
     def _say(self, text: str, *values: object) -> None:
-        now = time.monotonic()
-        if now >= self._quiet_until:
-            self._quiet_until = now + SAY_S
+        if self._said.is_due():
             log.warning(text, *values)
 
     def _identity(self, uri: str) -> list[str]:

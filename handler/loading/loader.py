@@ -11,6 +11,7 @@ from handler.cache.singleflight import copy_of
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
 from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
+from handler.forest.walker import Crew
 from handler.loading.disk_cache import DiskCache
 from handler.loading.negative_cache import NegativeCache, Refusal
 from handler.predictor import (
@@ -28,10 +29,10 @@ from handler.stores import Fetched, Store
 OVERHEAD_BYTES = 2048
 
 
-def model_of(document: bytes, facts: Facts, boosters: BoosterPool) -> Scorer:
+def model_of(document: bytes, facts: Facts, boosters: BoosterPool, crew: Crew | None = None) -> Scorer:
     """What quarantine handed out, ready to score."""
     if facts.is_forest:
-        return Forest(document, facts, boosters)
+        return Forest(document, facts, boosters, crew)
     return Model(boosters.pool.load(document), facts, boosters.pool.rest)
 
 
@@ -63,6 +64,7 @@ class PreparedModel:
     facts: Facts
     boosters: BoosterPool
     checked_s_ago: float = 0.0
+    crew: Crew | None = None
     make: Callable[[], Scorer] | None = None  # loads it in another way, for the endpoint's own code
 
     def load(self) -> Scorer:
@@ -71,7 +73,7 @@ class PreparedModel:
         models: list[Scorer] = []
         try:
             for document, facts in zip(self.documents, self.folds, strict=True):
-                models.append(model_of(document, facts, self.boosters))
+                models.append(model_of(document, facts, self.boosters, self.crew))
         except BaseException:
             for model in models:
                 model.close()
@@ -86,6 +88,7 @@ class ModelLoader:
     boosters       native boosters, for forests that are asked for more than scores and for what is no forest
     n_threads   threads that will score with a model: libxgboost keeps something for each that scores with a booster
     disk_cache       keeps what was examined on disk; what it has is not fetched
+    crew        other cores for large bodies
     pace        called before an artifact is fetched for a model that is not in memory; returns when that may begin
     """
 
@@ -99,6 +102,7 @@ class ModelLoader:
         negative_cache: NegativeCache | None = None,
         disk_cache: DiskCache | None = None,
         pace: Callable[[], None] = lambda: None,
+        crew: Crew | None = None,
     ) -> None:
         self._store = store
         self._examine = examine
@@ -107,6 +111,7 @@ class ModelLoader:
         self._disk_cache = disk_cache
         self._pace = pace
         self._n_threads = n_threads
+        self._crew = crew
 
     def prepare(self, target: str) -> PreparedModel:
         """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
@@ -185,6 +190,7 @@ class ModelLoader:
                 download_us=(arrived - start) // 1000,
                 examine_us=(time.perf_counter_ns() - arrived) // 1000,
                 checked_s_ago=(time.perf_counter_ns() - start) / 1e9,
+                crew=self._crew,
             )
         except (ArtifactBroken, ArtifactRefused) as error:
             self._negative_cache.broken(target, fetched.version, error)
@@ -210,6 +216,7 @@ class ModelLoader:
             download_us=None,
             examine_us=(time.perf_counter_ns() - start) // 1000,
             checked_s_ago=kept.checked_s_ago,
+            crew=self._crew,
         )
 
 
@@ -220,10 +227,13 @@ class BundleLoader:
     worker_bytes  what a model costs besides its booster
     """
 
-    def __init__(self, examine: Callable[[str], Examined], boosters: BoosterPool, worker_bytes: int) -> None:
+    def __init__(
+        self, examine: Callable[[str], Examined], boosters: BoosterPool, worker_bytes: int, crew: Crew | None = None
+    ) -> None:
         self._examine = examine
         self._boosters = boosters
         self._worker_bytes = worker_bytes
+        self._crew = crew
 
     def prepare(self, path: str) -> PreparedModel:
         start = time.perf_counter_ns()
@@ -238,6 +248,7 @@ class BundleLoader:
             download_us=0,
             examine_us=(time.perf_counter_ns() - start) // 1000,
             once_bytes=self._worker_bytes,
+            crew=self._crew,
         )
 
 
@@ -253,6 +264,7 @@ def _prepared(
     examine_us: int,
     once_bytes: int = 0,
     checked_s_ago: float = 0.0,
+    crew: Crew | None = None,
 ) -> PreparedModel:
     """n_threads: that score with it. once_bytes: what it takes beside its boosters."""
     try:
@@ -270,6 +282,7 @@ def _prepared(
         facts=facts,
         boosters=boosters,
         checked_s_ago=checked_s_ago,
+        crew=crew,
     )
 
 

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from handler.errors import ArtifactError, ArtifactForbidden, ArtifactMissing
+from handler.recent import Recent
 
 BROKEN_S = 10.0
 MISSING_S = 1.0
@@ -50,22 +50,22 @@ class NegativeCache:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._negative_cache: OrderedDict[str, Refusal] = OrderedDict()
-        self._asked: OrderedDict[str, _Asked] = OrderedDict()
+        self._refusals: Recent[str, Refusal] = Recent(MAX_REMEMBERED)
+        self._asked: Recent[str, _Asked] = Recent(MAX_REMEMBERED)
 
     def __len__(self) -> int:
-        return len(self._negative_cache) + len(self._asked)
+        return len(self._refusals) + len(self._asked)
 
     def now(self, target: str) -> ArtifactError | None:
         """The error to give for this target without looking, if it was found out a moment ago."""
         with self._lock:
-            refusal = self._negative_cache.get(target)
+            refusal = self._refusals.get(target)
         return refusal.error if refusal is not None and self._clock() < refusal.until else None
 
     def last(self, target: str) -> Refusal | None:
         """What was last found broken or refused under this target, however long ago; its version may still be there."""
         with self._lock:
-            refusal = self._negative_cache.get(target)
+            refusal = self._refusals.get(target)
         return refusal if refusal is not None and refusal.version is not None else None
 
     def broken(self, target: str, version: str | None, error: ArtifactError) -> None:
@@ -78,24 +78,19 @@ class NegativeCache:
         with self._lock:
             asked = self._asked.get(target)
             if asked is None or now - asked.since >= MISSING_S:
-                self._asked[target] = asked = _Asked(now, 0)
+                asked = _Asked(now, 0)
             asked.n_times += 1
-            self._asked.move_to_end(target)
-            if len(self._asked) > MAX_REMEMBERED:
-                self._asked.popitem(last=False)
+            self._asked.put(target, asked)
         if asked.n_times >= ASKS_PER_S:
             self._remember(target, Refusal(error, None, asked.since + MISSING_S))
 
     def forget(self, target: str) -> None:
         """The target has an artifact to serve."""
-        if target in self._negative_cache or target in self._asked:
+        if target in self._refusals or target in self._asked:
             with self._lock:
-                self._negative_cache.pop(target, None)
+                self._refusals.pop(target, None)
                 self._asked.pop(target, None)
 
     def _remember(self, target: str, refusal: Refusal) -> None:
         with self._lock:
-            self._negative_cache[target] = refusal
-            self._negative_cache.move_to_end(target)
-            if len(self._negative_cache) > MAX_REMEMBERED:
-                self._negative_cache.popitem(last=False)
+            self._refusals.put(target, refusal)

@@ -29,7 +29,9 @@ from handler.errors import (
     ArtifactUnavailable,
     ServingError,
 )
+from handler.recent import Recent
 from handler.telemetry.recorder import BROKEN_ARTIFACTS, MODEL_UPDATES, Recorder
+from handler.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ RETRY_S = 5.0
 SAY_S = 10.0
 GONE_AFTER = 3
 DENIED = frozenset({"AccessDenied"})  # other 403s are about the credentials
-MAX_DENIED = 10_000
+MAX_DENIED = 10_000  # more of them were evicted while in doubt
 
 
 class Keeping(Protocol):
@@ -77,9 +79,9 @@ class Revalidator:
         self._executor = executor
         self._recorder = recorder
         self._clock = clock
-        self._quiet_until = -math.inf
+        self._said = Throttle(SAY_S, clock)
         self._read_at = -math.inf  # when the store has last let us read anything
-        self._denied: dict[str, tuple[int, float]] = {}  # how often, and when last
+        self._denied: Recent[str, tuple[int, float]] = Recent(MAX_DENIED)  # how often, and when last
 
     def look(self, target: str, version: str) -> None:
         """Have the model checked. Returns at once."""
@@ -129,14 +131,13 @@ class Revalidator:
         if n_times + 1 >= GONE_AFTER:
             del self._denied[target]
             return True
-        if len(self._denied) >= MAX_DENIED:  # models that were evicted while in doubt
-            self._denied.clear()
-        self._denied[target] = (n_times + 1, self._clock())
+        self._denied.put(target, (n_times + 1, self._clock()))
         return False
 
     def _say_unchecked(self, target: str, error: ServingError) -> None:
-        now = self._clock()
-        is_quiet = now < self._quiet_until
-        if not is_quiet:
-            self._quiet_until = now + SAY_S
-        log.log(logging.DEBUG if is_quiet else logging.WARNING, "model %s stays as it is, unchecked: %s", target, error)
+        log.log(
+            logging.WARNING if self._said.is_due() else logging.DEBUG,
+            "model %s stays as it is, unchecked: %s",
+            target,
+            error,
+        )

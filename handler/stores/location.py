@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from handler.archives.limits import ARTIFACT_MAX_BYTES
 from handler.errors import StartRefused, TargetInvalid
 from handler.stores.directory import DirectoryStore
 from handler.stores.store import Store
@@ -17,8 +18,6 @@ from handler.targets import parse_target
 
 if TYPE_CHECKING:
     from handler.stores.s3 import S3Settings
-
-DEFAULT_MAX_ARTIFACT_BYTES = 256 * 2**20  # an archive is held in memory while it is opened; boosters are 0.1 to 10 MB
 
 # S3's own naming rules, plus "_" and upper case, which buckets of the early years may have.
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -72,7 +71,7 @@ def parse_location(location: str) -> S3Location | Path:
 def open_store(
     location: str,
     *,
-    max_artifact_bytes: int = DEFAULT_MAX_ARTIFACT_BYTES,
+    max_artifact_bytes: int = ARTIFACT_MAX_BYTES,
     s3: S3Settings | None = None,
 ) -> Store:
     """The store at `location`. An S3 store speaks to S3 on its first use, not here.

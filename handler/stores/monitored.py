@@ -6,7 +6,6 @@ Rule: one line a minute, however many calls fail. At three in the morning the lo
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator
 from handler.errors import ArtifactError, ArtifactForbidden, ArtifactUnavailable
 from handler.stores.store import Fetched, Store, StoredObject
 from handler.telemetry.recorder import STORE_ERRORS, Recorder
+from handler.throttle import Throttle
 
 log = logging.getLogger("mme.store")
 
@@ -27,10 +27,10 @@ class MonitoredStore:
         self._store = store
         self._recorder = recorder
         self._clock = clock
+        self._said = Throttle(SAY_S, clock)
         self._lock = threading.Lock()  # guards what follows
         self._failing_since: float | None = None
         self._n_failed = 0
-        self._quiet_until = -math.inf
         self._is_told = False  # the log has said that it fails, and not yet that it answers
 
     @property
@@ -84,11 +84,9 @@ class MonitoredStore:
             if self._failing_since is None:
                 self._failing_since = now
             since_s = now - self._failing_since
-            is_quiet = now < self._quiet_until
-            if not is_quiet:
-                self._quiet_until = now + SAY_S
-                self._is_told = True
-        if not is_quiet:
+            is_due = self._said.is_due()
+            self._is_told |= is_due
+        if is_due:
             log.warning("the store fails, %d calls in %.0f s; the last: %s", n_failed, since_s, error)
 
     def _answered(self) -> None:

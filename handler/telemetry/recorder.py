@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol
 
+from handler.recent import Recent
 from handler.telemetry.traffic import NO_TRAFFIC, OTHER, ModelTraffic, Traffic, TrafficBoard
 
 log = logging.getLogger(__name__)
@@ -434,7 +435,7 @@ class LiveRecorder:
         self._board = TrafficBoard(top_models)
         self._gauges: dict[str, Callable[[], float]] = {}
         self._residence = threading.Lock()  # guards the three lines below; loads and evictions only
-        self._evicted_at_s: dict[str, float] = {}
+        self._evicted_at_s: Recent[str, float] = Recent(MAX_EVICTED_REMEMBERED)
         self._evictions: deque[Eviction] = deque(maxlen=RECENT_EVICTIONS)
         self._reloads: deque[Reload] = deque(maxlen=RECENT_RELOADS)
         self._own = _OwnLedger(self._enrol)
@@ -526,10 +527,7 @@ class LiveRecorder:
         self.time_us(MODEL_UNLOADING_TIME, unload_us)
         now_s = self._clock_s()
         with self._residence:
-            self._evicted_at_s.pop(model, None)  # so that the newest eviction is last, and the oldest first
-            self._evicted_at_s[model] = now_s
-            if len(self._evicted_at_s) > MAX_EVICTED_REMEMBERED:
-                del self._evicted_at_s[next(iter(self._evicted_at_s))]
+            self._evicted_at_s.put(model, now_s)
             self._evictions.append(Eviction(model, now_s, age_us, n_bytes))
 
     # -- reading -----------------------------------------------------------------------------------------------------

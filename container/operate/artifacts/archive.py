@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import io
 import os
-import sys
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from container import settings
 from container.operate.exits import CommandFailed, Exit
+from handler.archives.limits import Limits
 from handler.errors import (
     ArtifactBroken,
     ArtifactError,
@@ -96,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def fetch(chosen: argparse.Namespace, access: Access) -> Archive:
     """The archive that `add_arguments` let the operator name. Raises ArchiveUnusable."""
     if chosen.models is None and not chosen.archive.startswith("s3://"):
-        return _read(Path(chosen.archive), access.max_artifact_bytes)
+        return _read(Path(chosen.archive), access.limits.artifact_max_bytes)
     from handler.stores import LocationInvalid, open_store
     from handler.targets import parse_target
 
@@ -110,7 +110,7 @@ def fetch(chosen: argparse.Namespace, access: Access) -> Archive:
             from handler.stores.s3 import S3Settings  # boto3 costs 0.2 s, which a file need not pay
 
             s3 = S3Settings(endpoint_url=access.endpoint_url)
-        store = open_store(location, max_artifact_bytes=access.max_artifact_bytes, s3=s3)
+        store = open_store(location, max_artifact_bytes=access.limits.artifact_max_bytes, s3=s3)
         try:
             fetched = store.fetch(parse_target(target))
         finally:
@@ -145,8 +145,7 @@ class Access:
     """What fetching and examining lean on, of the settings."""
 
     endpoint_url: str | None
-    max_artifact_bytes: int
-    ignore_code: bool
+    limits: Limits
 
 
 def read_settings(chosen: argparse.Namespace) -> Access:
@@ -154,8 +153,10 @@ def read_settings(chosen: argparse.Namespace) -> Access:
     try:
         return Access(
             settings.read_one("endpoint_url", chosen.endpoint_url),
-            settings.read_one("max_artifact_bytes", None),
-            settings.read_one("ignore_code", chosen.ignore_code),
+            Limits.of(
+                settings.read_one("max_artifact_bytes", None),
+                ignore_code=settings.read_one("ignore_code", chosen.ignore_code),
+            ),
         )
     except settings.SettingInvalid as error:
         raise ArchiveUnusable(error, Exit.USAGE) from error
@@ -169,12 +170,12 @@ def _unusable(error: Exception) -> ArchiveUnusable:
 class Bench:
     """Where archives are opened: the quarantine, for as long as a command needs it."""
 
-    def __init__(self, *, ignore_code: bool) -> None:
+    def __init__(self, limits: Limits) -> None:
         from container.examine.quarantine import (
             Quarantine,
         )  # numpy and libxgboost cost 0.2 s, which --help need not pay
 
-        self._quarantine = Quarantine(1, ignore_code=ignore_code)
+        self._quarantine = Quarantine(1, limits=limits)
 
     def __enter__(self) -> Bench:
         self._quarantine.start()
@@ -228,23 +229,3 @@ def put(data: bytes, path: Path, *, may_replace: bool) -> None:
             os.link(part, path)  # as a rename, but one that never replaces
     finally:
         part.unlink(missing_ok=True)
-
-
-def size_text(n_bytes: int) -> str:
-    """`60.1 KiB`, for people."""
-    size = float(n_bytes)
-    for unit in ("B", "KiB", "MiB"):
-        if size < 1024:
-            return f"{n_bytes} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
-
-
-def say(word: str, *parts: str) -> None:
-    """One fact on stdout, in the columns of every command."""
-    print("  ".join([f"{word:9}", *parts]).rstrip())
-
-
-def complain(command: str, error: CommandFailed) -> int:
-    print(f"mme {command}: {error}", file=sys.stderr)
-    return error.exit

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from container.operate.artifacts import archive
-from container.operate.artifacts.archive import MEMBER, Archive, ArchiveUnusable, say, size_text
+from container.operate.artifacts.archive import MEMBER, Archive, ArchiveUnusable
 from container.operate.exits import Exit
+from container.operate.printing import complain, say, size_text
 
 if TYPE_CHECKING:
     from container.examine.quarantine import Examined
@@ -44,14 +45,14 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         access = archive.read_settings(chosen)
         found = archive.fetch(chosen, access)
-        with archive.Bench(ignore_code=access.ignore_code) as bench:
+        with archive.Bench(access.limits) as bench:
             examined = bench.examine(found)
             written = Archive(_packed(examined), str(out))
             again = bench.examine(written)
     except ArchiveUnusable as error:
         if chosen.json:
             print(json.dumps({"archive": chosen.archive, "error": error.name, "message": str(error)}))
-        return archive.complain("convert", error)
+        return complain("convert", error)
     if not _are_alike(examined, again):
         print(f"mme convert: what came of {found.uri} reads back differently; nothing was written", file=sys.stderr)
         return Exit.FAILED

@@ -12,8 +12,9 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from container.operate.artifacts import archive
-from container.operate.artifacts.archive import Archive, ArchiveUnusable, say, size_text
+from container.operate.artifacts.archive import Archive, ArchiveUnusable
 from container.operate.exits import Exit
+from container.operate.printing import complain, say, size_text
 
 if TYPE_CHECKING:
     from container.examine.quarantine import Examined
@@ -40,12 +41,12 @@ def run(chosen: argparse.Namespace) -> int:
     try:
         access = archive.read_settings(chosen)
         found = archive.fetch(chosen, access)
-        with archive.Bench(ignore_code=access.ignore_code) as bench:
+        with archive.Bench(access.limits) as bench:
             examined = bench.examine(found)
     except ArchiveUnusable as error:
         if chosen.json:
             print(json.dumps({"archive": chosen.archive, "error": error.name, "message": str(error)}))
-        return archive.complain("inspect", error)
+        return complain("inspect", error)
     if chosen.json:
         print(json.dumps(facts_of(found, examined)))
     else:

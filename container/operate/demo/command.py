@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 
 from container import environments, settings
 from container.operate.demo.bucket import EmbeddedBucket, missing_parts
-from container.operate.demo.page import HEADING, Call, Metrics, Printer, Snippets, fact
+from container.operate.demo.page import HEADING, Call, Metrics, Printer, Snippets
 from container.operate.exits import CommandFailed, Exit
+from container.operate.printing import lines_of
 from container.operate.serving import ChildFailed, ServeChild, free_port
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def run(chosen: argparse.Namespace) -> int:
     except CommandFailed as error:
         return _trouble(str(error), error.exit)
     if chosen.port is None and port != FIRST_PORT:
-        printer.say(fact("port", f"{FIRST_PORT} is taken, so this is {port}"))
+        printer.say(lines_of("port", f"{FIRST_PORT} is taken, so this is {port}"))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # both end it the same way, as KeyboardInterrupt
     return Demo(port, printer).run(is_once=chosen.once)
@@ -113,8 +114,8 @@ class Demo:
                     return Exit.OK
                 self._printer.say()
                 status_url = f"http://127.0.0.1:{self._admin_port}"
-                self._printer.say(fact("status", f"{status_url}/   {status_url}/metrics for Prometheus"))
-                self._printer.say(fact("serving", f"{self._url} until Ctrl-C"))
+                self._printer.say(lines_of("status", f"{status_url}/   {status_url}/metrics for Prometheus"))
+                self._printer.say(lines_of("serving", f"{self._url} until Ctrl-C"))
                 raise ChildFailed(f"the endpoint ended with status {child.wait()}")
         except KeyboardInterrupt:
             return Exit.OK if self._is_told else Exit.INTERRUPTED
@@ -145,7 +146,7 @@ class Demo:
         say, wait_for = self._printer.say, self._printer.progress.wait_for
         wait_for("starting an S3 server")
         bucket.start()
-        say(fact("bucket", f"s3://{bucket.name}/{PREFIX} on an S3 server (moto) at {bucket.url}"))
+        say(lines_of("bucket", f"s3://{bucket.name}/{PREFIX} on an S3 server (moto) at {bucket.url}"))
 
         wait_for("training")
         import numpy as np
@@ -156,7 +157,7 @@ class Demo:
         trained = self._fill(bucket)
         wait_for("waiting for the endpoint")
         ready_s = child.wait_ready(READY_PATIENCE_S)
-        say(fact("ready", f"{self._url}, {ready_s:.1f} s after it was started"))
+        say(lines_of("ready", f"{self._url}, {ready_s:.1f} s after it was started"))
 
         endpoint = Endpoint(self._url)
         random = np.random.default_rng(SEED)
@@ -169,14 +170,18 @@ class Demo:
         newcomer = houses.train_city(houses.NEW_CITY, houses.NEW_CITY_PRICE)
         bucket.put(PREFIX + houses.target_of(newcomer.city), newcomer.archive)
         new_ms = (time.perf_counter() - start) * 1000
-        say(fact("new", f"{newcomer.city} trained and put into the bucket in {new_ms:.0f} ms; nothing was restarted"))
+        say(
+            lines_of(
+                "new", f"{newcomer.city} trained and put into the bucket in {new_ms:.0f} ms; nothing was restarted"
+            )
+        )
         say(f"\n{HEADING}")
         calls += [self._call(endpoint, newcomer.city, random) for _ in range(ROUNDS)]
 
         metrics = Metrics.of(calls)
-        say(f"\n{fact('so far', *metrics.lines)}")
+        say(f"\n{lines_of('so far', *metrics.lines)}")
         took_s = time.monotonic() - self._started_at
-        say(fact("took", f"{took_s:.1f} s"))
+        say(lines_of("took", f"{took_s:.1f} s"))
         snippets = Snippets.of(self._url, PATH, houses.target_of(newcomer.city), calls[-1].house.csv, _program())
         if not is_once:
             say(f"\n{snippets.text}")
@@ -214,7 +219,7 @@ class Demo:
         kib = sum(len(one.archive) for one in trained) / len(trained) / 1024
         error = max(one.median_error for one in trained)
         self._printer.say(
-            fact(
+            lines_of(
                 "trained",
                 f"{len(trained)} cities in {took_s:.1f} s: {houses.N_TREES} trees each on "
                 f"{houses.N_HOUSES - houses.N_HELD_OUT:,} made-up houses, artifacts of {kib:.0f} KiB",

@@ -92,11 +92,6 @@ class Metrics:
         )
 
 
-def fact(word: str, *lines: str) -> str:
-    """`word`, then the lines beside it, aligned."""
-    return "\n".join(f"{word if at == 0 else '':<10}{line}" for at, line in enumerate(lines))
-
-
 @dataclass(frozen=True, slots=True)
 class Snippets:
     """The same call from four places, each to be pasted as it is. None needs credentials that exist."""

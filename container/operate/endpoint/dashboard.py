@@ -7,6 +7,7 @@ import json
 import sys
 
 from container.operate.exits import Exit
+from container.operate.printing import say
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,7 +58,7 @@ def run(chosen: argparse.Namespace) -> int:
         return Exit.FAILED
     print(f"dashboard {applied.dashboard}")
     for alarm in applied.alarms:
-        print(f"alarm     {alarm}")
+        say("alarm", alarm)
     for warning in applied.warnings:
         print(f"mme dashboard: CloudWatch warns: {warning}", file=sys.stderr)
     return Exit.OK

@@ -12,6 +12,7 @@ import json
 import sys
 
 from container import settings
+from container.link.loopback import asked_at
 from container.operate.exits import Exit
 
 TIMEOUT_S = 2.0  # SageMaker's own for /ping
@@ -42,7 +43,7 @@ def run(chosen: argparse.Namespace) -> int:
     except settings.SettingInvalid as error:
         print(f"mme health: {error}", file=sys.stderr)
         return Exit.USAGE
-    trouble = trouble_at("127.0.0.1" if host == "0.0.0.0" else host, port, path)
+    trouble = trouble_at(asked_at(host), port, path)
     print(trouble or "well")
     return Exit.FAILED if trouble else Exit.OK
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from container import environments, settings
 from container.operate.exits import CommandFailed, Exit
+from container.operate.printing import say
+from container.operate.serving import READY
 
 if TYPE_CHECKING:
     from container.platform.contract import Container
@@ -115,8 +117,8 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=door.serve_forever, name="door", daemon=True).start()
     url = f"http://{chosen.host}:{chosen.port}"
-    print(f"ready     {url}   {chosen.models}   {len(urls)} x {', '.join(urls)}")
-    print(f"next      mme invoke --url {url} --target KEY 1.0,2.0,3.0", flush=True)
+    say(READY, url, chosen.models, f"{len(urls)} x {', '.join(urls)}")
+    say("next", f"mme invoke --url {url} --target KEY 1.0,2.0,3.0")
     stop.wait()
     door.shutdown()
     print(json.dumps(figures.to_dict()), flush=True)

@@ -16,18 +16,18 @@ from container.link import wire
 from container.worker.hosted.management import Management
 from handler.errors import ArtifactMissing, ArtifactRefused, ArtifactUnavailable
 
-MAX_ARCHIVE_BYTES = 512 << 20
-
 
 class Bundles:
     """Finds and examines what a load names.
 
-    unpacked   MMS's temp directory
+    unpacked    MMS's temp directory
+    max_bytes   of an archive
     """
 
-    def __init__(self, quarantine: Quarantine, management: Management, unpacked: Path) -> None:
+    def __init__(self, quarantine: Quarantine, management: Management, unpacked: Path, *, max_bytes: int) -> None:
         self._quarantine = quarantine
         self._management = management
+        self._max_bytes = max_bytes
         self._unpacked = f"{unpacked}/models/"
 
     def path_of(self, load: wire.Load) -> str:
@@ -48,8 +48,8 @@ class Bundles:
         if os.path.isdir(path):
             return self._quarantine.examine_bundle(path)
         try:
-            if os.path.getsize(path) > MAX_ARCHIVE_BYTES:
-                raise ArtifactRefused(path, f"it has more than {MAX_ARCHIVE_BYTES} bytes")
+            if os.path.getsize(path) > self._max_bytes:
+                raise ArtifactRefused(path, f"it has more than {self._max_bytes} bytes")
             return self._quarantine.examine(Path(path).read_bytes(), path)
         except OSError as error:
             raise ArtifactUnavailable(path, error.strerror or type(error).__name__) from error

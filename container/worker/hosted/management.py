@@ -6,6 +6,8 @@ import http.client
 import json
 from urllib.parse import quote
 
+from container.link.loopback import asked_at
+
 PATIENCE_S = 10.0
 
 
@@ -13,7 +15,7 @@ class Management:
     """MMS's management API at host:port. Raises OSError or http.client.HTTPException when MMS does not answer."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._host = "127.0.0.1" if host == "0.0.0.0" else host
+        self._host = asked_at(host)
         self._port = port
 
     def url_of(self, model_name: str) -> str | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from container.limits.memory import MIN_BUDGET_BYTES, Limit, Trimmer, container_limit, model_budget, used_bytes
+from container.limits.malloc import Trimmer
+from container.limits.memory import MIN_BUDGET_BYTES, Limit, container_limit, model_budget, used_bytes
 
 MIB = 1 << 20
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         1000000 kB\n"
@@ -112,7 +113,8 @@ def test_freed_models_are_memory_again_soon_after() -> None:
     """In a process of its own, since the allocator belongs to the whole process."""
     script = """
 import time
-from container.limits.memory import Trimmer, process_resident_bytes
+from container.limits.malloc import Trimmer
+from container.limits.memory import process_resident_bytes
 from handler.predictor import HandlePool
 from tests.rig import boosters
 document = boosters.document(boosters.train(n_rounds=200))

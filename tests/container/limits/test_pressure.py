@@ -23,7 +23,8 @@ needs_groups = pytest.mark.skipif(control_group.missing() is not None, reason=st
 RUNTIME = """
 import ctypes, subprocess, sys, time
 from container.worker.guard import MemoryGuard
-from container.limits.memory import Trimmer, container_limit
+from container.limits.malloc import Trimmer
+from container.limits.memory import container_limit
 from handler.cache.model_cache import ModelCache
 from handler.telemetry.recorder import LiveRecorder
 from tests.rig.fakes import InlineExecutor

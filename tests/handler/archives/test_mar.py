@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from handler.archives.members import Limits, Member, read_artifact
+from handler.archives.limits import Limits
+from handler.archives.members import Member, read_artifact
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused
 from tests.rig import boosters
 

@@ -21,7 +21,8 @@ import xgboost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from handler.archives.members import Limits, Member, read_artifact, read_bundle
+from handler.archives.limits import Limits
+from handler.archives.members import Member, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactMissing, ArtifactRefused
 
 LIMITS = Limits()

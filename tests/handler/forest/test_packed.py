@@ -189,7 +189,7 @@ def test_a_tree_too_large_for_a_word_is_left_to_libxgboost() -> None:
 def test_a_forest_is_a_fraction_of_its_document_and_its_booster_no_larger_than_foretold(
     n_rounds: int, depth: int
 ) -> None:
-    from container.limits.memory import allocated_bytes
+    from container.limits.libc import allocated_bytes
 
     learner = learner_of(boosters.train(n_rounds=n_rounds, max_depth=depth))
     forest = pack(learner)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from container.limits.memory import allocated_bytes
+from container.limits.libc import allocated_bytes
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
 from handler.errors import ArtifactMissing, HookFailed

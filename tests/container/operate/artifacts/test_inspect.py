@@ -16,7 +16,8 @@ import xgboost
 
 from container.operate.exits import Exit
 from container.operate.main import main
-from handler.archives.members import Limits, read_artifact
+from handler.archives.limits import Limits
+from handler.archives.members import read_artifact
 from tests.rig import boosters
 
 BOOSTERS_ARCHIVE = Path(__file__).resolve().parents[3] / "fixtures" / "boosters.tar.gz"
@@ -66,7 +67,7 @@ def test_a_current_archive_and_the_next_step(mme: Mme, tmp_path: Path) -> None:
     assert words["features"] == "6 without names"
     assert words["trees"] == "10 in 10 rounds"
     assert "KiB once loaded" in words["memory"]
-    assert out.splitlines()[-1] == f"next       mme serve --models {tmp_path}  and call one.tar.gz"
+    assert out.splitlines()[-1] == f"next      mme serve --models {tmp_path}  and call one.tar.gz"
 
 
 def test_names_types_classes_and_best_iteration(mme: Mme, tmp_path: Path) -> None:
@@ -80,9 +81,9 @@ def test_names_types_classes_and_best_iteration(mme: Mme, tmp_path: Path) -> Non
     path = tmp_path / "named.tar.gz"
     path.write_bytes(boosters.archive({"xgboost-model": boosters.document(booster)}))
     _, out, _ = mme("inspect", path)
-    assert "features   3  age (int), sq ft (float), city (q)" in out
+    assert "features  3  age (int), sq ft (float), city (q)" in out
     assert "multi:softprob  3 classes" in out
-    assert "trees      12 in 4 rounds; best iteration 2" in out
+    assert "trees     12 in 4 rounds; best iteration 2" in out
     _, out, _ = mme("inspect", path, "--json")
     (facts,) = json.loads(out)["boosters"]
     assert facts["feature_names"] == ["age", "sq ft", "city"]
@@ -107,7 +108,7 @@ def test_an_old_archive_is_told_with_its_corrections_and_how_to_convert_it(
     status, out, _ = mme("inspect", path)
     assert status == Exit.OK
     assert "binary, written by" in out
-    assert out.splitlines()[-1] == f"next       mme convert {path} -o converted.tar.gz"
+    assert out.splitlines()[-1] == f"next      mme convert {path} -o converted.tar.gz"
 
 
 def test_folds_are_told_one_by_one_and_together(mme: Mme, tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_folds_are_told_one_by_one_and_together(mme: Mme, tmp_path: Path) -> Non
     path.write_bytes(boosters.archive(members))
     _, out, _ = mme("inspect", path)
     assert out.count("\nmember") == 3
-    assert "together   3 folds answer as one" in out
+    assert "together  3 folds answer as one" in out
 
 
 @pytest.mark.parametrize(
@@ -189,7 +190,7 @@ def test_an_object_in_s3_by_its_address(mme: Mme, monkeypatch: pytest.MonkeyPatc
         address = f"s3://{s3.bucket}/models/us/a.tar.gz"
         status, out, err = mme("inspect", address, "--s3-endpoint-url", s3.url)
         assert (status, err) == (Exit.OK, "")
-        assert out.startswith(f"archive    {address}  ")
+        assert out.startswith(f"archive   {address}  ")
 
 
 # -- mme convert -------------------------------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ def test_an_old_archive_becomes_a_current_one_that_answers_the_same(
     out = tmp_path / "new.tar.gz"
     status, said, err = mme("convert", tmp_path / "old.tar.gz", "-o", out)
     assert (status, err) == (Exit.OK, "")
-    assert said.splitlines()[-1] == f"next       mme inspect {out}"
+    assert said.splitlines()[-1] == f"next      mme inspect {out}"
     (member,) = read_artifact(out.read_bytes(), "new", Limits())
     assert member.name == "xgboost-model"
     booster = xgboost.Booster()

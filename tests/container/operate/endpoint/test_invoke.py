@@ -226,7 +226,7 @@ def test_cache_facts_are_read_and_never_guessed(attributes: str, facts: tuple[bo
 def test_serve_says_where_it_serves_and_what_to_do_next(run: Callable[..., Command], tmp_path: Path) -> None:
     port = free_port()
     serve = run("serve", "--models", str(tmp_path), "--port", str(port), "--workers", "1")
-    assert serve.wait_for("ready").startswith(f"ready     http://127.0.0.1:{port}   {tmp_path}   ")
+    assert serve.wait_for("ready").startswith(f"ready     http://127.0.0.1:{port}  {tmp_path}  ")
     next_step = serve.wait_for("next").split()[1:]
     assert next_step[:4] == ["mme", "invoke", "--url", f"http://127.0.0.1:{port}"]
     serve.signal(15)

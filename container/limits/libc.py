@@ -1,0 +1,62 @@
+"""What we ask of the C library and, through prctl(2), of the kernel, that Python has no way to."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+_libc = ctypes.CDLL(None)
+_libc.mallinfo2.restype = _Mallinfo
+_libc.malloc.restype = ctypes.c_void_p
+_libc.malloc.argtypes = [ctypes.c_size_t]
+_libc.free.argtypes = [ctypes.c_void_p]
+
+
+def end_with_parent(number: signal.Signals) -> None:
+    """Between fork and exec: the kernel sends this process the signal when the thread that started it ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Children whose parents die become this process's instead of init's."""
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def allocated_bytes() -> int:
+    """What malloc has given out in this process and not got back; blocks in per-thread caches count as given out."""
+    info = _libc.mallinfo2()
+    allocated: int = info.uordblks + info.hblkhd
+    return allocated
+
+
+def trim() -> None:
+    """Give free memory back to the system."""
+    _libc.malloc_trim(0)
+
+
+def keep_heap(mmap_from_bytes: int, trim_from_bytes: int) -> None:
+    """Blocks below `mmap_from_bytes` come from the heap, and its end goes back only when so much of it is free."""
+    _libc.mallopt(_M_MMAP_THRESHOLD, mmap_from_bytes)
+    _libc.mallopt(_M_TRIM_THRESHOLD, trim_from_bytes)
+
+
+def touch_heap(n_bytes: int) -> None:
+    """Have so many bytes of the heap, written to once."""
+    block = _libc.malloc(n_bytes)
+    ctypes.memset(block, 1, n_bytes)
+    _libc.free(block)
