@@ -1,8 +1,9 @@
-"""The walls of the house: `container` imports `handler`, never back, and one file reads the environment."""
+"""The walls of the house: which room may import which, who reads the environment, who makes AWS clients, what is tracked."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,24 +11,97 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted([*ROOT.glob("handler/**/*.py"), *ROOT.glob("container/**/*.py")])
+CONTAINER = [path for path in sorted(ROOT.glob("container/**/*.py")) if path != ROOT / "container/__init__.py"]
+
+# Which rooms of container/ each may import besides itself. `handler` is all of handler/.
+ROOMS: dict[str, set[str]] = {
+    "environments": set(),
+    "limits": set(),
+    "link": {"handler.messages"},
+    "settings": {"handler.errors", "handler.archives.limits"},
+    "examine": {"limits", "environments", "handler"},
+    "assembly": {"settings", "examine", "limits", "handler"},
+    "metrics": {"handler"},
+    "launch": {"link", "limits", "settings", "environments", "handler.errors"},
+    "worker": {"assembly", "examine", "limits", "link", "metrics", "settings", "environments", "handler"},
+    "platform": {"settings", "environments", "handler"},
+    "image": {"handler"},
+    "operate": {
+        *("assembly", "environments", "examine", "limits", "link", "metrics", "platform", "settings", "handler"),
+    },
+}
+MAY_LAUNCH = ROOT / "container/operate/main.py"
+# Tracked files that are no text, by folder, and why.
+BINARIES = {
+    "benchmarks/pictures": "the README's pictures",
+    "tests/fixtures": "artifacts that old releases wrote, and AWS's own samples",
+    "tests/frames": "frames that MMS wrote",
+}
 
 
 def imported_names(path: Path) -> Iterator[str]:
+    """Modules; of `from container import settings`, container.settings."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert node.level == 0, f"{path}: relative import"
-            yield node.module
+            is_package = node.module in {"container", "handler"}
+            yield from (f"{node.module}.{alias.name}" for alias in node.names) if is_package else [node.module]
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("handler/**/*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def room_of(name: str) -> str:
+    """container.worker.hosted.leases is of the room `worker`."""
+    return name.split(".")[1]
+
+
+def walls_broken(path: Path, root: Path = ROOT) -> list[str]:
+    """What a file of container/ imports that its room may not."""
+    own = path.relative_to(root).with_suffix("").parts[1]
+    allowed = ROOMS[own]
+    broken = []
+    for name in imported_names(path):
+        if name.startswith("handler"):
+            is_allowed = "handler" in allowed or any(name == one or name.startswith(f"{one}.") for one in allowed)
+        elif name.startswith("container."):
+            room = room_of(name)
+            is_allowed = room == own or room in allowed or (room == "launch" and path == MAY_LAUNCH)
+        else:
+            continue
+        if not is_allowed:
+            broken.append(name)
+    return broken
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("handler/**/*.py")), ids=shown)
 def test_handler_never_imports_container(path: Path) -> None:
     assert not [name for name in imported_names(path) if name.split(".")[0] == "container"]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_settings_reads_the_environment(path: Path) -> None:
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("container/*/**/*.py")) + sorted(ROOT.glob("container/[a-z]*.py")), ids=shown
+)
+def test_a_room_imports_what_the_table_says(path: Path) -> None:
+    assert walls_broken(path) == []
+
+
+def test_a_broken_wall_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "container" / "platform" / "instance.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("from container import settings\nfrom container.worker import runtime\nimport handler.errors\n")
+    assert walls_broken(path, tmp_path) == ["container.worker"]
+    path = tmp_path / "container" / "link" / "wire.py"
+    path.parent.mkdir(parents=True)
+    path.write_text("from handler.messages import Request\nfrom handler.dispatch import Dispatcher\n")
+    assert walls_broken(path, tmp_path) == ["handler.dispatch"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
+def test_only_settings_and_environments_read_the_environment(path: Path) -> None:
     if path in {ROOT / "container/settings.py", ROOT / "container/environments.py"}:
         return
     tree = ast.parse(path.read_text())
@@ -39,6 +113,25 @@ def test_only_settings_reads_the_environment(path: Path) -> None:
     assert not reads, f"{path} reads the environment at lines {reads}; settings.py is the place"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
+def test_only_one_place_makes_aws_clients(path: Path) -> None:
+    if path != ROOT / "handler/aws.py":
+        made = [name for name in imported_names(path) if name.split(".")[0] == "boto3"]
+        assert not made, f"{path} imports boto3; handler/aws.py is the place"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_what_is_compiled_is_not_tracked() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("no checkout")
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    binaries = [
+        name
+        for name in tracked.split("\0")
+        if name and (ROOT / name).is_file() and b"\0" in (ROOT / name).read_bytes()[:8192]
+    ]
+    assert [name for name in binaries if not name.startswith(tuple(f"{folder}/" for folder in BINARIES))] == []

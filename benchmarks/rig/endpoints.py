@@ -28,6 +28,7 @@ from benchmarks.rig import processes
 from benchmarks.rig.segments import Segments
 from container import environments, settings
 from container.launch import mms
+from container.link.names import POOL
 from tests.rig.endpoint import free_port
 
 START_S = 120.0
@@ -312,7 +313,7 @@ class StockMms(Server):
 
     def lay_out(self, scratch: mms.Scratch) -> None:
         """Put the service where MMS looks for it."""
-        shutil.copy(RIVALS / f"{self._service}.py", scratch.store / mms.POOL)
+        shutil.copy(RIVALS / f"{self._service}.py", scratch.store / POOL)
         self.set_properties(
             scratch, default_workers_per_model=self._workers, default_service_handler=f"{self._service}.py:handle"
         )
@@ -364,7 +365,7 @@ class StockSageMaker(StockMms):
     def lay_out(self, scratch: mms.Scratch) -> None:
         resources = Path(sagemaker_inference.__file__).parent / "etc"
         shutil.copy(resources / "log4j2.xml", scratch.log4j)  # what its users get
-        (scratch.store / mms.POOL).rmdir()
+        (scratch.store / POOL).rmdir()
         self.set_properties(
             scratch,
             # Of its own: etc/mme-mms.properties. One port for both APIs, as SageMaker needs it.

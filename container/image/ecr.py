@@ -9,8 +9,9 @@ import base64
 import re
 import sys
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+
+from handler import aws
 
 # 123456789012.dkr.ecr.eu-west-1.amazonaws.com, with -fips, and .cn in China.
 _REGISTRY = re.compile(r"(\d{12})\.dkr\.ecr(?:-fips)?\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?")
@@ -22,7 +23,7 @@ def main() -> int:
         print(f"{sys.argv[1]} is not a registry of ECR's", file=sys.stderr)
         return 2
     account, region = match.groups()
-    client = boto3.client("ecr", region_name=region)
+    client = aws.client("ecr", aws.Patience(), region=region)
     try:
         for name in sys.argv[2:]:
             try:

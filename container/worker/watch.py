@@ -156,11 +156,12 @@ class Watch:
                 )
             )
         if settings.metrics.cloudwatch:
-            from container.metrics.cloudwatch import CloudWatchSink, cloudwatch_client
+            from container.metrics.cloudwatch import CloudWatchSink
+            from handler.aws import cloudwatch
 
             sinks.append(
                 CloudWatchSink(
-                    cloudwatch_client(endpoint_url=settings.metrics.cloudwatch_endpoint_url),
+                    cloudwatch(endpoint_url=settings.metrics.cloudwatch_endpoint_url),
                     recorder=self._recorder,
                     namespace=settings.metrics.metrics_namespace,
                     dimensions=dimensions,

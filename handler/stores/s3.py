@@ -14,10 +14,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import boto3.session
-import botocore.session
 from botocore import UNSIGNED
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -27,10 +24,10 @@ from botocore.exceptions import (
     NoCredentialsError,
     ResponseStreamingError,
 )
-from botocore.loaders import Loader
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
+from handler import aws
 from handler.errors import (
     ArtifactForbidden,
     ArtifactMissing,
@@ -143,8 +140,6 @@ class S3Store:
         self._settings = settings
         self._lock = threading.Lock()
         self._client: S3Client | None = None
-        # What AWS's services can do, 11 MB of parsed JSON: a session that looks for credentials anew need not read it anew.
-        self._descriptions: Loader | None = None
         self._call = _Call()
 
     def uri(self, target: str) -> str:
@@ -235,25 +230,17 @@ class S3Store:
 
     def _make_client(self) -> S3Client:
         settings = self._settings
-        core = botocore.session.get_session()
-        if self._descriptions is None:
-            self._descriptions = core.get_component("data_loader")
-        core.register_component("data_loader", self._descriptions)
-        session = boto3.session.Session(botocore_session=core)
-        is_unsigned = settings.allow_anonymous and session.get_credentials() is None
-        client = session.client(
+        patience = aws.Patience(settings.connect_timeout_s, settings.read_timeout_s, settings.max_attempts)
+        is_unsigned = settings.allow_anonymous and aws.session().get_credentials() is None
+        client: S3Client = aws.client(
             "s3",
+            patience,
+            region=settings.region,
             endpoint_url=settings.endpoint_url,
-            region_name=settings.region,
-            config=Config(
-                connect_timeout=settings.connect_timeout_s,
-                read_timeout=settings.read_timeout_s,
-                retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
-                max_pool_connections=settings.max_connections,
-                tcp_keepalive=True,
-                response_checksum_validation="when_supported",
-                signature_version=UNSIGNED if is_unsigned else None,
-            ),
+            max_pool_connections=settings.max_connections,
+            tcp_keepalive=True,
+            response_checksum_validation="when_supported",
+            signature_version=UNSIGNED if is_unsigned else None,
         )
         # After an attempt, so that no back-off starts, and after the back-off, so that no attempt does.
         client.meta.events.register_first("needs-retry.s3.GetObject", self._call.check)

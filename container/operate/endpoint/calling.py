@@ -6,26 +6,21 @@ any and sends nobody's anywhere.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
-import boto3
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, ParamValidationError
 
 from container.environments import DEMO_KEY, DEMO_REGION
-from container.launch.mms import POOL
+from container.link.names import POOL
 from container.operate.exits import CommandFailed, Exit
+from handler.aws import Patience, local_client
 
 # MMS reads the pool's name from the path and ignores what boto3 appends (/endpoints/NAME/invocations).
 PATH = f"/predictions/{POOL}"
 ENDPOINT_NAME = "local"  # boto3 wants one; see PATH
-CONNECT_TIMEOUT_S = 2.0
-READ_TIMEOUT_S = 70.0  # InvokeEndpoint answers within 60 s; AWS advises clients to wait 70
+PATIENCE = Patience(2.0, 70.0, 1)  # InvokeEndpoint answers within 60 s; AWS advises clients to wait 70
 
 _EXITS = {
     "ValidationError": Exit.REFUSED,
@@ -118,29 +113,8 @@ class Endpoint:
 
 
 def client(service: Any, url: str) -> Any:
-    """A boto3 client for one address of ours, blind to the machine's credentials and profiles.
-
-    raises   ValueError: `url` is none
-    """
-    blind = {name: (None, None, value, None) for name, value in
-             (("profile", None), ("config_file", os.devnull), ("credentials_file", os.devnull))}  # fmt: skip
-    session = boto3.Session(
-        aws_access_key_id=DEMO_KEY,
-        aws_secret_access_key=DEMO_KEY,
-        region_name=DEMO_REGION,
-        botocore_session=botocore.session.Session(session_vars=blind),
-    )
-    is_here = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
-    return session.client(
-        service,
-        endpoint_url=url,
-        config=Config(
-            connect_timeout=CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            retries={"mode": "standard", "total_max_attempts": 1},
-            proxies={} if is_here else None,  # a proxy for the world knows no way to this machine
-        ),
-    )
+    """A boto3 client for one address of ours. Raises ValueError: `url` is none."""
+    return local_client(service, url, PATIENCE, key=DEMO_KEY, region=DEMO_REGION)
 
 
 def cache_facts(attributes: str) -> tuple[bool | None, int | None]:

@@ -47,11 +47,11 @@ def run(chosen: argparse.Namespace) -> int:
     if not chosen.apply:
         print(json.dumps(dashboard if chosen.kind == "cloudwatch" else alarms, indent=2))
         return Exit.OK
-    from container.metrics.cloudwatch import cloudwatch_client
+    from handler.aws import cloudwatch
 
     try:
         applied = dashboards.apply_to_cloudwatch(
-            cloudwatch_client(chosen.region, chosen.cloudwatch_endpoint_url), name, dashboard, alarms
+            cloudwatch(chosen.region, chosen.cloudwatch_endpoint_url), name, dashboard, alarms
         )
     except dashboards.CloudWatchRefused as error:
         print(f"mme dashboard: {error}", file=sys.stderr)

@@ -19,10 +19,10 @@ from container.metrics.cloudwatch import (
     MAX_VALUES_PER_CALL,
     CloudWatchSink,
     _calls,
-    cloudwatch_client,
     put_metric_data,
 )
 from container.metrics.datapoints import Datapoint
+from handler.aws import cloudwatch
 from handler.telemetry.recorder import MODEL_CACHE_HIT, MODEL_LATENCY, REPORTS_DROPPED, LiveRecorder, Totals
 
 DIMENSIONS = {"EndpointName": "churn", "VariantName": "AllTraffic"}
@@ -45,12 +45,12 @@ def cloudwatch_url() -> Iterator[str]:
 
 
 def sink_to(url: str, recorder: LiveRecorder, namespace: str, **options: Any) -> CloudWatchSink:
-    client = cloudwatch_client("eu-west-1", url)
+    client = cloudwatch("eu-west-1", url)
     return CloudWatchSink(client, recorder=recorder, namespace=namespace, dimensions=DIMENSIONS, **options)
 
 
 def statistics(url: str, namespace: str, name: str, **more: str) -> dict[str, float]:
-    client = cloudwatch_client("eu-west-1", url)
+    client = cloudwatch("eu-west-1", url)
     now = datetime.now(UTC)
     (point,) = client.get_metric_statistics(
         Namespace=namespace,
@@ -102,7 +102,7 @@ def test_calls_stay_within_cloudwatchs_limits() -> None:
 
 def test_a_refused_report_is_dropped_and_counted_and_the_next_one_sent(cloudwatch_url: str) -> None:
     recorder = LiveRecorder()
-    client = cloudwatch_client("eu-west-1", cloudwatch_url)
+    client = cloudwatch("eu-west-1", cloudwatch_url)
     refusals = [403]
 
     def refuse_once(request: Any, **_: Any) -> Any:
@@ -154,7 +154,7 @@ def test_an_endpoint_that_hangs_holds_up_nobody_and_the_backlog_is_bounded(
 
 def test_a_report_that_found_nobody_is_sent_when_cloudwatch_is_back(cloudwatch_url: str) -> None:
     recorder = LiveRecorder()
-    client = cloudwatch_client("eu-west-1", cloudwatch_url)
+    client = cloudwatch("eu-west-1", cloudwatch_url)
     away = threading.Event()
     away.set()
     tried = threading.Event()
