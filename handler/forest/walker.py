@@ -80,6 +80,7 @@ class Crew:
     """
 
     def __init__(self, n_cores: int) -> None:
+        self.n_cores = n_cores
         self._is_at_work = threading.Lock()
         self._n_others = n_cores - 1
         self._threads: ThreadPoolExecutor | None = None
