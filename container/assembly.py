@@ -71,6 +71,7 @@ class Models:
 
     cache: ModelCache
     store: Store
+    loader: ModelLoader
     parts: LoadingParts
 
 
@@ -142,7 +143,7 @@ def models_of_store(
     parts.boosters.room = cache
     if settings.artifacts.max_age_s:
         _keep_new(settings, recorder, closing, cache, store, admission, loader)
-    return Models(cache, store, parts)
+    return Models(cache, store, loader, parts)
 
 
 def _keep_new(
