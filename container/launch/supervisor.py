@@ -49,7 +49,7 @@ LONGEST_PAUSE_S = 2.0
 MAX_FAILED_STARTS = 3  # of a runtime that never once came up: it would not come up by itself
 JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM
 RUNTIME_PATIENCE_S = 3.0
-ORPHANS_PATIENCE_S = 2.0  # stubs and spares, which end within milliseconds of what they wait for
+ORPHANS_PATIENCE_S = 2.0  # stubs and readers, which end within milliseconds of what they wait for
 # A socket stays this long after its stub: MMS, asked to unload what it is about to load, connects a moment later.
 LINGER_S = 5.0
 GATES_BACKLOG = 512
