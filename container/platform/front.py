@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from container.platform.contract import Reply
-from container.platform.faults import ModelError, ServiceError, ValidationError
+from container.platform.errors import ModelError, ServiceError, ValidationError
 from container.platform.fleet import Fleet
 from container.platform.instance import as_fault
 from handler.errors import TargetInvalid

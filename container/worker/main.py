@@ -28,8 +28,8 @@ from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
+from handler.error_responses import CONTAINER
 from handler.errors import ServingError, StartRefused
-from handler.faults import CONTAINER
 from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader
 from handler.outputs import parse_outputs

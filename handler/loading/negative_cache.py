@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from handler.bounded_table import BoundedTable
 from handler.errors import ArtifactError, ArtifactForbidden, ArtifactMissing
-from handler.recent import Recent
 
 BROKEN_S = 10.0
 MISSING_S = 1.0
@@ -50,8 +50,8 @@ class NegativeCache:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._refusals: Recent[str, Refusal] = Recent(MAX_REMEMBERED)
-        self._asked: Recent[str, _Asked] = Recent(MAX_REMEMBERED)
+        self._refusals: BoundedTable[str, Refusal] = BoundedTable(MAX_REMEMBERED)
+        self._asked: BoundedTable[str, _Asked] = BoundedTable(MAX_REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._refusals) + len(self._asked)

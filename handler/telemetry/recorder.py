@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-from handler.recent import Recent
+from handler.bounded_table import BoundedTable
 from handler.telemetry.traffic import NO_TRAFFIC, OTHER, ModelTraffic, Traffic, TrafficBoard
 
 log = logging.getLogger(__name__)
@@ -435,7 +435,7 @@ class LiveRecorder:
         self._board = TrafficBoard(top_models)
         self._gauges: dict[str, Callable[[], float]] = {}
         self._residence = threading.Lock()  # guards the three lines below; loads and evictions only
-        self._evicted_at_s: Recent[str, float] = Recent(MAX_EVICTED_REMEMBERED)
+        self._evicted_at_s: BoundedTable[str, float] = BoundedTable(MAX_EVICTED_REMEMBERED)
         self._evictions: deque[Eviction] = deque(maxlen=RECENT_EVICTIONS)
         self._reloads: deque[Reload] = deque(maxlen=RECENT_RELOADS)
         self._own = _OwnLedger(self._enrol)

@@ -24,8 +24,8 @@ from container.worker.hosted.management import Management
 from handler.cache.entry import Prepared
 from handler.cache.model_cache import Borrowed, ModelCache
 from handler.dispatch import Leased, Using
+from handler.error_responses import plain_fault_of
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
-from handler.faults import plain_fault_of
 from handler.messages import Answer, Request
 from handler.predictor import Scorer
 

@@ -9,7 +9,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Recent(OrderedDict[K, V]):
+class BoundedTable(OrderedDict[K, V]):
     """The last `most` rows that were put. Not locked: whoever shares one holds a lock of its own."""
 
     def __init__(self, most: int) -> None:
