@@ -20,6 +20,7 @@ from container.metrics.collector import Collector, Sink
 from container.metrics.emf import EmfSink
 from container.metrics.history import History
 from container.metrics.prometheus import PrometheusDoor
+from container.metrics.serving_port import ServingPort, silence_at
 from container.metrics.source import Health, ModelState, Snapshot
 from container.settings import Settings
 from handler.cache.model_cache import ModelCache
@@ -130,7 +131,11 @@ class Watch:
         self._open(make_door(unix_path=relay))
         if settings.metrics.admin_port is not None:
             try:
-                door = make_door(host=settings.metrics.admin_host, port=settings.metrics.admin_port)
+                door = make_door(
+                    host=settings.metrics.admin_host,
+                    port=settings.metrics.admin_port,
+                    serving_port=ServingPort(partial(silence_at, settings.host, settings.port)),
+                )
             except OSError as error:
                 where = f"{settings.metrics.admin_host}:{settings.metrics.admin_port}"
                 raise AdminPortTaken(f"cannot listen on {where} for the admin port: {error.strerror}") from error
