@@ -6,8 +6,8 @@
 
 Standalone it also holds MMS's connections (container/link/held.py), so that a runtime's death is not seen by MMS.
 
-Rule: one thread, one loop, nothing in it blocks. What this process opens is on one ExitStack, however it ends; if it
-is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
+Rule: one loop, nothing in it blocks, the log included (container/log_stream.py). What this process opens is on one
+ExitStack, however it ends; if it is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ ORPHANS_PATIENCE_S = 2.0  # stubs and readers, which end within milliseconds of 
 LINGER_S = 5.0
 GATES_BACKLOG = 512
 APOLOGY = wire.failure_reply(503, "the runtime ended with this request inside it; send it again")
+MAX_LINE_BYTES = 64 * 1024  # of the JVM's output: what goes on without an end is told in pieces
 LAST_LINES = 15  # of the JVM's output, told when it dies
 
 
@@ -380,6 +381,8 @@ class Supervisor:
         if not data:
             self._unwatch(self._jvm_output)
         *lines, self._partial_line = (self._partial_line + data).split(b"\n")
+        if len(self._partial_line) > MAX_LINE_BYTES:
+            lines, self._partial_line = [*lines, self._partial_line], b""
         for line in lines:
             text = line.decode(errors="replace").rstrip()
             if text == mms.STARTED:

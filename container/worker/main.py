@@ -18,6 +18,7 @@ from container.assembly import Models
 from container.limits.capacity import OF_DOOR, OF_STUBS, Cost, model_capacity
 from container.limits.memory import container_limit
 from container.link.channel import Channel
+from container.log_stream import take_over_stderr
 from container.settings import Settings
 from container.worker.guard import MemoryGuard
 from container.worker.hosted.bundles import Bundles
@@ -67,6 +68,7 @@ def main() -> int:
     if note is None:
         return 0
     settings = Settings.from_json(note.value["settings"])
+    take_over_stderr()
     logging.basicConfig(
         level=settings.front.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from container.limits.memory import process_resident_bytes
+from container.log_stream import LogStream
 from container.metrics.access_log import AccessLog
 from container.metrics.admin import AdminServer
 from container.metrics.collector import Collector, Sink
@@ -28,6 +29,7 @@ from handler.errors import StartRefused
 from handler.telemetry.recorder import (
     LOADED_MODEL_BYTES,
     LOADED_MODEL_COUNT,
+    LOG_LINES_DROPPED,
     MEMORY_UTILIZATION,
     QUEUE_DEPTH,
     LiveRecorder,
@@ -91,6 +93,8 @@ class Watch:
     def __init__(self, settings: Settings, recorder: LiveRecorder) -> None:
         self._settings = settings
         self._recorder = recorder
+        if isinstance(sys.stderr, LogStream):
+            sys.stderr.on_dropped = partial(recorder.count, LOG_LINES_DROPPED)
         self._doors: list[AdminServer] = []
         self._collector: Collector | None = None
         self.journal = (
@@ -134,7 +138,7 @@ class Watch:
                 door = make_door(
                     host=settings.metrics.admin_host,
                     port=settings.metrics.admin_port,
-                    serving_port=ServingPort(partial(silence_at, settings.host, settings.port)),
+                    serving_port=ServingPort(partial(silence_at, settings.front.host, settings.front.port)),
                 )
             except OSError as error:
                 where = f"{settings.metrics.admin_host}:{settings.metrics.admin_port}"

@@ -146,7 +146,7 @@ LOG_LINES_DROPPED = Metric(
     "LogLinesDropped",
     "Count",
     "count",
-    "An access log line was given up because the log could not be written fast enough.",
+    "A line of the access log, or of the runtime's own, was given up because the log could not be written fast enough.",
 )
 
 METRICS: tuple[Metric, ...] = (
