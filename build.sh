@@ -60,8 +60,22 @@ setup() {
   if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
     container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
     handler/build.sh handler
+    place_netty_library .venv/lib/python*/site-packages/mms/frontend
     echo "$wanted" >.venv/.compiled
   fi
+}
+
+# Netty looks beside the jar before it unpacks its library into the scratch directory, which may be mounted noexec. As in
+# container/image/install.sh.
+place_netty_library() {
+  .venv/bin/python - "$1" <<'EXTRACT'
+import pathlib, platform, sys, zipfile
+name = {"x86_64": "x86_64", "aarch64": "aarch_64"}[platform.machine()]
+folder = pathlib.Path(sys.argv[1])
+with zipfile.ZipFile(folder / "model-server.jar") as jar:
+    library = f"libnetty_transport_native_epoll_{name}.so"
+    (folder / library).write_bytes(jar.read(f"META-INF/native/{library}"))
+EXTRACT
 }
 
 # The lock names every package, so pip has nothing to resolve; -qq keeps it silent but for errors.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import struct
 import time
 from pathlib import Path
 
-from tests.rig.endpoint import Endpoint, until
+import pytest
+
+from tests.rig.endpoint import Endpoint, is_running, until
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 HEAD = (
@@ -46,3 +49,31 @@ def test_a_log_that_nobody_reads_stops_nothing(segments: Path, scratch: Path) ->
         endpoint.kill()
         os.close(ours)
         os.close(theirs)
+
+
+@pytest.mark.parametrize("what", ["", "tmp/relay.sock", "tmp"])
+def test_a_scratch_directory_that_somebody_removes_ends_the_endpoint_with_the_reason(
+    segments: Path, scratch: Path, what: str
+) -> None:
+    endpoint = Endpoint(segments, scratch, "--workers", "4", "--loaders", "2")
+    try:
+        endpoint.wait_ready()
+        (root,) = scratch.iterdir()
+        gone = root / what
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+        assert endpoint.wait() == 1
+        assert any(f"{gone} was removed by somebody else" in line for line in endpoint.log)
+    finally:
+        endpoint.kill()
+
+
+def test_an_endpoint_that_was_killed_leaves_nothing_that_the_next_does_not_sweep(segments: Path, scratch: Path) -> None:
+    killed = Endpoint(segments, scratch, "--workers", "4", "--loaders", "2")
+    killed.wait_ready()
+    family = killed.family()
+    killed.kill()
+    until(lambda: not any(map(is_running, family)))
+    assert list(scratch.iterdir())
+    with Endpoint(segments, scratch, "--workers", "4", "--loaders", "2") as next_one:
+        assert answers(next_one)
+        assert len(list(scratch.iterdir())) == 1
