@@ -11,6 +11,8 @@ usage: ./build.sh COMMAND [ARGUMENT ...]
   demo [--once]      set up, then serve ten cities' house prices and call them
   test [PYTEST ...]  set up, then run the tests
   check              set up, then lint, format check and type check
+  sanitize [SECONDS [SEED]]
+                     run the C under AddressSanitizer and UndefinedBehaviorSanitizer with bytes changed at random, for 600 s
   lock               write requirements/*.lock anew from pyproject.toml
   image [--platform linux/arm64] [--no-cache]
                      build the container image with docker, podman or buildah, whichever is there
@@ -81,6 +83,16 @@ EXTRACT
 # The lock names every package, so pip has nothing to resolve; -qq keeps it silent but for errors.
 install() {
   .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps "$@"
+}
+
+sanitize() {
+  local made
+  made=$(mktemp -d)
+  # shellcheck disable=SC2064  # its name is known now, and gone when the trap runs
+  trap "rm -rf '$made'" EXIT
+  "${CC:-cc}" -std=c11 -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra -Werror \
+    -o "$made/sanitized" handler/forest/walk.c handler/payload/numbers.c tests/handler/sanitized.c -lm
+  "$made/sanitized" "$@"
 }
 
 lock() {
@@ -237,6 +249,7 @@ case "$command" in
     .venv/bin/ruff format --check .
     .venv/bin/mypy
     ;;
+  sanitize) sanitize "$@" ;;
   lock) lock ;;
   image) image "$@" ;;
   push) push "$@" ;;

@@ -11,6 +11,7 @@ from handler.cache.singleflight import copy_of
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
 from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
+from handler.forest.packed import is_sound, shape_of
 from handler.forest.walker import Crew
 from handler.loading.disk_cache import DiskCache
 from handler.loading.negative_cache import NegativeCache, Refusal
@@ -206,18 +207,23 @@ class ModelLoader:
         kept = self._disk_cache.get(uri) if self._disk_cache is not None else None
         if kept is None:
             return None
-        return _prepared(
-            kept,
-            uri,
-            self._boosters,
-            self._n_threads,
-            version=kept.version,
-            downloaded_bytes=0,
-            download_us=None,
-            examine_us=(time.perf_counter_ns() - start) // 1000,
-            checked_s_ago=kept.checked_s_ago,
-            crew=self._crew,
-        )
+        try:
+            return _prepared(
+                kept,
+                uri,
+                self._boosters,
+                self._n_threads,
+                version=kept.version,
+                downloaded_bytes=0,
+                download_us=None,
+                examine_us=(time.perf_counter_ns() - start) // 1000,
+                checked_s_ago=kept.checked_s_ago,
+                crew=self._crew,
+            )
+        except (ArtifactBroken, ArtifactRefused) as error:
+            assert self._disk_cache is not None
+            self._disk_cache.lose(uri, str(error))
+            return None
 
 
 class BundleLoader:
@@ -266,11 +272,18 @@ def _prepared(
     checked_s_ago: float = 0.0,
     crew: Crew | None = None,
 ) -> PreparedModel:
-    """n_threads: that score with it. once_bytes: what it takes beside its boosters."""
+    """Raises ArtifactBroken, ArtifactRefused.
+
+    n_threads    that score with it
+    once_bytes   what it takes beside its boosters
+    """
     try:
         facts = facts_of_ensemble(examined.facts)
     except FoldsDisagree as error:
         raise ArtifactRefused(uri, str(error)) from error
+    for document, fold in zip(examined.documents, examined.facts, strict=True):
+        if fold.is_forest and not _is_walkable(document, fold):
+            raise ArtifactBroken(uri, "its packed form is damaged")
     return PreparedModel(
         version=version,
         n_bytes=sum(_booked(fold, n_threads) for fold in examined.facts) + once_bytes,
@@ -284,6 +297,13 @@ def _prepared(
         checked_s_ago=checked_s_ago,
         crew=crew,
     )
+
+
+def _is_walkable(forest: bytes, facts: Facts) -> bool:
+    if not is_sound(forest):
+        return False
+    shape = shape_of(forest)
+    return (shape.n_features, shape.n_outputs) == (facts.n_features, facts.n_outputs)
 
 
 def _booked(facts: Facts, n_threads: int) -> int:
