@@ -1,4 +1,4 @@
-"""A moment of `./build.sh sanitize`, whose nightly form takes ten minutes: our C steps nowhere outside of what it is given."""
+"""A moment of `./build.sh sanitize`, whose nightly form takes ten minutes: our C stays inside of what it is given."""
 
 from __future__ import annotations
 

@@ -180,7 +180,10 @@ def test_connections_are_bounded_and_dawdlers_are_cut(server: AdminServer, monke
     assert get(server, "/healthz")[0] == 200
 
 
-def test_whoever_is_silent_longest_is_cut_for_the_next_who_comes(server: AdminServer) -> None:
+def test_whoever_is_silent_longest_is_cut_for_the_next_who_comes(
+    server: AdminServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin._Handler, "timeout", 60.0)
     silent = [socket.create_connection(server.address, timeout=10) for _ in range(admin.MAX_CONNECTIONS)]
     silent[1].sendall(b"GET /healthz HTTP/1.1\r\nHost: local")  # half a request is none
     until_open(server, admin.MAX_CONNECTIONS)
