@@ -190,6 +190,9 @@ def test_whoever_is_silent_longest_is_cut_for_the_next_who_comes(
     for n in range(3):
         assert get(server, "/healthz")[0] == 200
         assert silent[n].recv(1) == b""
+        until_open(server, admin.MAX_CONNECTIONS - 1)
+        silent.append(socket.create_connection(server.address, timeout=10))
+        until_open(server, admin.MAX_CONNECTIONS)
     silent[-1].sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
     assert silent[-1].recv(12) == b"HTTP/1.0 200"
     for one in silent:
