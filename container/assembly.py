@@ -22,6 +22,7 @@ from container.limits.malloc import Trimmer
 from container.limits.memory import container_limit, model_budget
 from container.settings import Settings
 from handler.archives.limits import Limits
+from handler.bounds import Bounds, Room
 from handler.cache.model_cache import ModelCache
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
@@ -186,10 +187,17 @@ def load_endpoint_hooks(settings: Settings) -> Hooks | None:
     return hooks
 
 
-def scoring_of(settings: Settings, hooks: Hooks | None) -> Scoring:
+def scoring_of(settings: Settings, hooks: Hooks | None, room: Room) -> Scoring:
+    """room: where what large requests take is booked."""
+    bounds = Bounds(
+        max_answer_bytes=settings.front.max_body_bytes,
+        n_places=settings.front.heavy_requests,
+        n_turns=min(max(1, int(container_cores())), settings.front.heavy_requests),
+        room=room,
+    )
     if hooks is None:
-        return PlainScoring(one_line=settings.answers.csv_one_line)
-    return HookedScoring(hooks, one_line=settings.answers.csv_one_line)
+        return PlainScoring(one_line=settings.answers.csv_one_line, bounds=bounds)
+    return HookedScoring(hooks, one_line=settings.answers.csv_one_line, bounds=bounds)
 
 
 def memory_for_models(settings: Settings) -> int:

@@ -18,6 +18,7 @@ from handler.errors import (
     ArtifactMissing,
     ArtifactRefused,
     ArtifactUnavailable,
+    CallerGone,
     ContentTypeUnsupported,
     HookFailed,
     ModelNotLoaded,
@@ -26,6 +27,7 @@ from handler.errors import (
     RequestError,
     ServingError,
     TargetInvalid,
+    TooMuchWork,
     Unavailable,
     UnloadedMeanwhile,
 )
@@ -62,6 +64,7 @@ FAULTS: dict[type[BaseException], Fault] = {
     ContentTypeUnsupported: _model_error(415),
     AcceptUnsupported: _model_error(406),
     RequestError: _model_error(400),
+    TooMuchWork: _model_error(413),
     HookFailed: _model_error(500),  # or what the hook said, see fault_of
     ArtifactBroken: _model_error(422),
     ArtifactRefused: _model_error(422),
@@ -70,6 +73,7 @@ FAULTS: dict[type[BaseException], Fault] = {
     NoRoom: _model_error(507),
     ModelNotLoaded: _UNAVAILABLE,
     UnloadedMeanwhile: _UNAVAILABLE,
+    CallerGone: _UNAVAILABLE,
     Unavailable: _UNAVAILABLE,
 }
 

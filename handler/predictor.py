@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from handler.bounds import Blocks, TreeCost, in_blocks
 from handler.errors import FeatureMismatch
 from handler.libxgboost import Booster, Floats, Kind
 
@@ -26,6 +28,10 @@ BYTES_PER_THREAD = 392 + 4 * SCORES_PER_CALL
 # it. A cache that thrashes lets one rest for a moment; only one that empties has more, and those are worth a freed
 # handle's leak of 400 bytes for each thread that has scored with it.
 MAX_RESTING = 64
+
+# What libxgboost keeps for a node, and what is taken for a tree's shape where nobody knows it.
+BYTES_PER_NODE = 53
+GUESSED_NODES, GUESSED_DEPTH = 127, 8
 
 _DENSE_KINDS = frozenset({Kind.VALUE, Kind.MARGIN})
 
@@ -115,7 +121,9 @@ class Scorer(Protocol):
 
     @property
     def facts(self) -> Facts: ...
-    def predict(self, rows: Floats, kind: Kind = ...) -> npt.NDArray[Any]: ...
+    @property
+    def cost(self) -> TreeCost: ...
+    def predict(self, rows: Floats, kind: Kind = ..., blocks: Blocks | None = ...) -> npt.NDArray[Any]: ...
     def close(self) -> None: ...
 
 
@@ -137,10 +145,22 @@ class Model:
         self._lock = threading.Lock()
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> Floats:
-        """Score a block of rows.
+    @property
+    def cost(self) -> TreeCost:
+        """Guessed from what it takes in memory: libxgboost tells nobody what its trees look like."""
+        if self.facts.booster == "gblinear":
+            return TreeCost(0, 0, 0, self.facts.n_features)
+        n_nodes = self.facts.resident_bytes // BYTES_PER_NODE
+        n_leaves = n_nodes // 2
+        return TreeCost(
+            max(1, n_nodes // GUESSED_NODES), GUESSED_DEPTH, n_leaves * (GUESSED_DEPTH + 1) ** 2, self._columns
+        )
+
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, blocks: Blocks | None = None) -> Floats:
+        """Score rows.
 
         rows     float32, C-contiguous, (n_rows, n_features); NaN is a missing value
+        blocks   how to go through many; None is all at once
         returns  float32, (n_rows, n_outputs), two axes even for one output; the other kinds have XGBoost's own axes
         raises   FeatureMismatch when n_features is not the model's
         source   XGBoost guide, "Prediction", strict_shape
@@ -150,13 +170,19 @@ class Model:
         if rows.shape[1] != self._columns:
             raise FeatureMismatch(f"rows have {rows.shape[1]} features, the model has {self._columns}")
         if not (self._is_dense and kind in _DENSE_KINDS):
-            with self._lock:
-                return booster.predict_matrix(rows, kind, self.facts.feature_types)
+            return in_blocks(rows, partial(self._predict_matrix, booster, kind), blocks)
+        return in_blocks(rows, partial(self._predict_dense, booster, kind), blocks)
+
+    def _predict_dense(self, booster: Booster, kind: Kind, rows: Floats) -> Floats:
         step = self._rows_per_call
         if len(rows) <= step:
             return booster.predict_dense(rows, kind)
-        blocks = [booster.predict_dense(rows[start : start + step], kind) for start in range(0, len(rows), step)]
-        return np.concatenate(blocks)
+        parts = [booster.predict_dense(rows[start : start + step], kind) for start in range(0, len(rows), step)]
+        return np.concatenate(parts)
+
+    def _predict_matrix(self, booster: Booster, kind: Kind, rows: Floats) -> Floats:
+        with self._lock:
+            return booster.predict_matrix(rows, kind, self.facts.feature_types)
 
     def close(self) -> None:
         """Give the memory back. Safe to call twice; nobody may be predicting."""
@@ -181,11 +207,21 @@ class Ensemble:
         self._models = tuple(models)
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> Floats:
+    @property
+    def cost(self) -> TreeCost:
+        costs = [model.cost for model in self._models]
+        return TreeCost(
+            sum(cost.n_trees for cost in costs),
+            max(cost.depth for cost in costs),
+            sum(cost.leaf_work for cost in costs),
+            self.facts.n_features,
+        )
+
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, blocks: Blocks | None = None) -> Floats:
         """As `Model.predict`. Raises FoldsDisagree for leaves, which are each tree's own."""
         if kind is Kind.LEAF:
             raise FoldsDisagree("the leaves of several boosters are not one answer")
-        answers = np.stack([model.predict(rows, kind) for model in self._models])
+        answers = np.stack([model.predict(rows, kind, blocks) for model in self._models])
         if kind is Kind.VALUE and self.facts.objective in _VOTING:
             classes = np.unique(answers)
             votes = (answers == classes.reshape(-1, 1, 1, 1)).sum(axis=1)

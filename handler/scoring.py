@@ -11,12 +11,16 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, Protocol
 
+from handler.bounds import Blocks, Bounds, Visit
 from handler.errors import PayloadInvalid
 from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Request
 from handler.outputs import plan_outputs
 from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
 from handler.predictor import Facts, FoldsDisagree, Scorer
+
+# Read and scored within milliseconds, whatever is in it.
+LIGHT_BODY_BYTES = 8 << 10
 
 
 class Scored(NamedTuple):
@@ -49,21 +53,35 @@ class PlainScoring:
     """Ours, without code of the endpoint's own.
 
     one_line   CSV as AWS's multi-model handler writes it, all on one line
+    bounds     what a request may take; None for whatever it likes
     """
 
     is_slow = False
 
-    def __init__(self, *, one_line: bool = False) -> None:
+    def __init__(self, *, one_line: bool = False, bounds: Bounds | None = None) -> None:
         self._one_line = one_line
+        self._bounds = bounds
 
     def media_type(self, accept: str | None) -> str:
         return choose_media_type(accept)
 
     def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
         del target  # for code of the endpoint's own
-        values = read_rows(request.body, request.headers.get("content-type", ""), model.facts)
+        bounds = self._bounds
+        if bounds is None or (len(request.body) <= LIGHT_BODY_BYTES and not outputs):
+            return self._score(request, model, outputs, media_type, None)
+        with bounds.visit(request.is_wanted) as visit:
+            return self._score(request, model, outputs, media_type, visit)
+
+    def _score(
+        self, request: Request, model: Scorer, outputs: tuple[str, ...], media_type: str, visit: Visit | None
+    ) -> Scored:
+        content_type = request.headers.get("content-type", "")
+        if visit is not None:
+            visit.reads(len(request.body), content_type)
+        values = read_rows(request.body, content_type, model.facts)
         decoded = time.perf_counter_ns()
-        predictions = predict(model, values, outputs)
+        predictions = predict(model, values, outputs, visit)
         predicted = time.perf_counter_ns()
         return Scored(encode(predictions, media_type, one_line=self._one_line), media_type, decoded, predicted)
 
@@ -77,14 +95,29 @@ def read_rows(body: bytes, content_type: str, facts: Facts) -> Floats:
     return fit_rows(decode(body, content_type, facts.n_features), facts.n_features, facts.feature_names)
 
 
-def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = ()) -> Predictions:
-    """What was asked for of rows that fit the model; no outputs are the plain score. Raises PayloadInvalid."""
-    if not outputs:
-        return Predictions(model.predict(values))
-    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs)
+def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = (), visit: Visit | None = None) -> Predictions:
+    """What was asked for of rows that fit the model; no outputs are the plain score.
+
+    visit    the request's bounds, asked before anything is computed
+    raises   PayloadInvalid, TooMuchWork, NoRoom, Unavailable, CallerGone
+    """
+    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs) if outputs else None
+    kinds = [Kind.VALUE] if plan is None else [Kind[kind.upper()] for kind in plan.kinds]
+    blocks: Blocks | None = None
+    if visit is not None:
+        cost = model.cost
+        n_numbers = (
+            model.facts.n_outputs if plan is None else plan.numbers_per_row(model.facts.n_features, cost.n_trees)
+        )
+        row_s = sum(cost.row_s(kind) for kind in kinds)
+        blocks = visit.answers(
+            len(values), n_numbers, values.itemsize * values.shape[1], row_s, ", ".join(outputs) or "scores"
+        )
+    if plan is None:
+        return Predictions(model.predict(values, Kind.VALUE, blocks))
     plan.check_size(len(values), model.facts.n_features)
     try:
-        raw = {kind: model.predict(values, Kind[kind.upper()]) for kind in plan.kinds}
+        raw = {name: model.predict(values, kind, blocks) for name, kind in zip(plan.kinds, kinds, strict=True)}
     except (XGBoostError, FoldsDisagree) as error:  # a linear booster has no leaves, for one
         raise PayloadInvalid("", f"this model cannot give {', '.join(outputs)}: {error}") from error
     return plan.answer(raw)

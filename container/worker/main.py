@@ -206,7 +206,7 @@ def _dispatcher(
         wait_s=settings.front.wait_s,
         framing=CONTAINER if settings.front.hosted else None,
         default_outputs=parse_outputs(settings.answers.outputs),
-        scoring=assembly.scoring_of(settings, hooks),
+        scoring=assembly.scoring_of(settings, hooks, cache),
     )
 
 

@@ -127,7 +127,7 @@ class Watch:
                 recorder, {"endpoint": settings.metrics.endpoint_name, "variant": settings.metrics.variant_name}
             ),
             execution_parameters={
-                "MaxConcurrentTransforms": settings.front.workers,
+                "MaxConcurrentTransforms": settings.front.heavy_requests,
                 "BatchStrategy": "MULTI_RECORD",
                 "MaxPayloadInMB": settings.front.max_body_bytes >> 20,
             },

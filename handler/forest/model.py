@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from handler.bounds import Blocks, TreeCost, in_blocks
 from handler.errors import FeatureMismatch
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
-from handler.forest.packed import shape_of
+from handler.forest.packed import cost_of, shape_of
 from handler.libxgboost import Floats, Kind
 from handler.predictor import Facts
 
@@ -18,7 +21,7 @@ class Forest:
     crew       other cores for large bodies; None is the caller's thread alone
     """
 
-    __slots__ = ("_boosters", "_columns", "_crew", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
+    __slots__ = ("_boosters", "_columns", "_cost", "_crew", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
 
     def __init__(self, packed: bytes, facts: Facts, boosters: BoosterPool, crew: walker.Crew | None = None) -> None:
         shape = shape_of(packed)
@@ -26,23 +29,33 @@ class Forest:
         self._boosters = boosters
         self._crew = crew
         self._columns = shape.n_features
+        self._cost: TreeCost | None = None
         self._n_trees, self._n_groups, self._n_outputs = shape.n_trees, shape.n_groups, shape.n_outputs
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> Floats:
+    @property
+    def cost(self) -> TreeCost:
+        if self._cost is None:
+            self._cost = cost_of(self._packed)
+        return self._cost
+
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, blocks: Blocks | None = None) -> Floats:
         """As `Model.predict`, with the same bits in the answer."""
         if rows.shape[1] != self._columns:
             raise FeatureMismatch(f"rows have {rows.shape[1]} features, the model has {self._columns}")
         if kind is not Kind.VALUE and kind is not Kind.MARGIN:
             with self._boosters.booster(self._packed) as booster:
-                return booster.predict_matrix(rows, kind)
+                return in_blocks(rows, lambda block: booster.predict_matrix(block, kind), blocks)
+        return in_blocks(rows, partial(self._walk, is_margin=kind is Kind.MARGIN), blocks)
+
+    def _walk(self, rows: Floats, *, is_margin: bool) -> Floats:
         return walker.predict(
             self._packed,
             rows,
             self._n_trees,
             self._n_groups,
             self._n_outputs,
-            is_margin=kind is Kind.MARGIN,
+            is_margin=is_margin,
             crew=self._crew,
         )
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from handler.bounds import Blocks, Bounds, TreeCost, Visit
 from handler.errors import HookFailed, PayloadInvalid
 from handler.hooks.module import Context, Hooks, call
 from handler.libxgboost import Floats, Kind
@@ -32,7 +33,7 @@ from handler.payload import Predictions, Rows, choose_media_type, decode, encode
 from handler.payload.media import CSV, JSON, parse_media_type
 from handler.payload.rows import sparse_rows
 from handler.predictor import Facts, Scorer
-from handler.scoring import Scored, predict
+from handler.scoring import LIGHT_BODY_BYTES, Scored, predict
 
 MEMBER = "xgboost-model"  # in model_fn's directory; xgboost-model-0, -1, ... for the folds of an ensemble
 TEXT_TYPES = (CSV, JSON)  # what the toolkit decodes before it calls a hook
@@ -57,7 +58,12 @@ class UserModel:
         self.facts = facts
         self.turn: AbstractContextManager[Any] = nullcontext() if facts.booster == "gbtree" else threading.Lock()
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> npt.NDArray[Any]:
+    @property
+    def cost(self) -> TreeCost:
+        """Nobody knows: the object is not ours."""
+        return TreeCost(0, 0, 0, self.facts.n_features)
+
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, blocks: Blocks | None = None) -> npt.NDArray[Any]:  # noqa: ARG002
         """Score rows with the object model_fn made, when there is no predict_fn.
 
         rows     float32, (n_rows, n_features)
@@ -151,8 +157,9 @@ class HookedScoring:
 
     is_slow = True
 
-    def __init__(self, hooks: Hooks, *, one_line: bool = False) -> None:
+    def __init__(self, hooks: Hooks, *, one_line: bool = False, bounds: Bounds | None = None) -> None:
         self._hooks = hooks
+        self._bounds = bounds
         self._one_line = one_line
 
     def media_type(self, accept: str | None) -> str:
@@ -161,6 +168,21 @@ class HookedScoring:
         return choose_media_type(accept) if hooks.output_fn is None and hooks.transform_fn is None else ""
 
     def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
+        if self._bounds is None or len(request.body) <= LIGHT_BODY_BYTES:
+            return self._score(request, target, model, outputs, media_type, None)
+        with self._bounds.visit(request.is_wanted) as visit:
+            visit.reads(len(request.body), request.headers.get("content-type", ""))
+            return self._score(request, target, model, outputs, media_type, visit)
+
+    def _score(
+        self,
+        request: Request,
+        target: str,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        visit: Visit | None,
+    ) -> Scored:
         hooks = self._hooks
         context = Context(target, request)
         content_type = request.headers.get("content-type", "")
@@ -189,7 +211,7 @@ class HookedScoring:
         else:
             values = rows_of(data, model.facts)
             decoded = time.perf_counter_ns()
-            prediction = predict(model, values, outputs)
+            prediction = predict(model, values, outputs, visit)
         predicted = time.perf_counter_ns()
         if hooks.output_fn is not None:
             result = hooks.output_fn(context, _plain(prediction), wanted)
