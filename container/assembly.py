@@ -46,6 +46,8 @@ log = logging.getLogger("mme.runtime")
 
 # Of the workers, those that cold calls may never fill: they stay for models in memory.
 HOT_SHARE = 0.25
+# Loads under way and in line for each loader, from which on a caller who is turned away begins no other.
+LINE_PER_LOADER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ def models_of_store(
         prepare=admission.prepare,
         executor=parts.executor,
         max_waiting=max(1, n_workers - max(1, int(n_workers * HOT_SHARE))),
+        max_line=LINE_PER_LOADER * settings.memory.loaders,
         recorder=recorder,
         refused=lambda target: loader.refused(target) or admission.refused(target),
         on_freed=parts.trimmer.freed,

@@ -13,6 +13,7 @@ from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
 from handler.forest.packed import is_sound, shape_of
 from handler.forest.walker import Crew
+from handler.loading.catalogue import Catalogue
 from handler.loading.disk_cache import DiskCache
 from handler.loading.negative_cache import NegativeCache, Refusal
 from handler.predictor import (
@@ -104,8 +105,10 @@ class ModelLoader:
         disk_cache: DiskCache | None = None,
         pace: Callable[[], None] = lambda: None,
         crew: Crew | None = None,
+        catalogue: Catalogue | None = None,
     ) -> None:
         self._store = store
+        self._catalogue = Catalogue(store.list) if catalogue is None else catalogue
         self._examine = examine
         self._boosters = boosters
         self._negative_cache = NegativeCache() if negative_cache is None else negative_cache
@@ -134,6 +137,8 @@ class ModelLoader:
         error = self._negative_cache.now(target)
         if self._disk_cache is not None and self._store.uri(target) in self._disk_cache:
             return None
+        if error is None and self._catalogue.denies(target):
+            return ArtifactMissing(self._store.uri(target))
         return error
 
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None:
@@ -170,6 +175,7 @@ class ModelLoader:
             return self._store.fetch_if_changed(target, known_version)
         except (ArtifactMissing, ArtifactForbidden) as error:
             self._negative_cache.absent(target, error)
+            self._catalogue.missed()
             if self._disk_cache is not None and isinstance(error, ArtifactMissing):
                 self._disk_cache.forget(error.uri)
             raise
