@@ -114,6 +114,7 @@ def _build_standalone(
         answer=dispatcher.answer,
         answer_at_once=dispatcher.answer_at_once,
         pool=pool,
+        n_threads=settings.front.workers,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
     )
