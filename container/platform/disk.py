@@ -60,7 +60,7 @@ class Disk:
         shutil.rmtree(part, ignore_errors=True)
         (part / "model").mkdir(parents=True)
         try:
-            n_bytes = _unpack(blob, part / "model", target)
+            n_bytes = _unpack(blob, part / "model", target, self._max_bytes)
             self._make_room(target, n_bytes)
             shutil.rmtree(home, ignore_errors=True)
             part.rename(home)
@@ -103,10 +103,17 @@ class Disk:
             shutil.rmtree(self._root / self.opaque(other), ignore_errors=True)
 
 
-def _unpack(blob: bytes, directory: Path, target: str) -> int:
+def _unpack(blob: bytes, directory: Path, target: str, max_bytes: int) -> int:
+    """Bytes written. Raises ArchiveUnreadable, and DiskFull before what does not fit is written: a megabyte may unpack to
+    a thousand."""
+    n_bytes = 0
     try:
         with tarfile.open(fileobj=io.BytesIO(blob), mode="r:gz") as tar:
-            tar.extractall(directory, filter="data")
+            for member in tar:
+                n_bytes += member.size
+                if n_bytes > max_bytes:
+                    raise DiskFull(f"{target} unpacks to {n_bytes} bytes or more, the disk has {max_bytes}")
+                tar.extract(member, directory, filter="data")
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise ArchiveUnreadable(f"{target}: {error}") from error
     return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())
