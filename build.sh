@@ -59,10 +59,25 @@ setup() {
   wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*/*.c; } | sha256sum)
   if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
     container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
-    handler/build.sh handler
-    echo "$wanted" >.venv/.compiled
+    if command -v "${CC:-cc}" gcc clang >/dev/null; then handler/build.sh handler; else compile_with_zig; fi
+    # Where no compiler could be had, the next setup asks again.
+    [ ! -e handler/libhandler.so ] || echo "$wanted" >.venv/.compiled
   fi
 }
+
+# On a machine without a C compiler: one from PyPI, 100 MB to fetch, which is gone again when it has compiled.
+compile_with_zig() (
+  tool=$(mktemp -d)
+  trap 'rm -rf "$tool"' EXIT
+  say "no C compiler: fetching one from PyPI (ziglang), for once"
+  if install --require-hashes --only-binary :all: --target "$tool/packages" -r requirements/compiler.lock; then
+    # With a plain target, else it compiles for this very processor.
+    printf '#!/bin/sh\nexec "%s" -m ziglang cc -target %s-linux-gnu "$@"\n' "$PWD/.venv/bin/python" "$(uname -m)" >"$tool/cc"
+    chmod +x "$tool/cc"
+    export PYTHONPATH=$tool/packages ZIG_GLOBAL_CACHE_DIR=$tool/cache ZIG_LOCAL_CACHE_DIR=$tool/cache CC=$tool/cc
+  fi
+  handler/build.sh handler # which says what it means, where there still is none
+)
 
 # The lock names every package, so pip has nothing to resolve; -qq keeps it silent but for errors.
 install() {
@@ -88,6 +103,8 @@ lock() {
   printf '%s\n' hatchling setuptools |
     "$tool/venv/bin/uv" pip compile - --quiet --python-version 3.11 --universal --generate-hashes --no-header \
       --no-annotate --constraints requirements/dev.lock -o requirements/build.lock
+  "$tool/venv/bin/uv" pip compile --group pyproject.toml:compiler --quiet --python-version 3.11 --universal --generate-hashes \
+    --no-header --no-annotate -o requirements/compiler.lock
 }
 
 # Docker's command may be there without its engine.
