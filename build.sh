@@ -12,6 +12,7 @@ usage: ./build.sh COMMAND [ARGUMENT ...]
   test [PYTEST ...]  set up, then run the tests
   check              set up, then lint, format check and type check
   lock               write requirements/*.lock anew from pyproject.toml
+  wheel [DIRECTORY]  build the wheel for this platform, with everything compiled in it; into dist/
   image [--platform linux/arm64] [--no-cache]
                      build the container image with docker, podman or buildah, whichever is there
   push REGISTRY/REPOSITORY [--create]
@@ -106,6 +107,24 @@ lock() {
   "$tool/venv/bin/uv" pip compile --group pyproject.toml:compiler --quiet --python-version 3.11 --universal --generate-hashes \
     --no-header --no-annotate -o requirements/compiler.lock
 }
+
+# Files in it have one date, so the same sources and compilers make the same bytes.
+wheel() (
+  directory=${1:-dist}
+  setup
+  if [ ! -e container/launch/plugin/classes/HostedServer.class ] || [ ! -e handler/libhandler.so ]; then
+    say "build.sh: a wheel has everything compiled in it; install a JDK (javac, 17 or later) and run this again"
+    exit 1
+  fi
+  made=$(mktemp -d)
+  trap 'rm -rf "$made"' EXIT
+  SOURCE_DATE_EPOCH=$(source_date) .venv/bin/python -m hatchling build --target wheel --directory "$made" >&2
+  mkdir -p "$directory"
+  built=$directory/$(ls "$made")
+  mv "$made"/*.whl "$built"
+  echo "built     $built"
+  echo "next      pip install $built && mme serve --models s3://bucket/prefix/"
+)
 
 # Docker's command may be there without its engine.
 choose_builder() {
@@ -241,6 +260,7 @@ case "$command" in
     .venv/bin/mypy
     ;;
   lock) lock ;;
+  wheel) wheel "$@" ;;
   image) image "$@" ;;
   push) push "$@" ;;
   sbom) setup; exec .venv/bin/python -m container.image.sbom ;;
