@@ -155,7 +155,7 @@ class Supervisor:
             return
         if self._settings.front.hosted:
             raise LaunchFailed(f"hosted mode needs our Java classes, and they are not compiled here; {COMPILE}")
-        log.warning(
+        log.info(
             "our Java classes are not compiled here: /ping is MMS's own, which says 200 whatever happens, and there is no "
             "/metrics and no /execution-parameters on port %d; %s",
             self._settings.front.port,

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from container.launch.mms import plugin_path
 from tests.rig import boosters
-from tests.rig.endpoint import Endpoint, Reply, until
+from tests.rig.endpoint import Endpoint, Reply, needs_classes, until
 
-pytestmark = pytest.mark.skipif(plugin_path() is None, reason="MMS's plugin is not compiled: there is no javac here")
+pytestmark = needs_classes
 ROWS = boosters.rows(2, 6)
 CSV = "\n".join(",".join(map(str, row)) for row in ROWS.tolist())
 MIB = 1 << 20

@@ -18,8 +18,12 @@ from typing import Any
 
 import boto3
 import botocore.config
+import pytest
 
+from container.launch.mms import plugin_path
 from tests.rig.faulty_s3 import ENVIRONMENT
+
+needs_classes = pytest.mark.skipif(plugin_path() is None, reason="our Java classes are not compiled: there is no javac")
 
 MME = (sys.executable, "-m", "container.operate.main")
 START_S = 60.0  # on a busy machine; on an idle one it is about 1 s
