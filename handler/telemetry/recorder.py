@@ -4,7 +4,7 @@ Every metric is a row of `METRICS`: name, unit, kind, and the moment it moves. R
 
 Rule: recording never waits. A thread writes only into its own ledger, so there is no lock on the request path; ledgers
 only ever grow, so whoever reads them (`collect`) takes nothing away and two readers cannot disturb each other. What a
-door reports is the difference between two readings, so nothing is lost or told twice.
+exporter reports is the difference between two readings, so nothing is lost or told twice.
 
     thread 1 -> ledger -+
     thread 2 -> ledger -+-> collect() -> Totals -> Totals.since(earlier) -> EMF, CloudWatch
