@@ -1,7 +1,7 @@
 """The operator's port: health, metrics, models and the status page.
 
 Rule: it shows, it changes nothing, and it takes no part in serving: a bounded number of connections, each of bounded
-length, on a loopback address unless told otherwise. Whoever makes an AdminServer closes it.
+length, on a loopback address unless told otherwise. The maker of an AdminServer closes it.
 
     /            the status page             /healthz   200 while the process should live
     /status.json its facts                   /readyz    200 while requests may be sent to it

@@ -1,6 +1,6 @@
 """Native boosters of packed forests, for what the walker does not do: SHAP values, interactions, leaves.
 
-Rule: all small ones together take no more than `max_bytes`, which is on nobody's book; who finds no room waits for it. One
+Rule: all small ones together take no more than `max_bytes`, which is on nobody's book; a request that finds no room waits for it. One
 that would take more is booked beside the models, and only one of these is boosters at a time.
 """
 
