@@ -1,7 +1,7 @@
 """From settings to models ready to score: store, examination, loading, cache, revalidation.
 
-Rule: parts are put together here and nowhere else. Each is handed what it leans on, and whoever assembles hands over the
-`ExitStack` that closes them in the reverse order.
+Rule: parts are put together here and nowhere else. Each is handed what it leans on, and the caller hands over
+the `ExitStack` that closes them in the reverse order.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Rule: it shows, it changes nothing, and it takes no part in serving: a bounded number of connections, each of bounded
 length, on a loopback address unless told otherwise. Nobody can keep a probe from its answer: who has sent no request is cut
-for the next who comes, oldest first, and probes need no place among those that are answered. Whoever makes an AdminServer
+for the next who comes, oldest first, and probes need no place among those that are answered. The maker of an AdminServer
 closes it.
 
     /            the status page             /healthz   200 while the process should live
@@ -30,7 +30,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from container.metrics.history import History
-from container.metrics.prometheus import PrometheusDoor
+from container.metrics.prometheus import PrometheusExporter
 from container.metrics.serving_port import ServingPort
 from container.metrics.source import ModelState, Source
 from container.metrics.status import status
@@ -87,7 +87,7 @@ class AdminServer:
         source: Source,
         recorder: LiveRecorder,
         history: History,
-        prometheus: PrometheusDoor,
+        prometheus: PrometheusExporter,
         host: str = "127.0.0.1",
         port: int = 0,
         unix_path: Path | None = None,
@@ -139,7 +139,7 @@ class _Answers:
         source: Source,
         recorder: LiveRecorder,
         history: History,
-        prometheus: PrometheusDoor,
+        prometheus: PrometheusExporter,
         serving_port: ServingPort | None,
         execution_parameters: Mapping[str, object],
         clock_s: Callable[[], float],
