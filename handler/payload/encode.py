@@ -22,6 +22,8 @@ from handler.payload import media
 from handler.payload.recordio import write_recordio
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+# Numbers that are written in one go, 0.3 ms: nobody else gets the interpreter meanwhile. More are written in pieces.
+PIECE_NUMBERS = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +50,7 @@ def encode(predictions: Predictions, media_type: str, *, one_line: bool = False)
         if not outputs.flags.c_contiguous:  # orjson takes no other
             outputs = np.ascontiguousarray(outputs)
         if one_line and media_type == media.CSV:
-            return _csv_text(outputs)[2:-2].replace(b"],[", b",")
+            return b",".join([_csv_text(piece)[2:-2].replace(b"],[", b",") for piece in _pieces(outputs)])
         write_scores = _SCORE_WRITERS.get(media_type)
         if write_scores is not None:
             return write_scores(outputs)
@@ -59,16 +61,21 @@ def encode(predictions: Predictions, media_type: str, *, one_line: bool = False)
     raise AcceptUnsupported(media_type, media.ACCEPTED)
 
 
+def _pieces(scores: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    n_rows = max(1, PIECE_NUMBERS // max(1, scores[0].size))
+    return (scores[start : start + n_rows] for start in range(0, len(scores), n_rows))
+
+
 def _scores_csv(scores: NDArray[Any]) -> bytes:
-    return _csv_text(scores)[2:-2].replace(b"],[", b"\n")
+    return b"\n".join([_csv_text(piece)[2:-2].replace(b"],[", b"\n") for piece in _pieces(scores)])
 
 
 def _scores_json(scores: NDArray[Any]) -> bytes:
-    return b'{"predictions":[' + _score_objects(scores, b",") + b"]}"
+    return b'{"predictions":[' + b",".join([_score_objects(piece, b",") for piece in _pieces(scores)]) + b"]}"
 
 
 def _scores_jsonlines(scores: NDArray[Any]) -> bytes:
-    return _score_objects(scores, b"\n") + b"\n"
+    return b"\n".join([_score_objects(piece, b"\n") for piece in _pieces(scores)]) + b"\n"
 
 
 def _score_objects(scores: NDArray[Any], between: bytes) -> bytes:
@@ -96,12 +103,13 @@ def _named_csv(columns: Mapping[str, NDArray[Any]]) -> bytes:
 def _csv_cells(column: NDArray[Any]) -> list[bytes]:
     """One cell per row; a list is written as AWS's image does, in quotes: "[0.4, 0.6]"."""
     if column.ndim == 1:
-        return _csv_text(column)[1:-1].split(b",")
+        return [cell for piece in _pieces(column) for cell in _csv_text(piece)[1:-1].split(b",")]
     return [b'"' + _csv_text(row).replace(b",", b", ") + b'"' for row in column]
 
 
 def _named_json(columns: Mapping[str, NDArray[Any]]) -> bytes:
-    return orjson.dumps({"predictions": list(_records(columns))}, option=_NUMPY)
+    records = (orjson.dumps(record, option=_NUMPY) for record in _records(columns))
+    return b'{"predictions":[' + b",".join(records) + b"]}"
 
 
 def _named_jsonlines(columns: Mapping[str, NDArray[Any]]) -> bytes:
