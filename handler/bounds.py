@@ -27,6 +27,8 @@ MOST_CORE_S = 30.0
 # From here on a request is heavy: longer than its thread may be missing for others without being noticed.
 HEAVY_S = 0.1
 HEAVY_BYTES = 32 << 20
+# From here on it is booked.
+BOOKED_BYTES = 1 << 20
 # Between two looks whether anybody waits.
 BLOCK_S = 0.1
 # What all requests together may take without being booked: it lies in what a budget for models leaves free.
@@ -43,7 +45,8 @@ READ_FACTORS: Mapping[str, int] = {
     media.RECORDIO: 8,
     media.NPY: 4,
 }
-OTHER_READ_FACTOR = 24
+# Of Parquet and Arrow: twelve bytes for a cell, of which a body has at most so many (handler/payload/arrow.py).
+OTHER_READ_FACTOR = 120
 # For a number of an answer: the float, its text of some ten characters, and the copies that put separators right.
 BYTES_PER_NUMBER = 4 + 4 * 12
 # The shortest text of a number and what parts it from the next.
@@ -210,7 +213,7 @@ class Visit:
             self._bounds.take_turn()
             self._has_turn = True
             self.look()  # it may have waited for long
-        if n_bytes > self._n_bytes and n_bytes >= HEAVY_BYTES:
+        if n_bytes > self._n_bytes and n_bytes >= BOOKED_BYTES:
             self._bounds.take_bytes(n_bytes - self._n_bytes)
             self._n_bytes = n_bytes
 
