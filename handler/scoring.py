@@ -74,7 +74,7 @@ def read_rows(body: bytes, content_type: str, facts: Facts) -> Floats:
     returns  float32, C-contiguous, (n_rows, n_features)
     raises   ContentTypeUnsupported, PayloadInvalid, FeatureMismatch
     """
-    return fit_rows(decode(body, content_type, facts.n_features), facts.n_features, facts.feature_names)
+    return fit_rows(decode(body, content_type, facts.n_features), facts)
 
 
 def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = ()) -> Predictions:

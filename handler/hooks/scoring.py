@@ -181,7 +181,7 @@ class HookedScoring:
             data = decode(request.body, content_type, model.facts.n_features)
         if hooks.predict_fn is not None:
             if isinstance(data, Rows):
-                data = fit_rows(data, model.facts.n_features, model.facts.feature_names)
+                data = fit_rows(data, model.facts)
             decoded = time.perf_counter_ns()
             assert isinstance(model, UserModel)
             with model.turn:
@@ -216,13 +216,15 @@ def rows_of(data: Any, facts: Facts) -> Floats:
     returns  float32, C-contiguous, (n_rows, n_features)
     raises   HookFailed when it is none of these; FeatureMismatch
     """
-    if not isinstance(data, Rows):
+    is_own = not isinstance(data, Rows)
+    if is_own:
         data = _rows(data)
         if not len(data.values):
             raise HookFailed("input_fn", 400, "it gave no rows")
         if np.isinf(data.values).any():
             raise HookFailed("input_fn", 400, "it gave an infinite number, or one too large for a float32")
-    return fit_rows(data, facts.n_features, facts.feature_names)
+    # Whoever made a table for a model without names has put its columns in their order, whatever they are called.
+    return fit_rows(data, facts, is_positional=is_own)
 
 
 def _rows(data: Any) -> Rows:
