@@ -1,7 +1,7 @@
 """Rows of numbers as text, one line each: text/csv.
 
 What is read: RFC 4180 with numbers in its cells. The separator is a comma; a first line without one may say semicolon,
-tab or spaces instead (AWS's image guesses it from the first line too). An empty cell, `nan` and `null` are missing values.
+tab, | or spaces instead (AWS's image guesses it from the first line too). An empty cell, `nan` and `null` are missing values.
 LF or CRLF, last line ended or not; blank lines at either end are dropped. A blank line between rows is refused:
 were it dropped, the answers would no longer stand beside their rows. So are ragged rows, a header, infinity, and
 numbers no float32 can hold or of more than 512 characters.
@@ -107,7 +107,7 @@ def _read_lines(body: bytes, n_features: int) -> Rows:
 
 
 def _separator(head: bytes) -> bytes:
-    for separator in (b",", b";", b"\t", b" "):
+    for separator in (b",", b";", b"\t", b"|", b" "):
         if separator in head.strip(b" "):
             return separator
     return b","

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from struct import error as NotPackable  # noqa: N812 - says what it means here
 from typing import Any, NoReturn
 
@@ -35,17 +36,30 @@ _BOM = b"\xef\xbb\xbf"
 MAX_LISTS = 300_000
 
 
-def read_json(body: bytes, n_features: int) -> Rows:
+@dataclass(frozen=True, slots=True)
+class _Width:
+    """How wide a sparse row may say that it is."""
+
+    n_features: int
+    may_be_short: bool
+
+    def fits(self, n_columns: int) -> bool:
+        return n_columns == self.n_features or (self.may_be_short and 0 < n_columns < self.n_features)
+
+
+def read_json(body: bytes, n_features: int, *, may_be_short: bool = False) -> Rows:
     """The rows of an application/json body.
 
-    n_features   the model's: the width of a sparse row
-    raises       PayloadInvalid naming the row and its cell; FeatureMismatch for a sparse row of another width
+    n_features     the model's: the width of a sparse row
+    may_be_short   the shape of a sparse row may be smaller
+    raises         PayloadInvalid naming the row and its cell; FeatureMismatch for a sparse row of another width
     """
     n_lists = body.count(b"[") + body.count(b"{")
     if n_lists > MAX_LISTS:
         raise PayloadInvalid(
             "", f"{n_lists} arrays and objects, more than {MAX_LISTS}; send so many rows as CSV or npy"
         )
+    width = _Width(n_features, may_be_short)
     document = _parse(body, "")
     n_quotes = body.count(b'"')
     if isinstance(document, dict) and "instances" in document:
@@ -55,19 +69,21 @@ def read_json(body: bytes, n_features: int) -> Rows:
         items = document["instances"]
         if not isinstance(items, list):
             raise PayloadInvalid("instances", f"{_kind(items)}, not an array of rows")
-        return _gather(items, lambda index: f"instances[{index}]", n_features, n_quotes - 2)
+        return _gather(items, lambda index: f"instances[{index}]", width, n_quotes - 2)
     if isinstance(document, list):
         if document and not isinstance(document[0], (list, dict)):
             return Rows(_numbers([document], lambda _: "", has_strings=n_quotes > 0))
-        return _gather(document, lambda index: f"[{index}]", n_features, n_quotes)
-    return _gather([document], lambda _: "", n_features, n_quotes)
+        return _gather(document, lambda index: f"[{index}]", width, n_quotes)
+    _refuse_other_envelopes(document)
+    return _gather([document], lambda _: "", width, n_quotes)
 
 
-def read_jsonlines(body: bytes, n_features: int) -> Rows:
+def read_jsonlines(body: bytes, n_features: int, *, may_be_short: bool = False) -> Rows:
     """The rows of an application/jsonlines body: one row per line, in any shape `read_json` knows, without envelope.
 
-    n_features   the model's: the width of a sparse row
-    raises       PayloadInvalid naming line and cell; FeatureMismatch for a sparse row of another width
+    n_features     the model's: the width of a sparse row
+    may_be_short   the shape of a sparse row may be smaller
+    raises         PayloadInvalid naming line and cell; FeatureMismatch for a sparse row of another width
     """
     text = body.removeprefix(_BOM)
     n_lines_above = text[: len(text) - len(text.lstrip())].count(b"\n")
@@ -77,7 +93,20 @@ def read_jsonlines(body: bytes, n_features: int) -> Rows:
     if n_lists > 2 * MAX_LISTS:
         raise PayloadInvalid("", f"more than {MAX_LISTS} rows; send so many as CSV or npy")
     items = [_parse(line, f"line {first + index}") for index, line in enumerate(text.split(b"\n"))]
-    return _gather(items, lambda index: f"line {first + index}", n_features, text.count(b'"'))
+    width = _Width(n_features, may_be_short)
+    return _gather(items, lambda index: f"line {first + index}", width, text.count(b'"'))
+
+
+def _refuse_other_envelopes(document: Any) -> None:
+    """Other servers' words for rows: {"inputs": [...]}, {"data": [...]}, {"dataframe_split": {...}}."""
+    if not isinstance(document, dict):
+        return
+    for key, value in document.items():
+        is_ours = isinstance(value, dict) if key == "data" else key == "features"
+        if isinstance(value, (list, dict)) and not is_ours:
+            raise PayloadInvalid(
+                shorten(key), f"{_kind(value)}; rows are read from 'instances': {{\"instances\": [[...], ...]}}"
+            )
 
 
 def _parse(text: bytes, where: str) -> Any:
@@ -91,7 +120,7 @@ def _parse(text: bytes, where: str) -> Any:
         raise PayloadInvalid(place, f"not JSON: {error.msg}{hint}") from error
 
 
-def _gather(items: Sequence[Any], place: Place, n_features: int, n_quotes: int) -> Rows:
+def _gather(items: Sequence[Any], place: Place, width: _Width, n_quotes: int) -> Rows:
     """One shape for all rows, decided by the first.
 
     n_quotes   quote characters in the rows' text; when no more than the keys account for, no cell is a string
@@ -104,7 +133,7 @@ def _gather(items: Sequence[Any], place: Place, n_features: int, n_quotes: int) 
     if not isinstance(first, dict):
         raise PayloadInvalid(place(0), f"{_kind(first)}, where a row was expected")
     if isinstance(first.get("data"), dict):
-        return _gather_tensors(items, place, n_features)
+        return _gather_tensors(items, place, width)
     if isinstance(first.get("features"), list):
         rows = [_member(item, "features", place, index) for index, item in enumerate(items)]
         return Rows(_numbers(rows, place, has_strings=n_quotes > 2 * len(rows)))
@@ -190,7 +219,7 @@ def _kind(value: Any) -> str:
             return "an object"
 
 
-def _gather_tensors(items: Sequence[Any], place: Place, n_features: int) -> Rows:
+def _gather_tensors(items: Sequence[Any], place: Place, width: _Width) -> Rows:
     """SageMaker's common format: {"data": {"features": {"values": [...], "keys": [...], "shape": [...]}}}."""
     tensors = []
     for index, item in enumerate(items):
@@ -200,17 +229,17 @@ def _gather_tensors(items: Sequence[Any], place: Place, n_features: int) -> Rows
         tensors.append(tensor)
     if not any("keys" in tensor for tensor in tensors):
         return Rows(_numbers([tensor["values"] for tensor in tensors], place, has_strings=True))
-    values = sparse_rows(len(tensors), n_features)
+    values = sparse_rows(len(tensors), width.n_features)
     for index, tensor in enumerate(tensors):
-        _scatter(tensor, values[index], place(index))
+        _scatter(tensor, values[index], width, place(index))
     return Rows(values)
 
 
-def _scatter(tensor: dict[str, Any], row: Floats, where: str) -> None:
-    n_features = len(row)
+def _scatter(tensor: dict[str, Any], row: Floats, width: _Width, where: str) -> None:
+    n_features = width.n_features
     match tensor.get("shape", [n_features]):
-        case [int(width)] | [1, int(width)] if width != n_features:
-            raise FeatureMismatch(f"the model has {n_features} features, {where or 'the row'} has shape {width}")
+        case [int(n_columns)] | [1, int(n_columns)] if not width.fits(n_columns):
+            raise FeatureMismatch(f"the model has {n_features} features, {where or 'the row'} has shape {n_columns}")
         case [int()] | [1, int()]:
             pass
         case _:

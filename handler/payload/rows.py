@@ -74,11 +74,12 @@ class Rows:
     __hash__ = None  # type: ignore[assignment]  # an array inside: not hashable, whatever `frozen` promises
 
 
-def fit_rows(rows: Rows, model: Columns, *, is_positional: bool = False) -> Floats:
+def fit_rows(rows: Rows, model: Columns, *, is_positional: bool = False, may_be_short: bool = False) -> Floats:
     """The values in the model's order of columns, words as the model's own codes for them.
 
     rows            as decoded
     is_positional   take columns in the order they came when the model has no names to compare theirs with
+    may_be_short    rows without names may lack the last columns, which are then missing values
     returns         float32, C-contiguous, (n_rows, n_features)
     raises          FeatureMismatch for a wrong count, a name the model does not know or one it misses; PayloadInvalid for a
                     word that is none of its categories
@@ -92,6 +93,8 @@ def fit_rows(rows: Rows, model: Columns, *, is_positional: bool = False) -> Floa
     values = rows.values
     if order is not None:
         values = np.ascontiguousarray(values[:, order])
+    elif values.shape[1] < model.n_features and may_be_short and rows.names is None:
+        values = _widened(values, model.n_features)
     elif values.shape[1] != model.n_features:
         raise FeatureMismatch(f"the model has {model.n_features} features, the rows have {values.shape[1]}")
     if rows.words:
@@ -100,6 +103,12 @@ def fit_rows(rows: Rows, model: Columns, *, is_positional: bool = False) -> Floa
         return values
     _check_codes(values, model)
     return values
+
+
+def _widened(values: Floats, n_features: int) -> Floats:
+    wide = sparse_rows(len(values), n_features)
+    wide[:, : values.shape[1]] = values
+    return wide
 
 
 def _order_of(names: tuple[str, ...], model: Columns, is_positional: bool) -> list[int] | None:
