@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from handler.cache.model_cache import ModelCache
@@ -21,6 +22,7 @@ from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import PreparedModel
 from handler.messages import Answer, Request
 from handler.payload import AWS
+from handler.payload.recordio import write_recordio
 from handler.predictor import Facts, HandlePool, facts_of_ensemble
 from handler.scoring import PlainScoring
 from handler.telemetry.recorder import Silent
@@ -29,6 +31,7 @@ from tests.rig.fakes import InlineExecutor
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "like_aws"
 TABLE = [json.loads(line) for line in (FIXTURES / "answers.jsonl").read_text().splitlines()]
 OBJECTIVES = {
+    "abalone": "reg:squarederror",
     "regression": "reg:squarederror",
     "binary": "binary:logistic",
     "softprob": "multi:softprob",
@@ -42,16 +45,18 @@ def prepare(target: str) -> PreparedModel:
     name = "regression" if target == "pickled" else target  # the same booster; how it is unpickled is tested elsewhere
     paths = [path for path in sorted(FIXTURES.glob("*.ubj")) if path.stem.rstrip("-0123") == name]
     documents = tuple(path.read_bytes() for path in paths)
-    facts = Facts(OBJECTIVES[name], "gbtree", 4, 3 if name == "softprob" else 1, 1000)
+    facts = Facts(OBJECTIVES[name], "gbtree", 9 if name == "abalone" else 4, 3 if name == "softprob" else 1, 1000)
     folds = (facts,) * len(documents)
     return PreparedModel("v", 1000, 1, 1, 1, documents, folds, facts_of_ensemble(folds), BoosterPool(HandlePool()))
 
 
 @cache
-def dispatcher(framing: Framing = CONTAINER) -> Dispatcher:
+def dispatcher(framing: Framing = CONTAINER, is_like_aws: bool = True) -> Dispatcher:
     cache = ModelCache(
         budget_bytes=100_000, prepare=prepare, executor=InlineExecutor(), max_waiting=4, recorder=Silent()
     )
+    if not is_like_aws:
+        return Dispatcher(cache, Silent(), wait_s=1, framing=framing)
     return Dispatcher(cache, Silent(), wait_s=1, framing=like_aws(framing), scoring=PlainScoring(AWS))
 
 
@@ -120,3 +125,35 @@ def test_a_caller_of_sagemaker_sees_the_same_inside_a_model_error(body: str, sta
     answer = ask({"model": "regression", "content_type": "text/csv", "accept": None, "body": body}, SAGEMAKER)
     assert answer.status == status
     assert not answer.body if original is None else json.loads(answer.body)["OriginalStatusCode"] == original
+
+
+def abalone() -> dict[str, bytes]:
+    """AWS's file in every type it can be sent as."""
+    libsvm = (FIXTURES / "abalone.validation").read_bytes().strip()
+    table = np.full((626, 9), np.nan, np.float32)
+    for row, line in enumerate(libsvm.decode().split("\n")):
+        for cell in line.split()[1:]:
+            index, value = cell.split(":")
+            table[row, int(index)] = float(value)
+    csv = "\n".join(",".join("" if np.isnan(cell) else str(cell) for cell in row) for row in table)
+    frames = bytearray(write_recordio({"values": table}))
+    frames[8 :: len(frames) // len(table)] = b"\n" * len(table)  # the field `label` made `features`
+    return {
+        "text/libsvm": libsvm,
+        "": libsvm,
+        "text/csv": csv.encode(),
+        "application/x-recordio-protobuf": bytes(frames),
+    }
+
+
+@pytest.mark.parametrize("content_type", ["text/libsvm", "", "text/csv", "application/x-recordio-protobuf"])
+def test_awss_abalone_file_has_awss_scores_in_every_type(content_type: str) -> None:
+    """public report f25: 626 of 626 rows differed, since their indices were shifted"""
+    body = abalone()[content_type]
+    request = Request({"x-amzn-sagemaker-target-model": "abalone", "content-type": content_type}, body, "")
+    theirs = (FIXTURES / "abalone.json").read_bytes()
+    assert dispatcher().answer(request).body == theirs
+    ours = dispatcher(is_like_aws=False).answer(request)
+    assert np.array_equal(np.array(ours.body.split(), np.float32), np.array(json.loads(theirs), np.float32))
+    labels = [float(line.split()[0]) for line in abalone()["text/libsvm"].split(b"\n")]
+    assert np.sqrt(np.mean((np.array(json.loads(theirs)) - labels) ** 2)) == pytest.approx(2.28, abs=0.01)

@@ -124,6 +124,17 @@ def test_a_row_reads_the_same_whatever_its_neighbours_are() -> None:
         assert np.array_equal(decode(b"1:5\n" + neighbour, "libsvm", 3).values[0], alone, equal_nan=True)
 
 
+@pytest.mark.parametrize(("body", "kind"), [(b"1,2,3", PayloadInvalid), (b"0:1 9:1", FeatureMismatch)])
+def test_without_a_content_type_the_refusal_says_what_was_assumed(body: bytes, kind: type[Exception]) -> None:
+    with pytest.raises(
+        kind, match="there was no Content-Type, so the body was read as text/libsvm, as AWS's image reads it"
+    ):
+        decode(body, "", 3)
+    with pytest.raises(kind) as refusal:
+        decode(body, "text/libsvm", 3)
+    assert "Content-Type" not in str(refusal.value)
+
+
 def test_an_index_base_is_zero_or_one() -> None:
     with pytest.raises(ContentTypeUnsupported):
         decode(b"0:1", "text/libsvm; index_base=2", 3)
