@@ -177,7 +177,8 @@ _VOTING = frozenset({"multi:softmax", "binary:hinge"})
 class Ensemble:
     """The boosters of a k-fold archive, answering as one: their mean, or for classes their majority.
 
-    source   AWS's XGBoost image, algorithm_mode/serve_utils.py, predict; a tie goes to the smaller class there too
+    source   AWS's XGBoost image, algorithm_mode/serve_utils.py, predict, as its server for single models calls it; a tie goes
+             to the smaller class there too. Its multi-model handler leaves the objective out and gets the mean of classes.
     """
 
     __slots__ = ("_models", "facts")

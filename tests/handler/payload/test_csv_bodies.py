@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -203,6 +204,16 @@ def test_many_pieces_read_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_absurdly_wide_rows_are_refused_unread() -> None:
     with pytest.raises(FeatureMismatch, match="the model has 3 features, the rows have 1000001"):
         rows_of(b"1," * 1_000_000 + b"1")
+
+
+@pytest.mark.parametrize("second", [b"1," * 1_000_000 + b"1", b'"1",' * 1_000_000 + b"1", b"x," * 1_000_000 + b"1"])
+def test_an_absurdly_wide_line_below_the_first_is_refused_uncut(second: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(PayloadInvalid, match="line 2: 1000001 cells, where line 1 has 3"):
+        rows_of(b"1,2,3\n" + second)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * len(second)
 
 
 @pytest.mark.timeout(10)
