@@ -23,7 +23,7 @@ from container.limits.memory import container_limit, model_budget
 from container.settings import Settings
 from handler.archives.limits import Limits
 from handler.cache.model_cache import ModelCache
-from handler.faults import CONTAINER, SAGEMAKER, Framing, like_aws
+from handler.error_responses import CONTAINER, SAGEMAKER, Framing, like_aws
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
 from handler.forest.packed import document_of

@@ -28,7 +28,6 @@ from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
-from handler.error_responses import CONTAINER
 from handler.errors import ServingError, StartRefused
 from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader

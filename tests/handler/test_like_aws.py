@@ -17,7 +17,7 @@ import pytest
 
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
-from handler.faults import CONTAINER, SAGEMAKER, Framing, like_aws
+from handler.error_responses import CONTAINER, SAGEMAKER, Framing, like_aws
 from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import PreparedModel
 from handler.messages import Answer, Request
