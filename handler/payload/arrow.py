@@ -20,7 +20,7 @@ import orjson
 from handler.errors import ContentTypeUnsupported, PayloadInvalid
 from handler.payload import media
 from handler.payload.numbers import finite
-from handler.payload.rows import Floats, Rows, Word
+from handler.payload.rows import MAX_WORDS, Floats, Rows, Word
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,9 +31,6 @@ _BUFFER = struct.Struct("<qq")  # offset in the message's body, length
 
 # Cells of one body. 4 bytes each as float32; a 25 MB body of incompressible float32 has 6.5 million.
 MAX_CELLS = 32_000_000
-
-# Different words in one column: they become Python objects, 60 bytes each. A model's own are far fewer.
-MAX_WORDS = 100_000
 
 # MAX_CELLS as float64.
 MAX_DECODED_BYTES = 8 * MAX_CELLS

@@ -30,6 +30,9 @@ MAX_SPARSE_BYTES = 128 * 1024 * 1024
 MAX_COLUMNS_READ = 10_000
 
 
+# Different words in one column: they become Python objects, 60 bytes each. A model's own are far fewer.
+MAX_WORDS = 100_000
+
 # What a category may be called: as XGBoost keeps them in a model's file.
 Word = str | int | float
 
@@ -177,7 +180,8 @@ def _coded(values: Floats, rows: Rows, model: Columns, order: list[int] | None) 
             found = numbers.astype(np.float32)[used]
         odd = ~np.isfinite(found)
         if odd.any():
-            _refuse_word(words[int(used[odd.argmax()])], where, categories.get(feature))
+            row = int(np.flatnonzero(is_there)[odd.argmax()]) + 1
+            _refuse_word(words[int(used[odd.argmax()])], f"row {row}, {where}", categories.get(feature))
         coded[is_there, feature] = found
     return coded
 
