@@ -26,7 +26,7 @@ LENGTHS = (4_000, 16_000, 64_000, 256_000, 1_024_000)
 
 # What is never given a text of a caller, an artifact or a store.
 OPERATORS = {
-    "container.image.ecr", "container.image.sbom",  # the person who builds
+    "container.image.ecr", "container.image.sbom", "container.image.wheel",  # the person who builds
     "container.settings", "container.environments",  # the operator's own environment
 }  # fmt: skip
 
