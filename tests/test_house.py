@@ -18,7 +18,7 @@ ROOMS: dict[str, set[str]] = {
     "limits": set(),
     "log_stream": set(),
     "link": {"handler.messages"},
-    "settings": {"handler.errors", "handler.archives.limits"},
+    "settings": {"handler.attributes", "handler.errors", "handler.archives.limits"},
     "examine": {"limits", "environments", "handler"},
     "assembly": {"settings", "examine", "limits", "handler"},
     "metrics": {"link", "handler"},
