@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.errors import ArtifactMissing
+from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
+from handler.forest.packed import pack
+from handler.importer import import_booster
 from handler.loading import disk_cache as disk_cache_module
 from handler.loading.disk_cache import DiskCache, DiskCacheUnusable
 from handler.loading.loader import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
+from tests.rig import boosters
 from tests.rig.fakes import FakeClock, MemoryStore
 
 FACTS = (Facts("reg:squarederror", "gbtree", 2, 1, 1000, ("ä", "b"), ("q", "c"), ("base_score",)),)
@@ -367,3 +372,24 @@ def test_whatever_a_file_with_a_right_checksum_holds_is_found_or_not_found(junk:
         kept = disk_cache.get("a")
         assert kept is None or len(kept.documents) == len(kept.facts)
         disk_cache.close()
+
+
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_a_packed_form_that_could_not_be_walked_is_fetched_anew(tmp_path: Path) -> None:
+    forest = pack(import_booster(boosters.document(boosters.train(6, 3)), "x").learner)
+    assert forest is not None
+    kept = (Facts("reg:squarederror", "gbtree", 6, 1, 1000, is_forest=True),)
+    store, disk_cache = MemoryStore(), make(tmp_path)
+    store.put("a", b"artifact")
+    disk_cache.put(store.uri("a"), "v0", [b"\xff" * len(forest)], kept)
+
+    @dataclass
+    class Sound:
+        documents: tuple[bytes, ...] = (forest,)  # type: ignore[assignment]
+        facts: tuple[Facts, ...] = kept
+
+    loader = ModelLoader(store, lambda *_: Sound(), BoosterPool(HandlePool()), 1, disk_cache=disk_cache)
+    assert loader.prepare("a").documents == (forest,)
+    assert store.n_fetches == 1
+    assert loader.prepare("a").documents == (forest,)  # from disk now
+    assert store.n_fetches == 1
