@@ -102,6 +102,8 @@ def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = (), visit:
     visit    the request's bounds, asked before anything is computed
     raises   PayloadInvalid, TooMuchWork, NoRoom, Unavailable, CallerGone
     """
+    if visit is None and not outputs:
+        return Predictions(model.predict(values))
     plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs) if outputs else None
     kinds = [Kind.VALUE] if plan is None else [Kind[kind.upper()] for kind in plan.kinds]
     blocks: Blocks | None = None

@@ -46,7 +46,9 @@ class Forest:
         if kind is not Kind.VALUE and kind is not Kind.MARGIN:
             with self._boosters.booster(self._packed) as booster:
                 return in_blocks(rows, lambda block: booster.predict_matrix(block, kind), blocks)
-        return in_blocks(rows, partial(self._walk, is_margin=kind is Kind.MARGIN), blocks)
+        if blocks is None:
+            return self._walk(rows, is_margin=kind is Kind.MARGIN)
+        return blocks.over(rows, partial(self._walk, is_margin=kind is Kind.MARGIN))
 
     def _walk(self, rows: Floats, *, is_margin: bool) -> Floats:
         return walker.predict(
