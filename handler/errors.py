@@ -8,7 +8,8 @@
     |   |-- PayloadInvalid           a body that is not what its content type says
     |   |   `-- BodyEmpty            no body
     |   |-- FeatureMismatch          rows that do not fit the model's features
-    |   `-- OutputUnsupported        an output this model's objective does not have
+    |   |-- OutputUnsupported        an output this model's objective does not have
+    |   `-- IterationsUndecided      an early-stopped model, and nothing that says how many rounds answer
     |-- HookFailed                   the endpoint's own code (model_fn, input_fn, ...) ended the request
     |-- ArtifactError                the target's archive cannot be served
     |   |-- ArtifactMissing          no such object
@@ -88,6 +89,10 @@ class OutputUnsupported(RequestError):
         super().__init__(f"output {output!r} does not exist for objective {objective}; it has {', '.join(allowed)}")
         self.output = output
         self.objective = objective
+
+
+class IterationsUndecided(RequestError):
+    """An early-stopped model for which the rounds that answer have to be asked for, or cannot be."""
 
 
 class HookFailed(ServingError):

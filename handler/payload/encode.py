@@ -123,9 +123,18 @@ def _named_csv(columns: Mapping[str, NDArray[Any]]) -> bytes:
 
 def _csv_cells(column: NDArray[Any]) -> list[bytes]:
     """One cell per row; a list is written as AWS's image does, in quotes: "[0.4, 0.6]"."""
+    if column.dtype.kind == "U":  # what an XGBClassifier calls its classes
+        texts = column.tolist() if column.ndim == 1 else [json.dumps(row) for row in column.tolist()]
+        return [_csv_quoted(text) for text in texts]
     if column.ndim == 1:
         return _csv_text(column)[1:-1].split(b",")
     return [b'"' + _csv_text(row).replace(b",", b", ") + b'"' for row in column]
+
+
+def _csv_quoted(text: str) -> bytes:
+    """RFC 4180, 2.6 and 2.7."""
+    quoted = '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
+    return quoted.encode()
 
 
 def _named_json(columns: Mapping[str, NDArray[Any]]) -> bytes:
@@ -138,7 +147,9 @@ def _named_jsonlines(columns: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _records(columns: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, Any]]:
-    for values in zip(*columns.values(), strict=True):
+    # orjson writes arrays of numbers, and texts only as Python has them
+    plain = [column.tolist() if column.dtype.kind == "U" else column for column in columns.values()]
+    for values in zip(*plain, strict=True):
         yield dict(zip(columns, values, strict=True))
 
 

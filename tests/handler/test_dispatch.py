@@ -237,6 +237,7 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.BodyEmpty(), 424, "ModelError", 400),
     (errors.FeatureMismatch("why"), 424, "ModelError", 400),
     (errors.OutputUnsupported("x", "o", ["y"]), 424, "ModelError", 400),
+    (errors.IterationsUndecided("why"), 424, "ModelError", 400),
     (errors.HookFailed("input_fn", 413, "why"), 424, "ModelError", 413),
     (errors.ArtifactBroken("u", "why"), 424, "ModelError", 422),
     (errors.ArtifactRefused("u", "why"), 424, "ModelError", 422),
