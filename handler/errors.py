@@ -121,15 +121,21 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactForbidden(ArtifactError):
-    def __init__(self, uri: str, code: str) -> None:
+    """`detail` is what the store said, for the log alone: it may name roles, keys and accounts."""
+
+    def __init__(self, uri: str, code: str, detail: str = "") -> None:
         super().__init__(uri, f"may not be read ({code})")
         self.code = code
+        self.detail = detail
 
 
 class ArtifactUnavailable(ArtifactError):
-    def __init__(self, uri: str, code: str) -> None:
+    """`detail` as of ArtifactForbidden."""
+
+    def __init__(self, uri: str, code: str, detail: str = "") -> None:
         super().__init__(uri, f"unavailable ({code})")
         self.code = code
+        self.detail = detail
 
 
 class ArtifactBroken(ArtifactError):
