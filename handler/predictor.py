@@ -79,6 +79,11 @@ class Facts:
         return cls(**{name: _as_tuples(value) for name, value in values.items()})
 
     @property
+    def votes(self) -> bool:
+        """Whether several of it answer with their majority rather than their mean."""
+        return self.objective in _VOTING
+
+    @property
     def is_categorical(self) -> bool:
         return "c" in self.feature_types
 
@@ -221,8 +226,10 @@ _VOTING = frozenset({"multi:softmax", "binary:hinge"})
 class Ensemble:
     """The boosters of a k-fold archive, answering as one: their mean, or for classes their majority.
 
-    source   AWS's XGBoost image, algorithm_mode/serve_utils.py, predict, as its server for single models calls it; a tie goes
-             to the smaller class there too. Its multi-model handler leaves the objective out and gets the mean of classes.
+    source   AWS's XGBoost images 1.2-2 to 3.0-5 behind a single-model endpoint (algorithm_mode/serve_utils.py, predict): the
+             mean, and of multi:softmax and binary:hinge the majority, where a tie goes to the smaller class. Behind a
+             multi-model endpoint the same images average classes as well, for their handler does not say the objective
+             (handler_service.py, default_predict_fn); images before 1.2-2 answer with whichever file they list first.
     """
 
     __slots__ = ("_models", "facts")
@@ -236,7 +243,7 @@ class Ensemble:
         if kind is Kind.LEAF:
             raise FoldsDisagree("the leaves of several boosters are not one answer")
         answers = np.stack([model.predict(rows, kind, iterations) for model in self._models])
-        if kind is Kind.VALUE and self.facts.objective in _VOTING:
+        if kind is Kind.VALUE and self.facts.votes:
             classes = np.unique(answers)
             votes = (answers == classes.reshape(-1, 1, 1, 1)).sum(axis=1)
             majority: Floats = classes[votes.argmax(axis=0)]

@@ -33,6 +33,7 @@ NODE_FIELDS = {
     "split_type": ("split_type", np.uint8, "U", "u1"),
     "sum_hessian": ("sum_hessian", np.float32, "d", ">f4"),
 }
+MAX_CATEGORY_NAMES = 1 << 20  # of all features together; they travel with the model's facts
 CATEGORY_FIELDS = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 NUMBER = re.compile(r"[+-]?(\d{1,64}\.?\d{0,64}|\.\d{1,64})([eE][+-]?\d{1,4})?")
 COUNT = re.compile(r"[0-9]{1,18}")
@@ -269,6 +270,7 @@ def _names_of_categories(cats: Any, n_features: int) -> tuple[Categories, ...]:
     if not isinstance(encodings, list) or len(encodings) > n_features:
         raise Damaged("the categories of its features are no list of one for each feature")
     found: list[Categories] = []
+    n_names = 0
     for feature, encoding in enumerate(encodings):
         values = _get(_mapping(encoding, "a feature's categories"), "values", "a feature's categories")
         if "offsets" not in encoding:
@@ -279,6 +281,9 @@ def _names_of_categories(cats: Any, n_features: int) -> tuple[Categories, ...]:
             names = _texts_between(raw, _numbers(encoding["offsets"], np.int64, "offsets of categories"))
         if len(set(names)) != len(names):
             raise Damaged(f"feature {feature} has the same category twice")
+        n_names += len(names)
+        if n_names > MAX_CATEGORY_NAMES:
+            raise Unsupported(f"its features have more than {MAX_CATEGORY_NAMES} categories")
         if names:
             found.append((feature, names))
     return tuple(found)

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -36,6 +37,7 @@ KEPT = "mme_predicting"
 SAVED = "scikit_learn"  # XGBModel.save_model, from 1.0 on
 MAX_SAVED_CHARS = 1 << 20
 MAX_LABELS = 1 << 14  # as many as there may be outputs
+_CLASS = re.compile(r"[A-Za-z_]\w{0,63}", re.ASCII)
 _KINDS = {"regressor": "XGBRegressor", "classifier": "XGBClassifier", "ranker": "XGBRanker"}
 
 
@@ -56,9 +58,9 @@ def read_saved(learner: Learner) -> None:
         raise Damaged("what its scikit-learn wrapper saved is no object")
     encoder = state.get("_le")
     kind = state.get("_estimator_type")
-    name = state.get("type") or (_KINDS.get(kind, "XGBModel") if isinstance(kind, str) else "XGBModel")
+    name = state.get("type") or (_KINDS.get(kind) if isinstance(kind, str) else None)
     learner.wrapper = Wrapper(
-        name=name if isinstance(name, str) else "XGBModel",
+        name=name if isinstance(name, str) and _CLASS.fullmatch(name) else "XGBModel",
         state=state,
         labels=tuple(encoder["classes_"]) if isinstance(encoder, dict) and _is_list(encoder.get("classes_")) else None,
     )

@@ -22,6 +22,7 @@ from handler.payload import media
 from handler.payload.conventions import OURS, Conventions
 from handler.payload.recordio import write_recordio
 
+EXACT_IN_FLOAT32 = 1 << 24
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -57,10 +58,19 @@ def encode(predictions: Predictions, media_type: str, conventions: Conventions =
         if write_scores is not None:
             return write_scores(outputs)
     else:
+        if media_type == media.RECORDIO and not all(map(_fits_floats, outputs.values())):
+            # Its tensors are float32, which labels that are texts or large numbers are not.
+            raise AcceptUnsupported(media_type, [other for other in media.ACCEPTED if other != media.RECORDIO])
         write_named = _NAMED_WRITERS.get(media_type)
         if write_named is not None:
             return write_named({name: np.ascontiguousarray(column) for name, column in outputs.items()})
     raise AcceptUnsupported(media_type, media.ACCEPTED)
+
+
+def _fits_floats(column: NDArray[Any]) -> bool:
+    return column.dtype.kind == "f" or (
+        column.dtype.kind in "iub" and bool((np.abs(column.astype(np.int64)) <= EXACT_IN_FLOAT32).all())
+    )
 
 
 def _scores_csv(scores: NDArray[Any]) -> bytes:

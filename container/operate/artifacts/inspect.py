@@ -112,7 +112,8 @@ def _print(found: Archive, examined: Examined, chosen: argparse.Namespace) -> No
             say("corrected", correction)
     if len(examined.facts) > 1:
         total = sum(facts.resident_bytes for facts in examined.facts)
-        say("together", f"{len(examined.facts)} folds answer as one", f"{size_text(total)} once loaded")
+        how = "the class most of them say" if examined.facts[0].votes else "their mean"
+        say("together", f"{len(examined.facts)} folds answer as one: {how}", f"{size_text(total)} once loaded")
     if any(_needs_converting(origin.stated) for origin in examined.origins):
         named = [shlex.quote(chosen.archive)]
         if chosen.models is not None:
