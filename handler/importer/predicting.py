@@ -83,7 +83,9 @@ def predicting_of(learner: Learner) -> Predicting:
     raises   Unsupported for labels or a missing value we cannot answer by; Damaged for a note of ours that is none
     """
     if learner.kept is not None:
-        return learner.kept
+        n_rounds = len(learner.trees.iteration_starts) - 1 if learner.trees is not None else 0
+        is_all = learner.kept.best_rounds is None or learner.kept.best_rounds >= n_rounds
+        return replace(learner.kept, best_rounds=None) if is_all else learner.kept
     wrapper = learner.wrapper
     best, why_unknown = _best_rounds(learner)
     stops_early, is_undecided = _stops_early(learner) if best is not None else (False, False)
