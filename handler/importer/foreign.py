@@ -64,7 +64,8 @@ def _json(text: bytes) -> str | None:
 
 def _binary(head: bytes) -> str | None:
     # xgboost4j-spark puts the number of classes before the booster of a classifier, dmlc/xgboost#7895.
-    if head[:3] == b"\0\0\0" and head[3] >= 2 and (b"binary:" in head or b"multi:" in head or head[4:6] == b"{L"):
+    is_counted = len(head) > 6 and head[:3] == b"\0\0\0" and head[3] >= 2
+    if is_counted and (b"binary:" in head or b"multi:" in head or head[4:6] == b"{L"):
         return (
             "what xgboost4j-spark saves for a classifier: four bytes with the number of classes, and then the booster; save "
             "it with nativeBooster.saveModel, or cut the four bytes off (tail -c +5)"
