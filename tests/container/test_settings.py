@@ -162,7 +162,8 @@ def test_standalone_mode_refuses_what_it_would_ignore() -> None:
 
 
 def test_iterations_are_all_or_the_best_or_nobody_says() -> None:
-    for text, wanted in (("", ""), ("all", "all"), ("Best", "best")):
+    assert settings.read({"models": "."}, {}).answers.iterations == ""
+    for text, wanted in (("all", "all"), ("Best", "best")):
         assert settings.read({"models": "."}, {"MME_ITERATIONS": text}).answers.iterations == wanted
-    with pytest.raises(SettingInvalid, match="all or best"):
+    with pytest.raises(SettingInvalid, match="one of all, best"):
         settings.read({"models": "."}, {"MME_ITERATIONS": "half"})

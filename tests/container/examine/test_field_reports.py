@@ -90,9 +90,12 @@ def test_f01_the_same_for_beginnings_of_every_other_format(spelled: bytes, tmp_p
 # f07
 
 
-def test_f07_categories_are_told_to_whoever_codes_the_rows() -> None:
-    facts = opened(BUGS / "f07" / "model.tar.gz").facts
-    assert facts.categories == ((0, ("Cairo", "Lima", "Oslo")), (2, (10, 11, 12, 13)))
+def test_f07_a_dictionary_column_is_coded_by_the_models_own_categories() -> None:
+    model = opened(BUGS / "f07" / "model.tar.gz")
+    assert model.facts.categories == ((0, ("Cairo", "Lima", "Oslo")), (2, (10, 11, 12, 13)))
+    expected = json.loads((BUGS / "f07" / "expected.json").read_bytes())
+    got = answer(model, (BUGS / "f07" / "rows.parquet").read_bytes(), "application/x-parquet").split()
+    assert [float(number) for number in got] == pytest.approx(expected, rel=1e-6)
 
 
 # f08
