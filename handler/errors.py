@@ -9,6 +9,7 @@
     |   |   `-- BodyEmpty            no body
     |   |-- FeatureMismatch          rows that do not fit the model's features
     |   |-- OutputUnsupported        an output this model's objective does not have
+    |   |-- IterationsUndecided      an early-stopped model, and nothing that says how many rounds answer
     |   `-- TooMuchWork              sound, and more than can be answered in time or in one answer
     |-- HookFailed                   the endpoint's own code (model_fn, input_fn, ...) ended the request
     |-- ArtifactError                the target's archive cannot be served
@@ -96,6 +97,10 @@ class TooMuchWork(RequestError):
     """More rows than can be answered in time, or in one answer; says how many can."""
 
 
+class IterationsUndecided(RequestError):
+    """An early-stopped model for which the rounds that answer have to be asked for, or cannot be."""
+
+
 class HookFailed(ServingError):
     """The endpoint's own code ended the request. `status` is what it said, or 500 when it said none: then its words are
     in the log only, and `why` is ours."""
@@ -122,15 +127,21 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactForbidden(ArtifactError):
-    def __init__(self, uri: str, code: str) -> None:
+    """`detail` is what the store said, for the log alone: it may name roles, keys and accounts."""
+
+    def __init__(self, uri: str, code: str, detail: str = "") -> None:
         super().__init__(uri, f"may not be read ({code})")
         self.code = code
+        self.detail = detail
 
 
 class ArtifactUnavailable(ArtifactError):
-    def __init__(self, uri: str, code: str) -> None:
+    """`detail` as of ArtifactForbidden."""
+
+    def __init__(self, uri: str, code: str, detail: str = "") -> None:
         super().__init__(uri, f"unavailable ({code})")
         self.code = code
+        self.detail = detail
 
 
 class ArtifactBroken(ArtifactError):

@@ -17,7 +17,7 @@ from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Request
 from handler.outputs import plan_outputs
 from handler.payload import OURS, Conventions, Predictions, decode, encode, fit_rows
-from handler.predictor import Facts, FoldsDisagree, Scorer
+from handler.predictor import Facts, FoldsDisagree, Iterations, Scorer
 
 # Read and scored within milliseconds, whatever is in it.
 LIGHT_BODY_BYTES = 8 << 10
@@ -45,7 +45,13 @@ class Scoring(Protocol):
         ...
 
     def score(
-        self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str
+        self,
+        request: Request,
+        target: str,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None = None,
     ) -> Scored: ...
 
 
@@ -64,25 +70,47 @@ class PlainScoring:
     def media_type(self, accept: str | None) -> str:
         return self._conventions.media_type(accept)
 
-    def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
+    def score(
+        self,
+        request: Request,
+        target: str,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None = None,
+    ) -> Scored:
         del target  # for code of the endpoint's own
         bounds = self._bounds
         if bounds is None or (len(request.body) <= LIGHT_BODY_BYTES and not outputs):
-            return self._score(request, model, outputs, media_type, None)
+            return self._score(request, model, outputs, media_type, iterations, None)
         with bounds.visit(request.is_wanted) as visit:
-            return self._score(request, model, outputs, media_type, visit)
+            return self._score(request, model, outputs, media_type, iterations, visit)
 
     def _score(
-        self, request: Request, model: Scorer, outputs: tuple[str, ...], media_type: str, visit: Visit | None
+        self,
+        request: Request,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None,
+        visit: Visit | None,
     ) -> Scored:
         content_type = request.headers.get("content-type", "")
         if visit is not None:
             visit.reads(len(request.body), content_type)
         values = read_rows(request.body, content_type, model.facts, self._conventions)
         decoded = time.perf_counter_ns()
-        predictions = predict(model, values, outputs, visit)
+        predictions = predict(model, values, outputs, iterations, visit)
         predicted = time.perf_counter_ns()
         return Scored(encode(predictions, media_type, self._conventions), media_type, decoded, predicted)
+
+
+def parse_iterations(text: str) -> Iterations:
+    """Raises PayloadInvalid for what is neither all nor best."""
+    try:
+        return Iterations(text.lower())
+    except ValueError as error:
+        raise PayloadInvalid("", f"Iterations={text[:40]!r} is neither all nor best") from error
 
 
 def read_rows(body: bytes, content_type: str, facts: Facts, conventions: Conventions = OURS) -> Floats:
@@ -96,15 +124,21 @@ def read_rows(body: bytes, content_type: str, facts: Facts, conventions: Convent
     return fit_rows(rows, facts, is_positional=conventions.is_positional, may_be_short=may_be_short)
 
 
-def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = (), visit: Visit | None = None) -> Predictions:
-    """What was asked for of rows that fit the model; no outputs are the plain score.
+def predict(
+    model: Scorer,
+    values: Floats,
+    outputs: tuple[str, ...] = (),
+    iterations: Iterations | None = None,
+    visit: Visit | None = None,
+) -> Predictions:
+    """What was asked for of rows that fit the model; no outputs are the plain score, no iterations the model's own way.
 
     visit    the request's bounds, asked before anything is computed
-    raises   PayloadInvalid, TooMuchWork, NoRoom, Unavailable, CallerGone
+    raises   PayloadInvalid, IterationsUndecided, TooMuchWork, NoRoom, Unavailable, CallerGone
     """
     if visit is None and not outputs:
-        return Predictions(model.predict(values))
-    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs) if outputs else None
+        return Predictions(model.predict(values, iterations=iterations))
+    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs, model.facts.labels) if outputs else None
     kinds = [Kind.VALUE] if plan is None else [Kind[kind.upper()] for kind in plan.kinds]
     blocks: Blocks | None = None
     if visit is not None:
@@ -117,10 +151,12 @@ def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = (), visit:
             len(values), n_numbers, values.itemsize * values.shape[1], row_s, ", ".join(outputs) or "scores"
         )
     if plan is None:
-        return Predictions(model.predict(values, Kind.VALUE, blocks))
+        return Predictions(model.predict(values, Kind.VALUE, iterations, blocks))
     plan.check_size(len(values), model.facts.n_features)
     try:
-        raw = {name: model.predict(values, kind, blocks) for name, kind in zip(plan.kinds, kinds, strict=True)}
+        raw = {
+            name: model.predict(values, kind, iterations, blocks) for name, kind in zip(plan.kinds, kinds, strict=True)
+        }
     except (XGBoostError, FoldsDisagree) as error:  # a linear booster has no leaves, for one
         raise PayloadInvalid("", f"this model cannot give {', '.join(outputs)}: {error}") from error
     return plan.answer(raw)

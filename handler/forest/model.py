@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from handler.bounds import Blocks, TreeCost, in_blocks
 from handler.errors import FeatureMismatch
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
-from handler.forest.packed import cost_of, shape_of
+from handler.forest.packed import cost_of, shape_of, trees_of
 from handler.libxgboost import Floats, Kind
-from handler.predictor import Facts
+from handler.predictor import Facts, Iterations
 
 
 class Forest:
@@ -21,7 +19,19 @@ class Forest:
     crew       other cores for large bodies; None is the caller's thread alone
     """
 
-    __slots__ = ("_boosters", "_columns", "_cost", "_crew", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
+    __slots__ = (
+        "_boosters",
+        "_columns",
+        "_cost",
+        "_crew",
+        "_is_plain",
+        "_n_best",
+        "_n_groups",
+        "_n_outputs",
+        "_n_trees",
+        "_packed",
+        "facts",
+    )
 
     def __init__(self, packed: bytes, facts: Facts, boosters: BoosterPool, crew: walker.Crew | None = None) -> None:
         shape = shape_of(packed)
@@ -31,6 +41,9 @@ class Forest:
         self._columns = shape.n_features
         self._cost: TreeCost | None = None
         self._n_trees, self._n_groups, self._n_outputs = shape.n_trees, shape.n_groups, shape.n_outputs
+        self._n_best = self._n_trees if facts.best_rounds is None else trees_of(packed, facts.best_rounds)
+        # Nothing to decide and nothing to replace, as for most.
+        self._is_plain = facts.best_rounds is None and facts.missing is None
         self.facts = facts
 
     @property
@@ -39,22 +52,33 @@ class Forest:
             self._cost = cost_of(self._packed)
         return self._cost
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, blocks: Blocks | None = None) -> Floats:
+    def predict(
+        self,
+        rows: Floats,
+        kind: Kind = Kind.VALUE,
+        iterations: Iterations | None = None,
+        blocks: Blocks | None = None,
+    ) -> Floats:
         """As `Model.predict`, with the same bits in the answer."""
         if rows.shape[1] != self._columns:
             raise FeatureMismatch(f"rows have {rows.shape[1]} features, the model has {self._columns}")
+        n_rounds, n_trees = 0, self._n_trees
+        if not self._is_plain or iterations is not None:
+            n_rounds = self.facts.rounds(iterations)
+            n_trees = self._n_best if n_rounds else n_trees
+            rows = self.facts.known(rows)
         if kind is not Kind.VALUE and kind is not Kind.MARGIN:
             with self._boosters.booster(self._packed) as booster:
-                return in_blocks(rows, lambda block: booster.predict_matrix(block, kind), blocks)
+                return in_blocks(rows, lambda block: booster.predict_matrix(block, kind, n_rounds=n_rounds), blocks)
         if blocks is None:
-            return self._walk(rows, is_margin=kind is Kind.MARGIN)
-        return blocks.over(rows, partial(self._walk, is_margin=kind is Kind.MARGIN))
+            return self._walk(rows, n_trees, is_margin=kind is Kind.MARGIN)
+        return blocks.over(rows, lambda block: self._walk(block, n_trees, is_margin=kind is Kind.MARGIN))
 
-    def _walk(self, rows: Floats, *, is_margin: bool) -> Floats:
+    def _walk(self, rows: Floats, n_trees: int, *, is_margin: bool) -> Floats:
         return walker.predict(
             self._packed,
             rows,
-            self._n_trees,
+            n_trees,
             self._n_groups,
             self._n_outputs,
             is_margin=is_margin,

@@ -32,7 +32,7 @@ from handler.messages import Request
 from handler.payload import OURS, Conventions, Predictions, Rows, decode, encode, fit_rows
 from handler.payload.media import CSV, JSON, parse_media_type
 from handler.payload.rows import sparse_rows
-from handler.predictor import Facts, Scorer
+from handler.predictor import Facts, Iterations, Scorer
 from handler.scoring import LIGHT_BODY_BYTES, Scored, predict
 
 MEMBER = "xgboost-model"  # in model_fn's directory; xgboost-model-0, -1, ... for the folds of an ensemble
@@ -63,13 +63,21 @@ class UserModel:
         """Nobody knows: the object is not ours."""
         return TreeCost(0, 0, 0, self.facts.n_features)
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, blocks: Blocks | None = None) -> npt.NDArray[Any]:  # noqa: ARG002
+    def predict(
+        self,
+        rows: Floats,
+        kind: Kind = Kind.VALUE,
+        iterations: Iterations | None = None,
+        blocks: Blocks | None = None,  # noqa: ARG002  its cost being unknown, it is never asked in blocks
+    ) -> npt.NDArray[Any]:
         """Score rows with the object model_fn made, when there is no predict_fn.
 
         rows     float32, (n_rows, n_features)
         returns  (n_rows, n_outputs)
         raises   HookFailed
         """
+        if iterations is not None:
+            raise PayloadInvalid("", "this endpoint has a model_fn of its own, which alone decides which rounds answer")
         if kind is not Kind.VALUE:
             raise PayloadInvalid("", "this endpoint has a model_fn of its own; only the score can be asked for")
         with self.turn:
@@ -167,12 +175,20 @@ class HookedScoring:
         hooks = self._hooks
         return self._conventions.media_type(accept) if hooks.output_fn is None and hooks.transform_fn is None else ""
 
-    def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
+    def score(
+        self,
+        request: Request,
+        target: str,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None = None,
+    ) -> Scored:
         if self._bounds is None or len(request.body) <= LIGHT_BODY_BYTES:
-            return self._score(request, target, model, outputs, media_type, None)
+            return self._score(request, target, model, outputs, media_type, iterations, None)
         with self._bounds.visit(request.is_wanted) as visit:
             visit.reads(len(request.body), request.headers.get("content-type", ""))
-            return self._score(request, target, model, outputs, media_type, visit)
+            return self._score(request, target, model, outputs, media_type, iterations, visit)
 
     def _score(
         self,
@@ -181,6 +197,7 @@ class HookedScoring:
         model: Scorer,
         outputs: tuple[str, ...],
         media_type: str,
+        iterations: Iterations | None,
         visit: Visit | None,
     ) -> Scored:
         hooks = self._hooks
@@ -211,7 +228,7 @@ class HookedScoring:
         else:
             values = self._fitted(data, model.facts) if isinstance(data, Rows) else rows_of(data, model.facts)
             decoded = time.perf_counter_ns()
-            prediction = predict(model, values, outputs, visit)
+            prediction = predict(model, values, outputs, iterations, visit)
         predicted = time.perf_counter_ns()
         if hooks.output_fn is not None:
             result = hooks.output_fn(context, _plain(prediction), wanted)

@@ -12,7 +12,7 @@
 #include <time.h>
 
 int forest_is_sound(const void *forest, int64_t n_bytes);
-void forest_predict(const void *forest, const float *rows, int64_t n_rows, int is_margin, float *out);
+void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
 
 enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 4, MAX_ROWS = 150 };
@@ -78,7 +78,7 @@ static int walk_one(void) {
                 const uint32_t bits = below(8) ? 0x3f000000 + below(0x1000000) : (uint32_t)draw(); /* NaN and infinity too */
                 memcpy(rows + cell, &bits, 4);
             }
-            forest_predict(forest, rows, n_rows, (int)below(2), out);
+            forest_predict(forest, rows, n_rows, below(head[2] + 2), (int)below(2), out);
             free(rows), free(out);
         }
     }

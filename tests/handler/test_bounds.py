@@ -148,7 +148,7 @@ def test_a_native_model_is_gone_through_in_blocks_too() -> None:
     rows = boosters.rows(100, 6)
     looks: list[int] = []
     blocks = bounds_module.Blocks(7, lambda: looks.append(1))
-    assert np.array_equal(model.predict(rows, Kind.CONTRIBS, blocks), model.predict(rows, Kind.CONTRIBS))
+    assert np.array_equal(model.predict(rows, Kind.CONTRIBS, blocks=blocks), model.predict(rows, Kind.CONTRIBS))
     assert len(looks) == 15
 
 

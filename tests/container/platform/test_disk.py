@@ -1,5 +1,3 @@
-"""An instance's disk takes what fits, and writes nothing of what does not."""
-
 from __future__ import annotations
 
 import gzip
@@ -10,37 +8,55 @@ from pathlib import Path
 import pytest
 
 from container.platform.disk import ArchiveUnreadable, Disk, DiskFull
-from tests.rig import boosters
-from tests.rig.fakes import MemoryStore
+from handler.stores import open_store
+
+REPORTS = Path(__file__).resolve().parents[2] / "fixtures" / "bugs" / "f10"
+DISK_BYTES = 1 << 20
 
 
-def bomb(n_bytes: int) -> bytes:
-    """A tar.gz of one file of so many zeros, of which only the first block is there."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        member = tarfile.TarInfo("xgboost-model")
-        member.size = n_bytes
-        tar.addfile(member, io.BytesIO(bytes(n_bytes)))
-    return gzip.compress(file.getvalue())
+def shelf(tmp_path: Path, models: Path) -> Disk:
+    return Disk(tmp_path / "disk", open_store(str(models)), DISK_BYTES, lambda target: False)
 
 
-def make(root: Path, archive: bytes) -> Disk:
-    store = MemoryStore()
-    store.put("a", archive)
-    return Disk(root, store, 1 << 20, lambda _: False)
+def archive(size: int = 100) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        info = tarfile.TarInfo("xgboost-model")
+        info.size = size
+        tar.addfile(info, io.BytesIO(bytes(size)))
+    return packed.getvalue()
 
 
-def test_an_archive_larger_than_the_disk_is_refused_before_it_is_written(tmp_path: Path) -> None:
-    disk = make(tmp_path, bomb(50 << 20))
-    with pytest.raises(DiskFull, match="a unpacks to"):
-        disk.fetch("a")
-    assert list(tmp_path.rglob("*")) == []
-    assert disk.n_bytes == 0
+@pytest.mark.parametrize("name", ["flipped.tar.gz", "no-trailer.tar.gz", "garbage-after.tar.gz"])
+def test_what_gzip_itself_refuses_is_not_unpacked(name: str, tmp_path: Path) -> None:
+    disk = shelf(tmp_path, REPORTS)
+    with pytest.raises(ArchiveUnreadable, match="gzip"):
+        disk.fetch(name)
+    assert disk.find(name) is None
+    assert not list((tmp_path / "disk").rglob("xgboost-model"))
 
 
-def test_what_fits_is_there_and_what_is_no_archive_is_not(tmp_path: Path) -> None:
-    disk = make(tmp_path, boosters.archive({"xgboost-model": b"x" * 1000}))
-    assert (disk.fetch("a") / "xgboost-model").read_bytes() == b"x" * 1000
-    assert disk.n_bytes == 1000
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-9],
+        lambda whole: gzip.compress(gzip.decompress(whole)[:700]),
+        lambda whole: gzip.compress(gzip.decompress(whole)[:512]),
+        lambda whole: gzip.decompress(whole),
+        lambda whole: whole + b"\x1f\x8b",
+        lambda whole: b"",
+    ],
+)
+def test_an_archive_that_is_cut_or_no_gzip_is_not_unpacked(damage: object, tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(damage(archive()))  # type: ignore[operator]
     with pytest.raises(ArchiveUnreadable):
-        make(tmp_path, b"no archive").fetch("a")
+        shelf(tmp_path, tmp_path).fetch("a.tar.gz")
+
+
+def test_a_sound_archive_is_unpacked_and_one_larger_than_the_disk_finds_no_room(tmp_path: Path) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(archive())
+    (tmp_path / "large.tar.gz").write_bytes(archive(2 * DISK_BYTES))
+    disk = shelf(tmp_path, tmp_path)
+    assert (disk.fetch("a.tar.gz") / "xgboost-model").read_bytes() == bytes(100)
+    with pytest.raises(DiskFull):
+        disk.fetch("large.tar.gz")
