@@ -104,6 +104,11 @@ class Scratch:
         return self.tmp / "relay.sock"
 
     @property
+    def lane(self) -> Path:
+        """The runtime, past MMS: where the front end's event loops send what is small and warm."""
+        return self.tmp / "lane.sock"
+
+    @property
     def binder(self) -> Path:
         """Where hosted mode's server asks for sockets."""
         return self.tmp / "binder.sock"
@@ -229,6 +234,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
+        f"-Dmme.lane={scratch.lane}",
         f"-Dmme.bodies={max(settings.front.jvm_direct_bytes // 3, settings.front.max_body_bytes)}",
         *_SMALL_PIECES,
         *([] if gate_port is None else _hosted_options(scratch, gate_port)),

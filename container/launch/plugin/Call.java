@@ -50,6 +50,7 @@ final class Call {
     private CharSequence encoding;
     private CharSequence coding;
     private CharSequence expectation;
+    private boolean isJoined; // the answer's kind is asked for in more than one header
     private int hosts;
     private String twice;
 
@@ -73,7 +74,8 @@ final class Call {
                     break;
                 case 6:
                     if (is(HttpHeaderNames.ACCEPT, name)) {
-                        accept = accept == null ? value : accept + "," + value; // RFC 9110, 5.3
+                        isJoined = accept != null;
+                        accept = isJoined ? accept + "," + value : value; // RFC 9110, 5.3
                     } else if (is(HttpHeaderNames.EXPECT, name)) {
                         expectation = value;
                     }
@@ -260,8 +262,10 @@ final class Call {
     /** The request with its body, as MMS takes it. */
     DefaultFullHttpRequest whole(ByteBuf body) {
         if (isStream && head.headers().contains(STREAM_ACCEPT)) {
-            head.headers().set(HttpHeaderNames.ACCEPT, head.headers().get(STREAM_ACCEPT));
-        } else if (accept != null) {
+            accept = head.headers().get(STREAM_ACCEPT);
+            isJoined = true;
+        }
+        if (isJoined) {
             head.headers().set(HttpHeaderNames.ACCEPT, accept);
         }
         return new Whole(this, body);

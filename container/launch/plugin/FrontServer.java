@@ -30,9 +30,11 @@ import org.apache.commons.cli.DefaultParser;
  * is also a {@link Door}, and {@link Models} for its management of models.
  *
  * <pre>
- *   standalone   decoder, encoder   Connection                    MMS's handlers
- *   hosted       decoder, encoder   Connection   Door             MMS's handlers, with Models in the place of one
+ *   standalone   decoder, encoder   Connection   ramp                    MMS's handlers
+ *   hosted       decoder, encoder   Connection   ramp   answers   Door   MMS's handlers, with Models in the place of one
  * </pre>
+ *
+ * <p>From the ramp small warm requests take the {@link Lane} past all that is behind it.
  *
  * <p>Stock MMS answers pipelined requests in any order, closes connections behind errors and keeps those it was asked to
  * close; and a load that meets an unload of the same name with a 500, with a model that nobody can unload, or not at all.
@@ -87,6 +89,7 @@ public final class FrontServer extends ModelServer {
         if (type == ConnectorType.MANAGEMENT_CONNECTOR) { // standalone: a socket that only we may enter
             return super.initializeServer(connector, serverGroup, workerGroup, type);
         }
+        Lane.openOn(workerGroup);
         ChannelInitializer<Channel> pipeline =
                 new ChannelInitializer<>() {
                     @Override
@@ -96,7 +99,8 @@ public final class FrontServer extends ModelServer {
                         ChannelPipeline handlers = channel.pipeline();
                         handlers.addLast("decoder", decoder)
                                 .addLast("encoder", connection.encoder())
-                                .addLast("connection", connection);
+                                .addLast("connection", connection)
+                                .addLast("ramp", new Lane.Ramp(tools == null ? null : turnstile));
                         if (tools == null) {
                             handlers.addLast("handler", new HttpRequestHandler(handlers(type)));
                         } else {
