@@ -16,13 +16,8 @@ from typing import NamedTuple, Protocol
 
 from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
 from handler.cache.model_cache import Borrowed, ModelCache
-<<<<<<< HEAD
 from handler.error_responses import INTERNAL, SAGEMAKER, Framing
-from handler.errors import ArtifactBroken, TargetInvalid
-=======
 from handler.errors import AnswerTooLarge, ArtifactBroken, TargetInvalid
-from handler.faults import INTERNAL, SAGEMAKER, Framing
->>>>>>> 62927d1 (The lane: small warm requests go past MMS from the caller's event loop straight to the runtime, and an answer over the limit is 424 with its size)
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.payload.media import CSV

@@ -413,6 +413,17 @@ def test_eleven_hundred_headers_do_not_end_a_worker(front: Front) -> None:
     assert ask(front, front.request(1, ROWS[0]))[0].status == 200
 
 
+def test_an_answer_over_the_limit_is_told_with_both_sizes_and_the_worker_lives(front: Front) -> None:
+    body = "\n".join([ROWS[1]] * 20_000)
+    data = front.request(1, body, "X-Amzn-SageMaker-Custom-Attributes: Output=contribs", "Accept: application/json")
+    for _ in range(3):
+        (reply,) = ask(front, data)
+        assert reply.status == (413 if front.is_hosted else 424)
+        assert f"the limit is {MAX_BODY}" in front.text_of(reply.body)
+    assert ask(front, front.request(1, ROWS[0]))[0].status == 200
+    assert "Worker died" not in "".join(front.endpoint.log)
+
+
 # -- time and bytes --------------------------------------------------------------------------------------------------------
 
 
