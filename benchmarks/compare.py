@@ -4,9 +4,9 @@
 
 All serve the same boosters and answer the same calls: CSV, segments drawn by Zipf's law, all in memory; first one row over
 8 connections and over one, then calls at random moments (ours and Granian's), then a hundred rows. Every server's first
-answers are compared with XGBoost's. The echo is stock MMS around a handler that gives the body back: what MMS itself costs. Stock MMS keeps two interpreters for each model,
-so it serves `--stock-models` of them; its memory is told per model. Cold calls of ours are held against a bare GetObject
-from the same local S3; those of the others read a directory.
+answers are compared with XGBoost's. The echo is stock MMS around a handler that gives the body back: what MMS itself costs.
+Stock MMS keeps two interpreters for each model, so it serves `--stock-models` of them; its memory is told per model. Cold
+calls of ours are held against a bare GetObject from the same local S3; those of the others read a directory.
 
 Ends with 1 when a target is missed. Ratios are of single rounds, and medians over them.
 """
