@@ -120,7 +120,7 @@ def interleaved(
     """
     own = draws if isinstance(draws, dict) else dict.fromkeys(servers, draws)
     for name, server in servers.items():
-        _measure(server, own[name], MANY, 3)  # the JVM compiles
+        _measure(server, own[name], loads[0], 3)  # the JVM compiles
     figures: dict[str, list[dict[str, Any]]] = {name: [{} for _ in range(rounds)] for name in servers}
     names = list(servers)
     for number in range(rounds):

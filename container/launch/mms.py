@@ -262,9 +262,6 @@ _GIVE_BACK = [
     "-XX:MaxHeapFreeRatio=25",
     "-XX:-ShrinkHeapInSteps",
     "-XX:TrimNativeHeapInterval=10000",  # ms
-    # Without the second compiler 5 MB less stay behind, its workspace and its profiles, and a call is no slower (measured
-    # over some thousand): what Java does for one is to pass it on.
-    "-XX:TieredStopAtLevel=1",
 ]
 # Netty takes memory in pieces of 4 MiB, more of them the more threads there are, and touches most of it.
 _SMALL_PIECES = [
