@@ -22,12 +22,16 @@ import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.HttpVersion;
 import io.netty.handler.codec.http.LastHttpContent;
+import io.netty.util.CharsetUtil;
 import io.netty.util.ReferenceCountUtil;
 import io.netty.util.concurrent.ScheduledFuture;
+import java.io.IOException;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * One caller's connection, as RFC 9110 and 9112 have it: requests one after another, each read within bounds of size and time,
@@ -67,6 +71,7 @@ final class Connection extends ChannelDuplexHandler {
         }
     }
 
+    private static final Logger LOGGER = LoggerFactory.getLogger(Connection.class);
     private static final int MANY_PIECES = 1024;
     private static final int SMALL_BODY_BYTES = 8 * 1024; // never refused for what others send
     private static final int GONE_S = 30; // a caller's: MMS works on what it has sent, and holds it, for about as long
@@ -231,9 +236,20 @@ final class Connection extends ChannelDuplexHandler {
             return;
         }
         // MMS closes behind each error, when its promise is kept. It never is: who closes is decided here.
-        send(ctx, response, false);
+        send(ctx, isOfDeadWorker(response) ? notNow(response) : response, false);
         ended(ctx);
         pump(ctx);
+    }
+
+    /** MMS calls it an error of the server's when the runtime dies with a request; another is there in a second. */
+    private static boolean isOfDeadWorker(FullHttpResponse response) {
+        return HttpResponseStatus.INTERNAL_SERVER_ERROR.equals(response.status())
+                && response.content().toString(CharsetUtil.UTF_8).contains("\"Worker died.\"");
+    }
+
+    private FullHttpResponse notNow(FullHttpResponse response) {
+        response.release();
+        return limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, Door.RESTARTING);
     }
 
     private void send(ChannelHandlerContext ctx, FullHttpResponse response, boolean isTheLast) {
@@ -367,6 +383,9 @@ final class Connection extends ChannelDuplexHandler {
 
     @Override
     public void exceptionCaught(ChannelHandlerContext ctx, Throwable cause) {
-        ctx.close(); // the caller has gone, mostly; a line for each would be a way to fill the log
+        if (!(cause instanceof IOException)) { // callers that go are no news, and a line for each would be a way to fill the log
+            LOGGER.error("a connection is closed after a fault of ours", cause);
+        }
+        ctx.close();
     }
 }
