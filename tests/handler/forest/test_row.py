@@ -16,7 +16,7 @@ from handler.forest.model import Forest
 from handler.forest.packed import pack
 from handler.importer import import_booster
 from handler.messages import Request
-from handler.payload import Predictions, encode
+from handler.payload import AWS, OURS, Conventions, Predictions, encode
 from handler.predictor import Facts
 from handler.scoring import PlainScoring, read_rows
 from tests.rig import boosters
@@ -158,21 +158,21 @@ def test_what_is_not_one_line_for_one_output_goes_the_longer_way() -> None:
 # -- where it is used ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("conventions", [OURS, Conventions(one_line=True), AWS])
 @pytest.mark.parametrize(
-    ("content_type", "body", "media_type", "one_line"),
+    ("content_type", "body", "media_type"),
     [
-        ("text/csv", b"1,2,3,4,5,6", "text/csv", False),
-        ("text/csv", b"1,2,3,4,5,6", "text/csv", True),
-        ("text/csv;label_size=1", b"9,1,2,3,4,5,6", "text/csv", False),
-        ("text/csv", b"1,2,3,4,5,6", "application/json", False),
+        ("text/csv", b"1,2,3,4,5,6", "text/csv"),
+        ("text/csv;label_size=1", b"9,1,2,3,4,5,6", "text/csv"),
+        ("text/csv", b"1,2,3,4,5,6", "application/json"),
     ],
 )
 def test_an_endpoint_answers_the_same_with_it_as_without(
-    monkeypatch: pytest.MonkeyPatch, content_type: str, body: bytes, media_type: str, one_line: bool
+    monkeypatch: pytest.MonkeyPatch, content_type: str, body: bytes, media_type: str, conventions: Conventions
 ) -> None:
     def answer() -> bytes:
         request = Request({"content-type": content_type}, body)
-        return PlainScoring(one_line=one_line).score(request, "a", MODELS["squarederror"], (), media_type).body
+        return PlainScoring(conventions).score(request, "a", MODELS["squarederror"], (), media_type).body
 
     quick = answer()
     monkeypatch.setattr(Forest, "score_line", lambda *_: None)
