@@ -13,10 +13,12 @@ from typing import NamedTuple, Protocol
 
 from handler.bounds import Blocks, Bounds, Visit
 from handler.errors import PayloadInvalid
+from handler.forest.model import Forest
 from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Request
 from handler.outputs import plan_outputs
 from handler.payload import OURS, Conventions, Predictions, decode, encode, fit_rows
+from handler.payload.media import CSV
 from handler.predictor import Facts, FoldsDisagree, Iterations, Scorer
 
 # Read and scored within milliseconds, whatever is in it.
@@ -80,6 +82,18 @@ class PlainScoring:
         iterations: Iterations | None = None,
     ) -> Scored:
         del target  # for code of the endpoint's own
+        if (
+            media_type == CSV
+            and not outputs
+            and iterations is None
+            and isinstance(model, Forest)
+            and not self._conventions.is_aws
+            and request.headers.get("content-type") == CSV
+        ):
+            began = time.perf_counter_ns()
+            text = model.score_line(request.body)
+            if text is not None:
+                return Scored(text, CSV, began, time.perf_counter_ns())
         bounds = self._bounds
         if bounds is None or (len(request.body) <= LIGHT_BODY_BYTES and not outputs):
             return self._score(request, model, outputs, media_type, iterations, None)
