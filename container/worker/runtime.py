@@ -26,6 +26,7 @@ from container.link import wire
 from container.link.channel import Channel
 from container.link.held import FREE, IDLE, N_SLOTS, Board
 from container.worker.connection import Connection, Progress
+from container.worker.drain import Drain
 from container.worker.hosted.gates import Gates
 from container.worker.hosted.leases import Hosted, mms_port
 from container.worker.lane import Lanes
@@ -33,8 +34,6 @@ from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
 
-# MMS passes a request on the moment a worker is free, so after this long without any there is none in its queue either.
-QUIET_S = 0.25
 LOOK_S = 0.02
 # Every thread of the pool busy for so long, and none of them done in between: requests should go elsewhere.
 FULL_S = 5.0
@@ -88,9 +87,7 @@ class Runtime:
         self._slots = list(range(N_SLOTS - 1, -1, -1))  # the free ones
         self._n_in_pool = 0  # guarded by the lock, as the line below
         self._full_since: float | None = None
-        self._quiet_since: float | None = None
-        self._served_before = 0
-        self._is_draining = False
+        self._drain = Drain()
 
     def serve(self) -> None:
         """Runs on the main thread."""
@@ -100,13 +97,13 @@ class Runtime:
         try:
             while True:
                 has_more = self._lanes is not None and self._lanes.has_more
-                for descriptor, _ in self._epoll.poll(0 if has_more else LOOK_S if self._is_draining else -1):
+                for descriptor, _ in self._epoll.poll(0 if has_more else LOOK_S if self._drain.has_begun else -1):
                     handler = handlers.get(descriptor)  # an earlier event of this round may have closed it
                     if handler is not None and not handler():
                         return
                 if has_more and self._lanes is not None:
                     self._lanes.go_on()
-                if self._is_draining:
+                if self._drain.has_begun:
                     self._look_whether_drained()
         finally:
             self._close()
@@ -123,7 +120,7 @@ class Runtime:
     def reasons_not_ready(self) -> list[str]:
         """Why requests should go elsewhere just now; empty when they should not."""
         reasons = []
-        if self._is_draining:
+        if self._drain.has_begun:
             reasons.append("stopping: answering only what is in flight")
         if self._hosted is None and not self._n_loaded:  # hosted, an endpoint starts with nothing loaded
             reasons.append("MMS has not connected a worker yet")
@@ -156,7 +153,7 @@ class Runtime:
         elif note.what == "adopt":
             self._adopt(note.value, socket.socket(fileno=note.descriptors[0]))
         elif note.what == "drain":
-            self._is_draining = True
+            self._drain.begin()
         return True
 
     def _open_lanes(self, listener: socket.socket) -> None:
@@ -319,13 +316,7 @@ class Runtime:
         if self._lanes is not None:
             served += self._lanes.n_served
             is_busy = is_busy or self._lanes.is_busy
-        now = time.monotonic()
-        if served != self._served_before or is_busy:
-            self._served_before = served
-            self._quiet_since = None
-        elif self._quiet_since is None:
-            self._quiet_since = now
-        elif now - self._quiet_since >= QUIET_S:
+        if self._drain.is_done(served, is_busy=is_busy):
             self._channel.send("drained")
 
     def _close(self) -> None:

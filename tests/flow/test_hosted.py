@@ -318,6 +318,13 @@ def test_the_variables_that_sagemaker_sets_are_enough(bundles: Path, scratch: Pa
         assert is_answer_of(1, invoke(endpoint, "one"))
 
 
+def test_the_call_that_a_model_was_loaded_for_is_told_so(hosted: Endpoint, bundles: Path) -> None:
+    assert load(hosted, "first", bundles / "3" / "model").status == 200
+    told = [invoke(hosted, "first").headers["x-amzn-sagemaker-custom-attributes"] for _ in range(3)]
+    assert [one.partition(",")[0] for one in told] == ["cache=miss", "cache=hit", "cache=hit"]
+    assert unload(hosted, "first").status == 200
+
+
 def test_overlapping_loads_and_unloads_of_one_name_are_all_answered(hosted: Endpoint, bundles: Path) -> None:
     contract = {load: {200, 409}, unload: {200, 404}, invoke: {200, 404, 503}}
     wrong: list[str] = []

@@ -141,15 +141,17 @@ class Hosted:
                     raise TooManyModels(load.model_name, self._max_models)
                 self._loads[key] = load
         try:
-            borrowed = self._cache.borrow(key, LOAD_WAIT_S)
+            return self._cache.borrow(key, LOAD_WAIT_S)
         except BaseException:
             with self._lock:
                 if not any(other.is_holding for other in place.leases):
                     self._loads.pop(key, None)
             raise
+
+    def asked(self, lease: Lease) -> None:
+        """A model's first call has come. From now on others may come past MMS."""
         with self._lock:
-            self._named[load.model_name] = Named(key, load.model_name)
-        return borrowed
+            self._named[lease.name] = Named(lease.key, lease.name)
 
     def told(self) -> None:
         """Have the door's questions look again."""
@@ -210,11 +212,11 @@ class Hosted:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A lease's model, as one request sees it: always in memory."""
+    """A lease's model, as one request sees it."""
 
     model: Scorer
-    is_hit: bool = True
-    wait_us: int = 0
+    is_hit: bool
+    wait_us: int
 
 
 class Lease:
@@ -226,6 +228,7 @@ class Lease:
         self.place = place
         self.hang_up = hang_up
         self._borrowed: Borrowed | None = None
+        self._was_asked = False
         self._model_name = ""
         self._error: ServingError | None = None
         self._owes_reply = False
@@ -272,7 +275,12 @@ class Lease:
             if self._error is None or isinstance(self._error, UnloadedMeanwhile):
                 raise ModelNotLoaded(self._model_name)
             raise self._error
-        return nullcontext(_Kept(self._borrowed.model))  # it stays borrowed when the request is over
+        # The platform loads a model for the call that comes next, so that one was no hit. It stays borrowed afterwards.
+        is_first, self._was_asked = not self._was_asked, True
+        if is_first:
+            self._hosted.asked(self)
+        is_hit = self._borrowed.is_hit or not is_first
+        return nullcontext(_Kept(self._borrowed.model, is_hit, 0 if is_hit else self._borrowed.wait_us))
 
     def answer(self, request: Request) -> Answer:
         return self._hosted.answer(request, self)
