@@ -87,12 +87,14 @@ compile_with_zig() (
 # container/image/install.sh.
 place_netty_library() {
   .venv/bin/python - "$1" <<'EXTRACT'
-import pathlib, platform, sys, zipfile
+import os, pathlib, platform, sys, zipfile
 name = {"x86_64": "x86_64", "aarch64": "aarch_64"}[platform.machine()]
 folder = pathlib.Path(sys.argv[1])
 with zipfile.ZipFile(folder / "model-server.jar") as jar:
     library = f"libnetty_transport_native_epoll_{name}.so"
-    (folder / library).write_bytes(jar.read(f"META-INF/native/{library}"))
+    part = folder / f"{library}.part"
+    part.write_bytes(jar.read(f"META-INF/native/{library}"))
+    os.replace(part, folder / library)  # a JVM that has mapped the one before must not see it change
 EXTRACT
 }
 
@@ -138,7 +140,7 @@ lock() {
 wheel() (
   directory=${1:-dist}
   setup
-  if [ ! -e container/launch/plugin/classes/HostedServer.class ] || [ ! -e handler/libhandler.so ]; then
+  if [ ! -e container/launch/plugin/classes/FrontServer.class ] || [ ! -e handler/libhandler.so ]; then
     say "build.sh: a wheel has everything compiled in it; install a JDK (javac, 17 or later) and run this again"
     exit 1
   fi

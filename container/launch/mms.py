@@ -1,7 +1,7 @@
 """Multi Model Server as we run it: its files in the scratch directory and its command line.
 
 MMS is the stock jar. What makes it ours is, standalone, `--python`, which may be any program (stub.sh), and hosted a main
-class of ours, which puts a door in front of it (plugin/HostedServer.java).
+class of ours, which puts a door in front of it (plugin/FrontServer.java).
 """
 
 from __future__ import annotations
@@ -227,6 +227,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         # Else the thread that met it is gone, and the rest goes on without: a port that does not answer, for good. So the JVM
         # ends, the supervisor with it, and whoever runs this container starts another.
         "-XX:+ExitOnOutOfMemoryError",
+        "-XX:+ErrorFileToStderr",  # a crash is told in the log, not in a file wherever `mme` was started
         "-XX:-UsePerfData",  # it would leave files in the system's temp directory
         "--enable-native-access=ALL-UNNAMED",  # Netty's epoll
         "--sun-misc-unsafe-memory-access=allow",  # Netty's buffers

@@ -91,7 +91,7 @@ def test_its_name_says_where_it_runs_and_everything_compiled_is_in_it(wheel: Pat
     assert wheel.name.split("-")[2:4] == ["py3", "none"]
     assert wheel.name.split("-")[4].startswith("manylinux_2_")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"handler/libhandler.so", "container/launch/plugin/classes/HostedServer.class"} <= set(names)
+    assert {"handler/libhandler.so", "container/launch/plugin/classes/FrontServer.class"} <= set(names)
     assert [name for name in names if name.endswith((".java", ".c", ".md", "build.sh")) or "image/" in name] == []
 
 
@@ -134,7 +134,7 @@ def test_hosted_mode_has_its_door(installed: Path, tmp_path: Path, scratch: Path
     (tmp_path / "xgboost-model").write_bytes(boosters.document(boosters.segment(2)))
     with Endpoint(None, scratch, environment=nowhere, root=scratch.parent, mme=[installed / "bin/mme"]) as endpoint:
         command = Path(f"/proc/{endpoint.jvm}/cmdline").read_text().split("\0")
-        assert "HostedServer" in command
+        assert "FrontServer" in command
         assert any(f":{installed}/" in word for word in command)
         assert load(endpoint, "two", tmp_path).status == 200
         assert is_answer_of(2, invoke(endpoint, "two"))
