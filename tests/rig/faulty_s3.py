@@ -8,9 +8,10 @@
         assert s3.requests["models/eu/a.tar.gz"] == 2
 
 It speaks GetObject (with If-None-Match), ListObjectsV2 (paged), and PutObject, CopyObject and DeleteObject with their
-conditions on what is there, for one bucket, path style, any credentials, which is all that a store asks for. Answers carry Content-Length, ETag (MD5,
-quoted) and, when the client asks for it, x-amz-checksum-crc32, as S3's do for what boto3 uploads. It listens on a free loopback port; leaving the `with` ends
-every connection and thread, hanging ones too. `ENVIRONMENT` is what boto3 needs around it, here or in a child process.
+conditions on what is there, for one bucket, path style, any credentials, which is all that a store asks for. Answers
+carry Content-Length, ETag (MD5, quoted) and, when the client asks for it, x-amz-checksum-crc32, as S3's do for what boto3
+uploads. It listens on a free loopback port; leaving the `with` ends every connection and thread, hanging ones too.
+`ENVIRONMENT` is what boto3 needs around it, here or in a child process.
 
 objects      dict of key -> bytes; change it at any time
 faults       dict of key -> Fault for GetObject of that key; LISTING is ListObjectsV2, ANY_KEY is everything not named
