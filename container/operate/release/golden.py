@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from container.examine.quarantine import Examined
 
 N_ROWS = 3
+PLAIN = [-1.0, 0.5, 2.0]  # values for a model without thresholds: a linear one, or one leaf
 MAX_FILLED = 32  # features of a row that have a value; of the others it is missing
 
 
@@ -47,25 +48,32 @@ def golden_of(examined: Examined, seed: str) -> Golden | None:
 
 def _lines(examined: Examined, n_features: int, choice: random.Random) -> list[str]:
     """CSV lines of values on both sides of the model's own thresholds, with something missing where there is room."""
-    import numpy as np
-
     thresholds = _thresholds(examined)
     types = examined.facts[0].feature_types
-    filled = sorted(thresholds, key=lambda feature: (-len(thresholds[feature]), feature))[:MAX_FILLED] or [0]
+    filled = sorted(thresholds, key=lambda feature: (-len(thresholds[feature]), feature))[:MAX_FILLED]
+    filled = filled or list(range(min(n_features, MAX_FILLED)))
     lines = []
     for number in range(N_ROWS):
         cells = [""] * n_features
         for feature in filled:
             if types and types[feature] == "c":
                 cells[feature] = "0"  # the first category; there need not be another
-                continue
-            at = np.float32(choice.choice(thresholds.get(feature, [0.0])))
-            side = np.float32(choice.choice((-np.inf, np.inf)))
-            cells[feature] = repr(float(np.nextafter(at, side)) if number else float(at))
+            else:
+                cells[feature] = repr(_value(sorted(thresholds.get(feature, PLAIN)), number, choice))
         if number == N_ROWS - 1 and len(filled) > 1:
             cells[choice.choice(filled)] = ""
-        lines.append(",".join(cells) if any(cells) else "0")
+        lines.append(",".join(cells))
     return lines
+
+
+def _value(thresholds: list[float], number: int, choice: random.Random) -> float:
+    """Of the first row below all thresholds, of the second on the greatest, of the others right beside one of them."""
+    import numpy as np
+
+    if number == 1:
+        return thresholds[-1]
+    at = thresholds[0] if number == 0 else choice.choice(thresholds)
+    return float(np.nextafter(np.float32(at), np.float32(choice.choice((-np.inf, np.inf)) if number else -np.inf)))
 
 
 def _thresholds(examined: Examined) -> dict[int, list[float]]:
