@@ -12,6 +12,7 @@ usage: ./build.sh COMMAND [ARGUMENT ...]
   test [PYTEST ...]  set up, then run the tests
   check              set up, then lint, format check and type check
   lock               write requirements/*.lock anew from pyproject.toml
+  wheel [DIRECTORY]  build the wheel for this platform, with everything compiled in it; into dist/
   image [--platform linux/arm64] [--no-cache]
                      build the container image with docker, podman or buildah, whichever is there
   push REGISTRY/REPOSITORY [--create]
@@ -59,10 +60,25 @@ setup() {
   wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*/*.c; } | sha256sum)
   if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
     container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
-    handler/build.sh handler
-    echo "$wanted" >.venv/.compiled
+    if command -v "${CC:-cc}" gcc clang >/dev/null; then handler/build.sh handler; else compile_with_zig; fi
+    # Where no compiler could be had, the next setup asks again.
+    [ ! -e handler/libhandler.so ] || echo "$wanted" >.venv/.compiled
   fi
 }
+
+# On a machine without a C compiler: one from PyPI, 100 MB to fetch, which is gone again when it has compiled.
+compile_with_zig() (
+  tool=$(mktemp -d)
+  trap 'rm -rf "$tool"' EXIT
+  say "no C compiler: fetching one from PyPI (ziglang), for once"
+  if install --require-hashes --only-binary :all: --target "$tool/packages" -r requirements/compiler.lock; then
+    # With a plain target, else it compiles for this very processor.
+    printf '#!/bin/sh\nexec "%s" -m ziglang cc -target %s-linux-gnu "$@"\n' "$PWD/.venv/bin/python" "$(uname -m)" >"$tool/cc"
+    chmod +x "$tool/cc"
+    export PYTHONPATH=$tool/packages ZIG_GLOBAL_CACHE_DIR=$tool/cache ZIG_LOCAL_CACHE_DIR=$tool/cache CC=$tool/cc
+  fi
+  handler/build.sh handler # which says what it means, where there still is none
+)
 
 # The lock names every package, so pip has nothing to resolve; -qq keeps it silent but for errors.
 install() {
@@ -88,7 +104,27 @@ lock() {
   printf '%s\n' hatchling setuptools |
     "$tool/venv/bin/uv" pip compile - --quiet --python-version 3.11 --universal --generate-hashes --no-header \
       --no-annotate --constraints requirements/dev.lock -o requirements/build.lock
+  "$tool/venv/bin/uv" pip compile --group pyproject.toml:compiler --quiet --python-version 3.11 --universal --generate-hashes \
+    --no-header --no-annotate -o requirements/compiler.lock
 }
+
+# Files in it have one date, so the same sources and compilers make the same bytes.
+wheel() (
+  directory=${1:-dist}
+  setup
+  if [ ! -e container/launch/plugin/classes/HostedServer.class ] || [ ! -e handler/libhandler.so ]; then
+    say "build.sh: a wheel has everything compiled in it; install a JDK (javac, 17 or later) and run this again"
+    exit 1
+  fi
+  made=$(mktemp -d)
+  trap 'rm -rf "$made"' EXIT
+  HATCH_QUIET=1 SOURCE_DATE_EPOCH=$(source_date) .venv/bin/python -m hatchling build --target wheel --directory "$made" >&2
+  mkdir -p "$directory"
+  built=$directory/$(ls "$made")
+  mv "$made"/*.whl "$built"
+  echo "built     $built"
+  echo "next      pip install $built && mme serve --models s3://bucket/prefix/"
+)
 
 # Docker's command may be there without its engine.
 choose_builder() {
@@ -224,6 +260,7 @@ case "$command" in
     .venv/bin/mypy
     ;;
   lock) lock ;;
+  wheel) wheel "$@" ;;
   image) image "$@" ;;
   push) push "$@" ;;
   sbom) setup; exec .venv/bin/python -m container.image.sbom ;;

@@ -2,7 +2,7 @@
 
 Every half second something goes wrong: S3 throttles, hangs, resets, denies, cuts answers short or flips a byte of them, its
 bucket is gone, the clock is off; an object is overwritten, broken or deleted; the disk tier is damaged, full or read-only;
-the examiner, one of its spares or a stub is killed, and in the first half the runtime, the front end and the supervisor.
+the examiner, one of its readers or a stub is killed, and in the first half the runtime, the front end and the supervisor.
 When the endpoint as a whole has ended it is started again, as a platform would. Calls come at a fixed rate all the while.
 
 Targets: no answer that no version of the named object gives; when all is well again, the runtime having been killed last,
@@ -176,7 +176,7 @@ class Chaos:
             "deleted": lambda: self._s3.objects.pop(target, None),
             "disk damaged": lambda: self._disk.damage(self._choice),
             "examiner killed": lambda: _kill(lambda: endpoint.process("container.examine.examiner")),
-            "spare killed": lambda: _kill(lambda: _children(endpoint.process("container.examine.examiner"))[0]),
+            "reader killed": lambda: _kill(lambda: _children(endpoint.process("container.examine.examiner"))[0]),
             "stub killed": lambda: _kill(lambda: endpoint.stub),
         }
         if self._disk.is_own:

@@ -12,9 +12,12 @@ import argparse
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -23,18 +26,13 @@ from botocore.config import Config
 from benchmarks.rig import record, segments
 from benchmarks.rig.endpoints import Ours
 from benchmarks.rig.s3_server import BUCKET, PREFIX, LocalS3
-from container.examine.quarantine import Quarantine
-from handler.forest.booster_pool import BoosterPool
-from handler.loading.loader import ModelLoader
-from handler.predictor import HandlePool
-from handler.stores import open_store
-from handler.stores.s3 import S3Settings
+from container import assembly, settings
+from handler.telemetry.recorder import LiveRecorder
 from tests.rig.faulty_s3 import ENVIRONMENT
 
 BODY = segments.csv(segments.rows(1, seed=7))
 N_WARM_UP = 20
 TARGET_MS = 6.0
-LOADERS = 4
 
 
 def main() -> int:
@@ -60,7 +58,7 @@ def interleaved(targets: Sequence[str], s3: LocalS3) -> list[dict[str, float]]:
     """
     bare = boto3.client("s3", endpoint_url=s3.url, config=Config(s3={"addressing_style": "path"}))
     calls: list[dict[str, float]] = []
-    flags = ("--s3-endpoint-url", s3.url, "--memory", "1GiB", "--loaders", str(LOADERS))
+    flags = ("--s3-endpoint-url", s3.url, "--memory", "1GiB")
     with Ours(s3.location, *flags, environment=ENVIRONMENT) as ours:
         caller = ours.caller()
         for number, target in enumerate(targets):
@@ -93,22 +91,20 @@ def _fetch(client: Any, target: str) -> None:
 
 def _stages(targets: Sequence[str], s3: LocalS3) -> list[dict[str, float]]:
     """Milliseconds of fetch, examine and load of each target, one after the other as in the calls above."""
-    store = open_store(s3.location, s3=S3Settings(endpoint_url=s3.url, max_connections=LOADERS))
-    store.connect()
-    quarantine = Quarantine(LOADERS)
-    quarantine.start()
-    loader = ModelLoader(store, quarantine.examine, BoosterPool(HandlePool()), n_threads=16)
+    flags = {"models": s3.location, "endpoint_url": s3.url, "max_age_s": "0"}
     stages: list[dict[str, float]] = []
-    for target in targets:
-        prepared = loader.prepare(target)
-        start = time.perf_counter()
-        prepared.load()
-        load_ms = (time.perf_counter() - start) * 1e3
-        stages.append(
-            {"fetch": (prepared.download_us or 0) / 1e3, "examine": prepared.examine_us / 1e3, "load": load_ms}
+    with ExitStack() as closing, tempfile.TemporaryDirectory() as scratch:
+        models = assembly.models_of_store(
+            settings.read(flags, {}), LiveRecorder(), closing, hooks=None, scratch=Path(scratch)
         )
-    quarantine.close()
-    store.close()
+        for target in targets:
+            prepared = models.loader.prepare(target)
+            start = time.perf_counter()
+            prepared.load()
+            load_ms = (time.perf_counter() - start) * 1e3
+            stages.append(
+                {"fetch": (prepared.download_us or 0) / 1e3, "examine": prepared.examine_us / 1e3, "load": load_ms}
+            )
     return stages[N_WARM_UP:]
 
 

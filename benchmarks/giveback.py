@@ -18,18 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from benchmarks.leak import ONE_PROCESS, examined_once
+from benchmarks.leak import ONE_PROCESS
 from benchmarks.rig import processes, record, segments
+from benchmarks.rig.assembled import assembled
 from benchmarks.rig.verdicts import Verdicts
 from container import environments
-from container.limits.malloc import Trimmer
-from handler.cache.model_cache import ModelCache
-from handler.forest.booster_pool import BoosterPool
-from handler.predictor import HandlePool
 from handler.telemetry.recorder import LiveRecorder
 
 THREADS = 8
-LOADERS = 4
 WITHIN_S = 1.0
 TARGET = 0.95
 
@@ -65,18 +61,12 @@ def main() -> int:
 
 def _measure(n_segments: int, directory: Path) -> dict[str, Any]:
     made = segments.make(n_segments)
-    loader = examined_once(made, BoosterPool(HandlePool()), THREADS, directory)
     row = segments.rows(1)
-    trimmer = Trimmer()
-    with ThreadPoolExecutor(LOADERS) as executor, ThreadPoolExecutor(THREADS) as callers:
-        cache = ModelCache(
-            budget_bytes=4 << 30,
-            prepare=loader.prepare,
-            executor=executor,
-            max_waiting=THREADS,
-            recorder=LiveRecorder(),
-            on_freed=trimmer.freed,
-        )
+    with (
+        assembled(made, directory, LiveRecorder(), n_threads=2 * THREADS) as models,  # so that none is turned away
+        ThreadPoolExecutor(THREADS) as callers,
+    ):
+        cache, trimmer = models.cache, models.parts.trimmer
 
         def score(target: str) -> None:
             with cache.borrow(target, 60.0) as borrowed:
@@ -97,8 +87,6 @@ def _measure(n_segments: int, directory: Path) -> dict[str, Any]:
             evict_s = time.monotonic() - began
             time.sleep(max(0.0, began + WITHIN_S - time.monotonic()))
             rounds.append((loaded - before, loaded - processes.resident_bytes(os.getpid())))
-        cache.close()
-    trimmer.close()
     (first_taken, first_back), (taken, back) = rounds
     return {
         "booked_bytes": booked,

@@ -129,7 +129,7 @@ class Served:
                 continue
             kind = "jvm" if "-Dmodel_server_home" in " ".join(line) else "runtime" if "container.worker" in line else ""
             kind = kind or ("examiner" if "container.examine.examiner" in line else "")
-            kind = kind or ("supervisor" if one.pid == self._process.pid else "stub")
+            kind = kind or ("supervisor" if one.pid == self._process.pid else "other")
             sums[kind] = [a + b for a, b in zip(sums.get(kind, [0, 0, 0, 0]), row, strict=True)]
         return {kind: (int(n), round(mb, 1), int(t), int(d)) for kind, (n, mb, t, d) in sums.items()}
 
@@ -263,7 +263,7 @@ def _expect_nothing_left(
     )
     report.expect(f"no thread left ({threads} more, in pools)", threads <= FEW_THREADS)
     report.expect(f"no descriptor left ({descriptors} more)", descriptors <= FEW_DESCRIPTORS)
-    report.expect("no stub left", "stub" not in after)
+    report.expect("no other process left", "other" not in after)
     sockets = [path.name for path in served.scratch.glob("mme-*/tmp/.mms.sock.*")]
     report.expect(f"no socket left ({len(sockets)})", not sockets)
 

@@ -15,22 +15,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.leak import examined_once
 from benchmarks.rig import record, segments
+from benchmarks.rig.assembled import assembled
 from container.worker.connection import Connection, Progress
-from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
 from handler.forest import walker
-from handler.forest.booster_pool import BoosterPool
 from handler.forest.packed import document_of
 from handler.loading.loader import model_of
-from handler.predictor import HandlePool, Scorer
+from handler.predictor import Scorer
 from handler.telemetry.recorder import LiveRecorder
 
 N_ROWS = (1, 20, 100, 1_000, 10_000)
@@ -59,27 +56,22 @@ def main() -> int:
 
 
 def _measure(made: segments.Segments, directory: Path, rounds: int, seconds: float) -> dict[str, Any]:
-    natives = BoosterPool(HandlePool())
-    loader = examined_once(made, natives, 1, directory)
-    target = made.targets[0]
-    prepared = loader.prepare(target)
-    forest = prepared.documents[0]
-    forest_model = model_of(forest, prepared.folds[0], natives)
-    native = model_of(document_of(forest), replace(prepared.folds[0], is_forest=False), natives)
-    with ThreadPoolExecutor(1) as executor:
-        recorder = LiveRecorder()
-        cache = ModelCache(
-            budget_bytes=1 << 30, prepare=loader.prepare, executor=executor, max_waiting=1, recorder=recorder
-        )
-        with cache.borrow(target, 60.0):
+    recorder = LiveRecorder()
+    with assembled(made, directory, recorder, n_threads=1) as models:
+        target = made.targets[0]
+        prepared = models.loader.prepare(target)
+        forest = prepared.documents[0]
+        forest_model = model_of(forest, prepared.folds[0], models.parts.boosters, models.parts.crew)
+        as_booster = replace(prepared.folds[0], is_forest=False)
+        native = model_of(document_of(forest), as_booster, models.parts.boosters)
+        with models.cache.borrow(target, 60.0):
             pass
-        exchange = _Exchange(Dispatcher(cache, recorder, wait_s=60.0), target, directory)
+        exchange = _Exchange(Dispatcher(models.cache, recorder, wait_s=60.0), target, directory)
         request_us = median(_per_call_us(exchange.once, seconds) for _ in range(rounds))
         exchange.close()
-        cache.close()
-    rows = [_compared(forest_model, native, n_rows, rounds, seconds) for n_rows in N_ROWS]
-    forest_model.close()
-    native.close()
+        rows = [_compared(forest_model, native, n_rows, rounds, seconds) for n_rows in N_ROWS]
+        forest_model.close()
+        native.close()
     return {"request_us": request_us, "rows": rows}
 
 

@@ -16,27 +16,19 @@ import subprocess
 import sys
 import tempfile
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from benchmarks.rig import processes, record, segments
+from benchmarks.rig.assembled import assembled
 from container import environments
-from container.examine.quarantine import Quarantine
-from container.limits.malloc import Trimmer
 from handler.cache.model_cache import ModelCache
 from handler.errors import ModelNotReady, NoRoom
-from handler.forest.booster_pool import BoosterPool
-from handler.loading.disk_cache import DiskCache
-from handler.loading.loader import ModelLoader
-from handler.predictor import HandlePool
-from handler.stores import open_store
 from handler.telemetry.recorder import MODEL_LOADING_TIME, LiveRecorder
 
 N_MODELS = 64
 N_HELD = 4
 THREADS = 16
-LOADERS = 4
 TARGET_MB = 15.0
 ONE_PROCESS = "--in-this-process"
 
@@ -64,20 +56,11 @@ def main() -> int:
 
 def _measure(cycles: int, first: int, n_looks: int, directory: Path) -> dict[str, Any]:
     made = segments.make(N_MODELS)
-    pool = HandlePool()
-    loader = examined_once(made, BoosterPool(pool), THREADS, directory)
-    trimmer = Trimmer()
     recorder = LiveRecorder()
-    largest = max(loader.prepare(target).n_bytes for target in made.targets)
-    with ThreadPoolExecutor(LOADERS) as executor:
-        cache = ModelCache(
-            budget_bytes=N_HELD * largest,
-            prepare=loader.prepare,
-            executor=executor,
-            max_waiting=THREADS,
-            recorder=recorder,
-            on_freed=trimmer.freed,
-        )
+    with assembled(made, directory, recorder, n_threads=THREADS) as models:
+        cache = models.cache
+        largest = max(models.loader.prepare(target).n_bytes for target in made.targets)
+        cache.resize(N_HELD * largest)
         steps = [first] + [first + (cycles - first) * number // n_looks for number in range(1, n_looks + 1)]
         looks: list[tuple[int, int]] = []
         callers = [_Caller(cache, made.targets, number) for number in range(THREADS)]
@@ -89,29 +72,15 @@ def _measure(cycles: int, first: int, n_looks: int, directory: Path) -> dict[str
             print(f"{done} cycles, {looks[-1][1] / 1e6:.1f} MB", file=sys.stderr)
         for caller in callers:
             caller.close()
-        cache.close()
-    trimmer.close()
+        n_resting = models.parts.boosters.handles.n_resting
     return {
         "cycles": done,
         "loads": recorder.collect().count(MODEL_LOADING_TIME),
         "threads": THREADS,
         "looks": looks,
         "grown_mb": (looks[-1][1] - looks[0][1]) / 1e6,
-        "resting_handles": pool.n_resting,
+        "resting_handles": n_resting,
     }
-
-
-def examined_once(made: segments.Segments, natives: BoosterPool, n_threads: int, directory: Path) -> ModelLoader:
-    """A loader that finds every model in a directory, examined, and so makes each load's memory anew."""
-    quarantine = Quarantine(1)
-    quarantine.start()
-    store = open_store(str(made.models))
-    disk_cache = DiskCache(directory / "disk_cache", max_bytes=4 << 30, maker="benchmark")
-    loader = ModelLoader(store, quarantine.examine, natives, n_threads=n_threads, disk_cache=disk_cache)
-    for target in made.targets:
-        loader.prepare(target)
-    quarantine.close()
-    return loader
 
 
 class _Caller:

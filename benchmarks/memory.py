@@ -21,7 +21,7 @@ from tests.rig.endpoint import free_port
 
 BODY = segments.csv(segments.rows(1, seed=7))
 MB = 1e6
-SETTLE_S = 6.0  # the trimmer waits 0.2 s, spare examiners 5 s for another task
+SETTLE_S = 6.0  # the trimmer waits 0.2 s, reader examiners 5 s for another task
 MORE_BYTES = 16 << 10  # what one measurement of a large booster may differ from the next; less than a small one takes
 TARGET_TREE_MB = 450
 TARGET_LEFT_MB = 15

@@ -1,7 +1,7 @@
 """From settings to models ready to score: store, examination, loading, cache, revalidation.
 
-Rule: parts are put together here and nowhere else. Each is handed what it leans on, and whoever assembles hands over the
-`ExitStack` that closes them in the reverse order.
+Rule: parts are put together here and nowhere else. Each is handed what it leans on, and the caller hands over
+the `ExitStack` that closes them in the reverse order.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Models:
 
     cache: ModelCache
     store: Store
+    loader: ModelLoader
     parts: LoadingParts
 
 
@@ -142,7 +143,7 @@ def models_of_store(
     parts.boosters.room = cache
     if settings.artifacts.max_age_s:
         _keep_new(settings, recorder, closing, cache, store, admission, loader)
-    return Models(cache, store, parts)
+    return Models(cache, store, loader, parts)
 
 
 def _keep_new(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import boto3.session
 import botocore.session
 from botocore.config import Config
-from botocore.loaders import Loader
+from botocore.loaders import Loader, create_loader
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudwatch.client import CloudWatchClient
@@ -41,7 +41,8 @@ class Patience:
 
 @cache
 def _descriptions() -> Loader:
-    loader: Loader = botocore.session.get_session().get_component("data_loader")
+    # Not a session's: that one looks into the machine's profiles for where else descriptions may be.
+    loader: Loader = create_loader()
     return loader
 
 

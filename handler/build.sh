@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compiles the walker and the number reader where there is a C compiler and does nothing where there is none:
+# Compiles the walker and the number reader where there is a C compiler, and leaves none where there is none:
 #   build.sh OUTPUT_DIRECTORY
 # Without them libxgboost scores all models and Python reads all bodies: the same answers, more slowly and from more memory.
 set -eu
@@ -14,4 +14,5 @@ for compiler in "${CC:-cc}" gcc clang; do
     exit 0
   fi
 done
-echo "no C compiler: models are scored by libxgboost" >&2
+rm -f "$1/libhandler.so" # it may be of other sources
+echo "no C compiler: models are scored by libxgboost, more slowly and from more memory" >&2

@@ -1,7 +1,7 @@
 """One request, from its headers and body to its answer.
 
 Rule: the target is worked out once, where the request enters, and the value is handed on: to the cache, to the scores and to
-the figures. An error becomes an answer here and nowhere else, by the table in `faults.py`.
+the figures. An error becomes an answer here and nowhere else, by the table in `error_responses.py`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Protocol
 
 from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
 from handler.cache.model_cache import Borrowed, ModelCache
+from handler.error_responses import INTERNAL, SAGEMAKER, Framing
 from handler.errors import ArtifactBroken, TargetInvalid
-from handler.faults import INTERNAL, SAGEMAKER, Framing
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.payload.media import CSV
@@ -74,7 +74,7 @@ class Leased(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Present:
-    """A model that was borrowed before the request was looked into; whoever borrowed it gives it back."""
+    """A model that was borrowed before the request was looked into; the caller, who borrowed it, gives it back."""
 
     name: str
     borrowed: Borrowed

@@ -26,7 +26,7 @@
 
 What keeps an endpoint from starting at all is a StartRefused, whichever room finds it.
 
-Rule: an error carries the values a reader needs and says what and where. `faults.py` knows what status it becomes.
+Rule: an error carries the values a reader needs and says what and where. `error_responses.py` knows what status it becomes.
 """
 
 from __future__ import annotations

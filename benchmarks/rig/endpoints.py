@@ -305,7 +305,7 @@ class StockMms(Server):
         """Our own command line and properties; only what runs behind the sockets is theirs."""
         own = settings.read({"models": str(RIVALS), "port": str(self.port)}, {})
         scratch = mms.Scratch(self.scratch)
-        mms.write_files(scratch, own, gate_port=None)
+        mms.write_files(scratch, own)
         self.lay_out(scratch)
         command = mms.command(scratch, own, environments.java_home(), gate_port=None)
         command[command.index("--python") + 1] = sys.executable

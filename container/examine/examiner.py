@@ -5,11 +5,11 @@ return. In the runtime that would be everyone's outage, so an artifact is opened
 process that ends with the first artifact it hands to XGBoost, or finds fault with. Making another takes 11 ms of a core; so
 one that has only read and packed, in Python and NumPy, takes the next. What it wrote is what the runtime loads.
 
-    runtime --SEQPACKET: one end of a socket pair per artifact--> [ spare | spare | ... ]   forked by the examiner
-    runtime <--STREAM: "taken", then the verdict----------------- the spare that took it
+    runtime --SEQPACKET: one end of a socket pair per artifact--> [ reader | reader | ... ]   forked by the examiner
+    runtime <--STREAM: "taken", then the verdict----------------- the reader that took it
 
-Rule: the examiner itself reads nothing of an artifact. It forks spares, and a new one where one is missing; a spare that
-finds the runtime gone ends with the status that makes the examiner end as well.
+Rule: the examiner itself reads nothing of an artifact. It forks readers beforehand (a pre-forking server), and a new one
+where one is missing; a reader that finds the runtime gone ends with the status that makes the examiner end as well.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from handler.predictor import Facts
 _packs = False
 TAKEN = b"+"
 RUNTIME_GONE = 3
-# A spare may take the time and memory of an honest large booster: 200 MB of UBJ load in about 2 s and 0.5 GB.
+# A reader may take the time and memory of an honest large booster: 200 MB of UBJ load in about 2 s and 0.5 GB.
 CPU_S = 30
 WALL_S = 180  # where warm calls want every core it waits several times as long as it works, see NICENESS
 # First calls yield to calls of models in memory: where both want a core, this leaves an examination a quarter of it.
@@ -64,11 +64,11 @@ MEMORY_PER_BYTE = 24  # JSON documents are the worst: parsed objects, the booste
 
 N_KEPT = 2  # of 5 MB each
 PATIENCE_S = 5.0
-# A spare that has read so many, or grown by so much, ends as well: what it keeps was never measured.
+# A reader that has read so many, or grown by so much, ends as well: what it keeps was never measured.
 MAX_ARTIFACTS = 100
 MAX_GROWTH_BYTES = 16 << 20
 
-_TOLD = struct.Struct("=i?")  # a spare's pid, and whether it waits for a task
+_TOLD = struct.Struct("=i?")  # a reader's pid, and whether it waits for a task
 
 HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON before them
 
@@ -126,17 +126,17 @@ _TOUCHED_BYTES = 4 << 20
 
 
 def main() -> NoReturn:
-    """argv: the descriptor of the task socket, and how many spares there may be."""
+    """argv: the descriptor of the task socket, and how many readers there may be."""
     tasks = socket.socket(fileno=int(sys.argv[1]))
     n_preforked = int(sys.argv[2])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runtime says when it is over
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield_to_others(NICENESS)
-    global _packs  # noqa: PLW0603  found out once, before the first spare is forked
+    global _packs  # noqa: PLW0603  found out once, before the first reader is forked
     _packs = _can_pack()
     _keep_heap()
     _warm_up()
-    gc.disable()  # a spare collects when the runtime has its answer
+    gc.disable()  # a reader collects when the runtime has its answer
     gc.freeze()
     _Preforked(tasks, most=n_preforked).keep()
 
@@ -186,7 +186,7 @@ class _Preforked:
                 return
             del self._waiting[pid]
             if os.WIFEXITED(status) and os.WEXITSTATUS(status) == RUNTIME_GONE:
-                os._exit(0)  # the other spares see the same and end by themselves
+                os._exit(0)  # the other readers see the same and end by themselves
 
 
 def _warm_up() -> None:
@@ -212,7 +212,7 @@ def _keep_heap() -> None:
 
 
 def _touch_heap() -> None:
-    """A page that a forked process touches first costs it 3 us; an ordinary artifact touches a thousand. A spare has
+    """A page that a forked process touches first costs it 3 us; an ordinary artifact touches a thousand. A reader has
     time for that while it waits."""
     libc.touch_heap(_TOUCHED_BYTES)
 
@@ -261,7 +261,7 @@ def _take_tasks(tasks: socket.socket, tell: int, patience_s: float | None) -> in
 def _next_task(tasks: socket.socket, patience_s: float | None) -> tuple[bytes, list[int]] | None:
     """What the runtime sends next; None when nothing came for so long."""
     while select.select([tasks], [], [], patience_s)[0]:
-        # Another spare may be faster. The socket itself stays blocking: all spares have the same one, and so its flags.
+        # Another reader may be faster. The socket itself stays blocking: all readers have the same one, and so its flags.
         with contextlib.suppress(BlockingIOError):
             message, descriptors, _, _ = socket.recv_fds(tasks, 1, 1, socket.MSG_DONTWAIT)
             return message, descriptors

@@ -1,6 +1,6 @@
 """The runtime's side of the examiner: artifact bytes go out, checked documents and facts come back.
 
-Rule: whatever happens to a spare, the caller gets an answer in bounded time, and the examiner is there for the next.
+Rule: whatever happens to a reader, the caller gets an answer in bounded time, and the examiner is there for the next.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from handler.predictor import Facts
 log = logging.getLogger(__name__)
 
 ANSWER_MAX_BYTES = 4 << 30
-MAX_TRIES = 3  # with an artifact that no spare has taken
-# An artifact that has ended so many spares is broken. One may have been ended by whoever can: the kernel, when memory ran
-# out, takes spares first.
+MAX_TRIES = 3  # with an artifact that no reader has taken
+# An artifact that has ended so many readers is broken. One may have been ended by something else: the kernel, when memory ran
+# out, takes readers first.
 DEADLY = 2
 DYING_S = 0.1
 HEAD_MAX_BYTES = 64 << 20  # facts of a booster with a million feature names
@@ -56,11 +56,11 @@ class Examined:
 
 
 class _NotTaken(Exception):
-    """No spare has begun: the examiner is gone, and the artifact has nothing to do with it."""
+    """No reader has begun: the examiner is gone, and the artifact has nothing to do with it."""
 
 
 class _Died(Exception):
-    """The spare that had begun has ended without a verdict."""
+    """The reader that had begun has ended without a verdict."""
 
 
 class Quarantine:
@@ -99,7 +99,7 @@ class Quarantine:
 
     def _stop(self) -> None:
         if self._tasks is not None:
-            self._tasks.close()  # the spares see the end of file, and the examiner ends with them
+            self._tasks.close()  # the readers see the end of file, and the examiner ends with them
         if self._examiner is not None:
             try:
                 self._examiner.wait(timeout=5)
@@ -160,7 +160,7 @@ class Quarantine:
         raise ArtifactUnavailable(task.uri, "no process to examine it")
 
     def _replace_dead_examiner(self) -> None:
-        """Start another if it is gone. It may be only the spare, and an examiner that is being killed takes a moment."""
+        """Start another if it is gone. It may be only the reader, and an examiner that is being killed takes a moment."""
         with self._lock:
             if self._is_closed or self._examiner is None:
                 return
@@ -194,7 +194,7 @@ class Quarantine:
             try:
                 text = json.dumps(asdict(task)).encode()
                 _write(ours, HEADER.pack(len(blob), len(text)) + text, deadline)
-                if blob:  # sendall sends nothing, too, and fails when the spare of a bundle is done by then
+                if blob:  # sendall sends nothing, too, and fails when the reader of a bundle is done by then
                     _write(ours, blob, deadline)
                 ours.settimeout(_left(deadline))
                 n_payload, n_json = HEADER.unpack(_read(stream, HEADER.size))

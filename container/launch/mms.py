@@ -1,6 +1,7 @@
 """Multi Model Server as we run it: its files in the scratch directory and its command line.
 
-MMS is the stock jar. What makes it ours is `--python`, which may be any program: see stub.sh.
+MMS is the stock jar. What makes it ours is, standalone, `--python`, which may be any program (stub.sh), and hosted a main
+class of ours, which puts a door in front of it (plugin/HostedServer.java).
 """
 
 from __future__ import annotations
@@ -29,17 +30,14 @@ NEVER_S = 10**9  # MMS runs its metric collector at this interval
 
 # Hosted: the platform gives a load this long (guide, "Invoke a multi-model endpoint"), and MMS has one limit for both.
 HOSTED_RESPONSE_TIMEOUT_S = 360
-# Hosted, our own server changes models on threads of their own, and Netty's are for invokes.
+# Hosted, models change on threads of their own, and Netty's are for invokes.
 HOSTED_NETTY_THREADS = 4
-# In the stock one POST and DELETE /models occupy the thread they arrive on while a stub starts or memory is given back, and
-# the other connections of that thread wait. A platform that loads a few models at once leaves most of these free.
-STOCK_HOSTED_NETTY_THREADS = 32
 
 # A thread for each model, each of which would have malloc make another arena for it, up to 8 for each processor.
 HOSTED_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 
 STOCK_MAIN = "com.amazonaws.ml.mms.ModelServer"
-HOSTED_MAIN = "HostedServer"  # plugin/HostedServer.java, where it has been compiled
+HOSTED_MAIN = "HostedServer"  # plugin/HostedServer.java
 
 _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
@@ -48,10 +46,11 @@ _LOG4J = """\
     <Console name="stderr" target="SYSTEM_ERR">
       <PatternLayout pattern="%-5p %c{1} - %m %throwable{short.message}%n"/>
     </Console>
-@APPENDERS@  </Appenders>
+  </Appenders>
   <Loggers>
     <!-- One line a request in each of these halves the throughput; the runtime keeps the access log and the metrics. -->
-@LOGGERS@    <Logger name="MODEL_LOG" level="off"/>
+    <Logger name="ACCESS_LOG" level="off"/>
+    <Logger name="MODEL_LOG" level="off"/>
     <Logger name="MODEL_METRICS" level="off"/>
     <Logger name="MMS_METRICS" level="off"/>
     <!-- Complains at start that no worker has a pid yet; stubs answer it with nothing. -->
@@ -61,30 +60,6 @@ _LOG4J = """\
     <Root level="warn"><AppenderRef ref="stderr" level="warn"/></Root>
   </Loggers>
 </Configuration>
-"""
-
-# Standalone, and where our own server runs: nothing waits for a line of the log.
-_QUIET = """\
-    <Logger name="ACCESS_LOG" level="off"/>
-"""
-# Hosted, with the stock server: an appender runs on the thread that logs and this one waits for an answer, so these lines are
-# calls. What each of them holds up, and why, is told in container/worker/hosted/gates.py.
-_GATE_APPENDER = """\
-    <Http name="gate" url="{url}" connectTimeoutMillis="2000" readTimeoutMillis="{patience_ms}">
-      <PatternLayout pattern="%c{{1}}|%t|%m"/>
-    </Http>
-"""
-_GATED = """\
-    <Logger name="ACCESS_LOG" level="info" additivity="false">
-      <AppenderRef ref="gate"><RegexFilter regex="\\S* .POST /models(\\?\\S*)? \\S* [45]\\d\\d \\d+"/></AppenderRef>
-    </Logger>
-    <Logger name="com.amazonaws.ml.mms.wlm.WorkerThread" level="debug">
-      <AppenderRef ref="gate"><RegexFilter regex="(?s)W-.* -> WORKER_SCALED_DOWN"/></AppenderRef>
-    </Logger>
-    <!-- It warns of models not found: after each load that failed, since they have been forgotten at the gate. -->
-    <Logger name="com.amazonaws.ml.mms.wlm.ModelManager" level="info" additivity="false">
-      <AppenderRef ref="gate"><RegexFilter regex="(?s)Model .* unregistered\\."/></AppenderRef>
-    </Logger>
 """
 
 
@@ -116,11 +91,6 @@ class Scratch:
         return self.root / "stub"
 
     @property
-    def programs(self) -> Path:
-        """The PATH of MMS. A model may name `python2` or `python3` as its runtime; both are the stub."""
-        return self.root / "programs"
-
-    @property
     def properties(self) -> Path:
         return self.root / "mms.properties"
 
@@ -143,21 +113,15 @@ class Scratch:
         return self.root / "management.sock"
 
 
-def write_files(scratch: Scratch, settings: Settings, gate_port: int | None) -> None:
-    """Lay out a fresh scratch directory. Raises ScratchUnusable.
-
-    gate_port   where the gates are, on loopback; None in standalone mode
-    """
+def write_files(scratch: Scratch, settings: Settings) -> None:
+    """Lay out a fresh scratch directory. Raises ScratchUnusable."""
     longest = scratch.tmp / ".mms.sock.65535"
     if len(bytes(longest)) > UNIX_PATH_MAX_BYTES:
         raise ScratchUnusable(f"{scratch.root} is too long a path for sockets; set MME_SCRATCH to a shorter one")
     scratch.tmp.mkdir()
     (scratch.store / POOL).mkdir(parents=True)
     _place_stub(scratch.stub)
-    scratch.programs.mkdir()
-    for name in ("python2", "python3"):
-        (scratch.programs / name).symlink_to(scratch.stub)
-    scratch.log4j.write_text(_log4j(gate_port))
+    scratch.log4j.write_text(_LOG4J)
     scratch.properties.write_text(_as_properties(_properties(scratch, settings)), encoding="ascii")
 
 
@@ -169,16 +133,6 @@ def _place_stub(path: Path) -> None:
     else:
         shutil.copyfile(installed, path)
         path.chmod(0o700)
-
-
-def _log4j(gate_port: int | None) -> str:
-    if gate_port is None or has_hosted_server():  # which asks by itself
-        return _LOG4J.replace("@APPENDERS@", "").replace("@LOGGERS@", _QUIET)
-    # Longer than a load may take, for one of the gates waits for loads.
-    appender = _GATE_APPENDER.format(
-        url=f"http://127.0.0.1:{gate_port}/", patience_ms=(HOSTED_RESPONSE_TIMEOUT_S + 5) * 1000
-    )
-    return _LOG4J.replace("@APPENDERS@", appender).replace("@LOGGERS@", _GATED)
 
 
 def _properties(scratch: Scratch, settings: Settings) -> dict[str, object]:
@@ -206,7 +160,7 @@ def _hosted_properties(settings: Settings) -> dict[str, object]:
         "model_store": "/",
         "default_workers_per_model": 1,
         "default_response_timeout_seconds": HOSTED_RESPONSE_TIMEOUT_S,
-        "number_of_netty_threads": HOSTED_NETTY_THREADS if has_hosted_server() else STOCK_HOSTED_NETTY_THREADS,
+        "number_of_netty_threads": HOSTED_NETTY_THREADS,
     }
 
 
@@ -236,16 +190,9 @@ def _as_properties(values: Mapping[str, object]) -> str:
 
 
 def plugin_path() -> Path | None:
-    """Our endpoints for MMS (see plugin/), where they have been compiled."""
+    """Our endpoints for MMS and hosted mode's server (see plugin/), where they have been compiled."""
     path = Path(__file__).with_name("plugin") / "classes"
-    return path if path.is_dir() else None
-
-
-def has_hosted_server() -> bool:
-    """Whether hosted mode runs MMS with our door in front. Without it, it runs the stock server: see plugin/Models.java for
-    what that does when changes of one name overlap."""
-    path = plugin_path()
-    return path is not None and (path / f"{HOSTED_MAIN}.class").exists()
+    return path if (path / f"{HOSTED_MAIN}.class").exists() else None
 
 
 def jar_path() -> Path:
@@ -284,7 +231,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         *_from_image(),
         "-cp",
         f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
-        HOSTED_MAIN if settings.front.hosted and has_hosted_server() else STOCK_MAIN,
+        HOSTED_MAIN if settings.front.hosted else STOCK_MAIN,
         "--python",
         str(scratch.stub),
         "--mms-config-file",
@@ -293,7 +240,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
 
 
 def _hosted_options(scratch: Scratch, gate_port: int) -> list[str]:
-    return [f"-Dmme.gate={gate_port}", f"-Dmme.binder={scratch.binder}", *_only_proxy(gate_port), *_GIVE_BACK]
+    return [f"-Dmme.gate={gate_port}", f"-Dmme.binder={scratch.binder}", *_GIVE_BACK]
 
 
 # Models come by the thousand and go. What Java keeps of them without these: a heap committed whole from the start and never
@@ -315,18 +262,6 @@ _SMALL_PIECES = [
     "-Dio.netty.allocator.numDirectArenas=2",
     "-Dio.netty.allocator.maxOrder=6",  # 512 KiB; larger bodies are allocated for themselves, and freed
 ]
-
-
-def _only_proxy(port: int) -> list[str]:
-    """Java's own HTTP client goes nowhere but to the gates, which refuse to fetch: MMS would download a model's url from
-    anywhere, this machine included. The empty list of exceptions is what takes loopback addresses off it."""
-    return [
-        "-Dhttp.proxyHost=127.0.0.1",
-        f"-Dhttp.proxyPort={port}",
-        "-Dhttps.proxyHost=127.0.0.1",
-        f"-Dhttps.proxyPort={port}",
-        "-Dhttp.nonProxyHosts=",
-    ]
 
 
 def _from_image() -> list[str]:

@@ -1,9 +1,9 @@
 #!/bin/sh
-# What MMS starts instead of a Python interpreter, once for each model it registers. It stands for a worker process in
+# What MMS starts instead of a Python interpreter, standalone, for its one model. It stands for a worker process in
 # MMS's books and costs 120 KB: it asks the supervisor to listen for MMS's connections and then only passes on what the
 # supervisor says. It lives as long as both MMS and the supervisor want the model: MMS kills it, or the supervisor closes
 # the reply.
-PATH=/usr/bin:/bin # MMS's own holds only this program, under names that a model may ask for
+PATH=/usr/bin:/bin # whatever MMS's own is
 case "$1" in
   */metric_collector.py) exit 0 ;; # MMS's host metrics, which nobody reads
 esac

@@ -1,7 +1,7 @@
-"""Stubs and the sockets that were bound for them, or for the door of hosted mode's server, which needs no stubs.
+"""The sockets that MMS's workers connect to: bound for standalone's stub, or for the door of hosted mode's server.
 
-A stub asks by one line in the control FIFO. We bind the socket MMS will connect to, tell the stub what MMS wants to read,
-and keep the reply open; the stub's death, MMS's way of letting a model go, shows as an error on it. The door says both.
+The stub asks by one line in the control FIFO. We bind the socket, tell the stub what MMS wants to read, and keep the reply
+open; the stub's death shows as an error on it. The door asks for each model's socket, and says when it is done with one.
 
 Rule: the sockets belong to the supervisor, so a runtime that dies leaves MMS's books true; the next one listens on the
 same sockets, and what MMS connected in between waits in their backlog.
@@ -50,16 +50,11 @@ class Stubs:
         self.control = os.open(directory / "control", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._partial = b""
         self._bindings: dict[str, Binding] = {}
-        self._orphans: dict[str, Binding] = {}  # their stubs were killed, not by MMS
-        self._lingering: list[Binding] = []  # their stubs were killed by MMS
+        self._lingering: list[Binding] = []  # their models are unloaded
 
     @property
     def bindings(self) -> list[Binding]:
-        return [*self._bindings.values(), *self._orphans.values()]
-
-    @property
-    def orphans(self) -> list[Binding]:
-        return list(self._orphans.values())
+        return list(self._bindings.values())
 
     @property
     def lingering(self) -> list[Binding]:
@@ -98,9 +93,9 @@ class Stubs:
         return binding
 
     def linger(self, name: str) -> Binding | None:
-        """The model is unloaded, or the stub was killed by MMS: the socket stays until `forget`, since MMS may be just about
-        to connect, and a worker of its that cannot connect never tells its caller so. None when it was never bound."""
-        binding = self._take_out(name)
+        """The model is unloaded: the socket stays until `forget`, since MMS may be just about to connect, and a worker of its
+        that cannot connect never tells its caller so. None when it was never bound."""
+        binding = self._bindings.pop(name, None)
         if binding is not None:
             self._lingering.append(binding)
         return binding
@@ -112,32 +107,22 @@ class Stubs:
 
     def orphan(self, name: str) -> None:
         """The stub was killed by somebody else than MMS, which still counts on its socket: keep that."""
-        lingering = next((one for one in self._lingering if one.name == name), None)
-        if lingering is not None:
-            self._lingering.remove(lingering)
-        binding = lingering or self._take_out(name)
-        if binding is not None:
-            self._orphans[name] = binding
-
-    def _take_out(self, name: str) -> Binding | None:
-        binding = self._bindings.pop(name, None) or self._orphans.pop(name, None)
-        if binding is None or binding.reply is None:
-            return binding
+        binding = self._bindings[name]
+        assert binding.reply is not None
         os.close(binding.reply)
-        return replace(binding, reply=None)
+        self._bindings[name] = replace(binding, reply=None)
 
     def _release(self, binding: Binding) -> None:
         binding.listener.close()
         (self._directory / binding.name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let every stub end and every socket go."""
+        """Let the stub end and every socket go."""
         for binding in self._bindings.values():
             if binding.reply is not None:
                 os.close(binding.reply)
         for binding in self.bindings + self._lingering:
             self._release(binding)
         self._bindings.clear()
-        self._orphans.clear()
         self._lingering.clear()
         os.close(self.control)

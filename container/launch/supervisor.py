@@ -2,12 +2,12 @@
 
     mme (this process) --+-- runtime          ended: started again, MMS stays
                          `-- JVM (MMS)        ended: everything ends, non-zero, with the reason
-                               `-- stubs      end with the model, with MMS or with us; hosted, our own server needs none
+                               `-- a stub     standalone; ends with MMS or with us
 
 Standalone it also holds MMS's connections (container/link/held.py), so that a runtime's death is not seen by MMS.
 
 Rule: one thread, one loop, nothing in it blocks. What this process opens is on one ExitStack, however it ends; if it
-is killed, both children are killed with it (PDEATHSIG) and the stubs' replies end.
+is killed, both children are killed with it (PDEATHSIG) and the stub's reply ends.
 """
 
 from __future__ import annotations
@@ -49,12 +49,13 @@ LONGEST_PAUSE_S = 2.0
 MAX_FAILED_STARTS = 3  # of a runtime that never once came up: it would not come up by itself
 JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM
 RUNTIME_PATIENCE_S = 3.0
-ORPHANS_PATIENCE_S = 2.0  # stubs and spares, which end within milliseconds of what they wait for
-# A socket stays this long after its stub: MMS, asked to unload what it is about to load, connects a moment later.
+ORPHANS_PATIENCE_S = 2.0  # the stub and readers, which end within milliseconds of what they wait for
+# A socket stays this long after its model: MMS, asked to unload what it is about to load, connects a moment later.
 LINGER_S = 5.0
 GATES_BACKLOG = 512
 APOLOGY = wire.failure_reply(503, "the runtime ended with this request inside it; send it again")
 LAST_LINES = 15  # of the JVM's output, told when it dies
+COMPILE = "with a Java compiler (javac, 17 or later) ./build.sh setup compiles them, ./build.sh wheel into a wheel"
 
 
 class LaunchFailed(StartRefused):
@@ -88,7 +89,6 @@ class Supervisor:
         self._channel: Channel | None = None
         self._jvm: Child | None = None
         self._gates: socket.socket | None = None
-        self._has_door = settings.front.hosted and mms.has_hosted_server()
         self._held: dict[int, socket.socket] = {}  # by slot: MMS's connections, which outlive a runtime
         self._closing = contextlib.ExitStack()
         self._lingering: deque[tuple[float, Binding]] = deque()  # until when, what
@@ -110,6 +110,7 @@ class Supervisor:
     def _open(self) -> None:
         """Open one thing after another; the end closes them in the reverse order: MMS, the runtime, stubs, files."""
         closing = self._closing
+        self._look_for_classes()
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # children inherit it; a hosted model takes five in Java
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         self._epoll = closing.enter_context(select.epoll())
@@ -133,11 +134,11 @@ class Supervisor:
         self._scratch = mms.Scratch(Path(root))
         if self._settings.front.hosted:
             self._gates = closing.enter_context(socket.create_server(("127.0.0.1", 0), backlog=GATES_BACKLOG))
-        mms.write_files(self._scratch, self._settings, self._gate_port)
+        mms.write_files(self._scratch, self._settings)
         self._stubs = Stubs(self._scratch.tmp)
         closing.callback(self._stubs.close)
         self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
-        if self._has_door:
+        if self._settings.front.hosted:
             self._binder = Binder(self._scratch.binder)
             closing.callback(self._binder.close)
             self._watch(self._binder.listener.fileno(), select.EPOLLIN, self._on_door)
@@ -148,6 +149,18 @@ class Supervisor:
         self._start_runtime()
         closing.callback(self._stop_jvm)
         self._start_jvm()
+
+    def _look_for_classes(self) -> None:
+        if mms.plugin_path() is not None:
+            return
+        if self._settings.front.hosted:
+            raise LaunchFailed(f"hosted mode needs our Java classes, and they are not compiled here; {COMPILE}")
+        log.info(
+            "our Java classes are not compiled here: /ping is MMS's own, which says 200 whatever happens, and there is no "
+            "/metrics and no /execution-parameters on port %d; %s",
+            self._settings.front.port,
+            COMPILE,
+        )
 
     def _refuse_taken_port(self) -> None:
         """MMS would say so too, with a page of stack trace."""
@@ -231,7 +244,6 @@ class Supervisor:
             "settings": self._settings.to_json(),
             "io_dir": str(self._scratch.tmp),
             "has_served": self._is_ready,
-            "has_door": self._has_door,
         }
         channel.send("settings", note)
         if self._gates is not None:
@@ -244,8 +256,6 @@ class Supervisor:
             self._offer(binding)
         for binding in self._stubs.lingering:
             channel.send("ended", binding.name)
-        for binding in self._stubs.orphans:
-            channel.send("stub ended", binding.name)
 
     @property
     def _gate_port(self) -> int | None:
@@ -300,10 +310,6 @@ class Supervisor:
         elif note.what in ("preloading", "preloaded"):
             self._is_preloading = note.what == "preloading"
             self._check_ready()
-        elif note.what == "keep":
-            self._keep(note.value)
-        elif note.what == "release":
-            self._let_go(note.value)
         elif note.what == "connected":
             self._hold(note.value, socket.socket(fileno=note.descriptors[0]))
         elif note.what == "drained":
@@ -333,7 +339,7 @@ class Supervisor:
             self._drop_held(slot)
 
     def _settle_held(self) -> None:
-        """The runtime is dead: tell who waits for it, and keep what another can go on with."""
+        """The runtime is dead: tell the callers that wait for it, and keep what another can go on with."""
         for slot, stream in list(self._held.items()):
             if not self._board.settle(slot, stream, APOLOGY):
                 with contextlib.suppress(OSError):  # MMS was faster
@@ -349,7 +355,7 @@ class Supervisor:
         for slot in list(self._held):
             self._drop_held(slot)
 
-    # -- MMS and its stubs ---------------------------------------------------------------------------------------------
+    # -- MMS, its stub or its door -------------------------------------------------------------------------------------
 
     def _start_jvm(self) -> None:
         self._jvm_output, theirs = os.pipe2(os.O_CLOEXEC)
@@ -361,7 +367,6 @@ class Supervisor:
                 environment={
                     **environments.mms_environment(),
                     **(mms.HOSTED_ENVIRONMENT if self._settings.front.hosted else {}),
-                    "PATH": str(self._scratch.programs),
                 },
                 output=theirs,
             )
@@ -420,31 +425,20 @@ class Supervisor:
             self._channel.send("listen", binding.name, [binding.listener.fileno()])
 
     def _on_stub_end(self, name: str, reply: int) -> None:
+        """MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the end
+        of a process it needs no more, and goes on connecting to the socket."""
         self._unwatch(reply)
-        if not self._settings.front.hosted:
-            # MMS lets go of the pool only when it ends itself, so this stub was killed from outside. MMS takes that for the
-            # end of a process it needs no more, and goes on connecting to the socket.
-            self._stubs.orphan(name)
-            log.warning("the stub of %s was killed; its socket stays", name)
-            return
-        self._let_go(name, "stub ended")
+        self._stubs.orphan(name)
+        log.warning("the stub of %s was killed; its socket stays", name)
 
-    def _let_go(self, name: str, what: str = "ended") -> None:
-        """MMS has unloaded the model that was served through this socket; of a stub that ended the runtime knows better."""
+    def _let_go(self, name: str) -> None:
+        """MMS has unloaded the model that was served through this socket."""
         binding = self._stubs.linger(name)
         if binding is None:
             return
         self._lingering.append((time.monotonic() + LINGER_S, binding))
         if self._channel is not None:
-            self._channel.send(what, name)
-
-    def _keep(self, name: str) -> None:
-        """MMS counts on this socket still: its stub was killed from outside."""
-        kept = next((entry for entry in self._lingering if entry[1].name == name), None)
-        if kept is not None:
-            self._lingering.remove(kept)
-            self._stubs.orphan(name)
-            log.warning("the stub of %s was killed; its socket stays", name)
+            self._channel.send("ended", name)
 
     def _forget_oldest(self) -> None:
         _, binding = self._lingering.popleft()

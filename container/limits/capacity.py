@@ -1,5 +1,4 @@
-"""How many hosted models this container's limits hold: each is threads and descriptors besides its memory, in
-some servers a process too.
+"""How many hosted models this container's limits hold: each is threads and descriptors besides its memory.
 
 Rule: a limit that is passed is a crash, in whichever process meets it first; so it is worked out before, and the load that
 would pass it is answered with 507.
@@ -29,9 +28,7 @@ class Cost:
 
 
 # A worker of MMS's and its connection's thread in the runtime, which also listens for it.
-OF_DOOR = Cost(descriptors=2, tasks=2, heap_bytes=32 * 1024, worker_bytes=320 * 1024)
-# In the stock server also a stub: its process, three pipes, and a server's thread, a reaper and two readers of its streams.
-OF_STUBS = Cost(descriptors=5, tasks=7, heap_bytes=100 * 1024, worker_bytes=640 * 1024)
+OF_MODEL = Cost(descriptors=2, tasks=2, heap_bytes=32 * 1024, worker_bytes=320 * 1024)
 
 # What is there with no model loaded.
 BASE_DESCRIPTORS = 400

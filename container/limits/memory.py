@@ -12,7 +12,7 @@ from pathlib import Path
 from container.limits.cgroups import folders_v1, folders_v2
 
 # What the JVM takes besides its heap (metaspace, code cache, thread stacks), the supervisor, the
-# examiner and one spare at work, and the interpreter with boto3. Measured with benchmarks/memory.py, rounded up.
+# examiner and one reader at work, and the interpreter with boto3. Measured with benchmarks/memory.py, rounded up.
 JVM_EXTRA_BYTES = 110 << 20
 PROCESSES_BYTES = 130 << 20
 # Of what is left, for request bodies, downloads and artifacts under examination.

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from container.platform.contract import Reply
-from container.platform.faults import ModelError, ServiceError, ValidationError
+from container.platform.errors import ModelError, ServiceError, ValidationError
 from container.platform.fleet import Fleet
 from container.platform.instance import as_fault
 from handler.errors import TargetInvalid
@@ -31,7 +31,7 @@ VARIANT = "AllTraffic"
 _PATH = re.compile(r"/endpoints/[^/?]+/invocations/?")
 
 
-class Door(ThreadingHTTPServer):
+class InvokeServer(ThreadingHTTPServer):
     """Listens on host:port; a thread for each connection."""
 
     daemon_threads = True
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body in one write
-    server: Door
+    server: InvokeServer
 
     def do_POST(self) -> None:
         try:

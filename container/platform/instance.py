@@ -21,7 +21,7 @@ from pathlib import Path
 
 from container.platform.contract import Container, ContainerGone, ContainerSlow, Reply
 from container.platform.disk import ArchiveUnreadable, Disk, DiskFull
-from container.platform.faults import ModelError, ModelNotReady, ServiceError, ServiceUnavailable, ValidationError
+from container.platform.errors import ModelError, ModelNotReady, ServiceError, ServiceUnavailable, ValidationError
 from container.platform.figures import Figures
 from handler.cache.singleflight import Flights
 from handler.errors import ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused

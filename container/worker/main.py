@@ -15,7 +15,7 @@ from pathlib import Path
 
 from container import assembly
 from container.assembly import Models
-from container.limits.capacity import OF_DOOR, OF_STUBS, Cost, model_capacity
+from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
 from container.link.channel import Channel
 from container.settings import Settings
@@ -28,8 +28,8 @@ from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
+from handler.error_responses import CONTAINER
 from handler.errors import ServingError, StartRefused
-from handler.faults import CONTAINER
 from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader
 from handler.outputs import parse_outputs
@@ -52,12 +52,10 @@ class Launch:
 
     io_dir       MMS's temp directory
     has_served   another runtime of this endpoint has answered requests before
-    has_door     hosted mode's own server is in front, and there are no stubs
     """
 
     io_dir: Path
     has_served: bool
-    has_door: bool
 
 
 def main() -> int:
@@ -73,7 +71,7 @@ def main() -> int:
     # The supervisor decides when this process ends, and tells it through the channel.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    launch = Launch(Path(note.value["io_dir"]), note.value["has_served"], note.value["has_door"])
+    launch = Launch(Path(note.value["io_dir"]), note.value["has_served"])
     with ExitStack() as closing:
         try:
             runtime = _build(settings, launch, channel, closing)
@@ -148,19 +146,17 @@ def _build_hosted(
     settings: Settings, launch: Launch, channel: Channel, closing: ExitStack, hooks: Hooks | None
 ) -> Runtime:
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
-    cost = OF_DOOR if launch.has_door else OF_STUBS
     recorder, watch = _watched(settings, closing)
     parts = assembly.loading_parts(
         settings, closing, n_preforked=settings.memory.loaders, hooks=hooks, scratch=launch.io_dir
     )
     management = Management(settings.front.host, settings.front.port)
     bundles = Bundles(parts.quarantine, management, launch.io_dir, max_bytes=settings.artifacts.max_artifact_bytes)
-    loader = BundleLoader(bundles.examine, parts.boosters, cost.worker_bytes, parts.crew)
+    loader = BundleLoader(bundles.examine, parts.boosters, OF_MODEL.worker_bytes, parts.crew)
     hosted = Hosted(
         prepare=lambda load: parts.hook(load.model_name, loader.prepare(bundles.path_of(load))),
-        management=management,
         trim=parts.trimmer.trim_now,
-        max_models=_max_models(settings, cost),
+        max_models=_max_models(settings),
     )
     cache = ModelCache(
         budget_bytes=assembly.memory_for_models(settings),
@@ -208,11 +204,11 @@ def _dispatcher(
     )
 
 
-def _max_models(settings: Settings, cost: Cost) -> int:
+def _max_models(settings: Settings) -> int:
     if settings.front.max_models is not None:
         log.info("models at once: %d, as set", settings.front.max_models)
         return settings.front.max_models
-    capacity = model_capacity(cost, settings.front.jvm_heap_bytes)
+    capacity = model_capacity(OF_MODEL, settings.front.jvm_heap_bytes)
     log.info("models at once: %d, %s", capacity.n_models, capacity.source)
     return capacity.n_models
 

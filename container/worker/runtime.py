@@ -27,7 +27,7 @@ from container.link.channel import Channel
 from container.link.held import FREE, IDLE, N_SLOTS, Board
 from container.worker.connection import Connection, Progress
 from container.worker.hosted.gates import Gates
-from container.worker.hosted.leases import MMS_SOCKET, Hosted, mms_port
+from container.worker.hosted.leases import Hosted, mms_port
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,6 @@ class Runtime:
         self._answer_at_once = answer_at_once
         self._pool = pool
         self._hosted = hosted
-        if hosted is not None:
-            hosted.release = self._release
         self._gates: Gates | None = None
         self._answer = answer
         self._io_dir = io_dir
@@ -121,9 +119,6 @@ class Runtime:
             self._listen(note.value, socket.socket(fileno=note.descriptors[0]))
         elif note.what == "ended" and self._hosted is not None:
             self._hosted.ended(mms_port(note.value))
-        elif note.what == "stub ended" and self._hosted is not None:
-            if not self._hosted.stub_ended(mms_port(note.value)):
-                self._channel.send("keep", note.value)
         elif note.what == "unlisten":
             listener = self._listeners.pop(note.value)
             del self._handlers[listener.fileno()]
@@ -140,9 +135,6 @@ class Runtime:
         elif note.what == "drain":
             self._is_draining = True
         return True
-
-    def _release(self, port: int) -> None:
-        self._channel.send("release", f"{MMS_SOCKET}{port}")
 
     def _listen(self, name: str, listener: socket.socket) -> None:
         listener.setblocking(False)
@@ -235,7 +227,7 @@ class Runtime:
     def _leased(self, stream: socket.socket, name: str, hosted: Hosted) -> Connection:
         """Hosted: a connection serves the model it has loaded."""
         lease = hosted.connected(mms_port(name), partial(_hang_up, stream))
-        connection = Connection(
+        return Connection(
             stream,
             answer=lease.answer,
             on_load=lambda _, load: lease.load(load),
@@ -244,8 +236,6 @@ class Runtime:
             on_replied=lease.replied,
             on_end=lease.leave,
         )
-        lease.is_busy = lambda: connection.is_busy or _has_input(stream)
-        return connection
 
     def _run(self, connection: Connection) -> None:
         try:
@@ -298,16 +288,6 @@ class Runtime:
             if thread is not None:
                 thread.join(timeout=1.0)
         self._epoll.close()
-
-
-def _has_input(stream: socket.socket) -> bool:
-    """Whether something has arrived that its thread has not come to yet."""
-    poll = select.poll()
-    try:
-        poll.register(stream, select.POLLIN)
-    except ValueError:  # closed meanwhile
-        return False
-    return bool(poll.poll(0))
 
 
 def _hang_up(stream: socket.socket) -> None:

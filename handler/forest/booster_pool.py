@@ -1,7 +1,7 @@
 """Native boosters of packed forests, for what the walker does not do: SHAP values, interactions, leaves.
 
-Rule: all small ones together take no more than `max_bytes`, which is on nobody's book; who finds no room waits for it. One
-that would take more is booked beside the models, and only one of these is boosters at a time.
+Rule: all small ones together take no more than `max_bytes`, which is on nobody's book; a request that finds no room waits.
+One that would take more is booked beside the models, and only one of these is open at a time.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class BoosterPool:
         *,
         max_bytes: int = POOLED_BYTES,
     ) -> None:
-        self.pool = pool
+        self.handles = pool
         self._reopen = reopen
         self._max_bytes = max_bytes
         self._changed = threading.Condition()  # guards what follows
@@ -82,8 +82,8 @@ class BoosterPool:
         idle, victims = self._take(forest, n_bytes)
         try:
             for victim in victims:
-                self.pool.rest(victim.booster)
-            booster = idle.booster if idle else self.pool.load(self._reopen(forest))
+                self.handles.rest(victim.booster)
+            booster = idle.booster if idle else self.handles.load(self._reopen(forest))
         except BaseException:
             self._give_back(n_bytes)
             raise
@@ -97,7 +97,7 @@ class BoosterPool:
         with self._changed:
             idle = self._idle.pop(id(forest), None)
         if idle is not None:
-            self.pool.rest(idle.booster)
+            self.handles.rest(idle.booster)
             self._give_back(idle.n_bytes)
         large = self._large
         if large is not None and large.forest is forest:
@@ -124,7 +124,7 @@ class BoosterPool:
         self._put_large_to_rest()
         self.room.book("XGBoost's own copy of the model, which answers all but scores", n_bytes)
         try:
-            booster = self.pool.load(self._reopen(forest))
+            booster = self.handles.load(self._reopen(forest))
         except BaseException:
             self.room.unbook(n_bytes)
             raise
@@ -136,7 +136,7 @@ class BoosterPool:
         large, self._large = self._large, None
         if large is None:
             return 0
-        self.pool.rest(large.booster)
+        self.handles.rest(large.booster)
         self.room.unbook(large.n_bytes)
         return large.n_bytes
 
@@ -163,7 +163,7 @@ class BoosterPool:
                 self._idle[id(idle.forest)] = idle
                 self._changed.notify_all()
                 return
-        self.pool.rest(idle.booster)  # another borrower of the same forest was faster
+        self.handles.rest(idle.booster)  # another borrower of the same forest was faster
         self._give_back(idle.n_bytes)
 
     def _give_back(self, n_bytes: int) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from handler.bounded_table import BoundedTable
 from handler.cache.entry import Prepared
 from handler.errors import NoRoom
-from handler.recent import Recent
 
 P = TypeVar("P", bound=Prepared)
 
@@ -50,7 +50,7 @@ class Admission(Generic[P]):
         self._room_bytes = room_bytes
         self._clock = clock
         self._lock = threading.Lock()
-        self._known: Recent[str, _Known] = Recent(MAX_REMEMBERED)
+        self._known: BoundedTable[str, _Known] = BoundedTable(MAX_REMEMBERED)
 
     def refused(self, target: str) -> NoRoom | None:
         """What `prepare` would raise at once. Takes no time."""

@@ -33,7 +33,7 @@ def model_of(document: bytes, facts: Facts, boosters: BoosterPool, crew: Crew | 
     """What quarantine handed out, ready to score."""
     if facts.is_forest:
         return Forest(document, facts, boosters, crew)
-    return Model(boosters.pool.load(document), facts, boosters.pool.rest)
+    return Model(boosters.handles.load(document), facts, boosters.handles.rest)
 
 
 class Examined(Protocol):

@@ -8,7 +8,7 @@ fetched or examined for what is remembered.
 
     broken, refused     BROKEN_S; then only a changed object is downloaded again
     missing, forbidden  not at all, until one target is asked for more than ASKS_PER_S times in a second; then for the
-                        rest of that second. Who drops an object and then calls is served, unless he has been hammering.
+                        rest of that second. A caller that drops an object and then calls is served, unless it hammered.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from handler.bounded_table import BoundedTable
 from handler.errors import ArtifactError, ArtifactForbidden, ArtifactMissing
-from handler.recent import Recent
 
 BROKEN_S = 10.0
 MISSING_S = 1.0
@@ -50,8 +50,8 @@ class NegativeCache:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._refusals: Recent[str, Refusal] = Recent(MAX_REMEMBERED)
-        self._asked: Recent[str, _Asked] = Recent(MAX_REMEMBERED)
+        self._refusals: BoundedTable[str, Refusal] = BoundedTable(MAX_REMEMBERED)
+        self._asked: BoundedTable[str, _Asked] = BoundedTable(MAX_REMEMBERED)
 
     def __len__(self) -> int:
         return len(self._refusals) + len(self._asked)

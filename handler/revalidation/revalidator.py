@@ -20,6 +20,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Protocol
 
+from handler.bounded_table import BoundedTable
 from handler.cache.entry import Prepared
 from handler.errors import (
     ArtifactBroken,
@@ -29,7 +30,6 @@ from handler.errors import (
     ArtifactUnavailable,
     ServingError,
 )
-from handler.recent import Recent
 from handler.telemetry.recorder import BROKEN_ARTIFACTS, MODEL_UPDATES, Recorder
 from handler.throttle import Throttle
 
@@ -81,7 +81,7 @@ class Revalidator:
         self._clock = clock
         self._said = Throttle(SAY_S, clock)
         self._read_at = -math.inf  # when the store has last let us read anything
-        self._denied: Recent[str, tuple[int, float]] = Recent(MAX_DENIED)  # how often, and when last
+        self._denied: BoundedTable[str, tuple[int, float]] = BoundedTable(MAX_DENIED)  # how often, and when last
 
     def look(self, target: str, version: str) -> None:
         """Have the model checked. Returns at once."""

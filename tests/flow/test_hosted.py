@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from container.launch.mms import has_hosted_server
 from tests.rig import boosters
-from tests.rig.endpoint import Endpoint, Reply, until
+from tests.rig.endpoint import Endpoint, Reply, needs_classes, until
 
-needs_door = pytest.mark.skipif(not has_hosted_server(), reason="MMS's plugin is not compiled: there is no javac here")
+pytestmark = needs_classes
 ROWS = boosters.rows(2, 6)
 CSV = "\n".join(",".join(map(str, row)) for row in ROWS.tolist())
 MIB = 1 << 20
@@ -114,7 +113,6 @@ def test_errors_of_requests_have_plain_statuses_and_say_why(hosted: Endpoint, bu
     assert ask(hosted, "POST", "/models/one/invoke", b"x", Content_Type="image/png").status == 415
 
 
-@needs_door
 def test_a_load_that_fails_says_why(hosted: Endpoint, tmp_path: Path) -> None:
     for name, data, status, kind, words in [
         ("broken", b"no booster of any release", 422, "ArtifactBroken", "no booster"),
@@ -153,7 +151,6 @@ def test_archives_are_read_where_they_lie(hosted: Endpoint, tmp_path: Path) -> N
     assert is_answer_of(4, invoke(hosted, "mar"))
 
 
-@needs_door
 def test_a_zip_writes_nothing_anywhere(hosted: Endpoint, tmp_path: Path) -> None:
     """MMS unpacks what it is pointed at, wherever the entries say; it must not see a file."""
     target = tmp_path / "written"
@@ -307,7 +304,7 @@ def test_a_killed_runtime_comes_back_with_every_model(bundles: Path, scratch: Pa
 
 def is_right_again(endpoint: Endpoint, number: int) -> bool:
     reply = invoke(endpoint, f"m{number}")
-    assert reply.status in ((200, 503) if has_hosted_server() else (200, 500, 503)), reply
+    assert reply.status in (200, 503), reply
     return reply.status == 200 and is_answer_of(number, reply)
 
 
@@ -318,7 +315,6 @@ def test_the_variables_that_sagemaker_sets_are_enough(bundles: Path, scratch: Pa
         assert is_answer_of(1, invoke(endpoint, "one"))
 
 
-@needs_door
 def test_overlapping_loads_and_unloads_of_one_name_are_all_answered(hosted: Endpoint, bundles: Path) -> None:
     contract = {load: {200, 409}, unload: {200, 404}, invoke: {200, 404, 503}}
     wrong: list[str] = []

@@ -25,8 +25,9 @@ import pytest
 
 from container.launch.mms import STOCK_MAIN, jar_path
 from tests.rig import boosters
-from tests.rig.endpoint import Endpoint, free_port, until
+from tests.rig.endpoint import Endpoint, free_port, needs_classes, until
 
+pytestmark = needs_classes
 JSON = "application/json"
 CSV = ",".join(["0.5"] * 6)
 MODEL = "{model}"  # the path of a directory; each server has its own

@@ -21,8 +21,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.rig import boosters
-from tests.rig.endpoint import free_port, until
+from tests.rig.endpoint import free_port, needs_classes, until
 
+pytestmark = needs_classes
 ROWS = boosters.rows(2, 6)
 CSV = "\n".join(",".join(map(str, row)) for row in ROWS.tolist())
 N_SEGMENTS = 8

@@ -1,4 +1,4 @@
-"""What the doors report is what the client saw: the status page, Prometheus, CloudWatch and EMF agree to the last count."""
+"""What exporters report is what the client saw: the status page, Prometheus, CloudWatch and EMF agree to the last count."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from container.launch.mms import plugin_path
 from tests.rig import boosters
-from tests.rig.endpoint import Endpoint, free_port, until
+from tests.rig.endpoint import Endpoint, free_port, needs_classes, until
 from tests.rig.faulty_s3 import ENVIRONMENT
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
@@ -30,7 +29,7 @@ NAMESPACE = "Test"
 
 
 class Watched:
-    """An endpoint with every door open, and what its client counted."""
+    """An endpoint with every exporter open, and what its client counted."""
 
     def __init__(self, endpoint: Endpoint, name: str, admin: str, cloudwatch: Any) -> None:
         self.endpoint, self.name, self.admin, self.cloudwatch = endpoint, name, admin, cloudwatch
@@ -97,7 +96,7 @@ def test_health_is_the_truth(watched: Watched) -> None:
     assert json.loads(watched.get("/readyz")[1]) == {"ok": True, "reasons": []}
 
 
-def test_every_door_says_what_the_client_counted(watched: Watched) -> None:
+def test_every_exporter_says_what_the_client_counted(watched: Watched) -> None:
     for number in (0, 1, 2, 0, 3, 4, 5, 0, 1, 1, 1):
         watched.call(f"us/{number}.tar.gz")
     watched.call("us/none.tar.gz")
@@ -189,9 +188,6 @@ def test_nothing_recorded_is_lost_when_it_stops(segments: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-needs_plugin = pytest.mark.skipif(plugin_path() is None, reason="MMS's plugin is not compiled: there is no javac here")
-
-
 def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{endpoint.port}{path}", timeout=10) as answer:
@@ -200,14 +196,14 @@ def get(endpoint: Endpoint, path: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-@needs_plugin
+@needs_classes
 def test_the_serving_port_itself_tells_health_metrics_and_execution_parameters(endpoint: Endpoint) -> None:
     assert get(endpoint, "/ping") == (200, '{"status":"Healthy"}')
     assert "mme_invocations" in get(endpoint, "/metrics")[1]
     assert json.loads(get(endpoint, "/execution-parameters")[1])["BatchStrategy"] == "MULTI_RECORD"
 
 
-@needs_plugin
+@needs_classes
 def test_ping_says_so_while_the_runtime_is_away(segments: Path, tmp_path: Path) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="mt-"))
     try:

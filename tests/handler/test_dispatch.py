@@ -12,7 +12,7 @@ import pytest
 from handler import errors
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
-from handler.faults import FAULTS, fault_of, refusal
+from handler.error_responses import FAULTS, fault_of, refusal
 from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import PreparedModel
 from handler.messages import Request

@@ -120,7 +120,7 @@ def test_the_port_may_be_the_platforms_choice(image: Image, segments: Path) -> N
 
 
 def test_no_process_is_left_dead_and_unburied(image: Image, segments: Path) -> None:
-    """Process 1 inherits every orphan. Killing the runtime makes some: its examiner and that one's spares."""
+    """Process 1 inherits every orphan. Killing the runtime makes some: its examiner and that one's readers."""
     with Box(image, segments, environment={"MME_MODELS": "/mnt"}) as box:
         assert_answers(box, 0)
         before = set(box.family())

@@ -12,15 +12,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import boto3
 import botocore.config
+import pytest
 
+from container.launch.mms import plugin_path
 from tests.rig.faulty_s3 import ENVIRONMENT
 
+needs_classes = pytest.mark.skipif(plugin_path() is None, reason="our Java classes are not compiled: there is no javac")
+
+MME = (sys.executable, "-m", "container.operate.main")
 START_S = 60.0  # on a busy machine; on an idle one it is about 1 s
 STOP_S = 35.0
 
@@ -44,6 +49,7 @@ class Endpoint:
     models    where the artifacts are; None is hosted; empty is what the environment says
     scratch   directory for MME_SCRATCH; must be short, and is empty again after the stop
     root      where the code is; else here
+    mme       how to start it
     output    a descriptor for its standard output; it stays the caller's
     """
 
@@ -54,6 +60,7 @@ class Endpoint:
         *flags: str,
         environment: Mapping[str, str] | None = None,
         root: Path | None = None,
+        mme: Sequence[str | Path] = MME,
         output: int = subprocess.DEVNULL,
         port: int | None = None,
     ) -> None:
@@ -63,7 +70,8 @@ class Endpoint:
         self._ready = threading.Event()
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "container.operate.main", "serve"),
+                *mme,
+                "serve",
                 *([] if models == "" else ["--hosted"] if models is None else ["--models", str(models)]),
                 *("--port", str(self.port), "--scratch", str(scratch)),
                 *flags,

@@ -23,11 +23,6 @@ final class Gate {
         return end < 0 ? null : new Reason(answer.substring(0, end), answer.substring(end + 1));
     }
 
-    /** The port's connections are about to be closed for good. */
-    void closing(int port) {
-        ask(port, "closing");
-    }
-
     /** Returns when the memory of what was loaded on the port is back. */
     void awaitUnloaded(int port) {
         ask(port, "unloaded");

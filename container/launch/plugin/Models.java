@@ -233,7 +233,6 @@ final class Models extends ManagementRequestHandler {
     private void forget(Model model) throws IOException, InterruptedException {
         int port = model.getPort();
         tools.turnstile.shut(model.getModelName(), LEAVE_S);
-        tools.gate.closing(port);
         manager.unregisterModel(model.getModelName());
         tools.gate.awaitUnloaded(port);
         tools.binder.release(port);

@@ -1,9 +1,8 @@
 """Where the model is that MMS asks us to load, and what is in it.
 
-SageMaker names a directory that it has unpacked. A path to an archive works too: an empty directory in MMS's temp directory
-means that the archive itself, under the url the model was registered with, is what to read. Our own server (see
-launch/plugin/Archives.java) names one for every archive; the stock one unpacks what it takes for a zip there, and a tar.gz
-gives nothing.
+SageMaker names a directory that it has unpacked. A path to an archive works too: hosted mode's server then names one empty
+directory (launch/plugin/Archives.java), which means that the archive itself, under the url the model was registered with, is
+what to read. MMS would have unpacked it, wherever its entries say.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from handler.errors import ArtifactMissing, ArtifactRefused, ArtifactUnavailable
 class Bundles:
     """Finds and examines what a load names.
 
-    unpacked    MMS's temp directory
+    io_dir      MMS's temp directory
     max_bytes   of an archive
     """
 
-    def __init__(self, quarantine: Quarantine, management: Management, unpacked: Path, *, max_bytes: int) -> None:
+    def __init__(self, quarantine: Quarantine, management: Management, io_dir: Path, *, max_bytes: int) -> None:
         self._quarantine = quarantine
         self._management = management
         self._max_bytes = max_bytes
-        self._unpacked = f"{unpacked}/models/"
+        self._archive = f"{io_dir}/models/archive"  # what Archives.java names
 
     def path_of(self, load: wire.Load) -> str:
         """A directory, or an archive."""
         path = load.model_path
-        if not path.startswith(self._unpacked) or (os.path.isdir(path) and os.listdir(path)):
+        if path != self._archive:
             return path
         try:
             url = self._management.url_of(load.model_name)

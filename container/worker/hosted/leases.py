@@ -5,27 +5,25 @@ unloads what it likes least. A model is keyed by the port MMS gave it, which is 
 `x` may still be on its way out when the next `x` is loaded.
 
     POST /models -> LOAD on a connection -> Lease.load -> borrow from the cache, for as long as the connection lives
-    DELETE       -> the connection ends  -> Lease.leave -> drop, trim -> the gate lets MMS answer
+    DELETE       -> the connection ends  -> Lease.leave -> drop, trim -> the door is told, and answers
 
-Rule: what a gate waits for is written down here before it can be asked for.
+Rule: what the door waits for is written down here before it can be asked for.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from container.link import wire
-from container.worker.hosted.management import Management
 from handler.cache.entry import Prepared
 from handler.cache.model_cache import Borrowed, ModelCache
 from handler.dispatch import Leased, Using
+from handler.error_responses import plain_fault_of
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
-from handler.faults import plain_fault_of
 from handler.messages import Answer, Request
 from handler.predictor import Scorer
 
@@ -33,13 +31,6 @@ log = logging.getLogger(__name__)
 
 # A load waits this long for the examiner and the loaders: the platform's own limit, less time to answer.
 LOAD_WAIT_S = 350.0
-# MMS connects within milliseconds of a stub's start, or, after a restart of the runtime, within a second or two.
-CONNECT_WAIT_S = 3.0
-# Before a connection is closed it must have been idle for so many naps: MMS sends what is queued 0.3 ms after a reply.
-QUIET_NAPS = 3
-NAP_S = 0.005
-QUEUE_WAIT_S = 60.0  # InvokeEndpoint's limit: after that nobody waits for an answer
-RECENTLY_S = 1.0
 # For memory that is on its way back: requests in flight are answered first.
 UNLOAD_WAIT_S = 300.0
 
@@ -58,17 +49,13 @@ class _Port:
 
     model_name: str = ""
     n_loading: int = 0  # loads without a reply
-    answered_at: float | None = None  # the last load
-    quiet_at: float | None = None  # nothing was under way or queued
     refusal: ServingError | None = None  # of the last load
-    is_closing: bool = False  # MMS is about to close its connections
     has_ended: bool = False  # MMS has unloaded the model
-    has_lost_stub: bool = False  # it was killed, not by MMS: the supervisor keeps the socket until it is told
     leases: set[Lease] = field(default_factory=set)  # one for each open connection
 
 
 class Hosted:
-    """The table of ports. Called from connection threads, the gates' threads and the runtime's main thread.
+    """The table of ports. Called from connection threads, the door's and the runtime's main thread.
 
     prepare        examines what a load names
     trim           gives freed memory back to the system before it returns
@@ -79,20 +66,16 @@ class Hosted:
         self,
         *,
         prepare: Callable[[wire.Load], Prepared],
-        management: Management,
         trim: Callable[[], None],
         max_models: int,
     ) -> None:
         self._prepare = prepare
         self._answer: Callable[[Request, Leased], Answer]
         self._cache: ModelCache
-        self._management = management
         self._trim = trim
         self._max_models = max_models
         self._lock = threading.Condition()
         self._ports: dict[int, _Port] = {}
-        # Called with the port of an unloaded model whose socket only we know to be of no use any more.
-        self.release: Callable[[int], None] = lambda _: None
         self._loads: dict[str, wire.Load] = {}  # by key, of models loaded or being loaded
 
     def open(self, cache: ModelCache, answer: Callable[[Request, Leased], Answer]) -> None:
@@ -125,15 +108,6 @@ class Hosted:
         """MMS has unloaded what was loaded there."""
         with self._lock:
             self._ports[port].has_ended = True
-
-    def stub_ended(self, port: int) -> bool:
-        """The port's stub is dead. True when MMS killed it, which it does after it has closed the connections; else MMS has
-        the model still and will connect again when it has to."""
-        with self._lock:
-            place = self._ports[port]
-            place.has_ended = place.is_closing
-            place.has_lost_stub = not place.is_closing
-            return place.is_closing
 
     def closed(self, port: int) -> None:
         """Nobody can connect there any more. A worker that MMS started again for an unloaded model still may have; it
@@ -168,7 +142,7 @@ class Hosted:
             raise
 
     def told(self) -> None:
-        """Have the gates look again."""
+        """Have the door's questions look again."""
         with self._lock:
             self._lock.notify_all()
 
@@ -181,7 +155,6 @@ class Hosted:
             place = lease.place
             place.n_loading -= 1
             place.refusal = refusal
-            place.answered_at = time.monotonic()
             self._lock.notify_all()
 
     def left(self, lease: Lease, borrowed: Borrowed | None) -> None:
@@ -200,83 +173,16 @@ class Hosted:
                 self._loads.pop(lease.key, None)
             place.leases.discard(lease)
 
-    # -- gates ---------------------------------------------------------------------------------------------------------
-
-    def before_close(self, port: int, *, is_connecting: bool) -> None:
-        """MMS is about to close connections of this port. A load that is cut off becomes a 500 for its caller, and a worker
-        that is interrupted while it connects never tells its caller anything."""
-        with self._lock:
-            if is_connecting:
-                place = self._ports.setdefault(port, _Port())  # the supervisor may not have told us of it yet
-                self._lock.wait_for(lambda: place.n_loading or place.answered_at is not None, CONNECT_WAIT_S)
-            elif port in self._ports:
-                place = self._ports[port]
-            else:
-                return
-            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
-            place.is_closing = True
-        self._wait_until_quiet(place)
-
-    def _wait_until_quiet(self, place: _Port) -> None:
-        """MMS has taken the model out of its table, so no more requests come; those in its queue, and one on its way to or
-        from us, would be lost with the connection. On a busy machine naps take longer, as everything there does."""
-        if place.quiet_at is not None and time.monotonic() - place.quiet_at < RECENTLY_S:
-            return  # one worker of several, or the stub's turn
-        until = time.monotonic() + QUEUE_WAIT_S
-        n_quiet = 0
-        before = -1
-        while n_quiet < QUIET_NAPS and time.monotonic() < until:
-            with self._lock:
-                leases = list(place.leases)
-            served = sum(lease.n_replies for lease in leases)
-            n_quiet = 0 if served != before or any(lease.is_busy() for lease in leases) else n_quiet + 1
-            before = served
-            time.sleep(NAP_S)
-        place.quiet_at = time.monotonic()
-
-    def before_unloaded(self, model_name: str) -> None:
-        """MMS has unloaded the model; this returns when its memory is back."""
-        with self._lock:
-            closing = {n: p for n, p in self._ports.items() if p.is_closing and p.model_name == model_name}
-            self._wait_for_memory(closing.values())
-            lost = [port for port, place in closing.items() if place.has_lost_stub]
-        for port in lost:
-            self.release(port)
-
-    def _wait_for_memory(self, places: Collection[_Port]) -> None:
-        """With the lock held, which is let go meanwhile."""
-        if not self._lock.wait_for(
-            lambda: not any(lease.is_holding for place in places for lease in place.leases), UNLOAD_WAIT_S
-        ):
-            log.error("%s: unloaded, but the memory is still in use", ", ".join(place.model_name for place in places))
-
-    def closing(self, port: int) -> None:
-        """The door has seen to it that nothing is under way on this port."""
-        with self._lock:
-            if port in self._ports:
-                self._ports[port].is_closing = True
+    # -- the door's questions ------------------------------------------------------------------------------------------
 
     def until_unloaded(self, port: int) -> None:
         """Returns when the memory of what was loaded on this port is back."""
         with self._lock:
-            if port in self._ports:
-                self._wait_for_memory([self._ports[port]])
-
-    def before_load_failed(self, port: int) -> None:
-        """MMS would answer first and then fail to forget the model: it interrupts itself and gives up half way, and the name
-        stays taken. Unregistered from outside, it is gone before the answer is."""
-        with self._lock:
             place = self._ports.get(port)
             if place is None:
                 return
-            # MMS may have read the reply before the thread that wrote it has come back to say so.
-            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
-            if place.refusal is None:
-                return
-        try:
-            self._management.unregister(place.model_name)
-        except Exception:
-            log.exception("could not have MMS forget model %s", place.model_name)
+            if not self._lock.wait_for(lambda: not any(o.is_holding for o in place.leases), UNLOAD_WAIT_S):
+                log.error("%s: unloaded, but the memory is still in use", place.model_name)
 
     def why_refused(self, port: int) -> tuple[str, str] | None:
         """The type and the text of what ended the last load on a port; None when nothing is known to have."""
@@ -284,7 +190,8 @@ class Hosted:
             place = self._ports.get(port)
             if place is None:
                 return None
-            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)  # as above
+            # MMS may have read the reply before the thread that wrote it has come back to say so.
+            self._lock.wait_for(lambda: not place.n_loading, LOAD_WAIT_S)
             refusal = place.refusal
         return None if refusal is None else (plain_fault_of(refusal).type, str(refusal))
 
@@ -310,8 +217,6 @@ class Lease:
         self._model_name = ""
         self._error: ServingError | None = None
         self._owes_reply = False
-        self.n_replies = 0
-        self.is_busy: Callable[[], bool] = lambda: False  # whether a frame is being received or answered
 
     @property
     def key(self) -> str:
@@ -342,7 +247,6 @@ class Lease:
 
     def replied(self) -> None:
         """The reply to whatever came last has been written."""
-        self.n_replies += 1
         if self._owes_reply:
             self._owes_reply = False
             self._hosted.load_answered(self, self._error)

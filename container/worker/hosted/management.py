@@ -1,4 +1,4 @@
-"""The two things the runtime asks MMS for: a model's url, and to forget a model."""
+"""What the runtime asks MMS for: a model's url."""
 
 from __future__ import annotations
 
@@ -20,18 +20,11 @@ class Management:
 
     def url_of(self, model_name: str) -> str | None:
         """What the model was registered with; None when MMS does not know it."""
-        status, body = self._call("GET", model_name)
-        return str(json.loads(body)["modelUrl"]) if status == http.client.OK else None
-
-    def unregister(self, model_name: str) -> bool:
-        """Have MMS forget the model. False when it did not know it."""
-        return self._call("DELETE", model_name)[0] == http.client.OK
-
-    def _call(self, method: str, model_name: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=PATIENCE_S)
         try:
-            connection.request(method, f"/models/{quote(model_name, safe='')}")
+            connection.request("GET", f"/models/{quote(model_name, safe='')}")
             response = connection.getresponse()
-            return response.status, response.read()
+            body = response.read()
+            return str(json.loads(body)["modelUrl"]) if response.status == http.client.OK else None
         finally:
             connection.close()

@@ -132,7 +132,7 @@ def test_several_artifacts_are_examined_at_the_same_time(quarantine: Quarantine)
 
 @cache
 def slow_archive() -> bytes:
-    """Takes a spare several times as long as it takes to notice that it is at work."""
+    """Takes a reader several times as long as it takes to notice that it is at work."""
     return boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=30_000, max_depth=6))})
 
 
@@ -142,7 +142,7 @@ def large_document() -> bytes:
 
 
 class Killer:
-    """Ends spares at work. Nothing we know of crashes XGBoost through the checks, so the crash comes from outside."""
+    """Ends readers at work. Nothing we know of crashes XGBoost through the checks, so the crash comes from outside."""
 
     def __init__(self, quarantine: Quarantine, most: int) -> None:
         pid = quarantine.examiner_pid
@@ -167,15 +167,17 @@ class Killer:
 
     def _run(self) -> None:
         while not self._is_over and self.n_killed < self._most:
-            for spare in children_of(self.pid):
+            for reader in children_of(self.pid):
                 with contextlib.suppress(ProcessLookupError):  # it was done, and ended by itself
-                    if processor_ticks(spare) > 6:
-                        os.kill(spare, signal.SIGKILL)
+                    if processor_ticks(reader) > 6:
+                        os.kill(reader, signal.SIGKILL)
                         self.n_killed += 1
             time.sleep(0.001)
 
 
-def test_an_artifact_that_ends_spare_after_spare_is_broken_and_the_rest_are_left_alone(quarantine: Quarantine) -> None:
+def test_an_artifact_that_ends_reader_after_reader_is_broken_and_the_rest_are_left_alone(
+    quarantine: Quarantine,
+) -> None:
     with Killer(quarantine, most=100) as killer, pytest.raises(ArtifactBroken, match="ended the process"):
         quarantine.examine(killer.slow, "s3://b/killer")
     assert killer.n_killed >= 2
@@ -183,18 +185,18 @@ def test_an_artifact_that_ends_spare_after_spare_is_broken_and_the_rest_are_left
     assert quarantine.examine(boosters.segment_archive(2), "x").facts[0].n_features == 6
 
 
-def test_a_spare_that_is_ended_once_says_nothing_about_its_artifact(quarantine: Quarantine) -> None:
+def test_a_reader_that_is_ended_once_says_nothing_about_its_artifact(quarantine: Quarantine) -> None:
     with Killer(quarantine, most=1) as killer:
         assert quarantine.examine(killer.slow, "s3://b/sound").facts[0].n_features == 6
         assert killer.n_killed == 1
 
 
-def test_spares_are_what_the_kernel_ends_first_when_memory_runs_out(quarantine: Quarantine) -> None:
+def test_readers_are_what_the_kernel_ends_first_when_memory_runs_out(quarantine: Quarantine) -> None:
     pid = quarantine.examiner_pid
     assert pid is not None
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        scores = [Path(f"/proc/{spare}/oom_score_adj").read_text().strip() for spare in children_of(pid)]
+        scores = [Path(f"/proc/{reader}/oom_score_adj").read_text().strip() for reader in children_of(pid)]
         if scores == ["1000", "1000"]:
             break
         time.sleep(0.01)
@@ -213,7 +215,7 @@ def test_when_the_examiner_is_killed_the_next_artifact_starts_another(quarantine
 
 
 @pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
-def test_a_spare_that_only_packed_takes_the_next_artifact_and_one_that_found_fault_does_not() -> None:
+def test_a_reader_that_only_packed_takes_the_next_artifact_and_one_that_found_fault_does_not() -> None:
     with started(1) as (one, pid):
 
         def retire_after(blob: bytes) -> int:
@@ -231,14 +233,14 @@ def test_a_spare_that_only_packed_takes_the_next_artifact_and_one_that_found_fau
 
 
 @pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
-def test_a_spare_that_has_read_many_makes_room_for_another() -> None:
+def test_a_reader_that_has_read_many_makes_room_for_another() -> None:
     with started(1) as (one, _):
         for seed in range(MAX_ARTIFACTS + 20):
             assert one.examine(boosters.segment_archive(seed % 4), "x").facts[0].n_features == 6
 
 
 @pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
-def test_a_spare_that_has_read_a_large_artifact_makes_room_for_another() -> None:
+def test_a_reader_that_has_read_a_large_artifact_makes_room_for_another() -> None:
     with started(1) as (one, pid):
         until(lambda: len(children_of(pid)) == 1)
         first = children_of(pid)
@@ -253,12 +255,12 @@ def test_a_large_artifact_yields_to_all_others(quarantine: Quarantine) -> None:
     assert len(large_document()) > LARGE_BYTES
     with ThreadPoolExecutor(1) as thread:
         found = thread.submit(quarantine.examine, large_document(), "x")
-        until(lambda: any(os.getpriority(os.PRIO_PROCESS, spare) == LARGE_NICENESS for spare in children_of(pid)))
+        until(lambda: any(os.getpriority(os.PRIO_PROCESS, reader) == LARGE_NICENESS for reader in children_of(pid)))
         assert found.result().facts[0].n_features == 6
-    until(lambda: all(os.getpriority(os.PRIO_PROCESS, spare) == NICENESS for spare in children_of(pid)))
+    until(lambda: all(os.getpriority(os.PRIO_PROCESS, reader) == NICENESS for reader in children_of(pid)))
 
 
-def test_spares_come_when_all_are_busy_and_go_when_nobody_needs_them() -> None:
+def test_readers_come_when_all_are_busy_and_go_when_nobody_needs_them() -> None:
     with started(6) as (one, pid):
         until(lambda: len(children_of(pid)) == N_KEPT)
         slow = boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=3000, max_depth=6))})

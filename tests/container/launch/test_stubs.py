@@ -72,18 +72,13 @@ def test_a_socket_lingers_until_it_is_forgotten(stubs: Stubs, directory: Path) -
     assert (stubs.lingering, can_connect(directory, 9000)) == ([], False)
 
 
-def test_an_orphan_is_kept_lingers_when_it_is_let_go_and_is_counted_once(stubs: Stubs, directory: Path) -> None:
+def test_a_socket_outlives_its_stub(stubs: Stubs, directory: Path) -> None:
     stub = Stub(directory, 9000)
-    stubs.on_control()
+    (binding,) = stubs.on_control()
     stub.end()
-    stubs.linger(socket_name(9000))  # its stub has ended: perhaps MMS has unloaded it
-    stubs.orphan(socket_name(9000))  # it has not
+    stubs.orphan(socket_name(9000))
     (kept,) = stubs.bindings
-    assert (stubs.orphans, stubs.lingering, can_connect(directory, 9000)) == ([kept], [], True)
-    assert stubs.linger(socket_name(9000)) == kept
-    assert (stubs.bindings, stubs.orphans) == ([], [])
-    stubs.orphan("never bound")
-    assert stubs.bindings == []
+    assert (kept.listener, kept.reply, can_connect(directory, 9000)) == (binding.listener, None, True)
 
 
 def test_a_stub_that_is_gone_already_gets_nothing_and_nonsense_neither(stubs: Stubs, directory: Path) -> None:
@@ -99,6 +94,5 @@ def test_closing_leaves_no_socket(directory: Path) -> None:
     for port in range(9000, 9004):
         stubs.bind(socket_name(port))
     stubs.linger(socket_name(9001))
-    stubs.orphan(socket_name(9002))
     stubs.close()
     assert not list(directory.glob(".mms.sock.*"))

@@ -57,9 +57,3 @@ def test_no_limit_is_no_number(tmp_path: Path) -> None:
 def test_one_model_may_always_try(limits: dict[int, int], tmp_path: Path) -> None:
     limits[resource.RLIMIT_NOFILE] = 64
     assert model_capacity(COST, MUCH, tmp_path).n_models == 1
-
-
-def test_a_door_costs_less_than_stubs_in_every_way() -> None:
-    door, stubs = capacity.OF_DOOR, capacity.OF_STUBS
-    assert (door.descriptors, door.tasks) < (stubs.descriptors, stubs.tasks)
-    assert (door.heap_bytes < stubs.heap_bytes, door.worker_bytes < stubs.worker_bytes) == (True, True)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from container.platform.contract import Container
-from container.platform.faults import ModelError, ModelNotReady, ValidationError
+from container.platform.errors import ModelError, ModelNotReady, ValidationError
 from container.platform.figures import Figures
 from container.platform.fleet import Fleet
 from container.platform.instance import Clocks, Instance

@@ -176,7 +176,7 @@ def test_a_large_booster_is_booked_beside_the_models_and_kept() -> None:
         assert model.predict(ROWS, kind).tobytes() == native().predict_matrix(ROWS, kind).tobytes()
     assert (len(opened), ledger.booked, natives.n_bytes) == (1, SIZE, 0)
     model.close()
-    assert (ledger.booked, natives.pool.n_resting) == (0, 1)
+    assert (ledger.booked, natives.handles.n_resting) == (0, 1)
 
 
 def test_of_large_boosters_the_last_one_is_awake() -> None:

@@ -18,8 +18,8 @@ import pytest
 from container.limits.libc import allocated_bytes
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
+from handler.error_responses import plain_fault_of
 from handler.errors import ArtifactMissing, HookFailed
-from handler.faults import plain_fault_of
 from handler.forest.booster_pool import BoosterPool
 from handler.hooks.module import Hooks, HooksInvalid, load_hooks
 from handler.hooks.scoring import HookedScoring, ObjectMaker

@@ -9,8 +9,8 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Recent(OrderedDict[K, V]):
-    """The last `most` rows that were put. Not locked: whoever shares one holds a lock of its own."""
+class BoundedTable(OrderedDict[K, V]):
+    """The last `most` rows that were put. Not locked: threads that share one hold a lock of their own."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
