@@ -7,7 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from container.operate.release.manifest import Judged, Manifest
     from container.operate.release.move import Moved
     from container.operate.release.place import Place
+    from container.operate.release.registry import Registry
 
 Do = Callable[[argparse.Namespace, "Place"], int]
 
@@ -78,6 +83,14 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     one.add_argument("--delete", action="store_true", help="take it away; else it is only said")
 
+    one = _verb(verbs, "follow", _follow, "act on approvals in SageMaker's Model Registry, told by a queue")
+    one.add_argument("--registry", required=True, metavar="GROUP", help="the model package group")
+    what = one.add_mutually_exclusive_group(required=True)
+    what.add_argument("--queue", metavar="URL", help="the SQS queue that the rule sends to")
+    what.add_argument("--print-rule", action="store_true", help="print a CloudFormation template of rule and queue")
+    one.add_argument("--once", action="store_true", help="end when the queue is empty")
+    _add_gate(one)
+
 
 def _verb(
     verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, do: Do, text: str
@@ -112,6 +125,8 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--as", dest="as_key", metavar="KEY", help="the key of the one artifact; else by its path")
     parser.add_argument("--metrics", type=Path, metavar="FILE", help="how candidate and live model did, JSON by key")
     parser.add_argument("--note", default="", metavar="TEXT", help="what this release is")
+    parser.add_argument("--registry", metavar="GROUP", help="register it in SageMaker's Model Registry, pending")
+    parser.add_argument("--image", metavar="URI", help="the image that the registered package names")
     parser.add_argument(
         "--ignore-code", dest="ignore_code", action="store_const", const="true",
         help="look past the code/ directory of archives that carry one",
@@ -178,11 +193,13 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
             judged=judged,
         )
     manifest = published.manifest
+    package = None if chosen.registry is None else _registry(opened).register(manifest, chosen.registry, chosen.image)
     if chosen.json:
         print(
             json.dumps(
                 {
                     "release": manifest.id,
+                    "package": package,
                     "is_new": published.is_new,
                     "n_segments": len(manifest.segments),
                     "n_uploaded": published.n_uploaded,
@@ -198,6 +215,8 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
     print(fact("uploaded", uploaded if published.n_uploaded else "nothing: all of it was there"))
     if not published.is_new:
         print(fact("the same", f"as {manifest.id}; no other release was made"))
+    if package is not None:
+        print(fact("registered", package))
     print(fact("next", f"mme release diff {manifest.id} --of {opened.location}"))
     return Exit.OK
 
@@ -463,6 +482,41 @@ def _gc(chosen: argparse.Namespace, opened: Place) -> int:
     if not chosen.delete and (garbage.releases or garbage.states or garbage.artifacts):
         print(fact("next", f"mme release gc --of {opened.location} --keep {chosen.keep} --delete"))
     return Exit.OK
+
+
+def _follow(chosen: argparse.Namespace, opened: Place) -> int:
+    from container.operate.release.follow import Follower, follow, rule_template
+    from container.operate.release.who import who
+    from handler import aws
+
+    if chosen.print_rule:
+        print(json.dumps(rule_template(chosen.registry), indent=2))
+        return Exit.OK
+    logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
+    is_over = threading.Event()
+    # The message in hand is finished.
+    before = {number: signal.signal(number, lambda *_: is_over.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    patience = aws.Patience(2.0, 20.0, 3)
+
+    def say(word: str, text: str) -> None:
+        print(json.dumps({"did": word, "what": text}) if chosen.json else fact(word, text), flush=True)
+
+    follower = Follower(opened, _registry(opened), chosen.registry, who(opened), _gate(chosen), say)
+    sqs = aws.client("sqs", patience, endpoint_url=opened.endpoint_url)
+    try:
+        n_failed = follow(sqs, chosen.queue, follower, is_over.is_set, once=chosen.once)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return Exit.NOT_NOW if n_failed and chosen.once else Exit.OK
+
+
+def _registry(opened: Place) -> Registry:
+    from container.operate.release.registry import Registry
+    from handler import aws
+
+    # Another S3 than Amazon's is mme platform's or moto's, which have a registry at the same address.
+    return Registry(aws.client("sagemaker", aws.Patience(2.0, 20.0, 3), endpoint_url=opened.endpoint_url), opened)
 
 
 def _chosen(id: str | None, opened: Place) -> Manifest:
