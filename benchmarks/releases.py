@@ -39,6 +39,7 @@ from container.operate.release import shelf
 from container.operate.release.manifest import Manifest, content_of
 from container.operate.release.place import N_AT_ONCE, place_at
 from handler.importer.booster import import_booster
+from handler.importer.learner import Learner
 from handler.importer.writer import ubj_of
 from tests.rig.endpoint import Endpoint
 from tests.rig.faulty_s3 import ENVIRONMENT, FaultyS3
@@ -89,10 +90,7 @@ def large(n_segments: int, n_published: int) -> dict[str, Any]:
         return ran
 
     with FaultyS3() as s3:
-        city = tarfile.open(fileobj=io.BytesIO(houses.train_city("Houston_TX", 310_000).archive))
-        member = city.extractfile(MEMBER)
-        assert member is not None
-        learner = import_booster(member.read(), "made").learner
+        learner = _learner()
         for number in range(n_segments):
             document = ubj_of(replace(learner, base_score=np.array([1 + number / 1024], np.float32)))
             packed = pack({MEMBER: document})
@@ -112,9 +110,8 @@ def large(n_segments: int, n_published: int) -> dict[str, Any]:
         alone_s = _examine_alone(tried) / len(tried)
         published = note("publish", mme(s3, "publish", "s3://models/source/", "--to", LIVE))
         examining_s = alone_s * n_published
-        print(
-            f"{'':<18}{n_published:,} of them; examining alone {examining_s:.1f} s: {examining_s / published.seconds:.0%} of it"
-        )
+        share = examining_s / published.seconds
+        print(f"{'':<18}{n_published:,} of them; examining alone {examining_s:.1f} s: {share:.0%} of it")
         note("publish again", mme(s3, "publish", "s3://models/source/", "--to", LIVE))
         first = _all(s3, published.facts["release"], digests)
         note("approve", mme(s3, "release", "approve", first, "--of", LIVE))
@@ -132,6 +129,14 @@ def large(n_segments: int, n_published: int) -> dict[str, Any]:
         "examining_s": round(examining_s, 1),
         "copying_s": round(copying_s, 1),
     }
+
+
+def _learner() -> Learner:
+    """A model of the size that segments have."""
+    with tarfile.open(fileobj=io.BytesIO(houses.train_city("Houston_TX", 310_000).archive)) as city:
+        member = city.extractfile(MEMBER)
+        assert member is not None
+        return import_booster(member.read(), "made").learner
 
 
 def _examine_alone(artifacts: list[bytes]) -> float:
