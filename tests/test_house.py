@@ -17,7 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "environments": set(),
     "limits": set(),
     "link": {"handler.messages"},
-    "settings": {"handler.errors", "handler.archives.limits"},
+    "settings": {"handler.attributes", "handler.errors", "handler.archives.limits"},
     "examine": {"limits", "environments", "handler"},
     "assembly": {"settings", "examine", "limits", "handler"},
     "metrics": {"handler"},
