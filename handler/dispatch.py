@@ -16,14 +16,15 @@ from typing import Protocol
 from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
 from handler.cache.model_cache import Borrowed, ModelCache
 from handler.error_responses import INTERNAL, SAGEMAKER, Framing
-from handler.errors import ArtifactBroken, TargetInvalid
+from handler.errors import ArtifactBroken, ArtifactMissing, TargetInvalid
+from handler.fallback import Fallback, StandIn
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.payload.media import CSV
 from handler.predictor import Scorer
 from handler.scoring import PlainScoring, Scoring
 from handler.targets import as_sent, parse_target
-from handler.telemetry.recorder import BROKEN_ARTIFACTS, Invocation, Recorder
+from handler.telemetry.recorder import BROKEN_ARTIFACTS, FALLBACK_INVOCATIONS, Invocation, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Dispatcher:
     wait_s           how long a request waits for its model to load
     default_outputs  what to predict when the request does not say (see handler/outputs.py); empty for the plain score
     scoring          how a body becomes scores and they an answer: ours, or with the endpoint's own code in its place
+    fallback         the name of the model that answers for segments without one (see handler/fallback.py); None for none
     """
 
     def __init__(
@@ -102,8 +104,10 @@ class Dispatcher:
         framing: Framing | None = None,
         default_outputs: tuple[str, ...] = (),
         scoring: Scoring | None = None,
+        fallback: str | None = None,
     ) -> None:
         self._cache = cache
+        self._fallback = None if fallback is None else Fallback(fallback, cache.borrow)
         self._recorder = recorder
         self._journal = journal
         self._wait_s = wait_s
@@ -121,15 +125,22 @@ class Dispatcher:
         started = time.perf_counter_ns()
         headers = request.headers
         target: str | None = None
+        stand_in: StandIn | None = None
         scoring = self._scoring
         try:
             text = headers.get(ATTRIBUTES_HEADER)
             attributes = parse_attributes(text) if text else _NO_ATTRIBUTES
             target = own.name if own else _target(headers.get(TARGET_HEADER), attributes)
             media_type = scoring.media_type(headers.get("accept"))
-            with (
-                own.use() if own else self._cache.borrow(target, self._wait_s if wait_s is None else wait_s) as borrowed
-            ):
+            wait_s = self._wait_s if wait_s is None else wait_s
+            try:
+                used = own.use() if own else self._cache.borrow(target, wait_s)
+            except ArtifactMissing as error:
+                if self._fallback is None:
+                    raise
+                stand_in = self._fallback.borrow(target, wait_s, error)
+                target, used = stand_in.target, stand_in.borrowed
+            with used as borrowed:
                 held = time.perf_counter_ns()
                 outputs = parse_outputs(attributes[OUTPUT]) if OUTPUT in attributes else self._default_outputs
                 scored = scoring.score(request, target, borrowed.model, outputs, media_type)
@@ -139,9 +150,11 @@ class Dispatcher:
         self._recorder.invocation(
             target, borrowed.is_hit, (ended - started) // 1000, (ended - held) // 1000, 200, borrowed.wait_us
         )
+        if stand_in is not None:
+            self._recorder.count(FALLBACK_INVOCATIONS)
         wants_timing = TIMING in attributes
         journal = self._journal if self._journal is not None and self._journal.wants(200) else None
-        if borrowed.is_hit and not wants_timing and journal is None:
+        if borrowed.is_hit and not wants_timing and journal is None and stand_in is None:
             return Answer(200, scored.media_type, scored.body, _WARM)
         stages_us = (
             ("wait", borrowed.wait_us),
@@ -153,6 +166,8 @@ class Dispatcher:
         if journal is not None:
             journal.write(Invocation(_request_id(request), target, 200, borrowed.is_hit, total_us, stages_us))
         told = _told(borrowed, stages_us if wants_timing else ())
+        if stand_in is not None:
+            told += f",{stand_in.told}"
         return Answer(200, scored.media_type, scored.body, ((ATTRIBUTES_HEADER, told),))
 
     def answer_at_once(self, request: Request) -> Answer | None:

@@ -206,6 +206,7 @@ def _dispatcher(
         framing=assembly.framing_of(settings),
         default_outputs=parse_outputs(settings.answers.outputs),
         scoring=assembly.scoring_of(settings, hooks),
+        fallback=settings.answers.fallback,
     )
 
 
