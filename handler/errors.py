@@ -120,6 +120,7 @@ class ArtifactForbidden(ArtifactError):
     def __init__(self, uri: str, code: str, doing: str = "read") -> None:
         super().__init__(uri, f"may not be {doing} ({code})")
         self.code = code
+        self.doing = doing
 
 
 class ArtifactUnavailable(ArtifactError):

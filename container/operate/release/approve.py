@@ -58,7 +58,7 @@ def approve(
     over = {key: looked.there.get(key, NOTHING) for key in keys}
     entries = dict(adopted.entries)
     entries |= {key: Entry(manifest.segments[key].digest, manifest.id) for key in keys}
-    plan = Plan(APPROVED, manifest.id, entries, over, adopted.name)
+    plan = Plan(APPROVED, manifest.id, entries, over, adopted.name, adopted.name)
     return Approval(diff, move(place, current, plan, who, note), tuple(sorted(looked.by_hand)))
 
 
@@ -99,6 +99,6 @@ def adopt(place: Place, current: Current, state: State, there: dict[str, str], b
     entries = {key: entry for key, entry in state.entries.items() if key not in by_hand}
     keys = [key for key in by_hand if key in there]
     entries |= dict(each("kept", keep, keys, len(keys), N_AT_ONCE))
-    adopted = new_state(current.revision, state.name, entries, {})
+    adopted = new_state(current.revision, state.name, state.name, entries, {})
     write_state(place.shelf, adopted)
     return adopted

@@ -68,7 +68,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     choice.add_arguments(one)
     _add_change(one)
 
-    _verb(verbs, "finish", _finish, "finish a change that broke off")
+    one = _verb(verbs, "finish", _finish, "finish a change that broke off")
+    one.add_argument("--undo", action="store_true", help="take back what was done of it instead")
+    one.add_argument("--note", default="", metavar="TEXT", help="why, for the history")
 
     one = _verb(verbs, "verify", _verify, "hold a running endpoint's answers against what is live, bit for bit")
     where = one.add_mutually_exclusive_group(required=True)
@@ -392,9 +394,10 @@ def _rollback(chosen: argparse.Namespace, opened: Place) -> int:
 
 
 def _finish(chosen: argparse.Namespace, opened: Place) -> int:
-    from container.operate.release.move import finish
+    from container.operate.release.move import finish, undo
+    from container.operate.release.who import who
 
-    moved = finish(opened)
+    moved = undo(opened, who(opened), chosen.note) if chosen.undo else finish(opened)
     if moved is not None:
         return _tell_moved(chosen, opened, moved)
     print(json.dumps({"change": None}) if chosen.json else fact("whole", "nothing was broken off"))

@@ -63,11 +63,13 @@ class State:
 
     name     under which it is kept; empty for what was before the first change
     before   the state to go back to; empty when there is none
+    prior    the state that this one took the place of: where to go back to when it is not to be finished
     moves    keys to be written or removed for it, and what lay there: a version, or nothing
     """
 
     name: str = ""
     before: str = ""
+    prior: str = ""
     entries: dict[str, Entry] = field(default_factory=dict, repr=False)
     moves: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -126,15 +128,21 @@ def move_current(shelf: WritingStore, over: Current, to: Current) -> Current:
     return replace(to, version=shelf.put(CURRENT, json.dumps(facts).encode(), over.version))
 
 
-def new_state(revision: int, before: str, entries: dict[str, Entry], moves: dict[str, str]) -> State:
-    return State(f"{STATES}{revision:08d}-{secrets.token_hex(4)}.json", before, entries, moves)
+def new_state(revision: int, before: str, prior: str, entries: dict[str, Entry], moves: dict[str, str]) -> State:
+    return State(f"{STATES}{revision:08d}-{secrets.token_hex(4)}.json", before, prior, entries, moves)
 
 
 def write_state(shelf: WritingStore, state: State) -> None:
     releases = sorted({entry.release for entry in state.entries.values()})
     number = {release: at for at, release in enumerate(releases)}
     entries = {key: [one.digest, number[one.release], one.version] for key, one in state.entries.items()}
-    facts = {"before": state.before, "releases": releases, "entries": entries, "moves": state.moves}
+    facts = {
+        "before": state.before,
+        "prior": state.prior,
+        "releases": releases,
+        "entries": entries,
+        "moves": state.moves,
+    }
     shelf.put(state.name, json.dumps(facts, separators=(",", ":")).encode(), NOTHING)
 
 
@@ -154,7 +162,7 @@ def read_state(shelf: WritingStore, name: str) -> State:
     with suppress(ArtifactMissing):
         for key, version in json.loads(shelf.fetch(name + SEEN).data).items():
             entries[key] = replace(entries[key], version=version)
-    return State(name, facts["before"], entries, facts["moves"])
+    return State(name, facts["before"], facts["prior"], entries, facts["moves"])
 
 
 def write_history(shelf: WritingStore, change: Change) -> None:
@@ -233,6 +241,6 @@ def settled(place: Place) -> tuple[Current, State]:
         change = current.change
         raise NotNow(
             f"{change.action} of {change.release} by {change.who} at {change.at} is not finished; "
-            f"mme release finish --of {place.location} does that"
+            f"mme release finish --of {place.location} does that, with --undo it takes back what was done"
         )
     return current, read_state(place.shelf, current.state)

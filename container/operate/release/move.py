@@ -22,6 +22,7 @@ from container.operate.release.live import (
     now,
     read_current,
     read_state,
+    versions_there,
     write_history,
     write_seen,
     write_state,
@@ -32,6 +33,8 @@ from container.operate.release.shelf import artifact_key, digest_of
 from container.operate.release.trouble import NotNow
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING
+
+UNDONE = "undo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Plan:
     entries   what is to lie there
     over      keys to be written or removed, with what lies there now: a version, or nothing
     before    the state to go back to from it
+    prior     the state that it takes the place of
     """
 
     action: str
@@ -56,12 +60,13 @@ class Plan:
     entries: dict[str, Entry]
     over: dict[str, str]
     before: str
+    prior: str
 
 
 def move(place: Place, current: Current, plan: Plan, who: str, note: str) -> Moved:
     """Make it so. Raises NotNow when somebody else was faster, and then nothing was done."""
     revision = current.revision + 1
-    state = new_state(revision, plan.before, plan.entries, plan.over)
+    state = new_state(revision, plan.before, plan.prior, plan.entries, plan.over)
     n_written = sum(key in plan.entries for key in plan.over)
     change = Change(
         *(revision, plan.action, plan.release, who, now(), note, current.release),
@@ -102,6 +107,33 @@ def finish(place: Place) -> Moved | None:
     if current.is_settled:
         return None
     return _carry_out(place, current, read_state(place.shelf, current.state))
+
+
+def undo(place: Place, who: str, note: str) -> Moved | None:
+    """Take back what was begun and broke off. None when nothing was.
+
+    What the change had written gives way to what lay there; what somebody else has put there meanwhile stays."""
+    current = read_current(place.shelf)
+    if current.is_settled:
+        return None
+    state = read_state(place.shelf, current.state)
+    prior = read_state(place.shelf, state.prior)
+    there = versions_there(place.live, state.moves, state.entries)
+    over = {}
+    for key, was in state.moves.items():
+        entry, version = state.entries.get(key), there.get(key, NOTHING)
+        if version != was and (entry is None or _is(place, key, entry)):
+            over[key] = version
+    assert current.change is not None
+    plan = Plan(UNDONE, current.change.instead_of, prior.entries, over, prior.before, prior.prior)
+    return move(place, current, plan, who, note or f"undone: {current.change.action} of {current.change.release}")
+
+
+def _is(place: Place, key: str, entry: Entry) -> bool:
+    """Whether this lies there."""
+    with suppress(ArtifactMissing):
+        return digest_of(place.live.fetch(key).data) == entry.digest
+    return False
 
 
 def _write_last(place: Place, current: Current) -> None:

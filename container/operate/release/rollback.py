@@ -91,7 +91,7 @@ def _go(
     # Of all segments, going back once more goes further back; of some, or over what somebody else put there, to that.
     adopted = adopt(place, current, state, looked.there, looked.by_hand)
     is_undone = choice.is_all and not looked.by_hand
-    plan = Plan(ROLLBACK, release, entries, over, before if is_undone else adopted.name)
+    plan = Plan(ROLLBACK, release, entries, over, before if is_undone else adopted.name, adopted.name)
     return what, move(place, current, plan, who, note)
 
 

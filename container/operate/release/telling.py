@@ -119,7 +119,7 @@ def standing(id: str, current: Current, state: State) -> str:
     n_live = sum(entry.release == id for entry in state.entries.values())
     if n_live:
         return f"live, {n_live:,} segments"
-    said = {"reject": "rejected", "approve": "was live", "rollback": "was live"}
+    said = {"reject": "rejected", "approve": "was live", "rollback": "was live", "undo": "was live"}
     return said.get(current.verdicts.get(id, ""), "candidate")
 
 

@@ -42,7 +42,7 @@ class NoneSound(CommandFailed):
 
 
 AGAIN = "call again: what is done already is not done twice"
-LOOK = "mme release show says how far it came, and mme release finish ends it"
+LOOK = "mme release show says how far it came, and mme release finish ends it, or with --undo takes it back"
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def told(then: str = AGAIN) -> Iterator[None]:
     except (LocationInvalid, TargetInvalid) as error:
         raise Misused(str(error)) from error
     except ArtifactForbidden as error:
-        raise Refused(str(error)) from error
+        raise Refused(str(error) + ("; " + LOOK if error.doing == "written" else "")) from error
     except (ArtifactUnavailable, ArtifactChanged) as error:
         raise NotNow(f"{error}; {then}") from error
     except ArtifactError as error:

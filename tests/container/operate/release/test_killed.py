@@ -11,6 +11,7 @@ from container.operate.main import main
 from container.operate.release import place, who
 from container.operate.release.live import read_current
 from container.operate.release.place import Place, place_at
+from tests.rig import faulty_s3
 from tests.rig.faulty_s3 import FaultyS3
 from tests.rig.shop import Shop
 
@@ -115,3 +116,39 @@ def test_a_reader_is_told_that_it_broke_off_and_how_far_it_came(
     assert mme("rollback") == Exit.NOT_NOW
     assert "had broken off, and is finished now" in capsys.readouterr().err
     assert shop.live() == FIRST
+
+
+def test_what_broke_off_may_be_taken_back_instead(s3: FaultyS3, shop: Shop) -> None:
+    first, second = shop.candidate(FIRST), shop.candidate(SECOND)
+    assert mme("approve", first.id) == Exit.OK
+    n_broken_off = 0
+    for words in (("approve", second.id), ("rollback",)):
+        before = live(s3)
+        for _ in killed_everywhere(s3, words):
+            if read_current(shop.place.shelf).is_settled:
+                continue
+            n_broken_off += 1
+            assert mme("finish", "--undo") == Exit.OK
+            assert live(s3) == before
+            assert shop.whole().is_whole
+            # Nothing of it is left: the same once more does what it would have done.
+            assert mme(*words) == Exit.OK
+            assert live(s3) == (BOTH if words[0] == "approve" else FIRST)
+    assert n_broken_off > 10
+
+
+def test_where_nothing_may_be_written_it_is_said_and_can_be_undone(
+    s3: FaultyS3, shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A role that may read the live prefix, list it, and not write to it."""
+    first = shop.candidate(FIRST)
+    for key in FIRST:
+        s3.faults[f"live/{key}"] = faulty_s3.denied_writing()
+    assert mme("approve", first.id) == Exit.REFUSED
+    assert "may not be written (AccessDenied)" in capsys.readouterr().err
+    assert live(s3) == {}
+    assert mme("finish", "--undo") == Exit.OK
+    assert shop.whole().is_whole
+    s3.faults.clear()
+    assert mme("approve", first.id) == Exit.OK
+    assert live(s3) == FIRST
