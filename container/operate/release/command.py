@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +177,7 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
     from container.operate.release.who import who
     from handler.archives.limits import Limits
 
-    judged = _metrics(chosen.metrics)
+    judged = _metrics(chosen.metrics, opened)
     limits = _limits(chosen, Limits)
     found = sources.find(chosen.paths, chosen.as_key, limits, opened.endpoint_url)
     n_at_once = math.ceil(container_cores()) + 1  # one waits for the store while the others are examined
@@ -233,20 +233,26 @@ def _limits(chosen: argparse.Namespace, limits: Any) -> Any:
         raise Misused(str(error)) from error
 
 
-def _metrics(file: Path | None) -> dict[str, Judged]:
-    from container.operate.release.telling import judged_of
+def _metrics(file: Path | None, opened: Place) -> dict[str, Judged]:
+    """What `--metrics` says. Where it does not say against what, it is against what is live now."""
+    from container.operate.release import live, telling
 
     if file is None:
         return {}
     try:
-        return judged_of(json.loads(file.read_bytes()))
+        judged = telling.judged_of(json.loads(file.read_bytes()))
     except OSError as error:
         raise Misused(f"cannot read {file}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Misused(
-            f'{file} is not {{"KEY": {{"metric": "rmse", "n_rows": 600, "candidate": 0.1, "live": 0.2, '
-            f'"against": "SHA256"}}}}: {error}'
+            f'{file} is not {{"KEY": {{"metric": "rmse", "n_rows": 600, "candidate": 0.1, "live": 0.2}}}}: {error}'
         ) from error
+    _, state = live.settled(opened)
+    digests = {key: entry.digest for key, entry in state.entries.items()}
+    return {
+        key: one if one.against or one.live is None else replace(one, against=digests.get(key))
+        for key, one in judged.items()
+    }
 
 
 def _list(chosen: argparse.Namespace, opened: Place) -> int:
