@@ -13,6 +13,7 @@ from container.operate.exits import Exit
 from container.operate.main import main
 from tests.rig import boosters
 from tests.rig.endpoint import Endpoint
+from tests.rig.faulty_s3 import ENVIRONMENT
 
 HOUSTON, DALLAS = "us/Houston.tar.gz", "us/Dallas.tar.gz"
 
@@ -87,6 +88,17 @@ def test_after_each_approve_and_rollback_every_answer_is_right_within_the_max_ag
     while kinds(found)[DALLAS] == "right":
         status, found = run("verify", "--url", url)
     assert (status, kinds(found)) == (Exit.FAILED, {HOUSTON: "right", DALLAS: "wrong"})
+
+
+@pytest.mark.parametrize("serve", ["3600"], indirect=True)
+def test_an_endpoint_may_be_named_as_sagemaker_knows_it(
+    run: Any, serve: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    url = f"http://127.0.0.1:{serve.port}/predictions/segments"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
+    assert run("verify", "--endpoint", "prices")[0] == Exit.OK
 
 
 def test_nobody_at_the_address_is_said(run: Any, two_releases: tuple[str, str]) -> None:
