@@ -53,7 +53,7 @@ def approve(
         raise Refused(by_hand_text(looked.by_hand, "nothing was approved"))
     if not keys or dry_run:
         return Approval(diff, None)
-    _check_shelf(place, {manifest.segments[key].digest for key in keys}, manifest.id)
+    check_shelf(place, {manifest.segments[key].digest for key in keys}, manifest.id)
     adopted = adopt(place, current, state, looked.there, looked.by_hand)
     over = {key: looked.there.get(key, NOTHING) for key in keys}
     entries = dict(adopted.entries)
@@ -77,8 +77,8 @@ def by_hand_text(by_hand: dict[str, str], outcome: str) -> str:
     return f"{named}{more}. {outcome}; --force writes over it, and keeps what lies there on the shelf"
 
 
-def _check_shelf(place: Place, digests: set[str], id: str) -> None:
-    """Before anything is claimed: an artifact that is not there would leave the change unfinished for ever."""
+def check_shelf(place: Place, digests: set[str], id: str) -> None:
+    """Asked before anything is claimed: without an artifact a change would stay unfinished for ever. Raises Refused."""
     if len(digests) <= 16:
         missing = {one for one in digests if not any(place.shelf.list(shelf.artifact_key(one)))}
     else:

@@ -513,7 +513,7 @@ def _follow(chosen: argparse.Namespace, opened: Place) -> int:
     follower = Follower(opened, _registry(opened), chosen.registry, who(opened), _gate(chosen), say)
     sqs = aws.client("sqs", patience, endpoint_url=opened.endpoint_url)
     try:
-        n_failed = follow(sqs, chosen.queue, follower, is_over.is_set, once=chosen.once)
+        n_failed = follow(sqs, chosen.queue, follower, is_over.is_set, once=chosen.once, pause=is_over.wait)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from container.operate.release.move import finish
 from container.operate.release.place import Place
 from container.operate.release.registry import APPROVED, REGISTERED, REJECTED, Package, Registry
 from container.operate.release.rollback import take_back
-from container.operate.release.trouble import NotNow, Refused
+from container.operate.release.trouble import NotNow, Refused, aws_told
 from handler.errors import ArtifactError, ArtifactMissing
 from handler.stores.writing import NOTHING
 
@@ -131,20 +132,30 @@ class Follower:
         self._place.shelf.put(key, json.dumps(asdict(noted)).encode(), over)
 
 
-def follow(sqs: Any, queue_url: str, follower: Follower, is_over: Callable[[], bool], *, once: bool) -> int:
+def follow(
+    sqs: Any,
+    queue_url: str,
+    follower: Follower,
+    is_over: Callable[[], bool],
+    *,
+    once: bool,
+    pause: Callable[[float], object] = time.sleep,
+) -> int:
     """Take messages until told that it is over, or with `once` until there are none; how many could not be acted on.
 
     What could not be acted on is left in the queue, which shows it again, and in the end puts it aside (its redrive policy).
+    Raises Refused: there is no such queue; with `once` also NotNow.
     """
     n_failed = 0
     while not is_over():
-        answer = sqs.receive_message(
-            QueueUrl=queue_url,
-            MaxNumberOfMessages=MOST_MESSAGES,
-            WaitTimeSeconds=0 if once else POLL_S,
-            VisibilityTimeout=HIDDEN_S,
-        )
-        messages = answer.get("Messages", [])
+        try:
+            messages = _receive(sqs, queue_url, 0 if once else POLL_S)
+        except NotNow as error:
+            if once:
+                raise
+            log.warning("the queue does not answer: %s", error)
+            pause(POLL_S)
+            continue
         if once and not messages:
             break
         for message in messages:
@@ -159,12 +170,29 @@ def follow(sqs: Any, queue_url: str, follower: Follower, is_over: Callable[[], b
                 if isinstance(error, NotNow):
                     _show_again(sqs, queue_url, message)
                 continue
-            sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+            with suppress(NotNow), aws_told():  # then it comes again, and changes nothing
+                sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
     return n_failed
 
 
+def _receive(sqs: Any, queue_url: str, wait_s: int) -> list[dict[str, Any]]:
+    """Raises Refused: there is no such queue, or it may not be read; NotNow."""
+    with aws_told():
+        answer = sqs.receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=MOST_MESSAGES,
+            WaitTimeSeconds=wait_s,
+            VisibilityTimeout=HIDDEN_S,
+        )
+    messages: list[dict[str, Any]] = answer.get("Messages", [])
+    return messages
+
+
 def _show_again(sqs: Any, queue_url: str, message: dict[str, Any]) -> None:
-    sqs.change_message_visibility(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=POLL_S)
+    with suppress(NotNow), aws_told():
+        sqs.change_message_visibility(
+            QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=POLL_S
+        )
 
 
 def _approval_event(body: str) -> dict[str, Any] | None:

@@ -9,15 +9,14 @@ Source: CreateModelPackage in botocore's model; a package has no Mode, and its M
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from container.operate.artifacts.archive import pack
 from container.operate.release.manifest import ID, Manifest
 from container.operate.release.place import Place
-from container.operate.release.trouble import Misused, NotNow, Refused
+from container.operate.release.trouble import Misused, aws_told
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING
 
@@ -57,7 +56,7 @@ class Registry:
         packed = f"{PACKAGES}{manifest.id}.tar.gz"
         self._place.shelf.put(packed, pack({"release.json": manifest.to_json()}), NOTHING)
         container = {"ModelDataUrl": self._place.shelf.uri(packed)} | ({"Image": image} if image else {})
-        with _ours():
+        with aws_told():
             self._make_group(group)
             answer = self._client.create_model_package(
                 ModelPackageGroupName=group,
@@ -83,7 +82,7 @@ class Registry:
 
     def package(self, arn: str) -> Package | None:
         """As it is now; None when it is no release of this place. Raises NotNow, Refused."""
-        with _ours():
+        with aws_told():
             told = self._client.describe_model_package(ModelPackageName=arn)
         release = _release_in(told, self._place.shelf.uri(PACKAGES))
         if release is None:
@@ -110,22 +109,6 @@ class Registry:
         except ClientError as error:
             if "already exist" not in str(error).lower():
                 raise
-
-
-@contextmanager
-def _ours() -> Iterator[None]:
-    """What boto3 raises, as ours."""
-    from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
-
-    try:
-        yield
-    except ParamValidationError as error:
-        raise Misused(" ".join(str(error).split())) from error
-    except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        raise (Refused if 400 <= status < 500 and status != 429 else NotNow)(str(error)) from error
-    except BotoCoreError as error:
-        raise NotNow(str(error)) from error
 
 
 def _release_in(told: dict[str, Any], packages: str) -> str | None:

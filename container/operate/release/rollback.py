@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from container.operate.release.approve import adopt, by_hand_text
+from container.operate.release.approve import adopt, by_hand_text, check_shelf
 from container.operate.release.choice import Choice
 from container.operate.release.live import BY_HAND, Current, Entry, State, look, read_history, read_state, settled
 from container.operate.release.move import Moved, Plan, move
@@ -84,6 +84,7 @@ def _go(
     what = {key: "removed" if wanted[key] is None else "written" for key in sorted(keys)}
     if not keys or dry_run:
         return what, None
+    check_shelf(place, {entry.digest for key in keys if (entry := wanted[key]) is not None}, release)
     entries = {key: entry for key, entry in state.entries.items() if key not in wanted}
     entries |= {key: entry for key, entry in wanted.items() if entry is not None}
     entries |= {key: replace(entries[key], version="") for key in keys if key in entries}

@@ -58,3 +58,19 @@ def told(then: str = AGAIN) -> Iterator[None]:
         raise NotNow(f"{error}; {then}") from error
     except ArtifactError as error:
         raise Refused(str(error)) from error
+
+
+@contextmanager
+def aws_told() -> Iterator[None]:
+    """What boto3 raises of other services than S3, as the end of a command."""
+    from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError  # boto3 costs 0.2 s
+
+    try:
+        yield
+    except ParamValidationError as error:
+        raise Misused(" ".join(str(error).split())) from error
+    except ClientError as error:
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        raise (Refused if 400 <= status < 500 and status != 429 else NotNow)(str(error)) from error
+    except BotoCoreError as error:
+        raise NotNow(str(error)) from error

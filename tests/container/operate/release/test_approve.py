@@ -283,3 +283,14 @@ def test_an_artifact_that_is_gone_is_noticed_before_anything_is_claimed(shop: Sh
         approve(shop.place, first, Gate(), Choice(), who="ann")
     assert shop.whole().is_whole
     assert shop.live() == {}
+
+
+def test_a_rollback_to_what_is_gone_is_noticed_before_anything_is_claimed(shop: Shop) -> None:
+    first = shop.candidate({"a.tar.gz": "a1"})
+    go(shop, first)
+    go(shop, shop.candidate({"a.tar.gz": "a2"}))
+    shop.place.shelf.remove(shelf.artifact_key(first.segments["a.tar.gz"].digest))
+    with pytest.raises(Refused, match="not on the shelf"):
+        rollback(shop.place, Choice(), who="bob")
+    assert shop.whole().is_whole
+    assert shop.live() == {"a.tar.gz": "a2"}

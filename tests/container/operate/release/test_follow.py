@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
 from container.operate.exits import Exit
@@ -20,7 +21,7 @@ from container.operate.release.live import read_current, read_history
 from container.operate.release.manifest import Manifest
 from container.operate.release.place import place_at
 from container.operate.release.registry import Registry
-from container.operate.release.trouble import Misused
+from container.operate.release.trouble import Misused, Refused
 from tests.rig.shop import Shop
 
 APPROVED, REJECTED, PENDING = "Approved", "Rejected", "PendingManualApproval"
@@ -306,6 +307,22 @@ def test_the_printed_rule_lets_approvals_through_and_nothing_else(console: Conso
     console.follow()
     assert [word for word, _ in console.said] == ["approved"]
     assert console.shop.live() == {"a.tar.gz": "a1"}
+
+
+def test_a_queue_that_is_none_is_said(console: Console) -> None:
+    console.queue += "-none"
+    with pytest.raises(Refused, match="does not exist"):
+        console.follow()
+
+
+def test_a_queue_that_does_not_answer_is_asked_again(console: Console) -> None:
+    arn = console.register(console.shop.candidate({"a.tar.gz": "a1"}))
+    console.decide(arn, APPROVED)
+    paused: list[float] = []
+    nobody = boto3.client("sqs", endpoint_url="http://127.0.0.1:1", config=Config(retries={"total_max_attempts": 1}))
+    follower = Follower(console.shop.place, console.registry, console.group, "me", Gate(), lambda *_: None)
+    assert follow(nobody, console.queue, follower, lambda: len(paused) == 3, once=False, pause=paused.append) == 0
+    assert len(paused) == 3
 
 
 def test_a_directory_has_no_registry(tmp_path: Any) -> None:
