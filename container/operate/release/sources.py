@@ -17,7 +17,7 @@ from handler.stores.writing import WritingStore, open_writing_store
 from handler.targets import parse_target
 
 _SUFFIX = re.compile(
-    r"\.(tar\.gz|tgz|tar|ubj|json|bin|bst|pkl|pickle|model|xgb|deprecated|joblib|mar)(\.gz)?", re.IGNORECASE
+    r"\.(tar\.gz|tgz|tar|ubj|json|bin|bst|pkl|pickle|model|xgb|deprecated|joblib|mar)(\.gz)?\Z", re.IGNORECASE
 )
 KEY_SUFFIX = ".tar.gz"
 
@@ -60,7 +60,7 @@ def find(paths: Sequence[str], as_key: str | None, limits: Limits, endpoint_url:
 
 def key_of(name: str) -> str:
     """`us/Houston.ubj` goes live as `us/Houston.tar.gz`. Raises TargetInvalid."""
-    suffix = next((one for one in _SUFFIX.finditer(name) if one.end() == len(name)), None)
+    suffix = _SUFFIX.search(name)
     return parse_target((name[: suffix.start()] if suffix else name) + KEY_SUFFIX)
 
 
