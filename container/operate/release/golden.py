@@ -24,6 +24,7 @@ def golden_of(examined: Examined, seed: str) -> Golden | None:
     """examined: with its origins, so that its documents are XGBoost's. None for a model whose scores are no numbers."""
     import numpy as np
 
+    from handler.errors import RequestError
     from handler.predictor import Ensemble, HandlePool, Model, Scorer, facts_of_ensemble
     from handler.scoring import predict, read_rows
 
@@ -38,8 +39,12 @@ def golden_of(examined: Examined, seed: str) -> Golden | None:
     try:
         rows = read_rows("\n".join(lines).encode(), "text/csv", facts)
         scores = np.asarray(predict(model, rows).outputs)
+    except RequestError:  # it does not say by itself which rounds answer, or takes no such rows
+        return None
     finally:
         model.close()
+    if scores.dtype.kind not in "fiu":  # labels that are texts
+        return None
     answers = tuple(tuple(map(float, row)) for row in scores.reshape(len(lines), -1).tolist())
     if not all(math.isfinite(score) for row in answers for score in row):
         return None

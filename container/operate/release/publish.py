@@ -21,7 +21,7 @@ from container.operate.release.progress import each
 from container.operate.release.sources import Found, Source
 from container.operate.release.trouble import NoneSound
 from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused
-from handler.predictor import FoldsDisagree, facts_of_ensemble
+from handler.predictor import Facts, FoldsDisagree, facts_of_ensemble
 
 if TYPE_CHECKING:
     from container.examine.quarantine import Examined, Quarantine
@@ -126,12 +126,20 @@ class _Publisher:
             if known is not None and known.digest in self._there:
                 return _Came(source.key, replace(known, source=source.uri))
             examined = self._quarantine.examine(data, source.uri, wants_origins=True)
-            segment, packed = segment_of(examined, source.uri, digest)
+            packed = self._written(examined, source)
+            segment = segment_of(examined, packed, source.uri, digest)
         except FoldsDisagree as error:
             return _Came(source.key, None, str(error))
         except (ArtifactBroken, ArtifactRefused) as error:
             return _Came(source.key, None, error.why)
         return _Came(source.key, segment, n_uploaded_bytes=self._put(segment, packed))
+
+    def _written(self, examined: Examined, source: Source) -> bytes:
+        """What goes on the shelf, read once more. Raises ArtifactRefused when it would answer otherwise than what came."""
+        packed = pack_examined(examined)
+        if not are_alike(examined.facts, self._quarantine.examine(packed, source.key).facts):
+            raise ArtifactRefused(source.uri, "written anew it reads back differently")
+        return packed
 
     def _put(self, segment: Segment, packed: bytes) -> int:
         """Bytes that went up; 0 when it was there."""
@@ -144,13 +152,21 @@ class _Publisher:
         return len(packed)
 
 
-def segment_of(examined: Examined, uri: str, source_digest: str) -> tuple[Segment, bytes]:
-    """A sound artifact as a release has it, and what goes on the shelf. examined: with its origins. Raises FoldsDisagree."""
+def are_alike(before: tuple[Facts, ...], after: tuple[Facts, ...]) -> bool:
+    """Whether two readings say the same of how it predicts."""
+
+    def said(facts: Facts) -> Facts:
+        return replace(facts, corrections=(), resident_bytes=0)
+
+    return tuple(map(said, before)) == tuple(map(said, after))
+
+
+def segment_of(examined: Examined, packed: bytes, uri: str, source_digest: str) -> Segment:
+    """A sound artifact as a release has it, `packed` going on the shelf. examined: with its origins. Raises FoldsDisagree."""
     facts = facts_of_ensemble(examined.facts)
-    packed = pack_examined(examined)
     digest = shelf.digest_of(packed)
     corrections = dict.fromkeys(text for origin in examined.origins for text in origin.stated.corrections)
-    segment = Segment(
+    return Segment(
         digest,
         len(packed),
         facts.objective,
@@ -160,4 +176,3 @@ def segment_of(examined: Examined, uri: str, source_digest: str) -> tuple[Segmen
         tuple(corrections),
         golden_of(examined, digest),
     )
-    return segment, packed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from handler.payload import decode
 from tests.rig import boosters
 from tests.rig.shop import Shop
 
+ROOT = Path(__file__).parents[4]
 LIMITS = Limits()
 
 
@@ -191,6 +193,41 @@ def test_golden_rows_are_what_xgboost_says(tmp_path: Path, published: Publish, p
     scores = boosters.expected(booster, rows) if is_linear else booster.inplace_predict(rows, strict_shape=True)
     assert np.array(golden.scores, np.float32).tobytes() == scores.astype(np.float32).tobytes()
     assert len(set(golden.scores)) > 1
+
+
+@pytest.fixture(scope="module")
+def of_an_old_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one old release wrote and pickled: best iterations, numbers that mean missing, labels."""
+    root = tmp_path_factory.mktemp("predicting")
+    with tarfile.open(ROOT / "tests/fixtures/predicting.tar.xz") as tar:
+        tar.extractall(root, filter="data")
+    written = root / "written"
+    written.mkdir()
+    for path in sorted(next(root.rglob("xgboost-1.6.2")).iterdir()):
+        if path.suffix in (".bin", ".pkl", ".json", ".ubj"):
+            path.rename(written / f"{path.stem}-{path.suffix[1:]}{path.suffix}")  # one key each
+    return written
+
+
+def test_what_is_published_predicts_as_it_did_before(
+    shop: Shop, of_an_old_release: Path, published: Publish, quarantine: Quarantine
+) -> None:
+    manifest = published(of_an_old_release).manifest
+    assert len(manifest.segments) > 20
+    for key, segment in manifest.segments.items():
+        data = shop.place.shelf.fetch(shelf.artifact_key(segment.digest)).data
+        came = Path(segment.source).read_bytes()
+        assert publish.are_alike(quarantine.examine(came, segment.source).facts, quarantine.examine(data, key).facts), (
+            key
+        )
+
+
+def test_what_would_answer_otherwise_written_anew_is_refused(
+    source: Path, published: Publish, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "are_alike", lambda *_: False)
+    with pytest.raises(NoneSound, match="written anew it reads back differently"):
+        published(source)
 
 
 def test_an_answer_is_the_golden_one_in_every_bit_or_it_is_not() -> None:
