@@ -36,7 +36,7 @@ LIVE = manifest(
     "live",
     {key: segment(f"{key}1", features=Features(3, ("x", "y", "z"))) for key in ("a", "b", "c", "d", "e", "g", "r")},
 )
-STATE = State("s", "", {key: Entry(one.digest, "live") for key, one in LIVE.segments.items()})
+STATE = State("s", entries={key: Entry(one.digest, "live") for key, one in LIVE.segments.items()})
 
 
 def against(key: str, candidate: float, live: float, metric: str = "rmse", n_rows: int = 100) -> Judged:
@@ -121,7 +121,7 @@ def test_only_what_is_chosen_is_shown() -> None:
 
 def test_a_person_reads_it_in_a_minute() -> None:
     many = {f"{number:04}": segment(f"{number}2", against(f"{number:04}", 2 + number, 1.0)) for number in range(5000)}
-    state = State("s", "", {key: Entry(f"{key}1", "live") for key in many})
+    state = State("s", entries={key: Entry(f"{key}1", "live") for key in many})
     lines = "\n".join(diff_lines(compare(manifest("n", many), state, _Known([]), Gate(max_worse=1.0), Choice())))
     assert lines.count("\n") < 40
     assert "worse 5,000" in lines
