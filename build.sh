@@ -60,7 +60,7 @@ setup() {
   wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*/*.c; } | sha256sum)
   if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
     container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
-    if command -v "${CC:-cc}" gcc clang >/dev/null; then handler/build.sh handler; else compile_with_zig; fi
+    if command -v "${CC:-cc}" gcc clang >/dev/null; then PYTHON=.venv/bin/python handler/build.sh handler; else compile_with_zig; fi
     # Where no compiler could be had, the next setup asks again.
     [ ! -e handler/libhandler.so ] || echo "$wanted" >.venv/.compiled
   fi
@@ -77,7 +77,7 @@ compile_with_zig() (
     chmod +x "$tool/cc"
     export PYTHONPATH=$tool/packages ZIG_GLOBAL_CACHE_DIR=$tool/cache ZIG_LOCAL_CACHE_DIR=$tool/cache CC=$tool/cc
   fi
-  handler/build.sh handler # which says what it means, where there still is none
+  PYTHON=.venv/bin/python handler/build.sh handler # which says what it means, where there still is none
 )
 
 # The lock names every package, so pip has nothing to resolve; -qq keeps it silent but for errors.

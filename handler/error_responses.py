@@ -13,6 +13,7 @@ import orjson
 
 from handler.errors import (
     AcceptUnsupported,
+    AnswerTooLarge,
     ArtifactBroken,
     ArtifactChanged,
     ArtifactForbidden,
@@ -64,6 +65,7 @@ FAULTS: dict[type[BaseException], Fault] = {
     ArtifactForbidden: _VALIDATION,
     ContentTypeUnsupported: _model_error(415),
     AcceptUnsupported: _model_error(406),
+    AnswerTooLarge: _model_error(413),
     RequestError: _model_error(400),
     HookFailed: _model_error(500),  # or what the hook said, see fault_of
     ArtifactBroken: _model_error(422),

@@ -8,6 +8,7 @@
     |   |-- PayloadInvalid           a body that is not what its content type says
     |   |   `-- BodyEmpty            no body
     |   |-- FeatureMismatch          rows that do not fit the model's features
+    |   |-- AnswerTooLarge           scores whose text is over the limit
     |   |-- OutputUnsupported        an output this model's objective does not have
     |   `-- IterationsUndecided      an early-stopped model, and nothing that says how many rounds answer
     |-- HookFailed                   the endpoint's own code (model_fn, input_fn, ...) ended the request
@@ -83,6 +84,13 @@ class BodyEmpty(PayloadInvalid):
 
 class FeatureMismatch(RequestError):
     """Rows that do not fit the model: a wrong count, or names the model does not know."""
+
+
+class AnswerTooLarge(RequestError):
+    def __init__(self, n_bytes: int, max_bytes: int) -> None:
+        super().__init__(f"the answer has {n_bytes} bytes, the limit is {max_bytes}; send fewer rows")
+        self.n_bytes = n_bytes
+        self.max_bytes = max_bytes
 
 
 class OutputUnsupported(RequestError):

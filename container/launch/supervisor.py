@@ -142,6 +142,9 @@ class Supervisor:
             self._binder = Binder(self._scratch.binder)
             closing.callback(self._binder.close)
             self._watch(self._binder.listener.fileno(), select.EPOLLIN, self._on_door)
+        self._lane = closing.enter_context(socket.socket(socket.AF_UNIX))
+        self._lane.bind(str(self._scratch.lane))
+        self._lane.listen()
         self._board = Board()
         closing.callback(self._board.close)
         closing.callback(self._drop_all_held)
@@ -246,6 +249,7 @@ class Supervisor:
             "has_served": self._is_ready,
         }
         channel.send("settings", note)
+        channel.send("lane", None, [self._lane.fileno()])
         if self._gates is not None:
             channel.send("gates", None, [self._gates.fileno()])
         if not self._settings.front.hosted:

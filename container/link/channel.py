@@ -1,7 +1,7 @@
 """What the supervisor and the runtime tell each other: small JSON messages, some with descriptors.
 
     supervisor -> runtime   settings {...}   listen NAME + socket   ended NAME   unlisten NAME   gates + socket   drain
-                            board + page     adopt SLOT + socket
+                            board + page     adopt SLOT + socket   lane + socket
     runtime -> supervisor   started          workers N              preloading   preloaded       drained
                             connected SLOT + socket
 

@@ -27,10 +27,11 @@ from container.worker.preload import Preload
 from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import Dispatcher
+from handler.dispatch import SMALL_CSV_BYTES, TARGET_HEADER, Dispatcher
 from handler.errors import ServingError, StartRefused
 from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader
+from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
 from handler.scoring import parse_iterations
@@ -109,6 +110,8 @@ def _build_standalone(
         channel,
         answer=dispatcher.answer,
         answer_at_once=dispatcher.answer_at_once,
+        answer_on_lane=None if dispatcher.is_slow else dispatcher.answer_if_warm,
+        lane_body_bytes=SMALL_CSV_BYTES,
         pool=pool,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
@@ -178,9 +181,16 @@ def _build_hosted(
     parts.boosters.room = cache
     dispatcher = _dispatcher(settings, cache, recorder, watch, hooks)
     hosted.open(cache, dispatcher.answer)
+
+    def answer_on_lane(request: Request) -> Answer | None:
+        own = hosted.named(request.headers.get(TARGET_HEADER, ""))
+        return None if own is None else dispatcher.answer_if_warm(request, own)
+
     runtime = Runtime(
         channel,
         answer=dispatcher.answer,
+        answer_on_lane=None if dispatcher.is_slow else answer_on_lane,
+        lane_body_bytes=SMALL_CSV_BYTES,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
         hosted=hosted,
@@ -209,6 +219,7 @@ def _dispatcher(
         default_iterations=parse_iterations(settings.answers.iterations) if settings.answers.iterations else None,
         scoring=assembly.scoring_of(settings, hooks),
         fallback=settings.answers.fallback,
+        max_answer_bytes=settings.front.max_body_bytes,
     )
 
 

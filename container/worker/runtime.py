@@ -28,6 +28,7 @@ from container.link.held import FREE, IDLE, N_SLOTS, Board
 from container.worker.connection import Connection, Progress
 from container.worker.hosted.gates import Gates
 from container.worker.hosted.leases import Hosted, mms_port
+from container.worker.lane import Lanes
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class Runtime:
 
     answer           what to answer to a request, however long it takes; never raises
     answer_at_once   the same if it takes next to nothing, else None
+    answer_on_lane   the same for what comes past MMS; None when nothing can be answered at once
+    lane_body_bytes  of a request worth sending past MMS, at most
     pool             threads for what takes longer, one for each connection there may be; owned by the caller
     hosted           None in standalone mode; else each connection has its own model, and `answer` is asked nothing
     """
@@ -52,6 +55,8 @@ class Runtime:
         *,
         answer: Callable[[Request], Answer],
         answer_at_once: Callable[[Request], Answer | None] = lambda _: None,
+        answer_on_lane: Callable[[Request], Answer | None] | None = None,
+        lane_body_bytes: int = 0,
         pool: Executor | None = None,
         io_dir: Path,
         max_frame_bytes: int,
@@ -59,6 +64,9 @@ class Runtime:
     ) -> None:
         self._channel = channel
         self._answer_at_once = answer_at_once
+        self._answer_on_lane = answer_on_lane
+        self._lane_body_bytes = lane_body_bytes
+        self._lanes: Lanes | None = None
         self._pool = pool
         self._hosted = hosted
         self._gates: Gates | None = None
@@ -84,10 +92,13 @@ class Runtime:
         handlers = self._handlers
         try:
             while True:
-                for descriptor, _ in self._epoll.poll(LOOK_S if self._is_draining else -1):
+                has_more = self._lanes is not None and self._lanes.has_more
+                for descriptor, _ in self._epoll.poll(0 if has_more else LOOK_S if self._is_draining else -1):
                     handler = handlers.get(descriptor)  # an earlier event of this round may have closed it
                     if handler is not None and not handler():
                         return
+                if has_more and self._lanes is not None:
+                    self._lanes.go_on()
                 if self._is_draining:
                     self._look_whether_drained()
         finally:
@@ -128,6 +139,8 @@ class Runtime:
                 self._hosted.closed(mms_port(note.value))
         elif note.what == "gates" and self._hosted is not None:
             self._gates = Gates(socket.socket(fileno=note.descriptors[0]), self._hosted)
+        elif note.what == "lane":
+            self._open_lanes(socket.socket(fileno=note.descriptors[0]))
         elif note.what == "board":
             self._board = Board(note.descriptors[0])
         elif note.what == "adopt":
@@ -135,6 +148,24 @@ class Runtime:
         elif note.what == "drain":
             self._is_draining = True
         return True
+
+    def _open_lanes(self, listener: socket.socket) -> None:
+        """Without an answer for them there are none: who connects is not greeted, and goes MMS's way."""
+        if self._answer_on_lane is None:
+            listener.close()
+            return
+        self._lanes = Lanes(
+            listener,
+            self._answer_on_lane,
+            watch=self._watch,
+            forget=self._forget_descriptor,
+            epoll=self._epoll,
+            max_body_bytes=self._lane_body_bytes,
+        )
+
+    def _forget_descriptor(self, descriptor: int) -> None:
+        del self._handlers[descriptor]
+        self._unwatch(descriptor)
 
     def _listen(self, name: str, listener: socket.socket) -> None:
         listener.setblocking(False)
@@ -265,8 +296,12 @@ class Runtime:
         with self._lock:
             connections = list(self._connections)
         served = sum(connection.n_served for connection in connections)
+        is_busy = any(connection.is_busy for connection in connections)
+        if self._lanes is not None:
+            served += self._lanes.n_served
+            is_busy = is_busy or self._lanes.is_busy
         now = time.monotonic()
-        if served != self._served_before or any(connection.is_busy for connection in connections):
+        if served != self._served_before or is_busy:
             self._served_before = served
             self._quiet_since = None
         elif self._quiet_since is None:
@@ -278,6 +313,8 @@ class Runtime:
         """Stop listening, let each connection finish its reply, and wait for their threads."""
         if self._gates is not None:
             self._gates.close()
+        if self._lanes is not None:
+            self._lanes.close()
         for listener in self._listeners.values():
             listener.close()
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from handler.compiled import row
 from handler.errors import FeatureMismatch
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
@@ -64,6 +65,13 @@ class Forest:
             is_margin=kind is Kind.MARGIN,
             crew=self._crew,
         )
+
+    def score_line(self, body: bytes) -> bytes | None:
+        """The plain score of one ordinary line of CSV, as CSV; None for anything else, which `predict` and those around it
+        answer, or refuse, in the same words."""
+        if not self._is_plain or self._n_groups != 1 or self._n_trees > walker.BRIEF or row is None:
+            return None
+        return row.score_line(self._packed, self._columns, self._n_trees, body)
 
     def close(self) -> None:
         """Let go of the booster, if there is one; nobody may be predicting. The rest goes with the last reference."""

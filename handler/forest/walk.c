@@ -75,8 +75,8 @@ static float transformed(float margin, uint32_t transform) {
     }
 }
 
-/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows, n_groups); holds (n_rows, n_outputs) when this returns, and
- * (n_rows, n_groups) for margins. */
+/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows,
+ * n_groups); holds (n_rows, n_outputs) when this returns, and (n_rows, n_groups) for margins. */
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out) {
     const head_t *head = forest;
     const uint32_t n_groups = head->n_groups, n_features = head->n_features;

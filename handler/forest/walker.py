@@ -22,7 +22,7 @@ if holding is not None and letting_go is not None:
 
 # Rows times trees that are walked without letting go of the interpreter lock: about 20 us. Letting go and taking it
 # again costs as much when other threads want it.
-_BRIEF = 1000
+BRIEF = 1000
 # Rows times trees from which other cores help, if none of them is at work for another body: about 2 ms.
 _LONG = 200_000
 
@@ -59,7 +59,7 @@ def predict(
     scores = np.empty((n_rows, n_groups), np.float32)
     n_walks = n_rows * n_trees
     is_square = is_margin or n_outputs == n_groups  # otherwise scores move together, and parts of them would not
-    if n_walks <= _BRIEF:
+    if n_walks <= BRIEF:
         _holding(forest, _address(rows), n_rows, n_trees, is_margin, _address(scores))
     elif (
         crew is None

@@ -187,10 +187,12 @@ def test_no_field_of_a_load_makes_us_fetch_or_run_anything(hosted: Endpoint, bun
     assert not (tmp_path / "ran").exists()
 
 
-def test_unknown_fields_bodies_and_methods_get_mms_own_statuses(hosted: Endpoint, bundles: Path) -> None:
+def test_unknown_fields_and_methods_get_mms_own_statuses_and_bodies_that_are_none_400(
+    hosted: Endpoint, bundles: Path
+) -> None:
     assert load(hosted, "one", bundles / "1" / "model", what="ever").status == 200
     for body in ("{", "", "[]"):
-        assert ask(hosted, "POST", "/models", body, Content_Type="application/json").status == 500
+        assert ask(hosted, "POST", "/models", body, Content_Type="application/json").status == 400
     assert ask(hosted, "POST", "/models", "{}", Content_Type="application/json").status == 400
     assert [ask(hosted, method, "/models").status for method in ("PUT", "PATCH", "DELETE")] == [405] * 3
     assert load(hosted, "none", "/no/such/directory").status == 404

@@ -16,6 +16,7 @@ import com.amazonaws.ml.mms.util.JsonUtils;
 import com.amazonaws.ml.mms.util.NettyUtils;
 import com.amazonaws.ml.mms.wlm.Model;
 import com.amazonaws.ml.mms.wlm.ModelManager;
+import com.google.gson.JsonParseException;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.HttpHeaderValues;
@@ -110,7 +111,16 @@ final class Models extends ManagementRequestHandler {
 
     private static RegisterModelRequest parse(FullHttpRequest request, QueryStringDecoder decoder) {
         if (HttpHeaderValues.APPLICATION_JSON.contentEqualsIgnoreCase(HttpUtil.getMimeType(request))) {
-            return JsonUtils.GSON.fromJson(request.content().toString(CharsetUtil.UTF_8), RegisterModelRequest.class);
+            String text = request.content().toString(CharsetUtil.UTF_8);
+            try {
+                RegisterModelRequest wanted = JsonUtils.GSON.fromJson(text, RegisterModelRequest.class);
+                if (wanted != null) {
+                    return wanted;
+                }
+            } catch (JsonParseException e) { // its own words name classes of Java's
+                throw new BadRequestException("The body is no JSON object with model_name and url.");
+            }
+            throw new BadRequestException("The body is empty; send a JSON object with model_name and url.");
         }
         return new RegisterModelRequest(decoder);
     }
