@@ -10,7 +10,8 @@
     |   |-- FeatureMismatch          rows that do not fit the model's features
     |   |-- AnswerTooLarge           scores whose text is over the limit
     |   |-- OutputUnsupported        an output this model's objective does not have
-    |   `-- IterationsUndecided      an early-stopped model, and nothing that says how many rounds answer
+    |   |-- IterationsUndecided      an early-stopped model, and nothing that says how many rounds answer
+    |   `-- TooMuchWork              sound, and more than can be answered in time or in one answer
     |-- HookFailed                   the endpoint's own code (model_fn, input_fn, ...) ended the request
     |-- ArtifactError                the target's archive cannot be served
     |   |-- ArtifactMissing          no such object
@@ -24,6 +25,7 @@
         |-- NoRoom                   no memory even after eviction
         |   `-- TooManyModels        no descriptors or threads for another hosted model
         |-- ModelNotLoaded           hosted, and the platform has not loaded it
+        |-- CallerGone               nobody waits for the answer any more
         |-- UnloadedMeanwhile        hosted, and the platform unloaded it while it was being loaded
         `-- Unavailable              draining, restarting or overloaded
 
@@ -98,6 +100,10 @@ class OutputUnsupported(RequestError):
         super().__init__(f"output {output!r} does not exist for objective {objective}; it has {', '.join(allowed)}")
         self.output = output
         self.objective = objective
+
+
+class TooMuchWork(RequestError):
+    """More rows than can be answered in time, or in one answer; says how many can."""
 
 
 class IterationsUndecided(RequestError):
@@ -196,6 +202,11 @@ class ModelNotLoaded(NotNow):
     def __init__(self, model: str) -> None:
         super().__init__(f"model {model} is not loaded")
         self.model = model
+
+
+class CallerGone(NotNow):
+    def __init__(self) -> None:
+        super().__init__("nobody waits for the answer any more")
 
 
 class UnloadedMeanwhile(NotNow):

@@ -18,6 +18,7 @@ from container.assembly import Models
 from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
 from container.link.channel import Channel
+from container.log_stream import take_over_stderr
 from container.settings import Settings
 from container.worker.guard import MemoryGuard
 from container.worker.hosted.bundles import Bundles
@@ -66,6 +67,7 @@ def main() -> int:
     if note is None:
         return 0
     settings = Settings.from_json(note.value["settings"])
+    take_over_stderr()
     logging.basicConfig(
         level=settings.front.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
@@ -113,6 +115,7 @@ def _build_standalone(
         answer_on_lane=None if dispatcher.is_slow else dispatcher.answer_if_warm,
         lane_body_bytes=SMALL_CSV_BYTES,
         pool=pool,
+        n_threads=settings.front.workers,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
     )
@@ -217,7 +220,7 @@ def _dispatcher(
         framing=assembly.framing_of(settings),
         default_outputs=parse_outputs(settings.answers.outputs),
         default_iterations=parse_iterations(settings.answers.iterations) if settings.answers.iterations else None,
-        scoring=assembly.scoring_of(settings, hooks),
+        scoring=assembly.scoring_of(settings, hooks, cache),
         fallback=settings.answers.fallback,
         max_answer_bytes=settings.front.max_body_bytes,
     )

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 # MMS passes a request on the moment a worker is free, so after this long without any there is none in its queue either.
 QUIET_S = 0.25
 LOOK_S = 0.02
+# Every thread of the pool busy for so long, and none of them done in between: requests should go elsewhere.
+FULL_S = 5.0
 
 
 class Runtime:
@@ -46,6 +48,7 @@ class Runtime:
     answer_on_lane   the same for what comes past MMS; None when nothing can be answered at once
     lane_body_bytes  of a request worth sending past MMS, at most
     pool             threads for what takes longer, one for each connection there may be; owned by the caller
+    n_threads        how many these are
     hosted           None in standalone mode; else each connection has its own model, and `answer` is asked nothing
     """
 
@@ -58,6 +61,7 @@ class Runtime:
         answer_on_lane: Callable[[Request], Answer | None] | None = None,
         lane_body_bytes: int = 0,
         pool: Executor | None = None,
+        n_threads: int = 1,
         io_dir: Path,
         max_frame_bytes: int,
         hosted: Hosted | None = None,
@@ -68,6 +72,7 @@ class Runtime:
         self._lane_body_bytes = lane_body_bytes
         self._lanes: Lanes | None = None
         self._pool = pool
+        self._n_threads = n_threads
         self._hosted = hosted
         self._gates: Gates | None = None
         self._answer = answer
@@ -81,6 +86,8 @@ class Runtime:
         self._n_loaded = 0
         self._board: Board | None = None
         self._slots = list(range(N_SLOTS - 1, -1, -1))  # the free ones
+        self._n_in_pool = 0  # guarded by the lock, as the line below
+        self._full_since: float | None = None
         self._quiet_since: float | None = None
         self._served_before = 0
         self._is_draining = False
@@ -120,6 +127,9 @@ class Runtime:
             reasons.append("stopping: answering only what is in flight")
         if self._hosted is None and not self._n_loaded:  # hosted, an endpoint starts with nothing loaded
             reasons.append("MMS has not connected a worker yet")
+        full_since = self._full_since
+        if full_since is not None and time.monotonic() - full_since >= FULL_S:
+            reasons.append(f"every worker has been busy for {time.monotonic() - full_since:.0f} s")
         return reasons
 
     def _on_note(self) -> bool:
@@ -218,12 +228,21 @@ class Runtime:
         elif progress is Progress.UNFINISHED:
             assert self._pool is not None
             self._unwatch(descriptor)  # the pool's until it is watched again
+            self._count_in_pool(1)
             self._pool.submit(self._finish, connection, descriptor)
         return True
 
+    def _count_in_pool(self, change: int) -> None:
+        with self._lock:
+            self._n_in_pool += change
+            is_full = self._n_in_pool >= self._n_threads
+            self._full_since = time.monotonic() if is_full else None
+
     def _finish(self, connection: Connection, descriptor: int) -> None:
         """Runs on a thread of the pool."""
-        if connection.finish():
+        goes_on = connection.finish()
+        self._count_in_pool(-1)
+        if goes_on:
             with contextlib.suppress(OSError, ValueError):  # the runtime has ended, and the epoll with it
                 self._epoll.register(descriptor, select.EPOLLIN)
         else:

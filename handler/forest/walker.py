@@ -1,6 +1,6 @@
 """The compiled half of this package: walk.c.
 
-Rule: what is handed over has been packed by `packed.py`; walk.c believes it.
+Rule: what is walked has been found sound first, whoever packed it; walk.c then believes it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ def margin_of(intercept: float, transform: int) -> float:
     """What the sum of leaves begins with, for an intercept as XGBoost stores it."""
     assert holding is not None
     return float(holding.forest_margin(intercept, transform))
+
+
+def is_sound(forest: bytes) -> bool:
+    """Whether every index in it is in range, so that no walk leaves it; never where there is no walker."""
+    return letting_go is not None and bool(letting_go.forest_is_sound(forest, len(forest)))
 
 
 def predict(

@@ -53,6 +53,8 @@ final class Models extends ManagementRequestHandler {
     record Tools(Turnstile turnstile, Binder binder, Gate gate, Tidying tidying) {}
 
     private static final Pattern REMOTE = Pattern.compile("https?://.*", Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
+    private static final Pattern NAME = Pattern.compile("[^/\\p{Cntrl}]{1,1024}");
+    private static final int MAX_WORKERS = 64; // each is two threads, a connection and its buffers
     // Names of sockets, never used again: a worker of an unloaded model may still be trying to connect.
     private static final AtomicInteger PORTS = new AtomicInteger(9000);
     // A load is answered, or given up by MMS, in its response timeout. This is for when MMS loses it.
@@ -99,6 +101,7 @@ final class Models extends ManagementRequestHandler {
                 if (HttpMethod.DELETE.equals(request.method())) {
                     unload(ctx, name);
                 } else {
+                    refuseWorkers(decoder);
                     super.handleRequest(ctx, request, decoder, segments);
                 }
             } finally {
@@ -106,6 +109,15 @@ final class Models extends ManagementRequestHandler {
             }
         } catch (IOException | InterruptedException | ExecutionException | TimeoutException e) {
             throw new InternalServerException("Failed to change model: " + name, e);
+        }
+    }
+
+    /** With none, calls of a model would wait for ever; thousands are thousands of threads. */
+    private static void refuseWorkers(QueryStringDecoder decoder) {
+        int least = NettyUtils.getIntParameter(decoder, "min_worker", 1);
+        int most = NettyUtils.getIntParameter(decoder, "max_worker", least);
+        if (least < 1 || least > MAX_WORKERS || most > MAX_WORKERS) {
+            throw new BadRequestException("min_worker and max_worker go from 1 to " + MAX_WORKERS + ".");
         }
     }
 
@@ -132,6 +144,9 @@ final class Models extends ManagementRequestHandler {
         if (url == null) {
             throw new BadRequestException("Parameter url is required.");
         }
+        if (url.replaceAll("[/.\\s]", "").isEmpty()) { // the store itself, or all of the machine
+            throw new BadRequestException("Parameter url must name a model's directory or archive, not: " + url);
+        }
         runtimeOf(wanted);
         if (REMOTE.matcher(url).matches()) {
             throw new DownloadModelException("Failed to download model from: " + url + ", models are paths on this machine");
@@ -145,6 +160,9 @@ final class Models extends ManagementRequestHandler {
         }
         if (wanted.getModelName() == null || wanted.getModelName().isEmpty()) {
             throw new InvalidModelException("Model name is not defined.");
+        }
+        if (!NAME.matcher(wanted.getModelName()).matches()) { // with a slash it could be neither invoked nor unloaded
+            throw new BadRequestException("A model's name has up to 1024 characters, none of them a slash or a control character.");
         }
         return wanted.getModelName();
     }
