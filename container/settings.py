@@ -105,6 +105,13 @@ def _text(text: str) -> str:
     return text.strip()
 
 
+def _key(text: str) -> str:
+    parts = text.split("/")
+    if not text.isprintable() or text != text.strip() or "\\" in text or any(part in ("", ".", "..") for part in parts):
+        raise ValueError("a key below the models' location, such as _default.tar.gz or us/_default.tar.gz")
+    return text
+
+
 def _namespace(text: str) -> str:
     # CloudWatch API, PutMetricData: 1 to 255 of these, no colon first; AWS/ is for AWS's own services.
     if not re.fullmatch(r"(?!:|AWS/)[\w.\-/#: ]{1,255}", text.strip(), re.ASCII):
@@ -406,6 +413,15 @@ class Answers:
         "SAGEMAKER_INFERENCE_ENSEMBLE",
         default="all",
         flag="--folds",
+    )
+    fallback: str | None = _setting(
+        "model that answers for a segment without one, such as _default.tar.gz: the nearest of that name up the key's path; "
+        "hosted, the platform refuses such a call itself",
+        _key,
+        "MME_FALLBACK",
+        default=None,
+        flag="--fallback",
+        modes=STANDALONE,
     )
     iterations: str = _setting(
         "rounds that answer for models that stopped early: all, or those up to the best; else as each model's own predict",

@@ -17,14 +17,15 @@ from typing import NamedTuple, Protocol
 from handler.attributes import ITERATIONS, OUTPUT, TARGET, TIMING, parse_attributes
 from handler.cache.model_cache import Borrowed, ModelCache
 from handler.error_responses import INTERNAL, SAGEMAKER, Framing
-from handler.errors import AnswerTooLarge, ArtifactBroken, TargetInvalid
+from handler.errors import AnswerTooLarge, ArtifactBroken, ArtifactMissing, TargetInvalid
+from handler.fallback import Fallback, StandIn
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.payload.media import CSV
 from handler.predictor import Iterations, Scorer
 from handler.scoring import PlainScoring, Scoring, parse_iterations
 from handler.targets import as_sent, parse_target
-from handler.telemetry.recorder import BROKEN_ARTIFACTS, Invocation, Recorder
+from handler.telemetry.recorder import BROKEN_ARTIFACTS, FALLBACK_INVOCATIONS, Invocation, Recorder
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +101,7 @@ class Dispatcher:
     default_iterations  which rounds of an early-stopped model answer when the request does not say; None leaves it to the
                         model
     scoring          how a body becomes scores and they an answer: ours, or with the endpoint's own code in its place
+    fallback         the name of the model that answers for segments without one (see handler/fallback.py); None for none
     max_answer_bytes over it the caller is told so: the front end would end the connection that brings it
     """
 
@@ -114,9 +116,11 @@ class Dispatcher:
         default_outputs: tuple[str, ...] = (),
         default_iterations: Iterations | None = None,
         scoring: Scoring | None = None,
+        fallback: str | None = None,
         max_answer_bytes: int = sys.maxsize,
     ) -> None:
         self._cache = cache
+        self._fallback = None if fallback is None else Fallback(fallback, cache.borrow)
         self._recorder = recorder
         self._journal = journal
         self._wait_s = wait_s
@@ -136,15 +140,22 @@ class Dispatcher:
         started = time.perf_counter_ns()
         headers = request.headers
         target: str | None = None
+        stand_in: StandIn | None = None
         scoring = self._scoring
         try:
             text = headers.get(ATTRIBUTES_HEADER)
             attributes = parse_attributes(text) if text else _NO_ATTRIBUTES
             target = own.name if own else _target(headers.get(TARGET_HEADER), attributes)
             media_type = scoring.media_type(headers.get("accept"))
-            with (
-                own.use() if own else self._cache.borrow(target, self._wait_s if wait_s is None else wait_s) as borrowed
-            ):
+            wait_s = self._wait_s if wait_s is None else wait_s
+            try:
+                used = own.use() if own else self._cache.borrow(target, wait_s)
+            except ArtifactMissing as error:
+                if self._fallback is None:
+                    raise
+                stand_in = self._fallback.borrow(target, wait_s, error)
+                target, used = stand_in.target, stand_in.borrowed
+            with used as borrowed:
                 held = time.perf_counter_ns()
                 outputs = parse_outputs(attributes[OUTPUT]) if OUTPUT in attributes else self._default_outputs
                 asked = attributes.get(ITERATIONS)
@@ -157,9 +168,11 @@ class Dispatcher:
         self._recorder.invocation(
             target, borrowed.is_hit, (ended - started) // 1000, (ended - held) // 1000, 200, borrowed.wait_us
         )
+        if stand_in is not None:
+            self._recorder.count(FALLBACK_INVOCATIONS)
         wants_timing = TIMING in attributes
         journal = self._journal if self._journal is not None and self._journal.wants(200) else None
-        if borrowed.is_hit and not wants_timing and journal is None:
+        if borrowed.is_hit and not wants_timing and journal is None and stand_in is None:
             return Answer(200, scored.media_type, scored.body, _WARM)
         stages_us = (
             ("wait", borrowed.wait_us),
@@ -171,6 +184,8 @@ class Dispatcher:
         if journal is not None:
             journal.write(Invocation(_request_id(request), target, 200, borrowed.is_hit, total_us, stages_us))
         told = _told(borrowed, stages_us if wants_timing else ())
+        if stand_in is not None:
+            told += f",{stand_in.told}"
         return Answer(200, scored.media_type, scored.body, ((ATTRIBUTES_HEADER, told),))
 
     def answer_if_warm(self, request: Request, own: Named | None = None) -> Answer | None:

@@ -17,6 +17,7 @@
     |   |-- ArtifactMissing          no such object
     |   |-- ArtifactForbidden        the store will not let us read it
     |   |-- ArtifactUnavailable      the store failed; the next call tries again
+    |   |-- ArtifactChanged          written only over what was expected there, and it is something else
     |   |-- ArtifactBroken           damaged, or not a model
     |   `-- ArtifactRefused          a sound archive that we will not serve, and why
     `-- NotNow                       nothing is wrong with the request
@@ -135,12 +136,14 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactForbidden(ArtifactError):
-    """`detail` is what the store said, for the log alone: it may name roles, keys and accounts."""
+    """`doing` is what was refused: read or written. `detail` is what the store said, for the log alone: it may name roles,
+    keys and accounts."""
 
-    def __init__(self, uri: str, code: str, detail: str = "") -> None:
-        super().__init__(uri, f"may not be read ({code})")
+    def __init__(self, uri: str, code: str, detail: str = "", doing: str = "read") -> None:
+        super().__init__(uri, f"may not be {doing} ({code})")
         self.code = code
         self.detail = detail
+        self.doing = doing
 
 
 class ArtifactUnavailable(ArtifactError):
@@ -150,6 +153,11 @@ class ArtifactUnavailable(ArtifactError):
         super().__init__(uri, f"unavailable ({code})")
         self.code = code
         self.detail = detail
+
+
+class ArtifactChanged(ArtifactError):
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, "is not what was expected there: somebody else has changed it")
 
 
 class ArtifactBroken(ArtifactError):

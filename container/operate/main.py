@@ -20,6 +20,7 @@ from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.platform import command as platform
 from container.operate.printing import say
+from container.operate.release import command as release
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models.add_command(commands)
     inspect.add_command(commands)
     convert.add_command(commands)
+    release.add_commands(commands)
     dashboard.add_command(commands)
     platform.add_command(commands)
     chosen = parser.parse_args(arguments)

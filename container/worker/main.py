@@ -221,6 +221,7 @@ def _dispatcher(
         default_outputs=parse_outputs(settings.answers.outputs),
         default_iterations=parse_iterations(settings.answers.iterations) if settings.answers.iterations else None,
         scoring=assembly.scoring_of(settings, hooks, cache),
+        fallback=settings.answers.fallback,
         max_answer_bytes=settings.front.max_body_bytes,
     )
 

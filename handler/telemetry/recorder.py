@@ -118,6 +118,12 @@ SINGLE_FLIGHT_WAITERS = Metric(
     "SingleFlightWaiters", "Count", "count", "An invocation joined a load that another had already begun."
 )
 BROKEN_ARTIFACTS = Metric("BrokenArtifacts", "Count", "count", "An artifact was found to be damaged, or not a model.")
+FALLBACK_INVOCATIONS = Metric(
+    "FallbackInvocations",
+    "Count",
+    "count",
+    "An invocation of a segment without a model was answered by the default that stands in for it.",
+)
 LOADS_FROM_DISK = Metric(
     "LoadsFromDisk", "Count", "count", "A model entered memory from disk: nothing was fetched from the store."
 )
@@ -176,6 +182,7 @@ METRICS: tuple[Metric, ...] = (
     DOWNLOADED_BYTES,
     SINGLE_FLIGHT_WAITERS,
     BROKEN_ARTIFACTS,
+    FALLBACK_INVOCATIONS,
     LOADS_FROM_DISK,
     MEMORY_SHORTAGES,
     CONTAINER_MEMORY_UTILIZATION,

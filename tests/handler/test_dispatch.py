@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +20,14 @@ from handler.messages import Request
 from handler.payload import Conventions
 from handler.predictor import Facts, HandlePool, Iterations
 from handler.scoring import PlainScoring
-from handler.telemetry.recorder import INVOCATION_4XX_ERRORS, INVOCATIONS, MODEL_CACHE_HIT, Invocation, LiveRecorder
+from handler.telemetry.recorder import (
+    FALLBACK_INVOCATIONS,
+    INVOCATION_4XX_ERRORS,
+    INVOCATIONS,
+    MODEL_CACHE_HIT,
+    Invocation,
+    LiveRecorder,
+)
 from tests.rig import boosters
 from tests.rig.fakes import InlineExecutor
 
@@ -223,6 +231,45 @@ def test_an_error_at_once_is_the_same_error_and_gives_the_model_back(desk: Desk)
     assert [resident.borrowers for resident in desk.cache.residents()] == [0]
 
 
+def test_a_segment_without_a_model_is_answered_by_the_default_which_is_said_and_counted() -> None:
+    desk = Desk(fallback="default")
+    desk.stock.boosters = desk.stock.boosters | {"us/default": boosters.segment(7)}
+    answers = [desk.ask(target="us/tx/none") for _ in range(2)]
+    for answer in answers:
+        np.testing.assert_array_equal(numbers(answer), boosters.expected(boosters.segment(7), X))
+    told = [dict(answer.headers)["x-amzn-sagemaker-custom-attributes"] for answer in answers]
+    assert re.fullmatch(r"cache=miss,load_ms=\d+,model=us/default", told[0])
+    assert told[1] == "cache=hit,model=us/default"
+    assert desk.recorder.collect().total(FALLBACK_INVOCATIONS) == 2
+    assert {line.target for line in desk.journal.lines} == {"us/default"}
+
+
+def test_a_segment_with_a_model_is_answered_by_its_own() -> None:
+    desk = Desk(fallback="b")
+    np.testing.assert_array_equal(numbers(desk.ask(target="a")), boosters.expected(boosters.segment(1), X))
+    assert desk.recorder.collect().total(FALLBACK_INVOCATIONS) == 0
+
+
+def test_without_a_default_either_it_is_the_segment_that_is_missing() -> None:
+    answer = Desk(fallback="default").ask(target="us/none")
+    assert (answer.status, "us/none" in answer.body.decode()) == (400, True)
+
+
+@pytest.mark.parametrize("kind", [errors.ArtifactBroken, errors.ArtifactRefused, errors.ArtifactForbidden])
+def test_only_what_is_missing_has_a_stand_in(kind: type[Exception]) -> None:
+    desk = Desk(fallback="a")
+    desk.stock.errors["bad"] = kind("s3://b/bad", "why")
+    assert desk.ask(target="bad").status != 200
+
+
+def test_a_default_that_does_not_fit_the_row_says_so() -> None:
+    assert Desk(fallback="a").ask(b"1,2", target="none").status == 424
+
+
+def test_off_by_default(desk: Desk) -> None:
+    assert desk.ask(target="none").status == 400
+
+
 class Surprise(Exception):
     pass
 
@@ -261,6 +308,7 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.IterationsUndecided("why"), 424, "ModelError", 400),
     (errors.HookFailed("input_fn", 413, "why"), 424, "ModelError", 413),
     (errors.ArtifactBroken("u", "why"), 424, "ModelError", 422),
+    (errors.ArtifactChanged("u"), 503, "ServiceUnavailable", None),
     (errors.ArtifactRefused("u", "why"), 424, "ModelError", 422),
     (errors.ArtifactUnavailable("u", "SlowDown"), 503, "ServiceUnavailable", None),
     (errors.ModelNotReady("t", 1.0), 429, "ModelNotReadyException", None),

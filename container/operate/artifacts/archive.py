@@ -212,6 +212,13 @@ def pack(members: Mapping[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
+def pack_examined(examined: Examined) -> bytes:
+    """The boosters under the names SageMaker's own images give them: one, or the folds by their numbers."""
+    if len(examined.documents) == 1:
+        return pack({MEMBER: examined.documents[0]})
+    return pack({f"{MEMBER}-{number}": one for number, one in enumerate(examined.documents)})
+
+
 def put(data: bytes, path: Path, *, may_replace: bool) -> None:
     """`data` as a file at `path`: written beside it, then renamed, and on any failure gone.
 

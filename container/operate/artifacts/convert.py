@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from container.operate.artifacts import archive
-from container.operate.artifacts.archive import MEMBER, Archive, ArchiveUnusable
+from container.operate.artifacts.archive import Archive, ArchiveUnusable
 from container.operate.exits import Exit
 from container.operate.printing import complain, say, size_text
 
@@ -47,7 +47,7 @@ def run(chosen: argparse.Namespace) -> int:
         found = archive.fetch(chosen, access)
         with archive.Bench(access.limits) as bench:
             examined = bench.examine(found)
-            written = Archive(_packed(examined), str(out))
+            written = Archive(archive.pack_examined(examined), str(out))
             again = bench.examine(written)
     except ArchiveUnusable as error:
         if chosen.json:
@@ -72,13 +72,6 @@ def run(chosen: argparse.Namespace) -> int:
     say("wrote", str(out), size_text(len(written.data)), f"sha256 {written.sha256[:8]}")
     say("next", f"mme inspect {shlex.quote(str(out))}")
     return Exit.OK
-
-
-def _packed(examined: Examined) -> bytes:
-    """The boosters under the names SageMaker's own images give them: one, or the folds by their numbers."""
-    if len(examined.documents) == 1:
-        return archive.pack({MEMBER: examined.documents[0]})
-    return archive.pack({f"{MEMBER}-{number}": one for number, one in enumerate(examined.documents)})
 
 
 def _are_alike(before: Examined, after: Examined) -> bool:

@@ -16,6 +16,7 @@ from container.environments import DEMO_KEY, DEMO_REGION
 from container.link.names import POOL
 from container.operate.exits import CommandFailed, Exit
 from handler.aws import Patience, local_client
+from handler.aws import client as aws_client
 
 # MMS reads the pool's name from the path and ignores what boto3 appends (/endpoints/NAME/invocations).
 PATH = f"/predictions/{POOL}"
@@ -84,10 +85,22 @@ class Endpoint:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
+        self._name = ENDPOINT_NAME
         try:
             self._client = client("sagemaker-runtime", self.url + PATH)
         except ValueError as error:  # botocore's word for an address it cannot read
             raise CallImpossible(f"{url!r} is no address such as http://127.0.0.1:8080") from error
+
+    @classmethod
+    def on_sagemaker(cls, name: str) -> Endpoint:
+        """SageMaker's endpoint of that name, with this machine's credentials. Raises CallImpossible."""
+        endpoint = cls.__new__(cls)
+        endpoint.url, endpoint._name = name, name
+        try:
+            endpoint._client = aws_client("sagemaker-runtime", PATIENCE)
+        except (BotoCoreError, ValueError) as error:  # no region
+            raise CallImpossible(f"endpoint {name} cannot be called: {error}") from error
+        return endpoint
 
     def call(self, target: str, body: bytes, *, content_type: str = "text/csv", accept: str | None = None) -> Answered:
         """One request and its answer. Raises CallFailed."""
@@ -96,7 +109,7 @@ class Endpoint:
             request["Accept"] = accept
         start = time.perf_counter()
         try:
-            response = self._client.invoke_endpoint(EndpointName=ENDPOINT_NAME, **request)
+            response = self._client.invoke_endpoint(EndpointName=self._name, **request)
             answer = response["Body"].read()
         except ClientError as error:
             raise _refused(error, _ms_since(start)) from error

@@ -1,0 +1,99 @@
+"""Golden rows: a few rows for each model that reach different leaves, and what libxgboost says of them.
+
+Rule: the scores are those of the document that is published, asked of libxgboost itself, for rows as our own reader reads
+them: what an endpoint answers must be the same, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import TYPE_CHECKING
+
+from container.operate.release.manifest import Golden
+
+if TYPE_CHECKING:
+    from container.examine.quarantine import Examined
+
+N_ROWS = 3
+PLAIN = [-1.0, 0.5, 2.0]  # values for a model without thresholds: a linear one, or one leaf
+MAX_FILLED = 32  # features of a row that have a value; of the others it is missing
+
+
+def golden_of(examined: Examined, seed: str) -> Golden | None:
+    """examined: with its origins, so that its documents are XGBoost's. None for a model whose scores are no numbers."""
+    import numpy as np
+
+    from handler.errors import RequestError
+    from handler.predictor import Ensemble, HandlePool, Model, Scorer, facts_of_ensemble
+    from handler.scoring import predict, read_rows
+
+    facts = facts_of_ensemble(examined.facts)
+    lines = _lines(examined, facts.n_features, random.Random(seed))  # noqa: S311  the same for the same model
+    pool = HandlePool()
+    models: list[Scorer] = [
+        Model(pool.load(document), one, pool.rest)
+        for document, one in zip(examined.documents, examined.facts, strict=True)
+    ]
+    model = models[0] if len(models) == 1 else Ensemble(models, facts)
+    try:
+        rows = read_rows("\n".join(lines).encode(), "text/csv", facts)
+        scores = np.asarray(predict(model, rows).outputs)
+    except RequestError:  # it does not say by itself which rounds answer, or takes no such rows
+        return None
+    finally:
+        model.close()
+    if scores.dtype.kind not in "fiu":  # labels that are texts
+        return None
+    answers = tuple(tuple(map(float, row)) for row in scores.reshape(len(lines), -1).tolist())
+    if not all(math.isfinite(score) for row in answers for score in row):
+        return None
+    return Golden(tuple(lines), answers)
+
+
+def _lines(examined: Examined, n_features: int, choice: random.Random) -> list[str]:
+    """CSV lines of values on both sides of the model's own thresholds, with something missing where there is room."""
+    thresholds = _thresholds(examined)
+    types = examined.facts[0].feature_types
+    filled = sorted(thresholds, key=lambda feature: (-len(thresholds[feature]), feature))[:MAX_FILLED]
+    filled = filled or list(range(min(n_features, MAX_FILLED)))
+    lines = []
+    for number in range(N_ROWS):
+        cells = [""] * n_features
+        for feature in filled:
+            if types and types[feature] == "c":
+                cells[feature] = "0"  # the first category; there need not be another
+            else:
+                cells[feature] = repr(_value(sorted(thresholds.get(feature, PLAIN)), number, choice))
+        if number == N_ROWS - 1 and len(filled) > 1:
+            cells[choice.choice(filled)] = ""
+        lines.append(",".join(cells))
+    return lines
+
+
+def _value(thresholds: list[float], number: int, choice: random.Random) -> float:
+    """Of the first row below all thresholds, of the second on the greatest, of the others right beside one of them."""
+    import numpy as np
+
+    if number == 1:
+        return thresholds[-1]
+    at = thresholds[0] if number == 0 else choice.choice(thresholds)
+    return float(np.nextafter(np.float32(at), np.float32(choice.choice((-np.inf, np.inf)) if number else -np.inf)))
+
+
+def _thresholds(examined: Examined) -> dict[int, list[float]]:
+    """Where the model's trees split, by feature. Of categories and of linear models none."""
+    from handler.importer.booster import import_booster
+
+    found: dict[int, list[float]] = {}
+    for document in examined.documents:
+        trees = import_booster(document, "what libxgboost wrote").learner.trees
+        if trees is None:
+            continue
+        is_split = (trees.left >= 0) & (trees.split_type == 0)
+        for feature, value in zip(
+            trees.split_index[is_split].tolist(), trees.split_condition[is_split].tolist(), strict=True
+        ):
+            if math.isfinite(value):
+                found.setdefault(feature, []).append(value)
+    return found

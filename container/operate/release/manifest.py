@@ -1,0 +1,173 @@
+"""A release: for each segment its artifact's digest and what was found out about it. One JSON document, which never changes.
+
+Rule: what a manifest says was seen, in the artifact or on rows held out; what nobody looked at is not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from container.operate.release.trouble import Refused
+
+FORMAT = 1
+ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
+# Metrics of which more is better; of all others less is. Source: XGBoost guide, "Learning Task Parameters", eval_metric.
+MORE_IS_BETTER = re.compile(r"(auc|aucpr|ndcg|map|pre|accuracy|r2|f1)([@-].*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Rows to ask a running endpoint, as CSV, and each row's scores by libxgboost, float32 written as they are."""
+
+    rows: tuple[str, ...]
+    scores: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Golden:
+        return cls(tuple(values["rows"]), tuple(tuple(row) for row in values["scores"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Candidate and live model on the same rows held out.
+
+    live      None: there was none to compare with
+    against   digest of the artifact that was live then
+    """
+
+    metric: str
+    n_rows: int
+    candidate: float
+    live: float | None = None
+    against: str | None = None
+
+    @property
+    def worse_by(self) -> float | None:
+        """Share by which the candidate is worse, below 0 when it is better; None when there is nothing to compare."""
+        if self.live is None:
+            return None
+        lost = self.candidate - self.live
+        if MORE_IS_BETTER.fullmatch(self.metric):
+            lost = -lost
+        if lost == 0:
+            return 0.0
+        return lost / abs(self.live) if self.live else float("inf") * (1 if lost > 0 else -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a model wants of a row. Names and types may be unknown."""
+
+    n: int
+    names: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+
+    def differ(self, other: Features) -> str | None:
+        """How the other's differ, in words; None when they do not."""
+        if self.n != other.n:
+            return f"{self.n} features, live has {other.n}"
+        if self.names and other.names and self.names != other.names:
+            new = [name for name in self.names if name not in other.names]
+            gone = [name for name in other.names if name not in self.names]
+            if not new and not gone:
+                return "the same features in another order"
+            return f"features differ: {', '.join([*(f'+{one}' for one in new[:3]), *(f'-{one}' for one in gone[:3])])}"
+        if self.types and other.types and self.types != other.types:
+            return "feature types differ"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One segment's model in a release."""
+
+    digest: str
+    n_bytes: int
+    objective: str
+    features: Features
+    source: str = ""
+    source_digest: str = ""
+    corrections: tuple[str, ...] = ()
+    golden: Golden | None = None
+    judged: Judged | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """examiner   what said that the artifacts are sound; with another, sources are looked into again
+    refused    by key, or by name where there is no key: why it is not in the release"""
+
+    id: str
+    made_at: str
+    made_by: str
+    made_from: tuple[str, ...]
+    note: str
+    examiner: str
+    segments: dict[str, Segment] = field(repr=False)
+    refused: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def content(self) -> str:
+        """The same for the same models, judged alike, whoever published them when."""
+        return content_of(self.segments, self.refused)
+
+    def to_json(self) -> bytes:
+        """Feature lists are written once: thousands of segments share a few."""
+        lists: dict[Features, int] = {}
+        segments = {}
+        for key, segment in sorted(self.segments.items()):
+            written = asdict(replace(segment, features=Features(0)))
+            segments[key] = written | {"features": lists.setdefault(segment.features, len(lists))}
+        facts = {
+            "format": FORMAT,
+            "id": self.id,
+            "made_at": self.made_at,
+            "made_by": self.made_by,
+            "made_from": self.made_from,
+            "note": self.note,
+            "examiner": self.examiner,
+            "features": [asdict(one) for one in lists],
+            "segments": segments,
+            "refused": dict(sorted(self.refused.items())),
+        }
+        return json.dumps(facts, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, uri: str) -> Manifest:
+        """Raises Refused: it is no manifest, or one of a later format."""
+        try:
+            facts = json.loads(data)
+            if facts["format"] != FORMAT:
+                raise Refused(f"{uri} is of format {facts['format']}, which this release of mme does not read")
+            lists = [Features(one["n"], tuple(one["names"]), tuple(one["types"])) for one in facts["features"]]
+            return cls(
+                *(facts["id"], facts["made_at"], facts["made_by"], tuple(facts["made_from"])),
+                *(facts["note"], facts["examiner"]),
+                {key: _segment(one, lists) for key, one in facts["segments"].items()},
+                facts["refused"],
+            )
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise Refused(f"{uri} is no manifest of a release: {error}") from error
+
+
+def _segment(values: dict[str, Any], lists: list[Features]) -> Segment:
+    golden, judged = values["golden"], values["judged"]
+    return Segment(
+        **values
+        | {
+            "features": lists[values["features"]],
+            "corrections": tuple(values["corrections"]),
+            "golden": Golden.from_dict(golden) if golden else None,
+            "judged": Judged(**judged) if judged else None,
+        }
+    )
+
+
+def content_of(segments: dict[str, Segment], refused: Iterable[str]) -> str:
+    judged = {key: [one.digest, asdict(one.judged) if one.judged else None] for key, one in sorted(segments.items())}
+    return hashlib.sha256(json.dumps([judged, sorted(refused)]).encode()).hexdigest()[:8]

@@ -1,0 +1,95 @@
+"""Where a release lives: the live prefix that endpoints read, and the shelf beside it.
+
+    s3://acme/prod/                what endpoints read: plain keys, nothing else
+    s3://acme/prod.releases/       the shelf
+        artifacts/SHA256.tar.gz    each artifact once
+        releases/ID.json           manifests
+        current.json               which state is live, moved by conditional writes alone
+        states/N-NONCE.json        what lay on which key after change N
+        history/N.json             who did it, and why
+
+Rule: nothing but artifacts is ever written to the live prefix.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from container import settings
+from container.operate.release.trouble import Misused
+from handler.stores import LocationInvalid, S3Location, parse_location
+from handler.stores.writing import WritingStore, open_writing_store
+
+BESIDE = ".releases"
+N_AT_ONCE = 16  # requests in flight; S3 takes thousands a second of one prefix, this process sends some 800
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Both stores, open; `endpoint_url` is that of another S3 than Amazon's."""
+
+    location: str
+    live: WritingStore
+    shelf: WritingStore
+    endpoint_url: str | None = None
+
+    @property
+    def is_s3(self) -> bool:
+        return self.location.startswith("s3://")
+
+    def close(self) -> None:
+        self.live.close()
+        self.shelf.close()
+
+
+def add_arguments(parser: argparse.ArgumentParser, flag: str) -> None:
+    """What names a place, the same for every command. flag: `--to` where something goes there, else `--of`."""
+    parser.add_argument(
+        flag, dest="live", required=True, metavar="LIVE", help="what endpoints read: s3://bucket/prefix/ or a directory"
+    )
+    parser.add_argument("--releases", metavar="LOCATION", help="where releases lie; else beside it, LIVE.releases")
+    parser.add_argument(
+        "--s3-endpoint-url", dest="endpoint_url", metavar="URL", help="another S3 than Amazon's (MME_S3_ENDPOINT_URL)"
+    )
+
+
+def open_place(chosen: argparse.Namespace) -> Place:
+    """The place that `add_arguments` let the operator name. Raises Misused."""
+    try:
+        url = settings.read_one("endpoint_url", chosen.endpoint_url)
+    except settings.SettingInvalid as error:
+        raise Misused(str(error)) from error
+    return place_at(chosen.live, chosen.releases, url)
+
+
+def place_at(live: str, releases: str | None = None, endpoint_url: str | None = None, max_attempts: int = 3) -> Place:
+    """Raises Misused. A directory that is not there is made."""
+    s3 = None
+    if live.startswith("s3://") or (releases or "").startswith("s3://"):
+        from handler.stores.s3 import S3Settings  # boto3 costs 0.2 s, which a directory need not pay
+
+        s3 = S3Settings(endpoint_url=endpoint_url, max_connections=N_AT_ONCE, max_attempts=max_attempts)
+    try:
+        beside = releases or _beside(live)
+        if beside.startswith("s3://") != live.startswith("s3://"):
+            raise Misused(f"releases at {beside} cannot go live at {live}: both in S3, or both in directories")
+        return Place(
+            live.rstrip("/") + "/",
+            open_writing_store(live, s3=s3, makes=True),
+            open_writing_store(beside, s3=s3, makes=True),
+            endpoint_url,
+        )
+    except LocationInvalid as error:
+        raise Misused(str(error)) from error
+    except OSError as error:
+        raise Misused(f"{live} cannot be made: {error.strerror}") from error
+
+
+def _beside(live: str) -> str:
+    if live.startswith("s3://"):
+        where = parse_location(live)
+        assert isinstance(where, S3Location)
+        if not where.prefix:
+            raise Misused(f"{live} is a whole bucket, and nothing is beside it; say --releases s3://bucket/prefix/")
+    return live.rstrip("/") + BESIDE + "/"
