@@ -13,6 +13,7 @@
     |   |-- ArtifactMissing          no such object
     |   |-- ArtifactForbidden        the store will not let us read it
     |   |-- ArtifactUnavailable      the store failed; the next call tries again
+    |   |-- ArtifactChanged          written only over what was expected there, and it is something else
     |   |-- ArtifactBroken           damaged, or not a model
     |   `-- ArtifactRefused          a sound archive that we will not serve, and why
     `-- NotNow                       nothing is wrong with the request
@@ -110,8 +111,8 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactForbidden(ArtifactError):
-    def __init__(self, uri: str, code: str) -> None:
-        super().__init__(uri, f"may not be read ({code})")
+    def __init__(self, uri: str, code: str, doing: str = "read") -> None:
+        super().__init__(uri, f"may not be {doing} ({code})")
         self.code = code
 
 
@@ -119,6 +120,11 @@ class ArtifactUnavailable(ArtifactError):
     def __init__(self, uri: str, code: str) -> None:
         super().__init__(uri, f"unavailable ({code})")
         self.code = code
+
+
+class ArtifactChanged(ArtifactError):
+    def __init__(self, uri: str) -> None:
+        super().__init__(uri, "is not what was expected there: somebody else has changed it")
 
 
 class ArtifactBroken(ArtifactError):

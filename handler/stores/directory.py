@@ -68,7 +68,7 @@ class DirectoryStore:
         if not os.path.isdir(root):
             raise ArtifactUnavailable(self.uri(prefix), "NoSuchDirectory")
         start = os.path.join(root, folder).rstrip("/")
-        if folder and not (_is_below(start, root) and os.path.realpath(start) == start):
+        if folder and not (is_below(start, root) and os.path.realpath(start) == start):
             return  # a link, or no folder that a target could name, such as ".."
         try:
             for stored in _walk(root, folder, root):
@@ -94,12 +94,12 @@ class DirectoryStore:
                 raise ArtifactRefused(uri, "it is not a regular file")
             if before.st_size > self._max_bytes:
                 raise ArtifactRefused(uri, f"{before.st_size} bytes are more than {self._max_bytes}")
-            version = _version(before)
+            version = version_of(before)
             if version == known_version:
                 return None
             data = _read_whole(file, before.st_size)
             # A file replaced by rename stays whole behind our descriptor. One written in place does not.
-            if len(data) != before.st_size or _version(os.fstat(file)) != version:
+            if len(data) != before.st_size or version_of(os.fstat(file)) != version:
                 raise ArtifactUnavailable(uri, "ChangedWhileRead")
             return Fetched(data, version, uri)
         except OSError as error:
@@ -110,7 +110,7 @@ class DirectoryStore:
     def _open(self, target: str, uri: str) -> int:
         root = os.path.realpath(self._root)
         real = os.path.realpath(os.path.join(root, target))
-        if not _is_below(real, root):
+        if not is_below(real, root):
             raise ArtifactForbidden(uri, "OutsideDirectory")
         try:
             folder = os.open(root, _FOLDER)
@@ -144,9 +144,9 @@ def _walk(folder: str, target_prefix: str, root: str) -> Iterator[StoredObject]:
         with suppress(OSError, TargetInvalid):  # gone meanwhile, a dangling link, or a name no caller could write
             status = entry.stat()
             if stat.S_ISREG(status.st_mode) and (
-                not entry.is_symlink() or _is_below(os.path.realpath(entry.path), root)
+                not entry.is_symlink() or is_below(os.path.realpath(entry.path), root)
             ):
-                yield StoredObject(parse_target(target), status.st_size, _version(status))
+                yield StoredObject(parse_target(target), status.st_size, version_of(status))
 
 
 def _read_whole(file: int, size: int) -> bytes:
@@ -159,11 +159,11 @@ def _read_whole(file: int, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _version(status: os.stat_result) -> str:
+def version_of(status: os.stat_result) -> str:
     return f"{status.st_mtime_ns}-{status.st_size}-{status.st_ino}"
 
 
-def _is_below(path: str, root: str) -> bool:
+def is_below(path: str, root: str) -> bool:
     return path.startswith(root.rstrip("/") + "/")
 
 

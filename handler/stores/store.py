@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+# What may stand where a version may when something is written, as in HTTP's conditions. No store gives such a version.
+NOTHING = ""
+ANYTHING = "*"
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:

@@ -7,9 +7,9 @@
         ...
         assert s3.requests["models/eu/a.tar.gz"] == 2
 
-It speaks GetObject (with If-None-Match) and ListObjectsV2 (paged) for one bucket, path style, any credentials, which is
-all that a store asks for. Answers carry Content-Length, ETag (MD5, quoted) and, when the client asks for it,
-x-amz-checksum-crc32, as S3's do for what boto3 uploads. It listens on a free loopback port; leaving the `with` ends
+It speaks GetObject (with If-None-Match), ListObjectsV2 (paged), and PutObject, CopyObject and DeleteObject with their
+conditions on what is there, for one bucket, path style, any credentials, which is all that a store asks for. Answers carry Content-Length, ETag (MD5,
+quoted) and, when the client asks for it, x-amz-checksum-crc32, as S3's do for what boto3 uploads. It listens on a free loopback port; leaving the `with` ends
 every connection and thread, hanging ones too. `ENVIRONMENT` is what boto3 needs around it, here or in a child process.
 
 objects      dict of key -> bytes; change it at any time
@@ -17,6 +17,9 @@ faults       dict of key -> Fault for GetObject of that key; LISTING is ListObje
 requests     Counter of requests that arrived, by key or LISTING; the client's own retries count too
 access_keys  access key id of every request in order of arrival, None for an unsigned one
 connections  how many TCP connections were opened
+methods      Counter of what was asked: GET, LIST, PUT, COPY, DELETE, and POST for whatever else comes this way
+dies_at      the number of the request, from 1, with which it ends: that one and all later ones are reset
+acts_dying   whether that request is still obeyed, its answer being what is lost
 
 Rule: a fault is what S3, a network or a proxy has been seen to do, never something HTTP would not let happen.
 """
@@ -217,6 +220,10 @@ class FaultyS3:
         self.requests: Counter[str] = Counter()
         self.access_keys: list[str | None] = []
         self.connections = 0
+        self.methods: Counter[str] = Counter()
+        self.dies_at: int | None = None
+        self.acts_dying = False
+        self.writing = threading.Lock()
         self.is_closing = threading.Event()
         self._lock = threading.Lock()
         self._server = _Server(self)
@@ -261,6 +268,15 @@ class FaultyS3:
     def note_connection(self) -> None:
         with self._lock:
             self.connections += 1
+
+    def dies(self, method: str) -> bool | None:
+        """Count what is asked. Whether to obey and never say so, or not even that; None is to live."""
+        with self._lock:
+            self.methods[method] += 1
+            n_asked = self.methods.total()
+            if self.dies_at is None or n_asked < self.dies_at:
+                return None
+            return self.acts_dying and n_asked == self.dies_at
 
 
 class _Server(ThreadingHTTPServer):
@@ -315,6 +331,9 @@ class _Exchange(BaseHTTPRequestHandler):
         bucket, _, key = unquote(where.path).removeprefix("/").partition("/")
         query = {name: values[0] for name, values in parse_qs(where.query, keep_blank_values=True).items()}
         fault = self.s3.note_request(key or LISTING, self.headers.get("Authorization", ""))
+        if self.s3.dies("GET" if key else "LIST") is not None:
+            self.reset_connection()
+            return
         if bucket != self.s3.bucket:
             right = refusal(404, "NoSuchBucket")
         elif key:
@@ -327,6 +346,68 @@ class _Exchange(BaseHTTPRequestHandler):
             fault.act(self, right)
         else:
             self.send(right)
+
+    def do_PUT(self) -> None:
+        self._write("COPY" if "x-amz-copy-source" in self.headers else "PUT", self._put)
+
+    def do_DELETE(self) -> None:
+        self._write("DELETE", self._delete)
+
+    def do_POST(self) -> None:
+        self._write("POST", lambda *_: refusal(501, "NotImplemented"))
+
+    def _write(self, method: str, obey: Callable[[str, bytes], Answer]) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        bucket, _, key = unquote(urlsplit(self.path).path).removeprefix("/").partition("/")
+        fault = self.s3.note_request(key, self.headers.get("Authorization", ""))
+        dies = self.s3.dies(method)
+        if dies is False:
+            self.reset_connection()
+            return
+        with self.s3.writing:  # S3 looks and writes in one step
+            right = obey(key, body) if bucket == self.s3.bucket or method == "POST" else refusal(404, "NoSuchBucket")
+        if dies:
+            self.reset_connection()
+        elif fault:
+            fault.act(self, right)
+        else:
+            self.send(right)
+
+    def _unmet(self, key: str) -> Answer | None:
+        """What S3 says to a condition that does not hold."""
+        there = self.s3.objects.get(key)
+        wanted = self.headers.get("If-Match")
+        if wanted is not None and there is None:
+            return refusal(404, "NoSuchKey")
+        is_met = (wanted is None or (there is not None and wanted == etag(there))) and (
+            self.headers.get("If-None-Match") != "*" or there is None
+        )
+        return None if is_met else refusal(412, "PreconditionFailed")
+
+    def _put(self, key: str, body: bytes) -> Answer:
+        source = self.headers.get("x-amz-copy-source")
+        if source is not None:
+            copied = self.s3.objects.get(unquote(source).removeprefix("/").partition("/")[2])
+            if copied is None:
+                return refusal(404, "NoSuchKey")
+            body = copied
+        if unmet := self._unmet(key):
+            return unmet
+        self.s3.objects[key] = body
+        if source is None:
+            return Answer(200, {"ETag": etag(body), "Content-Length": "0"}, b"")
+        return _xml(
+            200,
+            f"<CopyObjectResult><ETag>{escape(etag(body))}</ETag>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></CopyObjectResult>",
+        )
+
+    def _delete(self, key: str, _: bytes) -> Answer:
+        if key in self.s3.objects:
+            if unmet := self._unmet(key):
+                return unmet
+            del self.s3.objects[key]
+        return Answer(204, {}, b"")
 
     def _object(self, key: str) -> Answer:
         data = self.s3.objects.get(key)

@@ -1,0 +1,116 @@
+"""A directory that artifacts are written to.
+
+Rule: a file is written under a name of its own and renamed when it is whole. What is there is looked at and replaced under
+one lock on the root, which the kernel gives back when whoever holds it dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from handler.errors import ArtifactChanged, ArtifactForbidden, ArtifactMissing, ArtifactUnavailable
+from handler.stores.directory import DirectoryStore, is_below, version_of
+from handler.stores.store import ANYTHING, NOTHING
+
+if TYPE_CHECKING:
+    from handler.stores.writing import WritingStore
+
+# No target may hold a backslash, so no listing shows what a writer that was killed has left, and no caller can name it.
+PART = ".\\{}.part"
+
+
+class WritingDirectory(DirectoryStore):
+    """As `DirectoryStore`, and it takes. Only writers that come this way see each other's conditions."""
+
+    def __init__(self, root: Path, *, max_artifact_bytes: int) -> None:
+        super().__init__(root, max_artifact_bytes=max_artifact_bytes)
+        self._root = root
+
+    def put(self, target: str, data: bytes, over: str = ANYTHING) -> str:
+        uri = self.uri(target)
+        try:
+            path = self._place(target, uri)
+            part = os.path.join(os.path.dirname(path), PART.format(secrets.token_hex(8)))
+            try:
+                with open(part, "xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                with self._locked():
+                    if self._may_write(path, over):
+                        os.rename(part, path)
+                        return version_of(os.stat(path))
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(part)
+        except OSError as error:
+            raise _ours(error, uri) from error
+        return self._ours_already(target, data, uri)
+
+    def copy(self, source: WritingStore, source_target: str, target: str, over: str = ANYTHING) -> str:
+        return self.put(target, source.fetch(source_target).data, over)
+
+    def remove(self, target: str, over: str = ANYTHING) -> None:
+        uri = self.uri(target)
+        try:
+            path = self._place(target, uri)
+            with self._locked():
+                if not os.path.lexists(path):
+                    return
+                if not self._may_write(path, over):
+                    raise ArtifactChanged(uri)
+                os.unlink(path)
+        except OSError as error:
+            raise _ours(error, uri) from error
+
+    def _place(self, target: str, uri: str) -> str:
+        """Where the file goes; its folder is made. A link that leads out of the root is not followed."""
+        root = os.path.realpath(self._root)
+        folder = os.path.dirname(os.path.join(root, target))
+        os.makedirs(folder, exist_ok=True)
+        real = os.path.realpath(folder)
+        if real != root and not is_below(real, root):
+            raise ArtifactForbidden(uri, "OutsideDirectory", "written")
+        return os.path.join(real, os.path.basename(target))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The root's descriptor is the lock, so no file has to lie there for it."""
+        root = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(root, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(root)
+
+    def _may_write(self, path: str, over: str) -> bool:
+        if over == ANYTHING:
+            return True
+        try:
+            return version_of(os.stat(path)) == over
+        except FileNotFoundError:
+            return over == NOTHING and not os.path.islink(path)
+
+    def _ours_already(self, target: str, data: bytes, uri: str) -> str:
+        """The version of what is there, if it is what was to be written."""
+        try:
+            fetched = self.fetch(target)
+        except ArtifactMissing:
+            raise ArtifactChanged(uri) from None
+        if fetched.data != data:
+            raise ArtifactChanged(uri)
+        return fetched.version
+
+
+def _ours(error: OSError, uri: str) -> ArtifactForbidden | ArtifactUnavailable:
+    code = errno.errorcode.get(error.errno or 0, type(error).__name__)
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ArtifactForbidden(uri, code, "written")
+    return ArtifactUnavailable(uri, code)
