@@ -29,6 +29,9 @@ SUFFIXES = {
 MANIFEST_MAX_BYTES = 64 << 20
 # Of a data file in S3, which may be far larger than an artifact; Store only checks it when it fetches.
 _ANY_SIZE = 1 << 50
+DOWNLOAD_TRIES = 3
+CHUNK_BYTES = 1 << 20
+_CHANGED = "it has been changed or removed since the run began"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -170,21 +173,34 @@ def _check(file: DataFile, endpoint_url: str | None) -> None:
     except ArtifactError as error:
         raise FileUnusable(str(error), is_passing=True) from error
     if found is None or found.version != file.version:
-        raise FileUnusable("it has been changed or removed since the run began")
+        raise FileUnusable(_CHANGED)
 
 
 def _download(where: S3Location, file: DataFile, path: Path, endpoint_url: str | None) -> None:
-    from boto3.exceptions import Boto3Error
+    """The version that was found, and no other. boto3 tries until an answer begins; what breaks off later begins anew."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
 
     from handler import aws
 
     client = aws.client("s3", aws.Patience(read_s=30.0, attempts=5), endpoint_url=endpoint_url)
-    try:
-        client.download_file(where.bucket, where.prefix + file.name, str(path))
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        raise FileUnusable(f"S3 does not give it ({code})", is_passing=code not in ("404", "NoSuchKey")) from error
-    except (Boto3Error, BotoCoreError, OSError) as error:
-        raise FileUnusable(f"S3 does not give it ({type(error).__name__})", is_passing=True) from error
-    _check(file, endpoint_url)
+    key = where.prefix + file.name
+    why = ""
+    for _ in range(DOWNLOAD_TRIES):
+        try:
+            answer = client.get_object(Bucket=where.bucket, Key=key, IfMatch=file.version)
+            with path.open("wb") as copy:
+                for chunk in answer["Body"].iter_chunks(CHUNK_BYTES):
+                    copy.write(chunk)
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            if code in ("PreconditionFailed", "412", "NoSuchKey", "404"):
+                raise FileUnusable(_CHANGED) from error
+            raise FileUnusable(f"S3 does not give it ({code})", is_passing=True) from error
+        except (BotoCoreError, HTTPError, OSError) as error:
+            why = type(error).__name__
+        else:
+            if path.stat().st_size == file.size:
+                return
+            why = "half of it came"
+    raise FileUnusable(f"S3 does not give it ({why})", is_passing=True)
