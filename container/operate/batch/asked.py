@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from functools import lru_cache
 
 from container.operate.batch.troubles import RunRefused
 
@@ -42,6 +43,7 @@ class Asked:
         return (*(() if self.is_from_path else self.fields), *self.keep)
 
 
+@lru_cache(maxsize=64)
 def fields_of(template: str) -> tuple[str, ...]:
     """The names in braces. Raises RunRefused for what is no template."""
     try:
@@ -56,7 +58,9 @@ def fields_of(template: str) -> tuple[str, ...]:
 
 def filled(template: str, values: dict[str, str]) -> str:
     """The template with each field's value in its place; braces in values stay what they are."""
-    return "".join(
-        literal + (values[field] if field is not None else "")
-        for literal, field, _, _ in string.Formatter().parse(template)
-    )
+    return "".join(literal + (values[field] if field is not None else "") for literal, field in _pieces_of(template))
+
+
+@lru_cache(maxsize=64)
+def _pieces_of(template: str) -> tuple[tuple[str, str | None], ...]:
+    return tuple((literal, field) for literal, field, _, _ in string.Formatter().parse(template))

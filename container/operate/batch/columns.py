@@ -84,9 +84,10 @@ class Features:
             values[:, at] = column
             if faults:
                 unfit[list(faults)] = True
-        # A sum is finite or NaN unless something infinite is in it, or it overflows; only then each cell is looked at.
-        if np.isinf(values.sum(dtype=np.float64)) or not np.isfinite(values).all():
-            unfit |= np.isinf(values).any(axis=1)
+            if not np.isfinite(
+                column.sum()
+            ):  # something in it is not, or the sum is too large; only then each is looked at
+                unfit |= np.isinf(column)
         gathered = values[self._order]
         return Block(gathered, unfit[self._order] if unfit.any() else None)
 

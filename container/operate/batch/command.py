@@ -13,10 +13,12 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import settings
 from container.operate.batch.asked import FORMATS, Asked
+from container.operate.batch.jobs import ROOT, Job, job_at
 from container.operate.batch.troubles import RunRefused
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, say
@@ -53,7 +55,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", help="where the artifacts are: s3://bucket/prefix/ or a directory")
     parser.add_argument(
-        "--data", nargs="+", required=True, metavar="LOCATION",
+        "--data", nargs="+", metavar="LOCATION",
         help="files, directories, S3 prefixes or objects, or a SageMaker manifest (.manifest, .json)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="LOCATION", help="the run's place: s3://bucket/prefix/ or a directory")
@@ -78,6 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disk-dir", help="directory in which examined models are kept between runs")
     parser.add_argument("--s3-endpoint-url", dest="endpoint_url", help="another S3 than Amazon's")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.add_argument(
+        "--opt-ml", type=Path, default=ROOT, metavar="DIR",
+        help="where SageMaker puts a job's files (default /opt/ml); a job's hyperparameters are flags by their names",
+    )  # fmt: skip
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -85,17 +91,38 @@ def run(chosen: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    job: Job | None = None
     try:
-        asked = asked_of(chosen)
-        chosen_settings = settings_of(chosen)
-        _need_pyarrow()
-        if chosen.sample is not None:
-            return _sample(chosen, chosen_settings, asked)
-        return _score(chosen, chosen_settings, asked, stop)
-    except StartRefused as error:
-        return complain("score", RunRefused(str(error)))
-    except CommandFailed as error:
-        return complain("score", error)
+        job = job_at(chosen.opt_ml)
+        if job is not None:
+            chosen = with_flags_of(job, chosen)
+        return _run(chosen, job, stop)
+    except (CommandFailed, StartRefused) as error:
+        if job is not None:
+            job.say_why(str(error))
+        return complain("score", error if isinstance(error, CommandFailed) else RunRefused(str(error)))
+
+
+def _run(chosen: argparse.Namespace, job: Job | None, stop: threading.Event) -> int:
+    if not chosen.data:
+        raise RunRefused("--data: which rows?")
+    asked = asked_of(chosen)
+    chosen_settings = settings_of(chosen)
+    _need_pyarrow()
+    if chosen.sample is not None:
+        return _sample(chosen, chosen_settings, asked)
+    return _score(chosen, chosen_settings, asked, job, stop)
+
+
+def with_flags_of(job: Job, chosen: argparse.Namespace) -> argparse.Namespace:
+    """The command line, and where it says nothing the job's hyperparameters."""
+    parser = argparse.ArgumentParser(prog="mme score", description="A job's hyperparameters are flags.")
+    add_arguments(parser)
+    said = vars(chosen)
+    for name, value in vars(parser.parse_args(job.flags)).items():
+        if said.get(name) == parser.get_default(name):
+            said[name] = value
+    return argparse.Namespace(**said)
 
 
 def asked_of(chosen: argparse.Namespace) -> Asked:
@@ -139,17 +166,31 @@ def _need_pyarrow() -> None:
         raise RunRefused("it needs pyarrow: pip install 'multi-model-endpoint[arrow]'") from error
 
 
-def _score(chosen: argparse.Namespace, chosen_settings: Settings, asked: Asked, stop: threading.Event) -> int:
+def _score(
+    chosen: argparse.Namespace, chosen_settings: Settings, asked: Asked, job: Job | None, stop: threading.Event
+) -> int:
     from container.operate.batch.run import run as run_all
 
     if not chosen.out:
         raise RunRefused("--out: where should the run lie?")
     max_errors = 0 if chosen.strict else chosen.max_errors
     began = time.monotonic()
-    outcome = run_all(chosen_settings, asked, chosen.data, chosen.out, max_errors=max_errors, stop=stop)
+    outcome = run_all(
+        chosen_settings,
+        asked,
+        chosen.data,
+        chosen.out,
+        max_errors=max_errors,
+        stop=stop,
+        share=job.share if job else None,
+    )
     _tell(chosen, outcome, time.monotonic() - began)
     n_errors = outcome.summary["errors"] if outcome.summary is not None else 0
-    return Exit.OK if max_errors is None or n_errors <= max_errors else Exit.MODEL_ERROR
+    if max_errors is None or n_errors <= max_errors:
+        return Exit.OK
+    if job is not None:
+        job.say_why(f"{n_errors} errors, {max_errors} are allowed; they are below {chosen.out}")
+    return Exit.MODEL_ERROR
 
 
 def _tell(chosen: argparse.Namespace, outcome: Outcome, took_s: float) -> None:

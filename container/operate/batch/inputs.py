@@ -36,13 +36,15 @@ _CHANGED = "it has been changed or removed since the run began"
 
 @dataclass(frozen=True, slots=True, order=True)
 class DataFile:
-    """name: below its location, with slashes. version: changes when the file does. location: where its store is."""
+    """name: below its location, with slashes. version: changes when the file does. location: where its store is.
+    content: its digest, where the version is of this host alone."""
 
     name: str
     size: int
     version: str
     location: str
     format: str
+    content: str = ""
 
     @property
     def stem(self) -> str:

@@ -72,7 +72,7 @@ class Ledger:
             "format": FORMAT,
             "asked": asdict(self._asked),
             "n_files": len(self._files),
-            "files": _digest([one.name, one.size, one.version] for one in self._files),
+            "files": _digest([one.name, one.size, one.content or one.version] for one in self._files),
             "n_models": len(self._models),
             "models": _digest([target, self._models[target]] for target in self._at),
         }

@@ -18,7 +18,7 @@ from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout
 from container.operate.batch.scoring import Faults, score_window
 from container.operate.batch.shelf import Shelf
-from container.operate.batch.tables import PartWriter, Unread, Window, windows
+from container.operate.batch.tables import PartWriter, Unread, Window, plain, windows
 from container.operate.batch.troubles import FileUnusable
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _table(window: Window, answers: list[pa.Array], asked: Asked, layout: Layout
     missing = [name for name in asked.keep if name not in window.table.column_names]
     if missing:
         raise FileUnusable(f"it has no column {missing[0]!r} to keep")
-    return pa.table([*(window.table.column(name) for name in asked.keep), *answers], names=names)
+    return pa.table([*(plain(window.table.column(name)) for name in asked.keep), *answers], names=names)
 
 
 class _Errors:

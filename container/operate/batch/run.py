@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -22,12 +22,14 @@ from container import assembly
 from container.limits.cores import container_cores
 from container.operate.batch import inputs
 from container.operate.batch.asked import Asked
+from container.operate.batch.contents import by_content, models_by_content
 from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout, without_model
 from container.operate.batch.ledger import Entry, Ledger
 from container.operate.batch.parts import error_table, score_part
 from container.operate.batch.progress import Progress
 from container.operate.batch.scoring import Faults, layout_of_first
+from container.operate.batch.share import Share
 from container.operate.batch.shelf import Shelf
 from container.operate.batch.tables import PartWriter, Window, windows
 from container.operate.batch.troubles import FileUnusable, RunIncomplete, RunRefused, RunStopped
@@ -35,17 +37,6 @@ from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
 from handler.stores.writing import open_writing_store
 from handler.telemetry.recorder import LiveRecorder
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """Which of a run's files are this host's: those whose place in the list leaves `number` over when divided by `of`."""
-
-    number: int = 0
-    of: int = 1
-
-    def files(self, files: Sequence[DataFile]) -> list[DataFile]:
-        return [file for at, file in enumerate(files) if at % self.of == self.number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +55,7 @@ class Models:
     def __init__(self, settings: Settings, closing: ExitStack, scratch: Path) -> None:
         try:
             models = assembly.models_of_store(settings, LiveRecorder(), closing, hooks=None, scratch=scratch)
-            self.versions = {one.target: one.version for one in models.store.list()}
+            self.versions: Mapping[str, str] = {one.target: one.version for one in models.store.list()}
         except (StartRefused, ArtifactError) as error:
             raise RunRefused(f"--models {settings.artifacts.models}: {error}") from error
         if not self.versions:
@@ -84,18 +75,21 @@ def run(
     data: Sequence[str],
     out: str,
     *,
-    share: Share = Share(),
+    share: Share | None = None,
     max_errors: int | None,
     stop: threading.Event,
 ) -> Outcome:
     """Score what is left of a run. Raises CommandFailed.
 
+    share       a job's: what lies on this host is then known by its content; None is everything
     max_errors  with more there is no _SUCCESS; None is any number
     stop        set by whoever wants it to end soon
     """
     endpoint_url = settings.artifacts.endpoint_url
     _refuse_below(out, data)
     files = inputs.find(data, asked.data_format, endpoint_url)
+    if share is not None:
+        files = by_content(files)
     with ExitStack() as closing:
         scratch = Path(
             closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-", dir=settings.front.scratch))
@@ -106,12 +100,16 @@ def run(
         except (StartRefused, OSError) as error:
             raise RunRefused(f"--out {out}: {error}") from error
         closing.callback(store.close)
-        ledger = Ledger(store, asked, files, models.versions)
+        versions = models.versions
+        if share is not None:
+            versions = models_by_content(settings.artifacts.models, versions)
+        ledger = Ledger(store, asked, files, versions)
         try:
             work = _Work(settings, asked, files, models.shelf, ledger, scratch, stop)
             layout = ledger.read_layout() or ledger.begin(work.find_layout())
             done = {name for name, entry in ledger.entries().items() if not entry.failure}
-            mine = [file for file in share.files(files) if file.name not in done]
+            own = (share or Share()).files(files)
+            mine = [file for file in own if file.name not in done]
             work.score(mine, layout)
             entries = ledger.entries()
             summary = None
@@ -120,7 +118,7 @@ def run(
                 ledger.finish(summary, is_success=max_errors is None or summary["errors"] <= max_errors)
         except ArtifactError as error:
             raise RunIncomplete(f"--out {out}: {error}; the same command goes on") from error
-        return Outcome(summary, models.shelf.n_loads, len(mine), len(share.files(files)) - len(mine))
+        return Outcome(summary, models.shelf.n_loads, len(mine), len(own) - len(mine))
 
 
 class _Work:

@@ -62,19 +62,20 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, s
     in_order = segments.codes[order]
     starts = np.flatnonzero(np.concatenate(([True], in_order[1:] != in_order[:-1]))) if n_rows else np.empty(0, np.intp)
     groups = [
-        (int(in_order[start]), int(start), int(end)) for start, end in zip(starts, [*starts[1:], n_rows], strict=True)
+        (segments.named(int(in_order[start])), int(start), int(end))
+        for start, end in zip(starts, [*starts[1:], n_rows], strict=True)
     ]
-    shelf.request(target for code, _, _ in groups if (target := segments.targets[code]) is not None)
+    shelf.request(one.target for one, _, _ in groups if one.target is not None)
     features = Features(window, order, asked)
     faults = Faults()
     gathered = [_Gathered(column, n_rows) for column in layout]
     scored: set[str] = set()
     missing: set[str] = set()
-    for code, start, end in groups:
-        target = segments.targets[code]
+    for one, start, end in groups:
+        target = one.target
         places = order[start:end]
         if target is None:
-            faults.add(window.numbers[places], None, segments.whys[code])
+            faults.add(window.numbers[places], None, one.why)
             continue
         with shelf.model(target) as model:
             if isinstance(model, ServingError):
@@ -101,7 +102,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, s
             objection = _score_group(model, rows, asked.outputs, gathered, at)
             if objection is not None:
                 faults.add(window.numbers[order[at]], target, objection)
-    answers = [one.scattered(order) for one in gathered]
+    answers = [column.scattered(order) for column in gathered]
     return ScoredWindow(answers, faults, n_rows, frozenset(scored), frozenset(missing))
 
 
@@ -183,7 +184,7 @@ def layout_of_first(window: Window, file: DataFile, asked: Asked, shelf: Shelf) 
     segments = segments_of(window, file, asked)
     _, first = np.unique(segments.codes, return_index=True)
     for row in sorted(first):
-        target = segments.targets[int(segments.codes[row])]
+        target = segments.named(int(segments.codes[row])).target
         if target is None:
             continue
         with shelf.model(target) as model:

@@ -1,18 +1,20 @@
 """Which segment each row of a window is of: codes, and for each code a target.
 
-Rule: a row without a segment has code 0, and so does every row whose target no store could have; they are errors of their
-rows and stop nothing.
+Rule: a null is a code as well, and so is a value that makes no target a store could have; they are errors of their rows and
+stop nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from container.operate.batch.asked import Asked, filled
+from container.operate.batch.asked import Asked, fields_of, filled
 from container.operate.batch.inputs import DataFile
 from container.operate.batch.troubles import FileUnusable
 from handler.errors import TargetInvalid
@@ -22,51 +24,64 @@ if TYPE_CHECKING:
     from container.operate.batch.tables import Window
 
 
+# Targets that are remembered between windows, which mostly name the same segments.
+MAX_REMEMBERED = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A segment's target; or None, and why there is none."""
+
+    target: str | None
+    why: str = ""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Segments:
-    """codes: of each row. targets: of each code; None where there is none, and then `whys` says why."""
+    """codes: of each row. values: of each code, what the template's fields are filled with."""
 
     codes: NDArray[Any]
-    targets: tuple[str | None, ...]
-    whys: tuple[str, ...]
+    values: Sequence[tuple[str | None, ...]]
+    template: str
+
+    def named(self, code: int) -> Named:
+        return named(self.template, self.values[code])
 
 
 def segments_of(window: Window, file: DataFile, asked: Asked) -> Segments:
     """Raises FileUnusable when the columns are not there, or the path has not what the template asks for."""
     if asked.is_from_path:
-        known, why = _checked(filled(asked.target_template, _of_path(file, asked)))
-        return Segments(np.zeros(len(window.table), np.uint16), (known,), (why,))
+        return Segments(np.zeros(len(window.table), np.uint16), [_of_path(file, asked)], asked.target_template)
     missing = [name for name in asked.fields if name not in window.table.column_names]
     if missing:
         has = ", ".join(map(repr, window.table.column_names[:8]))
         raise FileUnusable(f"it has no column {missing[0]!r} to tell segments by; it has {has}")
     encoded = [_encoded(window.table.column(name)) for name in asked.fields]
-    codes, values = encoded[0]
-    combined: list[tuple[str | None, ...]] = [(value,) for value in values]
+    codes, first_values = encoded[0]
+    values: list[tuple[str | None, ...]] = [(value,) for value in first_values]
     for more_codes, more_values in encoded[1:]:
         pairs = codes.astype(np.int64) * len(more_values) + more_codes
         unique, codes = np.unique(pairs, return_inverse=True)
-        combined = [
-            (*combined[int(pair) // len(more_values)], more_values[int(pair) % len(more_values)]) for pair in unique
+        values = [
+            (*values[int(pair) // len(more_values)], more_values[int(pair) % len(more_values)]) for pair in unique
         ]
-    targets: list[str | None] = []
-    whys: list[str] = []
-    for one in combined:
-        known, why = _target_of(one, asked)
-        targets.append(known)
-        whys.append(why)
     # NumPy sorts 16 bits by radix, ten times as fast as more.
-    small = np.uint16 if len(targets) <= 1 << 16 else np.int64
-    return Segments(codes.astype(small, copy=False), tuple(targets), tuple(whys))
+    small = np.uint16 if len(values) <= 1 << 16 else np.int64
+    return Segments(codes.astype(small, copy=False), values, asked.target_template)
 
 
-def _target_of(values: tuple[str | None, ...], asked: Asked) -> tuple[str | None, str]:
+@lru_cache(maxsize=MAX_REMEMBERED)
+def named(template: str, values: tuple[str | None, ...]) -> Named:
+    """What the template makes of values for its fields."""
     filling: dict[str, str] = {}
-    for name, value in zip(asked.fields, values, strict=True):
+    for field, value in zip(fields_of(template), values, strict=True):
         if value is None:
-            return None, f"column {name!r}, which tells the segment, is null"
-        filling[name] = value
-    return _checked(filled(asked.target_template, filling))
+            return Named(None, f"column {field!r}, which tells the segment, is null")
+        filling[field] = value
+    try:
+        return Named(parse_target(filled(template, filling)))
+    except TargetInvalid as error:
+        return Named(None, str(error))
 
 
 def _encoded(column: Any) -> tuple[NDArray[Any], list[str | None]]:
@@ -96,18 +111,11 @@ def text_of(value: Any) -> str | None:
     return str(value)
 
 
-def _checked(target: str) -> tuple[str | None, str]:
-    try:
-        return parse_target(target), ""
-    except TargetInvalid as error:
-        return None, str(error)
-
-
-def _of_path(file: DataFile, asked: Asked) -> dict[str, str]:
+def _of_path(file: DataFile, asked: Asked) -> tuple[str | None, ...]:
     folder, _, name = file.stem.rpartition("/")
     values = {"path": file.stem, "folder": folder, "name": name}
     values.update(part.split("=", 1) for part in folder.split("/") if "=" in part)  # type: ignore[misc]
     missing = [field for field in asked.fields if field not in values]
     if missing:
         raise FileUnusable(f"its path has no {missing[0]!r}; it has {', '.join(map(repr, values))}")
-    return values
+    return tuple(values[field] for field in asked.fields)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,10 @@ import xgboost
 from container import settings
 from container.operate.batch import inputs, run, tables
 from container.operate.batch.asked import Asked
-from container.operate.batch.troubles import CommandFailed, RunRefused, RunStopped
+from container.operate.batch.share import Share
+from container.operate.batch.troubles import CommandFailed, RunIncomplete, RunRefused, RunStopped
 from tests.rig import boosters
+from tests.rig.faulty_s3 import ENVIRONMENT, FaultyS3, cut_short, status
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -305,10 +309,10 @@ def test_two_hosts_make_the_same_bytes_as_one(models: Path, tmp_path: Path) -> N
     for number in range(5):
         write(table(100, number), tmp_path / f"data/{number}.parquet")
     score(models, tmp_path / "data", tmp_path / "one")
-    first = score(models, tmp_path / "data", tmp_path / "two", share=run.Share(0, 2))
+    first = score(models, tmp_path / "data", tmp_path / "two", share=Share(0, 2))
     assert first.summary is None
     assert not (tmp_path / "two/_SUCCESS").exists()
-    second = score(models, tmp_path / "data", tmp_path / "two", share=run.Share(1, 2))
+    second = score(models, tmp_path / "data", tmp_path / "two", share=Share(1, 2))
     assert second.summary is not None
     assert (first.n_parts, second.n_parts) == (3, 2)
     assert files_below(tmp_path / "two") == files_below(tmp_path / "one")
@@ -372,3 +376,72 @@ def test_lists_stand_beside_their_rows_in_every_format(models: Path, tmp_path: P
                 matrix = xgboost.DMatrix(rows[row : row + 1])
                 expected = boosters.segment(int(city or "")).predict(matrix, **{flag: True})
                 np.testing.assert_array_equal(np.array(cells[row], np.float32), expected[0].astype(np.float32))
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with FaultyS3() as s3:
+        for number in range(N_MODELS):
+            s3.put(f"models/us/{number}.tar.gz", boosters.segment_archive(number))
+        yield s3
+
+
+def as_bytes(data: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(data, sink)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def score_s3(s3: FaultyS3, **options: Any) -> run.Outcome:
+    chosen = settings.read({"models": f"s3://{s3.bucket}/models/", "endpoint_url": s3.url, "max_age_s": "0"}, {})
+    given: dict[str, Any] = {"max_errors": None, "stop": threading.Event(), **options}
+    return run.run(chosen, ASKED, [f"s3://{s3.bucket}/data/"], f"s3://{s3.bucket}/out/", **given)
+
+
+def test_models_data_and_parts_may_all_be_in_s3(s3: FaultyS3) -> None:
+    datas = {name: table(200, at) for at, name in enumerate("ab")}
+    for name, data in datas.items():
+        s3.put(f"data/{name}.parquet", as_bytes(data))
+    # A body that breaks off is fetched anew.
+    s3.faults["data/a.parquet"] = cut_short(after_bytes=1000, times=1)
+    outcome = score_s3(s3)
+    assert outcome.summary is not None
+    assert (outcome.summary["scored"], outcome.summary["errors"]) == (400, 0)
+    assert "out/_SUCCESS" in s3.objects
+    for name, data in datas.items():
+        part = pq.read_table(io.BytesIO(s3.objects[f"out/rows/{name}.parquet"]))
+        assert part.column("score").to_numpy().tobytes() == wanted(data).tobytes()
+
+
+@pytest.mark.parametrize("key", ["data/b.parquet", "models/us/2.tar.gz"])
+def test_while_s3_refuses_nothing_is_lost_and_the_same_command_goes_on(s3: FaultyS3, key: str) -> None:
+    for at, name in enumerate("abc"):
+        cities: list[str | None] = ["2" if name == "b" else "1"] * 50
+        s3.put(f"data/{name}.parquet", as_bytes(table(50, at, cities)))
+    s3.faults[key] = status(403, "ExpiredToken")
+    with pytest.raises(RunIncomplete, match=r"1 files could not be had.*b\.parquet"):
+        score_s3(s3)
+    assert "out/rows/a.parquet" in s3.objects
+    assert "out/rows/c.parquet" in s3.objects
+    assert "out/_SUCCESS" not in s3.objects
+    del s3.faults[key]
+    outcome = score_s3(s3)
+    assert outcome.n_parts == 1
+    assert outcome.summary is not None
+    assert outcome.summary["scored"] == 150
+
+
+def test_a_model_that_is_overwritten_while_a_run_lasts_ends_it(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    s3.put("data/a.parquet", as_bytes(table(50, 1)))
+    real = run.Models.__init__
+
+    def then_overwritten(*arguments: Any) -> None:
+        real(*arguments)
+        s3.put("models/us/2.tar.gz", boosters.segment_archive(3))
+
+    monkeypatch.setattr(run.Models, "__init__", then_overwritten)
+    with pytest.raises(RunRefused, match="was overwritten after the run began"):
+        score_s3(s3)
+    assert "out/rows/a.parquet" not in s3.objects

@@ -150,3 +150,93 @@ def test_what_cannot_be_understood_is_refused(
     assert command.wait() == 2
     assert why in command.trouble
     assert not (tmp_path / "out").exists()
+
+
+def opt_ml(root: Path, host: str, hosts: list[str], parameters: dict[str, str] | None = None) -> Path:
+    """What SageMaker writes: for a Processing job, or with hyperparameters for a Training job."""
+    config = root / ("config" if parameters is None else "input/config")
+    config.mkdir(parents=True)
+    (config / "resourceconfig.json").write_text(json.dumps({"current_host": host, "hosts": hosts}))
+    if parameters is not None:
+        (config / "hyperparameters.json").write_text(json.dumps(parameters))
+    return root
+
+
+def copied(data: Path, to: Path) -> Path:
+    """Onto another host: the same content, other dates."""
+    to.mkdir()
+    for number, path in enumerate(sorted(data.iterdir())):
+        (to / path.name).write_bytes(path.read_bytes())
+        os.utime(to / path.name, (1_000_000 + number, 1_000_000 + number))
+    return to
+
+
+def test_two_hosts_of_a_job_make_the_bytes_of_one(place: Path, tmp_path: Path, run: Callable[..., Command]) -> None:
+    assert run(*arguments(place, tmp_path / "one")).wait() == 0
+    hosts = ["algo-1", "algo-2"]
+    commands = []
+    for host in hosts:
+        data, models = copied(place / "data", tmp_path / f"data-{host}"), copied(place / "models", tmp_path / host)
+        root = opt_ml(tmp_path / f"opt-{host}", host, hosts)
+        commands.append(
+            run(
+                "score",
+                "--models",
+                str(models),
+                "--data",
+                str(data),
+                "--segment-column",
+                "segment",
+                "--out",
+                str(tmp_path / "two"),
+                "--opt-ml",
+                str(root),
+            )
+        )
+    for command in commands:
+        assert command.wait() == 0, command.trouble
+    whole, shared = files_below(tmp_path / "one"), files_below(tmp_path / "two")
+    # The run's own file names data and models, by their content in a job and by their dates elsewhere.
+    assert whole.pop("run.json") != shared.pop("run.json")
+    assert shared == whole
+
+
+def test_a_training_jobs_hyperparameters_are_flags(place: Path, tmp_path: Path, run: Callable[..., Command]) -> None:
+    said = {
+        "models": str(place / "models"), "data": str(place / "data"), "segment-column": "segment",
+        "out": str(tmp_path / "out"), "strict": "true", "sagemaker_region": "eu-west-1",
+    }  # fmt: skip
+    command = run("score", "--opt-ml", str(opt_ml(tmp_path / "opt", "algo-1", ["algo-1"], said)))
+    assert command.wait() == 0, command.trouble
+    assert (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_job_that_fails_says_why_where_the_platform_looks(
+    place: Path, tmp_path: Path, run: Callable[..., Command]
+) -> None:
+    root = opt_ml(tmp_path / "opt", "algo-1", ["algo-1"])
+    command = run(*arguments(place, tmp_path / "out", "--opt-ml", str(root), "--strict", "--target", "{segment}.tgz"))
+    assert command.wait() == 4
+    assert (root / "output/message").read_text().startswith("1000 errors, 0 are allowed")
+    assert (root / "output/failure").read_text() == (root / "output/message").read_text()
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_signal_ends_a_run_in_time_and_it_goes_on(place: Path, tmp_path: Path, run: Callable[..., Command]) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(40):
+        (data / f"{number:02}.parquet").write_bytes((place / "data/0.parquet").read_bytes())
+    root = opt_ml(tmp_path / "opt", "algo-1", ["algo-1"])
+    said = arguments(place, tmp_path / "out", "--opt-ml", str(root))
+    said[4] = str(data)
+    command = run(*said)
+    until(lambda: list((tmp_path / "out").glob("ledger/*.json")) or not command.is_running, 60)
+    command.signal(signal.SIGTERM)
+    status = command.wait()
+    assert status in (0, 130)  # it may have been done
+    if status:
+        assert "the same command goes on" in (root / "output/failure").read_text()
+    assert run(*said).wait() == 0
+    assert (tmp_path / "out/_SUCCESS").exists()
+    assert len(list((tmp_path / "out/rows").iterdir())) >= 40
