@@ -118,7 +118,7 @@ wheel() (
   fi
   made=$(mktemp -d)
   trap 'rm -rf "$made"' EXIT
-  SOURCE_DATE_EPOCH=$(source_date) .venv/bin/python -m hatchling build --target wheel --directory "$made" >&2
+  HATCH_QUIET=1 SOURCE_DATE_EPOCH=$(source_date) .venv/bin/python -m hatchling build --target wheel --directory "$made" >&2
   mkdir -p "$directory"
   built=$directory/$(ls "$made")
   mv "$made"/*.whl "$built"

@@ -18,6 +18,7 @@ import numpy as np
 
 from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
 from handler.payload.recordio import write_recordio
+from handler.predictor import Facts
 
 BEST_OF = 5
 
@@ -86,7 +87,8 @@ def answer(scores: Predictions, accept: str) -> bytes:
 
 
 def round_trip(body: bytes, n_columns: int, scores: Predictions) -> bytes:
-    fit_rows(decode(body, "text/csv", n_columns), n_columns, None)
+    model = Facts("reg:squarederror", "gbtree", n_features=n_columns, n_outputs=1, resident_bytes=0)
+    fit_rows(decode(body, "text/csv", n_columns), model)
     return answer(scores, "text/csv")
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.pictures [--seconds 180] [--models 100]
 
 The demo's cities in districts, each with a model of its own, in the demo's S3; calls by boto3, few at first and then more,
-until all models are in memory. Meanwhile every door is open, and at the end each must have counted what the client did.
+until all models are in memory. Meanwhile every exporter is on, and at the end each must have counted what the client did.
 Writes pictures/status-*.png, which are in the repository. Needs Chromium (Debian: apt-get install chromium).
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.rig import doors, record, segments
+from benchmarks.rig import exporters, record, segments
 from benchmarks.rig.cloudwatch_server import LocalCloudWatch
 from benchmarks.rig.endpoints import Ours
 from benchmarks.rig.verdicts import Verdict, exit_status
@@ -51,10 +51,10 @@ def main() -> int:
     chosen = parser.parse_args()
     chosen.to.mkdir(parents=True, exist_ok=True)
     figures = _run(chosen.seconds, chosen.models, chosen.to)
-    doors.print_counts(figures["counts"])
+    exporters.print_counts(figures["counts"])
     ratios = [ratio for ratio in figures["timeline"]["hit_ratio"] if ratio is not None]
     verdicts = [
-        *doors.verdicts(figures["counts"]),
+        *exporters.verdicts(figures["counts"]),
         Verdict("lines of EMF that CloudWatch would not take", figures["n_problems"], "at most", 0, "{:.0f}"),
         Verdict("hit ratio in the first five seconds", ratios[0], "at most", 0.5),
         Verdict("hit ratio in the last five seconds", ratios[-1], "at least", 1.0),
@@ -68,19 +68,19 @@ def _run(seconds: float, n_models: int, to: Path) -> dict[str, Any]:
         lines_at = Path(scratch) / "stdout"
         bucket.start()
         targets = _fill(bucket, n_models)
-        flags = ("--s3-endpoint-url", bucket.url, "--memory", "64MiB", *doors.flags(cloudwatch, 10.0))
-        serving = Ours(f"s3://{BUCKET}/{PREFIX}", *flags, environment=doors.SWITCHES, output=lines_at)
+        flags = ("--s3-endpoint-url", bucket.url, "--memory", "64MiB", *exporters.flags(cloudwatch, 10.0))
+        serving = Ours(f"s3://{BUCKET}/{PREFIX}", *flags, environment=exporters.SWITCHES, output=lines_at)
         with serving as ours:
             seen = _call(ours, targets, seconds)
             _photograph(ours, Path(scratch), to)
             time.sleep(SETTLE_S)
-            prometheus = doors.of_prometheus(ours)
+            prometheus = exporters.of_prometheus(ours)
             timeline = json.loads(ours.admin("/status.json"))["history"]
-        log = doors.EmfLog(lines_at)
+        log = exporters.EmfLog(lines_at)
         counts = {
             "client": seen,
             "EMF": log.counts(),
-            "CloudWatch": doors.of_cloudwatch(cloudwatch),
+            "CloudWatch": exporters.of_cloudwatch(cloudwatch),
             "Prometheus": prometheus,
         }
     return {"models": n_models, "counts": counts, "n_problems": len(log.problems), "timeline": timeline}

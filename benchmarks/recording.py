@@ -21,7 +21,7 @@ from benchmarks.rig.cloudwatch_server import REGION, LocalCloudWatch
 from container.metrics.access_log import AccessLog
 from container.metrics.cloudwatch import CloudWatchSink
 from container.metrics.emf import EmfSink
-from container.metrics.prometheus import PrometheusDoor
+from container.metrics.prometheus import PrometheusExporter
 from handler.telemetry.recorder import (
     INVOCATIONS,
     MODEL_LATENCY,
@@ -145,7 +145,7 @@ def access_log_us(n: int) -> float:
 
 def figures(n: int, threads: int, ledgers: int) -> dict[str, float]:
     recorder = LiveRecorder()
-    prometheus = PrometheusDoor(recorder)
+    prometheus = PrometheusExporter(recorder)
     found = {
         "invocation, one model [us]": per_call_us(
             lambda _: recorder.invocation("eu/Houston_TX.tar.gz", True, 150, 90, 200), n

@@ -178,8 +178,8 @@ def _climb() -> str | None:
     return _section(f"From empty to all in memory: {found['models']} models, {calls:,} calls", "climb", figure, found)
 
 
-def _doors() -> str | None:
-    """What a report costs in bytes, and the doors in throughput."""
+def _exporters() -> str | None:
+    """What a report costs in bytes, and the exporters in throughput."""
     found = record.load("telemetry")
     if found is None:
         return None
@@ -194,7 +194,7 @@ def _doors() -> str | None:
         cost_of.plot([name], [middle["median"]], "o", color=colour)
     cost_of.set(title="throughput: median and middle half of rounds")
     cost_of.margins(x=0.5, y=0.3)
-    return _section("Metrics: what a report weighs, what the doors cost", "doors", figure, found)
+    return _section("Metrics: what a report weighs, what the exporters cost", "exporters", figure, found)
 
 
 def _residence() -> str | None:
@@ -268,7 +268,7 @@ SECTIONS: tuple[Callable[[], str | None], ...] = (
     _members,
     _cost,
     _residence,
-    _doors,
+    _exporters,
     _verdicts,
 )
 IN_README = ("throughput", "latency", "memory", "cost")

@@ -1,10 +1,10 @@
-"""All doors open for ten minutes: every line valid, no count lost, and what the doors cost.
+"""All exporters on for ten minutes: every line valid, no count lost, and what the exporters cost.
 
     python -m benchmarks.telemetry [--seconds 600] [--rates 50 500 0] [--rounds 40]
 
 First an endpoint with EMF on stdout, PutMetricData to a local CloudWatch, Prometheus scraped and the status page read,
 called at several rates one after the other, and stopped as a platform stops it; then its counts against the client's.
-Then endpoints with the doors open and with them shut, under full load in turn in one run. Shut is measured twice: what
+Then endpoints with the exporters on and with them off, under full load in turn in one run. Off is measured twice: what
 those two differ by is the noise.
 """
 
@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rig import doors, record, segments, wrk
+from benchmarks.rig import exporters, record, segments, wrk
 from benchmarks.rig.cloudwatch_server import LocalCloudWatch
 from benchmarks.rig.endpoints import CallFailed, Ours
 from benchmarks.rig.verdicts import Verdict, exit_status
@@ -47,7 +47,7 @@ MOST_LINES = 1.5
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--segments", type=int, default=200)
-    parser.add_argument("--seconds", type=float, default=600.0, help="of the run with all doors open")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of the run with all exporters on")
     parser.add_argument(
         "--rates", type=int, nargs="+", default=[50, 500, 0], help="calls a second; 0: what it can take"
     )
@@ -85,19 +85,19 @@ class Phase:
 
 
 def run_open(made: segments.Segments, rates: Sequence[int], seconds: float, interval_s: float) -> dict[str, Any]:
-    """An endpoint with all doors open, called at each rate for its share of the time and then stopped; what all counted."""
+    """An endpoint with all exporters on, called at each rate for its share of the time and then stopped; what all counted."""
     with tempfile.TemporaryDirectory() as scratch, LocalCloudWatch() as cloudwatch:
         lines_at = Path(scratch) / "stdout"
-        flags = ("--memory", "1GiB", *doors.flags(cloudwatch, interval_s))
+        flags = ("--memory", "1GiB", *exporters.flags(cloudwatch, interval_s))
         clients = _Clients(made)
-        with Ours(made.models, *flags, environment=doors.SWITCHES, output=lines_at) as ours, _readers(ours):
+        with Ours(made.models, *flags, environment=exporters.SWITCHES, output=lines_at) as ours, _readers(ours):
             phases = [clients.run(ours, rate, seconds / len(rates)) for rate in rates]
             time.sleep(0.2)  # an answer may be out a moment before it is in the book
-            prometheus = doors.of_prometheus(ours)
+            prometheus = exporters.of_prometheus(ours)
             timeline = json.loads(ours.admin("/status.json"))["history"]
-        log = doors.EmfLog(lines_at)
-        sent = doors.of_cloudwatch(cloudwatch)
-        dropped = cloudwatch.total("ReportsDropped", "Sum", doors.DIMENSIONS)
+        log = exporters.EmfLog(lines_at)
+        sent = exporters.of_cloudwatch(cloudwatch)
+        dropped = cloudwatch.total("ReportsDropped", "Sum", exporters.DIMENSIONS)
     return {
         "seconds": seconds,
         "interval_s": interval_s,
@@ -195,7 +195,7 @@ class _Clients:
             self._targets |= targets
 
 
-def _report_size(phase: Phase, log: doors.EmfLog, interval_s: float) -> dict[str, float]:
+def _report_size(phase: Phase, log: exporters.EmfLog, interval_s: float) -> dict[str, float]:
     """Lines and bytes of one report, over those that speak of this phase alone."""
     reports: dict[int, list[int]] = defaultdict(list)
     for line, document in log.sound:
@@ -218,7 +218,11 @@ def _cost(made: segments.Segments, rounds: int, seconds: int) -> dict[str, Any]:
     with ExitStack() as closing:
         cloudwatch = closing.enter_context(LocalCloudWatch())
         opened = Ours(
-            made.models, "--memory", "1GiB", *doors.flags(cloudwatch, COST_INTERVAL_S), environment=doors.SWITCHES
+            made.models,
+            "--memory",
+            "1GiB",
+            *exporters.flags(cloudwatch, COST_INTERVAL_S),
+            environment=exporters.SWITCHES,
         )
         servers = {
             "open": closing.enter_context(opened),
@@ -267,7 +271,7 @@ def _verdicts(run: dict[str, Any], cost: dict[str, Any]) -> list[Verdict]:
     slow, fast = (pick(run["phases"], key=lambda phase: phase["per_s"]) for pick in (min, max))
     return [
         Verdict("lines that CloudWatch would not take as they are", run["n_problems"], "at most", 0, "{:.0f}"),
-        *doors.verdicts(run["counts"]),
+        *exporters.verdicts(run["counts"]),
         Verdict("reports dropped", run["dropped"], "at most", 0, "{:.0f}"),
         Verdict(
             f"lines of a report at {fast['per_s']:,.0f}/s to those at {slow['per_s']:,.0f}/s",
@@ -277,7 +281,7 @@ def _verdicts(run: dict[str, Any], cost: dict[str, Any]) -> list[Verdict]:
             "{:.2f} x",
         ),
         Verdict(
-            "throughput with all doors open to that with all shut",
+            "throughput with all exporters on to that with all off",
             cost["throughput"]["median"],
             "at least",
             LEAST_THROUGHPUT,
@@ -287,7 +291,7 @@ def _verdicts(run: dict[str, Any], cost: dict[str, Any]) -> list[Verdict]:
 
 
 def _print(run: dict[str, Any], cost: dict[str, Any]) -> None:
-    doors.print_counts(run["counts"])
+    exporters.print_counts(run["counts"])
     print(f"{run['n_lines']} lines in {run['seconds']:.0f} s, a report every {run['interval_s']:g} s")
     for phase in run["phases"]:
         print(

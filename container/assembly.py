@@ -1,7 +1,7 @@
 """From settings to models ready to score: store, examination, loading, cache, revalidation.
 
-Rule: parts are put together here and nowhere else. Each is handed what it leans on, and whoever assembles hands over the
-`ExitStack` that closes them in the reverse order.
+Rule: parts are put together here and nowhere else. Each is handed what it leans on, and the caller hands over
+the `ExitStack` that closes them in the reverse order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from container.examine.quarantine import Quarantine
@@ -23,6 +23,7 @@ from container.limits.memory import container_limit, model_budget
 from container.settings import Settings
 from handler.archives.limits import Limits
 from handler.cache.model_cache import ModelCache
+from handler.error_responses import CONTAINER, SAGEMAKER, Framing, like_aws
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
 from handler.forest.packed import document_of
@@ -33,6 +34,7 @@ from handler.loading.disk_cache import DiskCache, DiskCacheUnusable
 from handler.loading.loader import ModelLoader, PreparedModel
 from handler.loading.pacing import Pacer
 from handler.patterns import Patterns
+from handler.payload import AWS, OURS, Conventions
 from handler.predictor import HandlePool
 from handler.revalidation.revalidator import Revalidator
 from handler.revalidation.sweeper import Sweeper
@@ -116,6 +118,7 @@ def models_of_store(
         disk_cache=_open_disk_cache(settings, parts.quarantine, closing),
         pace=pacer.wait,
         crew=parts.crew,
+        is_first_fold_only=settings.answers.folds == "first",
     )
 
     def prepare_if_changed(target: str, version: str) -> PreparedModel | None:
@@ -187,9 +190,24 @@ def load_endpoint_hooks(settings: Settings) -> Hooks | None:
 
 
 def scoring_of(settings: Settings, hooks: Hooks | None) -> Scoring:
-    if hooks is None:
-        return PlainScoring(one_line=settings.answers.csv_one_line)
-    return HookedScoring(hooks, one_line=settings.answers.csv_one_line)
+    conventions = conventions_of(settings)
+    return PlainScoring(conventions) if hooks is None else HookedScoring(hooks, conventions)
+
+
+def conventions_of(settings: Settings) -> Conventions:
+    answers = settings.answers
+    usual = AWS if answers.like == "aws" else OURS
+    return replace(
+        usual,
+        accept=answers.accept or usual.accept,
+        is_positional=answers.columns == "positional",
+        one_line=answers.csv_one_line,
+    )
+
+
+def framing_of(settings: Settings) -> Framing:
+    framing = CONTAINER if settings.front.hosted else SAGEMAKER
+    return like_aws(framing) if settings.answers.like == "aws" else framing
 
 
 def memory_for_models(settings: Settings) -> int:

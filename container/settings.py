@@ -17,6 +17,7 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any
 
 from handler.archives.limits import ARTIFACT_MAX_BYTES
+from handler.attributes import OUTPUTS
 from handler.errors import StartRefused
 
 # InvokeEndpoint's limit for a body and an answer. Source: SageMaker guide, hosting FAQs.
@@ -125,6 +126,34 @@ def _level(text: str) -> str:
     if text.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
         raise ValueError("debug, info, warning or error")
     return text.upper()
+
+
+# What an answer may be written as; handler/payload/media.py has the writers.
+ANSWER_TYPES = {
+    "csv": "text/csv",
+    "json": "application/json",
+    **{name: name for name in ("text/csv", "application/json", "application/jsonlines", "application/x-npy")},
+    "application/x-recordio-protobuf": "application/x-recordio-protobuf",
+}
+
+
+def _one_of(words: Mapping[str, str]) -> Callable[[str], str]:
+    """One of some words, and what it means."""
+
+    def parse(text: str) -> str:
+        try:
+            return words[text.strip().lower()]
+        except KeyError:
+            raise ValueError(f"one of {', '.join(words)}") from None
+
+    return parse
+
+
+def _outputs(text: str) -> str:
+    unknown = [name for name in text.replace(" ", "").lower().split(",") if name not in OUTPUTS]
+    if unknown:
+        raise ValueError(f"a list of outputs: there is no {unknown[0]!r}; there are {', '.join(OUTPUTS)}")
+    return _text(text)
 
 
 # The modes in which a setting means something. Where it means nothing it is refused, so that nobody believes in it.
@@ -329,7 +358,7 @@ class Answers:
 
     outputs: str = _setting(
         "what to predict when a request does not say, such as predicted_label,probability; else the score",
-        _text,
+        _outputs,
         "MME_OUTPUT",
         "SAGEMAKER_INFERENCE_OUTPUT",
         default="",
@@ -341,6 +370,36 @@ class Answers:
         "MME_CSV_ONE_LINE",
         default=False,
         flag="--csv-one-line",
+    )
+    like: str = _setting(
+        "aws: answer, and read bodies, as AWS's XGBoost image does behind a multi-model endpoint",
+        _one_of({"aws": "aws"}),
+        "MME_LIKE",
+        default="",
+        flag="--like",
+    )
+    accept: str = _setting(
+        "what to answer when a request does not say; else text/csv, and application/json with --like aws",
+        _one_of(ANSWER_TYPES),
+        "MME_ACCEPT",
+        "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT",
+        default="",
+        flag="--accept",
+    )
+    columns: str = _setting(
+        "positional: take named columns in the order they come where a model has no names; else they must be f0, f1, ...",
+        _one_of({"named": "named", "positional": "positional"}),
+        "MME_COLUMNS",
+        default="named",
+        flag="--columns",
+    )
+    folds: str = _setting(
+        "first: of an archive with several boosters answer with the first alone; else with all, as one",
+        _one_of({"all": "all", "first": "first", "true": "all", "false": "first"}),
+        "MME_FOLDS",
+        "SAGEMAKER_INFERENCE_ENSEMBLE",
+        default="all",
+        flag="--folds",
     )
     hooks_program: str | None = _setting(
         "a Python file with model_fn, input_fn, predict_fn, output_fn or transform_fn in the place of ours",

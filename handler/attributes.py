@@ -1,12 +1,13 @@
 """What a caller may ask for in X-Amzn-SageMaker-Custom-Attributes, the one header SageMaker passes on untouched.
 
 attributes = pair *( ( "," / ";" ) pair )
-pair       = *SP key *SP "=" *SP value *SP, or anything else, which is ignored
+pair       = *SP key *SP "=" *SP value *SP, or anything else, which is ignored but behind Output
 key        = text without "=", compared exactly; keys we do not know are the caller's own business
 value      = text without "," and ";", which may hold "=" and be empty; there are no quotes or escapes
 
 TargetModel=eu/a.tar.gz               the target, where the endpoint refuses the TargetModel header
-Output=predicted_label|probability    what to predict (see handler/outputs.py), separated by | + or spaces
+Output=predicted_label|probability    what to predict (see handler/outputs.py), separated by | + or spaces, or by commas as in
+                                      SAGEMAKER_INFERENCE_OUTPUT: up to the next pair or semicolon all words are outputs
 Timing=1                              tell what took how long, in the answer's custom attributes
 """
 
@@ -22,6 +23,21 @@ OUTPUT = "Output"
 TIMING = "Timing"
 _KNOWN = frozenset({TARGET, OUTPUT, TIMING})
 
+# Every output there is; which of them a model has depends on its objective (handler/outputs.py).
+OUTPUTS = (
+    *(
+        "score",
+        "predicted_label",
+        "labels",
+        "probability",
+        "probabilities",
+        "raw_score",
+        "raw_scores",
+        "predicted_score",
+    ),
+    *("margin", "contribs", "approx_contribs", "interactions", "leaf"),
+)
+
 REMEMBERED = 256  # headers; callers mostly send the same few, and each is at most 8 KiB
 
 
@@ -29,12 +45,21 @@ REMEMBERED = 256  # headers; callers mostly send the same few, and each is at mo
 def parse_attributes(text: str) -> MappingProxyType[str, str]:
     """The attributes that are ours. Raises TargetInvalid when two pairs name different targets; else the last wins."""
     found: dict[str, str] = {}
-    for pair in text.replace(";", ",").split(","):
-        key, equals, value = pair.partition("=")
-        key, value = key.strip(), value.strip()
-        if not equals or key not in _KNOWN:
-            continue
-        if key == TARGET and found.get(TARGET, value) != value:
-            raise TargetInvalid(value, f"the custom attributes also name {found[TARGET]!r}")
-        found[key] = ",".join(value.replace("|", " ").replace("+", " ").split()) if key == OUTPUT else value
+    for part in text.split(";"):
+        key = ""
+        for pair in part.split(","):
+            name, equals, value = pair.partition("=")
+            if not equals:
+                if key == OUTPUT:  # a word that was left out would be an answer with less than was asked for
+                    found[OUTPUT] += "," + _outputs(pair)
+                continue
+            key, value = name.strip(), value.strip()
+            if key == TARGET and found.get(TARGET, value) != value:
+                raise TargetInvalid(value, f"the custom attributes also name {found[TARGET]!r}")
+            if key in _KNOWN:
+                found[key] = _outputs(value) if key == OUTPUT else value
     return MappingProxyType(found)
+
+
+def _outputs(words: str) -> str:
+    return ",".join(words.replace("|", " ").replace("+", " ").split())

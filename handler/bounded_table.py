@@ -10,7 +10,7 @@ V = TypeVar("V")
 
 
 class BoundedTable(OrderedDict[K, V]):
-    """The last `most` rows that were put. Not locked: whoever shares one holds a lock of its own."""
+    """The last `most` rows that were put. Not locked: threads that share one hold a lock of their own."""
 
     def __init__(self, most: int) -> None:
         super().__init__()

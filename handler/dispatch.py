@@ -74,7 +74,7 @@ class Leased(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Present:
-    """A model that was borrowed before the request was looked into; whoever borrowed it gives it back."""
+    """A model that was borrowed before the request was looked into; the caller, who borrowed it, gives it back."""
 
     name: str
     borrowed: Borrowed

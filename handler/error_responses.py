@@ -7,7 +7,7 @@ surfaces is a fault of ours and becomes 500.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -18,11 +18,13 @@ from handler.errors import (
     ArtifactMissing,
     ArtifactRefused,
     ArtifactUnavailable,
+    BodyEmpty,
     ContentTypeUnsupported,
     HookFailed,
     ModelNotLoaded,
     ModelNotReady,
     NoRoom,
+    PayloadInvalid,
     RequestError,
     ServingError,
     TargetInvalid,
@@ -136,6 +138,27 @@ class Framing:
 
     fault_of: Callable[[BaseException], Fault]
     refusal: Callable[[Exception, Fault], Answer]
+
+
+# What AWS's image means to answer about a body. Its server for single models does; behind its multi-model one the handler of
+# such errors fails itself (v3.0-5 with sagemaker-inference 1.5.5), and the caller gets 503 "Prediction failed" for them all.
+_AWS: dict[type[BaseException], int] = {BodyEmpty: 204, PayloadInvalid: 415, AcceptUnsupported: 415}
+
+
+def like_aws(framing: Framing) -> Framing:
+    """The same, with the statuses of AWS's image for what is wrong with a body."""
+
+    def fault_of(error: BaseException) -> Fault:
+        fault = framing.fault_of(error)
+        status = next((_AWS[kind] for kind in type(error).__mro__ if kind in _AWS), None)
+        if status is None:
+            return fault
+        return replace(fault, original=status) if fault.original and status != 204 else Fault(status, fault.type)
+
+    def refusal(error: Exception, fault: Fault) -> Answer:
+        return Answer(204, "application/json", b"") if fault.status == 204 else framing.refusal(error, fault)
+
+    return Framing(fault_of, refusal)
 
 
 SAGEMAKER = Framing(fault_of, refusal)

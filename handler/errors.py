@@ -6,6 +6,7 @@
     |   |-- ContentTypeUnsupported   a body we have no reader for
     |   |-- AcceptUnsupported        an answer we have no writer for
     |   |-- PayloadInvalid           a body that is not what its content type says
+    |   |   `-- BodyEmpty            no body
     |   |-- FeatureMismatch          rows that do not fit the model's features
     |   `-- OutputUnsupported        an output this model's objective does not have
     |-- HookFailed                   the endpoint's own code (model_fn, input_fn, ...) ended the request
@@ -72,6 +73,11 @@ class PayloadInvalid(RequestError):
         super().__init__(f"{where}: {why}" if where else why)
         self.where = where
         self.why = why
+
+
+class BodyEmpty(PayloadInvalid):
+    def __init__(self) -> None:
+        super().__init__("", "the body is empty")
 
 
 class FeatureMismatch(RequestError):

@@ -39,6 +39,7 @@ class Facts:
     is_forest        it is walked by us; otherwise libxgboost scores with it
     feature_types    one of q, int, float, i, c for each feature, or empty
     corrections      what was changed so that it answers as the release that wrote it did
+    categories       of features that came as a DataFrame's: (feature, its categories in the order of their codes)
     """
 
     objective: str
@@ -50,16 +51,20 @@ class Facts:
     feature_types: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
     is_forest: bool = False
+    categories: tuple[tuple[int, tuple[str | int | float, ...]], ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Facts:
         """Facts that travelled as JSON."""
-        lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-        return cls(**{**values, **lists})
+        return cls(**{name: _as_tuples(value) for name, value in values.items()})
 
     @property
     def is_categorical(self) -> bool:
         return "c" in self.feature_types
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 class HandlePool:
@@ -172,7 +177,8 @@ _VOTING = frozenset({"multi:softmax", "binary:hinge"})
 class Ensemble:
     """The boosters of a k-fold archive, answering as one: their mean, or for classes their majority.
 
-    source   AWS's XGBoost image, algorithm_mode/serve_utils.py, predict; a tie goes to the smaller class there too
+    source   AWS's XGBoost image, algorithm_mode/serve_utils.py, predict, as its server for single models calls it; a tie goes
+             to the smaller class there too. Its multi-model handler leaves the objective out and gets the mean of classes.
     """
 
     __slots__ = ("_models", "facts")
@@ -207,7 +213,7 @@ def facts_of_ensemble(folds: Sequence[Facts]) -> Facts:
     """What they have in common, with the memory of all. Raises FoldsDisagree when one could not stand in for another."""
     first = folds[0]
     for fold in folds[1:]:
-        for name in ("objective", "n_features", "n_outputs", "feature_names", "feature_types"):
+        for name in ("objective", "n_features", "n_outputs", "feature_names", "feature_types", "categories"):
             if getattr(fold, name) != getattr(first, name):
                 raise FoldsDisagree(f"its boosters differ in {name}: {getattr(first, name)} and {getattr(fold, name)}")
     return replace(

@@ -15,7 +15,7 @@ from handler.errors import PayloadInvalid
 from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Request
 from handler.outputs import plan_outputs
-from handler.payload import Predictions, choose_media_type, decode, encode, fit_rows
+from handler.payload import OURS, Conventions, Predictions, decode, encode, fit_rows
 from handler.predictor import Facts, FoldsDisagree, Scorer
 
 
@@ -46,35 +46,34 @@ class Scoring(Protocol):
 
 
 class PlainScoring:
-    """Ours, without code of the endpoint's own.
-
-    one_line   CSV as AWS's multi-model handler writes it, all on one line
-    """
+    """Ours, without code of the endpoint's own."""
 
     is_slow = False
 
-    def __init__(self, *, one_line: bool = False) -> None:
-        self._one_line = one_line
+    def __init__(self, conventions: Conventions = OURS) -> None:
+        self._conventions = conventions
 
     def media_type(self, accept: str | None) -> str:
-        return choose_media_type(accept)
+        return self._conventions.media_type(accept)
 
     def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
         del target  # for code of the endpoint's own
-        values = read_rows(request.body, request.headers.get("content-type", ""), model.facts)
+        values = read_rows(request.body, request.headers.get("content-type", ""), model.facts, self._conventions)
         decoded = time.perf_counter_ns()
         predictions = predict(model, values, outputs)
         predicted = time.perf_counter_ns()
-        return Scored(encode(predictions, media_type, one_line=self._one_line), media_type, decoded, predicted)
+        return Scored(encode(predictions, media_type, self._conventions), media_type, decoded, predicted)
 
 
-def read_rows(body: bytes, content_type: str, facts: Facts) -> Floats:
+def read_rows(body: bytes, content_type: str, facts: Facts, conventions: Conventions = OURS) -> Floats:
     """The rows of a body as the model takes them.
 
     returns  float32, C-contiguous, (n_rows, n_features)
     raises   ContentTypeUnsupported, PayloadInvalid, FeatureMismatch
     """
-    return fit_rows(decode(body, content_type, facts.n_features), facts.n_features, facts.feature_names)
+    may_be_short = conventions.is_aws
+    rows = decode(body, content_type, facts.n_features, may_be_short=may_be_short)
+    return fit_rows(rows, facts, is_positional=conventions.is_positional, may_be_short=may_be_short)
 
 
 def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = ()) -> Predictions:

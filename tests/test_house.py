@@ -1,9 +1,8 @@
-"""The walls of the house: which room may import which, who reads the environment, who makes AWS clients, what is tracked."""
+"""The walls of the house: which room may import which, who reads the environment and who makes AWS clients."""
 
 from __future__ import annotations
 
 import ast
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "environments": set(),
     "limits": set(),
     "link": {"handler.messages"},
-    "settings": {"handler.errors", "handler.archives.limits"},
+    "settings": {"handler.attributes", "handler.errors", "handler.archives.limits"},
     "examine": {"limits", "environments", "handler"},
     "assembly": {"settings", "examine", "limits", "handler"},
     "metrics": {"handler"},
@@ -31,12 +30,6 @@ ROOMS: dict[str, set[str]] = {
     },
 }
 MAY_LAUNCH = ROOT / "container/operate/main.py"
-# Tracked files that are no text, by folder, and why.
-BINARIES = {
-    "benchmarks/pictures": "the README's pictures",
-    "tests/fixtures": "artifacts that old releases wrote, and AWS's own samples",
-    "tests/frames": "frames that MMS wrote",
-}
 
 
 def imported_names(path: Path) -> Iterator[str]:
@@ -123,15 +116,3 @@ def test_only_one_place_makes_aws_clients(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=shown)
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
-
-
-def test_what_is_compiled_is_not_tracked() -> None:
-    if not (ROOT / ".git").exists():
-        pytest.skip("no checkout")
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    binaries = [
-        name
-        for name in tracked.split("\0")
-        if name and (ROOT / name).is_file() and b"\0" in (ROOT / name).read_bytes()[:8192]
-    ]
-    assert [name for name in binaries if not name.startswith(tuple(f"{folder}/" for folder in BINARIES))] == []

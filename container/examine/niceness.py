@@ -1,7 +1,8 @@
 """Letting others have the processor first.
 
 Outside of containers Linux shares the processor out by session (autogroup, see sched(7)), and a process's niceness counts
-only against its own session. So whoever is to yield to the whole endpoint gets a session of its own, which yields as a whole.
+only against its own session. So a process that is to yield to the whole endpoint gets a session of its own, which yields as a
+whole.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_MAX_BYTES = 4 << 30
 MAX_TRIES = 3  # with an artifact that no reader has taken
-# An artifact that has ended so many readers is broken. One may have been ended by whoever can: the kernel, when memory ran
+# An artifact that has ended so many readers is broken. One may have been ended by something else: the kernel, when memory ran
 # out, takes readers first.
 DEADLY = 2
 DYING_S = 0.1

@@ -339,7 +339,7 @@ class Supervisor:
             self._drop_held(slot)
 
     def _settle_held(self) -> None:
-        """The runtime is dead: tell who waits for it, and keep what another can go on with."""
+        """The runtime is dead: tell the callers that wait for it, and keep what another can go on with."""
         for slot, stream in list(self._held.items()):
             if not self._board.settle(slot, stream, APOLOGY):
                 with contextlib.suppress(OSError):  # MMS was faster

@@ -5,7 +5,7 @@
     the machine   the same trigger on /proc/pressure/memory
 
 Rule: this is an early word and no more. Where it cannot be had (cgroups mounted read-only, as in most containers; an old
-kernel) whoever waits is woken by the clock alone.
+kernel) the thread that waits is woken by the clock alone.
 
 Source: the kernel's Documentation/accounting/psi.rst and admin-guide/cgroup-v1/memory.rst, section 11.
 """

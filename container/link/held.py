@@ -1,7 +1,7 @@
 """MMS's connections, held by the supervisor as well, so that they outlive the runtime that serves them.
 
-When a runtime dies, MMS would see each of its connections end, give 500 "Worker died." to whoever waits on one, and come back
-after a pause. Held, the connection stays: who waits on it gets 503, and the next runtime goes on reading it.
+When a runtime dies, MMS would see each of its connections end, give 500 "Worker died." to the caller that waits on one, and
+come back after a pause. Held, the connection stays: the caller that waits on it gets 503, and the next runtime reads on.
 
     byte of the page    what the connection is doing; written by the runtime, read by the supervisor once that is dead
 
@@ -57,8 +57,8 @@ class Board:
 
 
 def survives(stream: socket.socket, state: int, apology: bytes) -> bool:
-    """Whether a connection can go on with another runtime, now that the one that served it is dead; who waits on it has
-    been answered then.
+    """Whether a connection can go on with another runtime, now that the one that served it is dead; the caller that waits on
+    it has been answered then.
 
     state     what its byte said last
     apology   the reply for a request that was lost

@@ -1,7 +1,7 @@
 """The operator's port: health, metrics, models and the status page.
 
 Rule: it shows, it changes nothing, and it takes no part in serving: a bounded number of connections, each of bounded
-length, on a loopback address unless told otherwise. Whoever makes an AdminServer closes it.
+length, on a loopback address unless told otherwise. The maker of an AdminServer closes it.
 
     /            the status page             /healthz   200 while the process should live
     /status.json its facts                   /readyz    200 while requests may be sent to it
@@ -28,7 +28,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from container.metrics.history import History
-from container.metrics.prometheus import PrometheusDoor
+from container.metrics.prometheus import PrometheusExporter
 from container.metrics.source import ModelState, Source
 from container.metrics.status import status
 from handler.telemetry.recorder import LiveRecorder
@@ -80,7 +80,7 @@ class AdminServer:
         source: Source,
         recorder: LiveRecorder,
         history: History,
-        prometheus: PrometheusDoor,
+        prometheus: PrometheusExporter,
         host: str = "127.0.0.1",
         port: int = 0,
         unix_path: Path | None = None,
@@ -129,7 +129,7 @@ class _Answers:
         source: Source,
         recorder: LiveRecorder,
         history: History,
-        prometheus: PrometheusDoor,
+        prometheus: PrometheusExporter,
         execution_parameters: Mapping[str, object],
         clock_s: Callable[[], float],
     ) -> None:

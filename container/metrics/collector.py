@@ -1,6 +1,6 @@
 """The one thread that reads the recorder for everything that pushes: the history, and every sink.
 
-Rule: whoever makes a Collector starts and closes it, and closing it closes its sinks: a last report, then each sink's
+Rule: the maker of a Collector starts and closes it, and closing it closes its sinks: a last report, then each sink's
 own flush, all within one deadline. A sink that fails or hangs costs its own reports and nothing else.
 """
 

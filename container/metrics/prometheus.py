@@ -28,7 +28,7 @@ PREFIX = "mme_"
 SHOWN_BOUNDS = frozenset(bound for bound in BOUNDS_US if str(bound).rstrip("0") in {"1", "2", "5"})
 
 
-class PrometheusDoor:
+class PrometheusExporter:
     """Answers scrapes. `labels` stand on every series (endpoint, variant)."""
 
     def __init__(self, recorder: LiveRecorder, labels: Mapping[str, str] | None = None) -> None:

@@ -31,7 +31,7 @@ VARIANT = "AllTraffic"
 _PATH = re.compile(r"/endpoints/[^/?]+/invocations/?")
 
 
-class Door(ThreadingHTTPServer):
+class InvokeServer(ThreadingHTTPServer):
     """Listens on host:port; a thread for each connection."""
 
     daemon_threads = True
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1  # head and body in one write
-    server: Door
+    server: InvokeServer
 
     def do_POST(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Keeps the container below its memory limit, whoever is growing.
+"""Keeps the container below its memory limit, whichever process is growing.
 
 The cache counts its own models to the byte, and its budget leaves room for all else that was foreseen. This looks at what
 is really used, and what was not foreseen (a JVM that grows, a leak, another process in the container) makes the budget

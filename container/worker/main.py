@@ -28,7 +28,6 @@ from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher
-from handler.error_responses import CONTAINER
 from handler.errors import ServingError, StartRefused
 from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader
@@ -152,7 +151,13 @@ def _build_hosted(
     )
     management = Management(settings.front.host, settings.front.port)
     bundles = Bundles(parts.quarantine, management, launch.io_dir, max_bytes=settings.artifacts.max_artifact_bytes)
-    loader = BundleLoader(bundles.examine, parts.boosters, OF_MODEL.worker_bytes, parts.crew)
+    loader = BundleLoader(
+        bundles.examine,
+        parts.boosters,
+        OF_MODEL.worker_bytes,
+        parts.crew,
+        is_first_fold_only=settings.answers.folds == "first",
+    )
     hosted = Hosted(
         prepare=lambda load: parts.hook(load.model_name, loader.prepare(bundles.path_of(load))),
         trim=parts.trimmer.trim_now,
@@ -198,7 +203,7 @@ def _dispatcher(
         recorder,
         watch.journal,
         wait_s=settings.front.wait_s,
-        framing=CONTAINER if settings.front.hosted else None,
+        framing=assembly.framing_of(settings),
         default_outputs=parse_outputs(settings.answers.outputs),
         scoring=assembly.scoring_of(settings, hooks),
     )

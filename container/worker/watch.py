@@ -19,7 +19,7 @@ from container.metrics.admin import AdminServer
 from container.metrics.collector import Collector, Sink
 from container.metrics.emf import EmfSink
 from container.metrics.history import History
-from container.metrics.prometheus import PrometheusDoor
+from container.metrics.prometheus import PrometheusExporter
 from container.metrics.source import Health, ModelState, Snapshot
 from container.settings import Settings
 from handler.cache.model_cache import ModelCache
@@ -90,7 +90,7 @@ class Watch:
     def __init__(self, settings: Settings, recorder: LiveRecorder) -> None:
         self._settings = settings
         self._recorder = recorder
-        self._doors: list[AdminServer] = []
+        self._servers: list[AdminServer] = []
         self._collector: Collector | None = None
         self.journal = (
             AccessLog(sys.stderr.fileno(), recorder=recorder, sample=settings.metrics.access_log)
@@ -111,14 +111,14 @@ class Watch:
         history = History()
         self._collector = Collector(recorder, history, self._sinks(), interval_s=settings.metrics.metrics_interval_s)
         self._collector.start()
-        make_door = partial(
+        make_server = partial(
             AdminServer,
             source=RuntimeSource(
                 settings.artifacts.models or settings.metrics.endpoint_name, time.time(), cache, reasons_not_ready
             ),
             recorder=recorder,
             history=history,
-            prometheus=PrometheusDoor(
+            prometheus=PrometheusExporter(
                 recorder, {"endpoint": settings.metrics.endpoint_name, "variant": settings.metrics.variant_name}
             ),
             execution_parameters={
@@ -127,19 +127,19 @@ class Watch:
                 "MaxPayloadInMB": settings.front.max_body_bytes >> 20,
             },
         )
-        self._open(make_door(unix_path=relay))
+        self._open(make_server(unix_path=relay))
         if settings.metrics.admin_port is not None:
             try:
-                door = make_door(host=settings.metrics.admin_host, port=settings.metrics.admin_port)
+                server = make_server(host=settings.metrics.admin_host, port=settings.metrics.admin_port)
             except OSError as error:
                 where = f"{settings.metrics.admin_host}:{settings.metrics.admin_port}"
                 raise AdminPortTaken(f"cannot listen on {where} for the admin port: {error.strerror}") from error
-            self._open(door)
-            log.info("status page, health and Prometheus metrics on http://%s:%d/", *door.address)
+            self._open(server)
+            log.info("status page, health and Prometheus metrics on http://%s:%d/", *server.address)
 
-    def _open(self, door: AdminServer) -> None:
-        self._doors.append(door)
-        door.start()
+    def _open(self, server: AdminServer) -> None:
+        self._servers.append(server)
+        server.start()
 
     def _sinks(self) -> list[Sink]:
         settings = self._settings
@@ -173,7 +173,7 @@ class Watch:
     def close(self) -> None:
         if self.journal is not None:
             self.journal.close()
-        for door in self._doors:
-            door.close()
+        for server in self._servers:
+            server.close()
         if self._collector is not None:
             self._collector.close()

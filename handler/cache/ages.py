@@ -1,7 +1,7 @@
 """When each model in memory was last known to be its artifact's newest version, and which are due for a check.
 
-Rule: a model is checked by one at a time. Whoever begins a check ends it, with `keep`, or with the cache's `replace` or
-`drop`.
+Rule: a model is checked by one at a time. The thread that begins a check ends it, with `keep`, or with the cache's `replace`
+or `drop`.
 """
 
 from __future__ import annotations

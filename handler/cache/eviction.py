@@ -1,6 +1,6 @@
-"""Who is in memory, in which order they leave, and how many bytes are booked. The policy; it knows no lock.
+"""Which models are in memory, in which order they leave, and how many bytes are booked. The policy; it knows no lock.
 
-Rule: whoever calls anything here holds the cache's lock. Nothing here waits, loads or frees.
+Rule: the caller holds the cache's lock. Nothing here waits, loads or frees.
 """
 
 from __future__ import annotations

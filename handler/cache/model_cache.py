@@ -36,7 +36,7 @@ YOUNG_WAIT_S = 0.05
 
 
 class _Full(NoRoom):
-    """No room without evicting somebody, which a fill may not. Whoever came along for a load tries again by himself."""
+    """No room without evicting somebody, which a fill may not. A caller that came along for a load tries again by itself."""
 
 
 class Borrowed:
@@ -395,7 +395,7 @@ class ModelCache:
     def replace(self, target: str, version: str, prepared: Prepared) -> bool:
         """Load a newer model beside the one of `version`, then let it take its place between two requests.
 
-        Whoever has borrowed the old one keeps it until he lets go; whoever borrows next gets the new one.
+        A request that has borrowed the old one keeps it until it lets go; the next one borrows the new one.
         returns  False when that version is not here any more, or when the budget could never hold both: then the old
                  one has left, and the next borrower loads the new one
         raises   NoRoom, and what loading raises; the old one stays

@@ -1,6 +1,6 @@
 """One run per key, however many callers ask for it at once; different keys run side by side.
 
-Rule: a run is forgotten before its outcome is told, so nobody who asks later can be handed the old one: an error is
+Rule: a run is forgotten before its outcome is told, so no later caller can be handed the old one: an error is
 never remembered. A caller who looked for the finished thing just before that moment may therefore start a second run;
 `work` looks again before it does anything expensive.
 """

@@ -1,7 +1,7 @@
 """Native boosters of packed forests, for what the walker does not do: SHAP values, interactions, leaves.
 
-Rule: all small ones together take no more than `max_bytes`, which is on nobody's book; who finds no room waits for it. One
-that would take more is booked beside the models, and only one of these is boosters at a time.
+Rule: all small ones together take no more than `max_bytes`, which is on nobody's book; a request that finds no room waits.
+One that would take more is booked beside the models, and only one of these is open at a time.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from handler.hooks.module import Context, Hooks, call
 from handler.libxgboost import Floats, Kind
 from handler.loading.loader import PreparedModel
 from handler.messages import Request
-from handler.payload import Predictions, Rows, choose_media_type, decode, encode, fit_rows
+from handler.payload import OURS, Conventions, Predictions, Rows, decode, encode, fit_rows
 from handler.payload.media import CSV, JSON, parse_media_type
 from handler.payload.rows import sparse_rows
 from handler.predictor import Facts, Scorer
@@ -151,21 +151,21 @@ class HookedScoring:
 
     is_slow = True
 
-    def __init__(self, hooks: Hooks, *, one_line: bool = False) -> None:
+    def __init__(self, hooks: Hooks, conventions: Conventions = OURS) -> None:
         self._hooks = hooks
-        self._one_line = one_line
+        self._conventions = conventions
 
     def media_type(self, accept: str | None) -> str:
         """Empty where a hook chooses."""
         hooks = self._hooks
-        return choose_media_type(accept) if hooks.output_fn is None and hooks.transform_fn is None else ""
+        return self._conventions.media_type(accept) if hooks.output_fn is None and hooks.transform_fn is None else ""
 
     def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
         hooks = self._hooks
         context = Context(target, request)
         content_type = request.headers.get("content-type", "")
         accept = request.headers.get("accept")
-        wanted = CSV if accept in (None, "", "*/*") else str(accept)
+        wanted = self._conventions.accept if accept in (None, "", "*/*") else str(accept)
         if hooks.transform_fn is not None:
             assert isinstance(model, UserModel)
             body = _body(request, content_type)
@@ -178,16 +178,16 @@ class HookedScoring:
         if hooks.input_fn is not None:
             data = hooks.input_fn(context, _body(request, content_type), content_type)
         else:
-            data = decode(request.body, content_type, model.facts.n_features)
+            data = decode(request.body, content_type, model.facts.n_features, may_be_short=self._conventions.is_aws)
         if hooks.predict_fn is not None:
             if isinstance(data, Rows):
-                data = fit_rows(data, model.facts.n_features, model.facts.feature_names)
+                data = self._fitted(data, model.facts)
             decoded = time.perf_counter_ns()
             assert isinstance(model, UserModel)
             with model.turn:
                 prediction = hooks.predict_fn(context, data, model.object)
         else:
-            values = rows_of(data, model.facts)
+            values = self._fitted(data, model.facts) if isinstance(data, Rows) else rows_of(data, model.facts)
             decoded = time.perf_counter_ns()
             prediction = predict(model, values, outputs)
         predicted = time.perf_counter_ns()
@@ -196,8 +196,12 @@ class HookedScoring:
             return Scored(*answer_of("output_fn", result, wanted, context), decoded, predicted)
         if not isinstance(prediction, Predictions):
             prediction = Predictions(scores_of("predict_fn", prediction))
-        body_bytes = encode(prediction, media_type, one_line=self._one_line)
+        body_bytes = encode(prediction, media_type, self._conventions)
         return Scored(body_bytes, media_type, decoded, predicted)
+
+    def _fitted(self, rows: Rows, facts: Facts) -> Floats:
+        conventions = self._conventions
+        return fit_rows(rows, facts, is_positional=conventions.is_positional, may_be_short=conventions.is_aws)
 
 
 def _body(request: Request, content_type: str) -> bytes | str:
@@ -216,13 +220,13 @@ def rows_of(data: Any, facts: Facts) -> Floats:
     returns  float32, C-contiguous, (n_rows, n_features)
     raises   HookFailed when it is none of these; FeatureMismatch
     """
-    if not isinstance(data, Rows):
-        data = _rows(data)
-        if not len(data.values):
-            raise HookFailed("input_fn", 400, "it gave no rows")
-        if np.isinf(data.values).any():
-            raise HookFailed("input_fn", 400, "it gave an infinite number, or one too large for a float32")
-    return fit_rows(data, facts.n_features, facts.feature_names)
+    rows = _rows(data)
+    if not len(rows.values):
+        raise HookFailed("input_fn", 400, "it gave no rows")
+    if np.isinf(rows.values).any():
+        raise HookFailed("input_fn", 400, "it gave an infinite number, or one too large for a float32")
+    # Whoever made a table for a model without names has put its columns in their order, whatever they are called.
+    return fit_rows(rows, facts, is_positional=True)
 
 
 def _rows(data: Any) -> Rows:

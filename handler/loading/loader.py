@@ -90,6 +90,7 @@ class ModelLoader:
     disk_cache       keeps what was examined on disk; what it has is not fetched
     crew        other cores for large bodies
     pace        called before an artifact is fetched for a model that is not in memory; returns when that may begin
+    is_first_fold_only   of several boosters the first is the model
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class ModelLoader:
         disk_cache: DiskCache | None = None,
         pace: Callable[[], None] = lambda: None,
         crew: Crew | None = None,
+        is_first_fold_only: bool = False,
     ) -> None:
         self._store = store
         self._examine = examine
@@ -112,6 +114,7 @@ class ModelLoader:
         self._pace = pace
         self._n_threads = n_threads
         self._crew = crew
+        self._is_first_fold_only = is_first_fold_only
 
     def prepare(self, target: str) -> PreparedModel:
         """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
@@ -191,6 +194,7 @@ class ModelLoader:
                 examine_us=(time.perf_counter_ns() - arrived) // 1000,
                 checked_s_ago=(time.perf_counter_ns() - start) / 1e9,
                 crew=self._crew,
+                is_first_fold_only=self._is_first_fold_only,
             )
         except (ArtifactBroken, ArtifactRefused) as error:
             self._negative_cache.broken(target, fetched.version, error)
@@ -217,6 +221,7 @@ class ModelLoader:
             examine_us=(time.perf_counter_ns() - start) // 1000,
             checked_s_ago=kept.checked_s_ago,
             crew=self._crew,
+            is_first_fold_only=self._is_first_fold_only,
         )
 
 
@@ -225,11 +230,19 @@ class BundleLoader:
 
     examine       opens a bundle, or an archive, by path; raises ArtifactBroken, ArtifactRefused, ArtifactMissing
     worker_bytes  what a model costs besides its booster
+    is_first_fold_only   of several boosters the first is the model
     """
 
     def __init__(
-        self, examine: Callable[[str], Examined], boosters: BoosterPool, worker_bytes: int, crew: Crew | None = None
+        self,
+        examine: Callable[[str], Examined],
+        boosters: BoosterPool,
+        worker_bytes: int,
+        crew: Crew | None = None,
+        *,
+        is_first_fold_only: bool = False,
     ) -> None:
+        self._is_first_fold_only = is_first_fold_only
         self._examine = examine
         self._boosters = boosters
         self._worker_bytes = worker_bytes
@@ -249,6 +262,7 @@ class BundleLoader:
             examine_us=(time.perf_counter_ns() - start) // 1000,
             once_bytes=self._worker_bytes,
             crew=self._crew,
+            is_first_fold_only=self._is_first_fold_only,
         )
 
 
@@ -265,20 +279,23 @@ def _prepared(
     once_bytes: int = 0,
     checked_s_ago: float = 0.0,
     crew: Crew | None = None,
+    is_first_fold_only: bool = False,
 ) -> PreparedModel:
     """n_threads: that score with it. once_bytes: what it takes beside its boosters."""
+    kept = slice(1 if is_first_fold_only else None)
+    folds, documents = examined.facts[kept], examined.documents[kept]
     try:
-        facts = facts_of_ensemble(examined.facts)
+        facts = facts_of_ensemble(folds)
     except FoldsDisagree as error:
         raise ArtifactRefused(uri, str(error)) from error
     return PreparedModel(
         version=version,
-        n_bytes=sum(_booked(fold, n_threads) for fold in examined.facts) + once_bytes,
+        n_bytes=sum(_booked(fold, n_threads) for fold in folds) + once_bytes,
         downloaded_bytes=downloaded_bytes,
         download_us=download_us,
         examine_us=examine_us,
-        documents=examined.documents,
-        folds=examined.facts,
+        documents=documents,
+        folds=folds,
         facts=facts,
         boosters=boosters,
         checked_s_ago=checked_s_ago,

@@ -8,7 +8,7 @@ fetched or examined for what is remembered.
 
     broken, refused     BROKEN_S; then only a changed object is downloaded again
     missing, forbidden  not at all, until one target is asked for more than ASKS_PER_S times in a second; then for the
-                        rest of that second. Who drops an object and then calls is served, unless he has been hammering.
+                        rest of that second. A caller that drops an object and then calls is served, unless it hammered.
 """
 
 from __future__ import annotations

@@ -3,9 +3,22 @@
 Rule: values in, values out. No sockets, no XGBoost, no environment; every refusal names a place in the body.
 """
 
+from handler.payload.conventions import AWS, OURS, Conventions
 from handler.payload.decode import CONTENT_TYPES, decode
 from handler.payload.encode import Predictions, encode
 from handler.payload.media import ACCEPTED, choose_media_type
 from handler.payload.rows import Rows, fit_rows
 
-__all__ = ["ACCEPTED", "CONTENT_TYPES", "Predictions", "Rows", "choose_media_type", "decode", "encode", "fit_rows"]
+__all__ = [
+    "ACCEPTED",
+    "AWS",
+    "CONTENT_TYPES",
+    "OURS",
+    "Conventions",
+    "Predictions",
+    "Rows",
+    "choose_media_type",
+    "decode",
+    "encode",
+    "fit_rows",
+]

@@ -6,18 +6,21 @@ again as they come. pyarrow is imported by the first such body and by nothing el
 
 from __future__ import annotations
 
+import base64
 import io
+import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 
 from handler.errors import ContentTypeUnsupported, PayloadInvalid
 from handler.payload import media
 from handler.payload.numbers import finite
-from handler.payload.rows import Floats, Rows
+from handler.payload.rows import MAX_WORDS, Floats, Rows, Word
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +32,7 @@ _BUFFER = struct.Struct("<qq")  # offset in the message's body, length
 # Cells of one body. 4 bytes each as float32; a 25 MB body of incompressible float32 has 6.5 million.
 MAX_CELLS = 32_000_000
 
-# The same as float64.
+# MAX_CELLS as float64.
 MAX_DECODED_BYTES = 8 * MAX_CELLS
 
 
@@ -44,7 +47,31 @@ def read_parquet(body: bytes, n_features: int) -> Rows:  # noqa: ARG001 - every 
         n_bytes = sum(file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups))
         if n_bytes > MAX_DECODED_BYTES:
             raise PayloadInvalid("", f"{n_bytes} bytes uncompressed, more than {MAX_DECODED_BYTES}")
-        return _table_rows(file.schema_arrow, file.iter_batches())
+        return _table_rows(file.schema_arrow, file.iter_batches(), _written_as_words(file.metadata.metadata or {}))
+
+
+def _written_as_words(metadata: dict[bytes, bytes]) -> frozenset[str]:
+    """Columns that were dictionaries when the file was written: of numbers, Parquet itself keeps only the numbers.
+
+    source   Arrow's C++ writer keeps its schema under ARROW:schema; pandas marks a column of categories in its own metadata
+    """
+    import pyarrow.ipc as ipc
+    import pyarrow.types as types
+
+    names: set[str] = set()
+    if b"ARROW:schema" in metadata:
+        schema = base64.b64decode(metadata[b"ARROW:schema"])
+        # As in _read_stream: what is no schema is not given to a reader of schemas.
+        if [message.type for message in ipc.MessageReader.open_stream(schema)] == ["schema"]:
+            with ipc.open_stream(schema) as reader:
+                names.update(field.name for field in reader.schema if types.is_dictionary(field.type))
+    if b"pandas" in metadata:
+        told = orjson.loads(metadata[b"pandas"])
+        columns = told.get("columns") if isinstance(told, dict) else None
+        for column in columns if isinstance(columns, list) else ():
+            if isinstance(column, dict) and column.get("pandas_type") == "categorical":
+                names.add(str(column.get("field_name", column.get("name"))))
+    return frozenset(names)
 
 
 def read_arrow_stream(body: bytes, n_features: int) -> Rows:  # noqa: ARG001 - every reader is called alike
@@ -78,22 +105,26 @@ def _weigh(messages: Iterable[Any]) -> None:
     """Refuse a stream that would unpack to more than MAX_DECODED_BYTES."""
     n_bytes = 0
     for message in messages:
-        if message.type == "record batch":
-            n_bytes += _unpacked_bytes(message.metadata.to_pybytes(), memoryview(message.body or b""))
+        if message.type in {"record batch", "dictionary"}:
+            is_dictionary = message.type == "dictionary"
+            n_bytes += _unpacked_bytes(message.metadata.to_pybytes(), memoryview(message.body or b""), is_dictionary)
         elif message.type != "schema":
             raise PayloadInvalid("", f"a message of type {message.type}, where rows were expected")
     if n_bytes > MAX_DECODED_BYTES:
         raise PayloadInvalid("", f"{n_bytes} bytes uncompressed, more than {MAX_DECODED_BYTES}")
 
 
-def _unpacked_bytes(metadata: bytes, body: memoryview) -> int:
+def _unpacked_bytes(metadata: bytes, body: memoryview, is_dictionary: bool) -> int:
     """What the buffers of a record batch say they become; 0 when they are not compressed.
 
     source   Arrow columnar format, "Compression": eight bytes before each buffer, -1 for one left as it is;
-             Message.fbs: Message.header is field 2, RecordBatch.buffers field 2 and .compression field 3
+             Message.fbs: Message.header is field 2, DictionaryBatch.data field 1, RecordBatch.buffers field 2 and
+             .compression field 3
     """
     (root,) = _U32.unpack_from(metadata)
     batch = _follow(metadata, root, 2)
+    if is_dictionary:
+        batch = _follow(metadata, batch, 1)
     if not _slot(metadata, batch, 3):
         return 0
     buffers = _follow(metadata, batch, 2)
@@ -148,24 +179,25 @@ def _foreign_errors(what: str) -> Iterator[None]:
         raise PayloadInvalid("", f"not {what}: {first_line}") from error
 
 
-def _table_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Rows:
-    """The batches' numbers, null as missing.
+def _table_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch], as_words: Set[str] = frozenset()) -> Rows:
+    """The batches' numbers, null as missing; of columns of words, numbers of our own and what each stands for.
 
-    raises   PayloadInvalid for a column that is no number, for no rows, or for more than MAX_CELLS
+    as_words  names of columns whose numbers are words
+    raises    PayloadInvalid for a column of neither, for no rows, or for more than MAX_CELLS
     """
     n_columns = len(schema)
-    for field in schema:
-        _check_type(field)
+    words: dict[int, dict[Word, int]] = {at: {} for at, field in enumerate(schema) if _holds_words(field, as_words)}
     blocks: list[Floats] = []
     n_rows = 0
     for batch in batches:
         n_rows += batch.num_rows
         _bound(n_rows, n_columns)
         batch.validate()  # a column's claimed length against its buffers: IPC readers trust both
-        blocks.append(_block(batch))
+        blocks.append(_block(batch, words))
     if not n_rows or not n_columns:
         raise PayloadInvalid("", "the body holds no rows")
-    return Rows(finite(np.concatenate(blocks)), tuple(schema.names))
+    told = tuple((at, tuple(seen)) for at, seen in words.items())
+    return Rows(finite(np.concatenate(blocks)), tuple(schema.names), told)
 
 
 def _bound(n_rows: int, n_columns: int) -> None:
@@ -173,19 +205,48 @@ def _bound(n_rows: int, n_columns: int) -> None:
         raise PayloadInvalid("", f"{n_rows} rows of {n_columns} columns, more than {MAX_CELLS} cells")
 
 
-def _check_type(field: pa.Field) -> None:
+def _holds_words(field: pa.Field, as_words: Set[str]) -> bool:
+    """Whether a column holds words: a dictionary, as a DataFrame's categories travel, or text. Raises PayloadInvalid."""
     import pyarrow.types as types
 
     kind = field.type
-    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)):
-        raise PayloadInvalid(f"column {field.name!r}", f"type {kind} is not a number")
+    is_words: bool = types.is_dictionary(kind)
+    if is_words:
+        kind = kind.value_type
+    is_text: bool = types.is_string(kind) or types.is_large_string(kind)
+    is_number: bool = types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)
+    if not is_number and not is_text:
+        raise PayloadInvalid(f"column {field.name!r}", f"type {kind} is neither a number nor text")
+    return is_words or is_text or field.name in as_words
 
 
-def _block(batch: pa.RecordBatch) -> Floats:
+def _block(batch: pa.RecordBatch, words: dict[int, dict[Word, int]]) -> Floats:
     block = np.empty((batch.num_rows, batch.num_columns), dtype=np.float32)
     with np.errstate(
         over="ignore", invalid="ignore"
     ):  # a float64 beyond float32 becomes infinite, and is found by that
         for at, column in enumerate(batch.columns):
-            block[:, at] = column.cast("float64").to_numpy(zero_copy_only=False)
+            if at in words:
+                block[:, at] = _numbered(column, words[at], f"column {batch.schema.names[at]!r}")
+            else:
+                block[:, at] = column.cast("float64").to_numpy(zero_copy_only=False)
     return block
+
+
+def _numbered(column: pa.Array, seen: dict[Word, int], where: str) -> Floats:
+    """A number for each word, NaN for none. A batch may have a dictionary of its own; `seen` is that of the whole body."""
+    import pyarrow.types as types
+
+    column.validate(full=True)  # that its indices lie within its dictionary
+    encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()
+    if len(encoded.dictionary) > MAX_WORDS:
+        raise PayloadInvalid(where, f"{len(encoded.dictionary)} different words, more than {MAX_WORDS}")
+    numbers = [
+        math.nan if word is None or word != word else seen.setdefault(word, len(seen))
+        for word in encoded.dictionary.to_pylist()
+    ]
+    if len(seen) > MAX_WORDS:
+        raise PayloadInvalid(where, f"more than {MAX_WORDS} different words")
+    indices = encoded.indices.cast("int64").fill_null(len(numbers)).to_numpy(zero_copy_only=False)
+    found: Floats = np.array([*numbers, math.nan], np.float32)[indices]
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache, partial
 
-from handler.errors import ContentTypeUnsupported, PayloadInvalid
+from handler.errors import BodyEmpty, ContentTypeUnsupported, FeatureMismatch, PayloadInvalid
 from handler.payload import media
 from handler.payload.arrow import read_arrow_file, read_arrow_stream, read_parquet
 from handler.payload.delimited import read_csv
@@ -32,29 +32,49 @@ _READERS: dict[str, Reader] = {
     media.ARROW_FILE: read_arrow_file,
 }
 
+# Rows that may say how wide they are.
+_SHORT_READERS: dict[str, Callable[..., Rows]] = {
+    media.JSON: read_json,
+    media.JSONLINES: read_jsonlines,
+    media.RECORDIO: read_recordio,
+}
+
 CONTENT_TYPES = tuple(_READERS)
 
 # What UTF-8 text may be called; numbers are ASCII, so these all read the same.
 _ASCII_SUPERSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 
 
-def decode(body: bytes, content_type: str, n_features: int) -> Rows:
+def decode(body: bytes, content_type: str, n_features: int, *, may_be_short: bool = False) -> Rows:
     """The rows a body holds.
 
     body           as it arrived
     content_type   the Content-Type header, parameters and all; empty means text/libsvm, as in AWS's image
     n_features     the model's: the width of a sparse row; the width of a dense one is checked by `fit_rows`
+    may_be_short   a sparse row may say that it has fewer features
     raises         ContentTypeUnsupported, PayloadInvalid, and FeatureMismatch where a body cannot be read without
                    its width (libsvm indices, rows absurdly wide)
     """
-    reader = _READERS.get(content_type) or _reader(content_type)
+    reader = _READERS.get(content_type)
+    if reader is None or may_be_short:
+        reader = _reader(content_type, may_be_short)
     if not body:
-        raise PayloadInvalid("", "the body is empty")
-    return reader(body, n_features)
+        raise BodyEmpty
+    return reader(body, n_features) if content_type else _read_unnamed(body, n_features, reader)
+
+
+def _read_unnamed(body: bytes, n_features: int, reader: Reader) -> Rows:
+    assumed = "there was no Content-Type, so the body was read as text/libsvm, as AWS's image reads it"
+    try:
+        return reader(body, n_features)
+    except PayloadInvalid as error:
+        raise PayloadInvalid(error.where, f"{error.why}; {assumed}") from error
+    except FeatureMismatch as error:
+        raise FeatureMismatch(f"{error}; {assumed}") from error
 
 
 @lru_cache(maxsize=media.REMEMBERED)
-def _reader(content_type: str) -> Reader:
+def _reader(content_type: str, may_be_short: bool = False) -> Reader:
     name, parameters = media.parse_media_type(content_type or media.LIBSVM)
     reader = _READERS.get(name)
     if reader is None or parameters.get("charset", "utf-8").lower() not in _ASCII_SUPERSETS:
@@ -65,6 +85,8 @@ def _reader(content_type: str) -> Reader:
         if parameters["index_base"] not in {"0", "1"}:
             raise ContentTypeUnsupported(content_type, CONTENT_TYPES)
         return partial(read_libsvm, index_base=int(parameters["index_base"]))
+    if may_be_short and name in _SHORT_READERS:
+        return partial(_SHORT_READERS[name], may_be_short=True)
     return reader
 
 

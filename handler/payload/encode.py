@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from handler.errors import AcceptUnsupported
 from handler.payload import media
+from handler.payload.conventions import OURS, Conventions
 from handler.payload.recordio import write_recordio
 
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
@@ -35,20 +36,23 @@ class Predictions:
     outputs: NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
-def encode(predictions: Predictions, media_type: str, *, one_line: bool = False) -> bytes:
+def encode(predictions: Predictions, media_type: str, conventions: Conventions = OURS) -> bytes:
     """The answer's body.
 
     predictions   scores or named outputs
-    media_type    as `choose_media_type` gave it
-    one_line      plain scores as CSV the way AWS's multi-model handler writes them: on one line, joined by commas
+    media_type    as `Conventions.media_type` gave it
     raises        AcceptUnsupported for a media type we have no writer for
     """
     outputs = predictions.outputs
+    if conventions.is_aws:
+        media_type = media.parse_media_type(media_type)[0]
     if isinstance(outputs, np.ndarray):
         if not outputs.flags.c_contiguous:  # orjson takes no other
             outputs = np.ascontiguousarray(outputs)
-        if one_line and media_type == media.CSV:
-            return _csv_text(outputs)[2:-2].replace(b"],[", b",")
+        if conventions.is_aws and media_type in _AWS_WRITERS:
+            return _AWS_WRITERS[media_type](outputs)
+        if conventions.one_line and media_type == media.CSV:
+            return _scores_one_line(outputs)
         write_scores = _SCORE_WRITERS.get(media_type)
         if write_scores is not None:
             return write_scores(outputs)
@@ -61,6 +65,30 @@ def encode(predictions: Predictions, media_type: str, *, one_line: bool = False)
 
 def _scores_csv(scores: NDArray[Any]) -> bytes:
     return _csv_text(scores)[2:-2].replace(b"],[", b"\n")
+
+
+def _scores_one_line(scores: NDArray[Any]) -> bytes:
+    """`0.5,1.5`, or with several outputs `[0.5, 0.2],[1.5, 0.1]`, which is no CSV: what AWS's multi-model handler writes, but
+    for the digits, which are float32's here and float64's there."""
+    if scores.shape[1] == 1:
+        return _csv_text(scores)[2:-2].replace(b"],[", b",")
+    return _csv_text(scores)[1:-1].replace(b",", b", ").replace(b"], [", b"],[")
+
+
+def _aws_csv(scores: NDArray[Any]) -> bytes:
+    """source   aws/sagemaker-xgboost-container at v3.0-5, algorithm_mode/handler_service.py, default_output_fn"""
+    return ",".join(map(str, _aws_list(scores))).encode()
+
+
+def _aws_json(scores: NDArray[Any]) -> bytes:
+    """source   aws/sagemaker-inference-toolkit at v1.5.5, encoder.py, _array_to_json"""
+    return json.dumps(_aws_list(scores)).encode()
+
+
+def _aws_list(scores: NDArray[Any]) -> list[Any]:
+    """Python's floats, which show each float32 with the digits of a float64."""
+    plain: list[Any] = (scores[:, 0] if scores.shape[1] == 1 else scores).tolist()
+    return plain
 
 
 def _scores_json(scores: NDArray[Any]) -> bytes:
@@ -141,6 +169,8 @@ _SCORE_WRITERS: dict[str, Callable[[NDArray[Any]], bytes]] = {
     media.NPY: _scores_npy,
     media.RECORDIO: lambda scores: write_recordio({"score": scores}),
 }
+
+_AWS_WRITERS: dict[str, Callable[[NDArray[Any]], bytes]] = {media.CSV: _aws_csv, media.JSON: _aws_json}
 
 _NAMED_WRITERS: dict[str, Callable[[Mapping[str, NDArray[Any]]], bytes]] = {
     media.CSV: _named_csv,

@@ -26,9 +26,9 @@ MAX_HEADER_BYTES = 1024
 # Major version to the size of the header's length.
 _LENGTHS = {1: struct.Struct("<H"), 2: struct.Struct("<I"), 3: struct.Struct("<I")}
 
-_DESCR = re.compile(r"""["']descr["']\s*:\s*["']([<>|=]?[biuf]\d{1,2})["']""")
-_ORDER = re.compile(r"""["']fortran_order["']\s*:\s*(True|False)""")
-_SHAPE = re.compile(r"""["']shape["']\s*:\s*\(\s*(\d+)\s*,\s*(?:(\d+)\s*,?\s*)?\)""")
+_DESCR = re.compile(r"""["']descr["']\s*+:\s*+["']([<>|=]?[biuf]\d{1,2})["']""")
+_ORDER = re.compile(r"""["']fortran_order["']\s*+:\s*+(True|False)""")
+_SHAPE = re.compile(r"""["']shape["']\s*+:\s*+\(\s*+(\d++)\s*+,\s*+(?:(\d++)\s*+(?:,\s*+)?)?\)""")
 
 
 def read_npy(body: bytes, n_features: int) -> Rows:  # noqa: ARG001 - every reader is called alike

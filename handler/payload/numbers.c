@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-enum { DECLINED = -1, MAX_EXACT_POWER = 22 };
+enum { DECLINED = -1, MAX_EXACT_POWER = 22, MAX_CELL_BYTES = 512 /* as in numbers.py */ };
 static const uint64_t MAX_EXACT = (uint64_t)1 << 53;
 static const double POWERS[MAX_EXACT_POWER + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -46,6 +46,7 @@ static int number(const char **at, float *out) {
         for (; is_digit(*c); c++) stated = stated < 10000 ? stated * 10 + (*c - '0') : stated;
         exponent += is_small ? -stated : stated;
     }
+    if (c - start > MAX_CELL_BYTES) return 0;
     double value;
     if (!is_long && exponent <= MAX_EXACT_POWER && exponent >= -MAX_EXACT_POWER) {
         /* both are exact in a double, so one rounding gives the nearest (Clinger, 1990) */
@@ -65,8 +66,12 @@ static int is_nan_word(const char *c) {
     return (c[0] | 32) == 'n' && (c[1] | 32) == 'a' && (c[2] | 32) == 'n';
 }
 
+static int is_null_word(const char *c) {
+    return (c[0] | 32) == 'n' && (c[1] | 32) == 'u' && (c[2] | 32) == 'l' && (c[3] | 32) == 'l';
+}
+
 /* text: n_bytes, and a line end behind them that does not count. out: room for max_cells. Returns the number of rows, each of
- * n_columns, or DECLINED. An empty cell and nan are NaN. */
+ * n_columns, or DECLINED. An empty cell, nan and null are NaN. */
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells) {
     const char *at = text, *end = text + n_bytes;
     int64_t n_cells = 0, column = 0;
@@ -79,6 +84,9 @@ int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float
         } else if (end - at >= 3 && is_nan_word(at)) {
             out[n_cells] = NAN;
             at += 3;
+        } else if (end - at >= 4 && is_null_word(at)) {
+            out[n_cells] = NAN;
+            at += 4;
         } else
             return DECLINED;
         if (isinf(out[n_cells])) return DECLINED;

@@ -56,18 +56,21 @@ class _Tensor:
     values   dense: (n_columns,); sparse: as many as keys
     keys     None when dense
     start    where in the body a packed dense float row lies; -1 elsewhere
+    shape    empty when nothing was said
     """
 
     values: NDArray[Any]
     keys: NDArray[np.uint64] | None
     start: int
+    shape: NDArray[np.uint64]
 
 
-def read_recordio(body: bytes, n_features: int) -> Rows:
+def read_recordio(body: bytes, n_features: int, *, may_be_short: bool = False) -> Rows:
     """The rows of a RecordIO-protobuf body, dense or sparse.
 
-    n_features   the model's: the width of a sparse row; what a sparse row leaves out is missing
-    raises       PayloadInvalid naming the record; FeatureMismatch for a sparse row of another width
+    n_features     the model's: the width of a sparse row; what a sparse row leaves out is missing
+    may_be_short   the shape of a sparse row may be smaller
+    raises         PayloadInvalid naming the record; FeatureMismatch for a sparse row of another width
     """
     alike = _read_alike(body, n_features)
     if alike is not None:
@@ -76,7 +79,10 @@ def read_recordio(body: bytes, n_features: int) -> Rows:
     for at, (start, end) in enumerate(_frames(body), 1):
         if at > MAX_RECORDS:
             raise PayloadInvalid("", f"more than {MAX_RECORDS} records; send so many rows as CSV or npy")
-        tensors.append(_read_record(body, start, end, n_features, f"record {at}"))
+        tensor = _read_record(body, start, end, n_features, f"record {at}")
+        if tensor.keys is not None:
+            _check_shape(tensor.shape, n_features, may_be_short, f"record {at}")
+        tensors.append(tensor)
     is_sparse = any(tensor.keys is not None for tensor in tensors)
     n_columns = n_features if is_sparse else len(tensors[0].values)
     for at, tensor in enumerate(tensors, 1):
@@ -170,11 +176,11 @@ def _read_tensor(body: bytes, kind: int, start: int, end: int, n_features: int, 
     if dtype.kind == "i":
         all_values = all_values.astype(np.uint64).view(np.int64)  # a negative one travels as 64 bits
     if not len(all_keys) and len(all_values):
-        return _Tensor(all_values, None, dense_at)
+        return _Tensor(all_values, None, dense_at, sides)
     if not len(sides) and not len(all_keys):
         raise PayloadInvalid(where, "no values")
-    _check_sparse(len(all_values), all_keys, sides, n_features, where)
-    return _Tensor(all_values, all_keys, -1)
+    _check_sparse(len(all_values), all_keys, n_features, where)
+    return _Tensor(all_values, all_keys, -1, sides)
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
@@ -182,13 +188,17 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate([_NONE, *parts])
 
 
-def _check_sparse(
-    n_values: int, keys: NDArray[np.uint64], sides: NDArray[np.uint64], n_features: int, where: str
-) -> None:
+def _check_shape(sides: NDArray[np.uint64], n_features: int, may_be_short: bool, where: str) -> None:
+    if not len(sides):
+        return
+    is_width = sides[-1] <= n_features if may_be_short else sides[-1] == n_features
+    if not is_width or (sides[:-1] != 1).any():
+        raise FeatureMismatch(f"the model has {n_features} features, {where} has shape {sides.tolist()}")
+
+
+def _check_sparse(n_values: int, keys: NDArray[np.uint64], n_features: int, where: str) -> None:
     if len(keys) != n_values:
         raise PayloadInvalid(where, f"{len(keys)} keys for {n_values} values")
-    if len(sides) and (sides[-1] != n_features or (sides[:-1] != 1).any()):
-        raise FeatureMismatch(f"the model has {n_features} features, {where} has shape {sides.tolist()}")
     if len(keys) and keys.max() >= n_features:
         raise FeatureMismatch(f"the model has {n_features} features, {where} has key {keys.max()}, counted from 0")
     if len(set(keys.tolist())) != len(keys):

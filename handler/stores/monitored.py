@@ -62,7 +62,7 @@ class MonitoredStore:
         return fetched
 
     def list(self, prefix: str = "") -> Iterator[StoredObject]:
-        """A role that may read and not list is no outage, so what is denied here is left to whoever asked."""
+        """A role that may read and not list is no outage, so what is denied here is left to the caller."""
         try:
             yield from self._store.list(prefix)
         except ArtifactUnavailable as error:

@@ -3,8 +3,8 @@
 Every metric is a row of `METRICS`: name, unit, kind, and the moment it moves. README's table is rendered from it.
 
 Rule: recording never waits. A thread writes only into its own ledger, so there is no lock on the request path; ledgers
-only ever grow, so whoever reads them (`collect`) takes nothing away and two readers cannot disturb each other. What a
-door reports is the difference between two readings, so nothing is lost or told twice.
+only ever grow, so reading them (`collect`) takes nothing away and two readers cannot disturb each other. What a
+exporter reports is the difference between two readings, so nothing is lost or told twice.
 
     thread 1 -> ledger -+
     thread 2 -> ledger -+-> collect() -> Totals -> Totals.since(earlier) -> EMF, CloudWatch
@@ -402,7 +402,7 @@ class _Ledger:
 
 
 class _ThreadEnd:
-    """Held by nothing but its thread, and gone with it, whoever made the thread."""
+    """Held by nothing but its thread, and gone with it, in whichever way the thread was made."""
 
     __slots__ = ("__weakref__",)
 

@@ -1,4 +1,4 @@
-"""The run with all doors open, short: nothing is lost at the end, whoever counts."""
+"""The run with all exporters on, short: nothing is lost at the end, whoever counts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks import telemetry
 from benchmarks.rig import segments
 
 
-def test_every_door_has_counted_what_the_client_did_when_the_endpoint_has_stopped(
+def test_every_exporter_has_counted_what_the_client_did_when_the_endpoint_has_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "OUT", tmp_path)

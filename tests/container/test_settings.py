@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from container import settings
 from container.settings import Artifacts, Front, Memory, SettingInvalid, Settings, size_bytes
+from handler.payload import ACCEPTED
 
 
 def test_defaults_need_only_the_models() -> None:
@@ -68,11 +69,36 @@ def test_sizes(text: str, n_bytes: int) -> None:
         ("MME_LOG_LEVEL", "loud", "debug, info, warning or error"),
         ("MME_IGNORE_CODE", "maybe", "true or false"),
         ("MME_HOST", "a\nb", "printable"),
+        ("MME_OUTPUT", "predicted_label,probabilty", "there is no 'probabilty'; there are score, predicted_label"),
+        ("SAGEMAKER_INFERENCE_OUTPUT", "score,,leaf", "there is no ''"),
+        ("MME_LIKE", "azure", "one of aws"),
+        ("MME_COLUMNS", "order", "one of named, positional"),
+        ("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "text/html", "one of csv, json, text/csv"),
+        ("SAGEMAKER_INFERENCE_ENSEMBLE", "maybe", "one of all, first, true, false"),
     ],
 )
 def test_a_bad_value_is_told_with_its_variable_and_what_fits(variable: str, value: str, says: str) -> None:
     with pytest.raises(SettingInvalid, match=says):
         settings.read({}, {"MME_MODELS": "m", variable: value})
+
+
+@pytest.mark.parametrize(
+    ("environ", "field", "value"),
+    [
+        ({"SAGEMAKER_INFERENCE_OUTPUT": "Predicted_Label, probability"}, "outputs", "Predicted_Label, probability"),
+        ({"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "application/json"}, "accept", "application/json"),
+        ({"MME_ACCEPT": "JSON"}, "accept", "application/json"),
+        ({"SAGEMAKER_INFERENCE_ENSEMBLE": "false"}, "folds", "first"),
+        ({"SAGEMAKER_INFERENCE_ENSEMBLE": "true"}, "folds", "all"),
+        ({"MME_LIKE": "aws"}, "like", "aws"),
+    ],
+)
+def test_amazons_variables_are_read_as_its_image_reads_them(environ: dict[str, str], field: str, value: str) -> None:
+    assert getattr(settings.read({}, {"MME_MODELS": "m", **environ}).answers, field) == value
+
+
+def test_every_answer_that_can_be_written_can_be_the_usual_one() -> None:
+    assert set(settings.ANSWER_TYPES.values()) == set(ACCEPTED)
 
 
 def test_a_bad_flag_is_told_by_its_flag() -> None:

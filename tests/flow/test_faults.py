@@ -240,6 +240,7 @@ def test_a_drain_that_takes_too_long_is_ended(scratch: Path) -> None:
         (["--models", "gs://bucket"], 2, "gs://"),
         (["--memory", "lots"], 2, "--memory: 'lots' is not a size"),
         (["--scratch", "/nowhere"], 1, "no scratch directory"),
+        (["--output", "probabilty"], 2, "--output: 'probabilty' is not a list of outputs: there is no 'probabilty'"),
     ],
 )
 def test_what_cannot_start_says_so_in_one_line(

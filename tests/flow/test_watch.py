@@ -1,4 +1,4 @@
-"""What the doors report is what the client saw: the status page, Prometheus, CloudWatch and EMF agree to the last count."""
+"""What exporters report is what the client saw: the status page, Prometheus, CloudWatch and EMF agree to the last count."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NAMESPACE = "Test"
 
 
 class Watched:
-    """An endpoint with every door open, and what its client counted."""
+    """An endpoint with every exporter open, and what its client counted."""
 
     def __init__(self, endpoint: Endpoint, name: str, admin: str, cloudwatch: Any) -> None:
         self.endpoint, self.name, self.admin, self.cloudwatch = endpoint, name, admin, cloudwatch
@@ -96,7 +96,7 @@ def test_health_is_the_truth(watched: Watched) -> None:
     assert json.loads(watched.get("/readyz")[1]) == {"ok": True, "reasons": []}
 
 
-def test_every_door_says_what_the_client_counted(watched: Watched) -> None:
+def test_every_exporter_says_what_the_client_counted(watched: Watched) -> None:
     for number in (0, 1, 2, 0, 3, 4, 5, 0, 1, 1, 1):
         watched.call(f"us/{number}.tar.gz")
     watched.call("us/none.tar.gz")

@@ -92,7 +92,7 @@ def test_its_name_says_where_it_runs_and_everything_compiled_is_in_it(wheel: Pat
     assert wheel.name.split("-")[4].startswith("manylinux_2_")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"handler/libhandler.so", "container/launch/plugin/classes/HostedServer.class"} <= set(names)
-    assert [name for name in names if name.endswith((".java", ".c", "build.sh")) or "image/" in name] == []
+    assert [name for name in names if name.endswith((".java", ".c", ".md", "build.sh")) or "image/" in name] == []
 
 
 def test_the_same_sources_make_the_same_bytes(wheel: Path, clone: Path, tools: str) -> None:

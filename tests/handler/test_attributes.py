@@ -47,6 +47,21 @@ def test_several_outputs_are_separated_by_what_is_no_separator_of_pairs(separato
     assert found == {OUTPUT: "predicted_label,probability", TIMING: "1"}
 
 
+@pytest.mark.parametrize(
+    ("attributes", "outputs"),
+    [
+        ("Output=predicted_label,probability", "predicted_label,probability"),
+        ("Output=predicted_label, probability ,leaf;Timing=1", "predicted_label,probability,leaf"),
+        ("Output=predicted_label,probability,Timing=1,margin", "predicted_label,probability"),
+        ("trace,Output=predicted_label;margin", "predicted_label"),
+        ("x=1,margin,Output=score", "score"),
+    ],
+)
+def test_commas_between_outputs_are_what_amazons_variable_has(attributes: str, outputs: str) -> None:
+    """public report f18: what stood behind the comma was dropped"""
+    assert parse_attributes(attributes)[OUTPUT] == outputs
+
+
 @given(st.text(alphabet=st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=60))
 def test_any_visible_ascii_has_a_target_or_none(attributes: str) -> None:
     found = parse_attributes(attributes).get(TARGET)

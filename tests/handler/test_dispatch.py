@@ -16,6 +16,7 @@ from handler.error_responses import FAULTS, fault_of, refusal
 from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import PreparedModel
 from handler.messages import Request
+from handler.payload import Conventions
 from handler.predictor import Facts, HandlePool
 from handler.scoring import PlainScoring
 from handler.telemetry.recorder import INVOCATION_4XX_ERRORS, INVOCATIONS, MODEL_CACHE_HIT, Invocation, LiveRecorder
@@ -110,7 +111,22 @@ def test_json_when_asked_for(desk: Desk) -> None:
 
 
 def test_one_line_csv_is_an_option() -> None:
-    assert Desk(scoring=PlainScoring(one_line=True)).ask().body.count(b"\n") == 0
+    assert Desk(scoring=PlainScoring(Conventions(one_line=True))).ask().body.count(b"\n") == 0
+
+
+def test_the_endpoint_says_what_an_answer_is_when_the_caller_does_not() -> None:
+    desk = Desk(scoring=PlainScoring(Conventions(accept="application/json")))
+    for accept, expected in ((None, "application/json"), ("*/*", "application/json"), ("text/csv", "text/csv")):
+        assert desk.ask(**({} if accept is None else {"accept": accept})).content_type == expected
+
+
+def test_names_are_positions_only_where_the_endpoint_says_so(desk: Desk) -> None:
+    rows = json.dumps(dict.fromkeys("abcdef", 0.5)).encode()
+    refused = desk.ask(rows, content_type="application/json")
+    assert json.loads(refused.body)["OriginalStatusCode"] == 400
+    assert "no feature names" in refused.body.decode()
+    positional = Desk(scoring=PlainScoring(Conventions(is_positional=True))).ask(rows, content_type="application/json")
+    assert positional.body == desk.ask(b"0.5,0.5,0.5,0.5,0.5,0.5").body
 
 
 def test_the_header_wins_over_the_attribute(desk: Desk) -> None:
@@ -218,6 +234,7 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.ContentTypeUnsupported("x", ["y"]), 424, "ModelError", 415),
     (errors.AcceptUnsupported("x", ["y"]), 424, "ModelError", 406),
     (errors.PayloadInvalid("line 1", "why"), 424, "ModelError", 400),
+    (errors.BodyEmpty(), 424, "ModelError", 400),
     (errors.FeatureMismatch("why"), 424, "ModelError", 400),
     (errors.OutputUnsupported("x", "o", ["y"]), 424, "ModelError", 400),
     (errors.HookFailed("input_fn", 413, "why"), 424, "ModelError", 413),

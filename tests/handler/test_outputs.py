@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xgboost as xgb
 
+from handler.attributes import OUTPUTS
 from handler.errors import OutputUnsupported, PayloadInvalid
 from handler.outputs import MAX_NUMBERS, OutputPlan, allowed_outputs, parse_outputs, plan_outputs
 from handler.payload import encode
@@ -185,3 +186,8 @@ def test_an_answer_too_large_to_hold_is_refused_before_it_is_computed() -> None:
 def test_names_are_read_as_from_amazons_variable() -> None:
     assert parse_outputs("predicted_label, Probability,,leaf ") == ("predicted_label", "probability", "leaf")
     assert parse_outputs("") == ()
+
+
+def test_every_output_is_known_to_who_reads_settings() -> None:
+    objectives = ("reg:squarederror", "binary:logistic", "multi:softprob", "multi:softmax", "binary:hinge", "rank:ndcg")
+    assert {output for objective in objectives for output in allowed_outputs(objective)} == set(OUTPUTS)

@@ -1,6 +1,6 @@
 """An S3 with one bucket, in this process and gone with it: moto's, on a loopback port.
 
-Rule: the address is known, and connections wait there, before moto is imported, so that whoever needs the address can
+Rule: the address is known, and connections wait there, before moto is imported, so that the endpoint, which needs it, can
 start meanwhile.
 """
 

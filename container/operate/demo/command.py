@@ -36,7 +36,7 @@ FIRST_PORT = 8080
 ROUNDS = 2  # calls to each city, all in one shuffled order: its first is cold, its second warm
 SEED = 2019
 READY_PATIENCE_S = 60.0
-N_WORKERS = 4  # one caller needs one; four leave some for whoever pastes
+N_WORKERS = 4  # one caller needs one; four leave some for a person who pastes
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

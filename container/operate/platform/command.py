@@ -74,7 +74,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     from container.platform.contract import Container
     from container.platform.figures import Figures
     from container.platform.fleet import Fleet
-    from container.platform.front import Door
+    from container.platform.front import InvokeServer
     from container.platform.instance import Instance
     from handler.stores import open_store
     from handler.stores.s3 import S3Settings
@@ -108,19 +108,19 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     fleet = Fleet(instances, figures, executor)
     closing.callback(fleet.close)
     try:
-        door = Door(chosen.host, chosen.port, fleet)
+        server = InvokeServer(chosen.host, chosen.port, fleet)
     except OSError as error:
         raise PortTaken(chosen.port, error.strerror or str(error)) from error
-    closing.callback(door.server_close)
+    closing.callback(server.server_close)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    threading.Thread(target=door.serve_forever, name="door", daemon=True).start()
+    threading.Thread(target=server.serve_forever, name="invoke", daemon=True).start()
     url = f"http://{chosen.host}:{chosen.port}"
     say(READY, url, chosen.models, f"{len(urls)} x {', '.join(urls)}")
     say("next", f"mme invoke --url {url} --target KEY 1.0,2.0,3.0")
     stop.wait()
-    door.shutdown()
+    server.shutdown()
     print(json.dumps(figures.to_dict()), flush=True)
     return Exit.OK
 

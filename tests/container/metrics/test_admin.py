@@ -15,7 +15,7 @@ import pytest
 from container.metrics import admin
 from container.metrics.admin import AdminServer
 from container.metrics.history import History, Point
-from container.metrics.prometheus import PrometheusDoor
+from container.metrics.prometheus import PrometheusExporter
 from handler.telemetry.recorder import LiveRecorder
 
 
@@ -25,7 +25,7 @@ def server(process: Any, recorder: LiveRecorder, clock: Any) -> Iterator[AdminSe
         source=process,
         recorder=recorder,
         history=History(),
-        prometheus=PrometheusDoor(recorder, {"endpoint": "churn"}),
+        prometheus=PrometheusExporter(recorder, {"endpoint": "churn"}),
         clock_s=clock,
     )
     server.start()
@@ -180,7 +180,7 @@ def test_connections_are_bounded_and_dawdlers_are_cut(server: AdminServer, monke
 
 def test_closing_cuts_what_is_open_ends_every_thread_and_frees_the_port(process: Any, recorder: LiveRecorder) -> None:
     before = threading.active_count()
-    server = AdminServer(source=process, recorder=recorder, history=History(), prometheus=PrometheusDoor(recorder))
+    server = AdminServer(source=process, recorder=recorder, history=History(), prometheus=PrometheusExporter(recorder))
     server.start()
     host, port = server.address
     deadline = time.monotonic() + 5
@@ -192,7 +192,7 @@ def test_closing_cuts_what_is_open_ends_every_thread_and_frees_the_port(process:
         assert time.monotonic() - started < 20
         assert idle.recv(1) == b""
     again = AdminServer(
-        source=process, recorder=recorder, history=History(), prometheus=PrometheusDoor(recorder), port=port
+        source=process, recorder=recorder, history=History(), prometheus=PrometheusExporter(recorder), port=port
     )
     again.close()
     while threading.active_count() > before and time.monotonic() < deadline:
@@ -212,7 +212,7 @@ def test_the_port_can_be_bound_on_ipv6(process: Any, recorder: LiveRecorder) -> 
         except OSError:
             pytest.skip("no IPv6 loopback here")
     server = AdminServer(
-        source=process, recorder=recorder, history=History(), prometheus=PrometheusDoor(recorder), host="::1"
+        source=process, recorder=recorder, history=History(), prometheus=PrometheusExporter(recorder), host="::1"
     )
     server.start()
     try:

@@ -19,7 +19,7 @@ from container.metrics.dashboards import (
     cloudwatch_dashboard,
     grafana_dashboard,
 )
-from container.metrics.prometheus import PrometheusDoor
+from container.metrics.prometheus import PrometheusExporter
 from handler.telemetry.recorder import METRICS, LiveRecorder
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_grafana_asks_only_for_series_that_are_exposed() -> None:
         if metric.kind == "gauge":
             recorder.gauge(metric, lambda: 1)
     recorder.invocation("a", True, 2, 1, 200)
-    text = PrometheusDoor(recorder).scrape()[0].decode()
+    text = PrometheusExporter(recorder).scrape()[0].decode()
     exposed = set(re.findall(r"^(mme_\w+)", text, re.MULTILINE))
     dashboard = grafana_dashboard()
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from container.metrics.prometheus import PrometheusDoor, series_name
+from container.metrics.prometheus import PrometheusExporter, series_name
 from handler.telemetry.recorder import (
     DOWNLOADED_BYTES,
     EVICTIONS,
@@ -22,7 +22,7 @@ LABELS = {"endpoint": "churn", "variant": "AllTraffic"}
 
 
 def scrape(recorder: LiveRecorder) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    text, content_type = PrometheusDoor(recorder, LABELS).scrape()
+    text, content_type = PrometheusExporter(recorder, LABELS).scrape()
     assert content_type.startswith("text/plain")
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for family in parse_text(text.decode()):
@@ -80,6 +80,6 @@ def test_a_name_that_is_no_text_cannot_spoil_the_scrape(recorder: LiveRecorder) 
 
 def test_a_scraper_may_ask_for_openmetrics(recorder: LiveRecorder) -> None:
     recorder.invocation("a", True, 10, 5, 200)
-    text, content_type = PrometheusDoor(recorder).scrape("application/openmetrics-text; version=1.0.0")
+    text, content_type = PrometheusExporter(recorder).scrape("application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")
     assert "mme_invocations" in {family.name for family in parse_openmetrics(text.decode())}

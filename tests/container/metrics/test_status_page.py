@@ -10,7 +10,7 @@ import pytest
 
 from container.metrics.admin import AdminServer
 from container.metrics.history import History, Point
-from container.metrics.prometheus import PrometheusDoor
+from container.metrics.prometheus import PrometheusExporter
 from handler.telemetry.recorder import LiveRecorder
 from tests.rig.browser import CHROMIUM, Browser, Page
 
@@ -49,7 +49,7 @@ def server(process: Any, recorder: LiveRecorder, clock: Any) -> Iterator[AdminSe
         source=process,
         recorder=recorder,
         history=history,
-        prometheus=PrometheusDoor(recorder),
+        prometheus=PrometheusExporter(recorder),
         clock_s=clock,
     )
     server.start()
@@ -176,7 +176,7 @@ def test_a_server_that_went_away_is_said_so_and_the_old_facts_are_dimmed(
 def test_a_server_with_nothing_to_tell_yet_makes_a_whole_page(
     browser: Browser, process: Any, recorder: LiveRecorder
 ) -> None:
-    server = AdminServer(source=process, recorder=recorder, history=History(), prometheus=PrometheusDoor(recorder))
+    server = AdminServer(source=process, recorder=recorder, history=History(), prometheus=PrometheusExporter(recorder))
     server.start()
     page = Page(browser, "http://{}:{}/".format(*server.address))
     try:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from handler.errors import AcceptUnsupported
-from handler.payload import ACCEPTED, Predictions, encode
+from handler.payload import ACCEPTED, Conventions, Predictions, encode
 from handler.payload.decode import decode
 
 CSV, JSON, LINES, NPY, RECORDIO = ACCEPTED
@@ -61,6 +61,9 @@ def test_json_holds_a_score_per_row_and_null_for_what_is_no_number(table: np.nda
     assert same([[math.nan if cell is None else cell for cell in row] for row in found], expected)
 
 
+ONE_LINE = Conventions(one_line=True)
+
+
 def test_the_answers_people_look_at() -> None:
     one = Predictions(np.array([[0.1]], np.float32))
     many = Predictions(np.array([[0.1, 0.9], [1.0, 0.0]], np.float32))
@@ -70,8 +73,9 @@ def test_the_answers_people_look_at() -> None:
     assert encode(many, CSV) == b"0.1,0.9\n1.0,0.0"
     assert encode(many, JSON) == b'{"predictions":[{"score":[0.1,0.9]},{"score":[1.0,0.0]}]}'
     assert encode(many, LINES) == b'{"score":[0.1,0.9]}\n{"score":[1.0,0.0]}\n'
-    assert encode(Predictions(np.array([[0.5], [1.5]], np.float32)), CSV, one_line=True) == b"0.5,1.5"
-    assert encode(many, JSON, one_line=True) == encode(many, JSON)
+    assert encode(Predictions(np.array([[0.5], [1.5]], np.float32)), CSV, ONE_LINE) == b"0.5,1.5"
+    assert encode(many, CSV, ONE_LINE) == b"[0.1, 0.9],[1.0, 0.0]"
+    assert encode(many, JSON, ONE_LINE) == encode(many, JSON)
     assert encode(Predictions(np.array([[np.nan], [-np.inf]], np.float32)), CSV) == b"nan\n-inf"
 
 

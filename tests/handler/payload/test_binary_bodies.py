@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from handler.errors import ContentTypeUnsupported, FeatureMismatch, PayloadInvalid
-from handler.payload import recordio
+from handler.payload import arrow, recordio
 from handler.payload.decode import decode
 
 NPY = "application/x-npy"
@@ -239,8 +239,8 @@ class TestArrow:
     @pytest.mark.parametrize(
         ("columns", "message"),
         [
-            ({"a": ["x"]}, "column 'a': type string is not a number"),
-            ({"a": [[1.0]]}, "column 'a': type list<.*> is not a number"),
+            ({"a": [b"x"]}, "column 'a': type binary is neither a number nor text"),
+            ({"a": [[1.0]]}, "column 'a': type list<.*> is neither a number nor text"),
             ({"a": [1e39]}, "row 1, column 1: infinite, or too large"),
             ({"a": []}, "the body holds no rows"),
         ],
@@ -251,6 +251,46 @@ class TestArrow:
         for content_type, body in self.bodies(table).items():
             with pytest.raises(PayloadInvalid, match=message):
                 decode(body, content_type, 1)
+
+    def test_words_are_numbered_through_all_batches(self) -> None:
+        pa = pytest.importorskip("pyarrow")
+        words = ["b", "a", None, "b", "c", "a"]
+        table = pa.table(
+            {
+                "text": pa.array(words),
+                "large": pa.array(words, pa.large_string()),
+                "dictionary": pa.chunked_array([pa.array(part).dictionary_encode() for part in (words[:3], words[3:])]),
+                "numbers": pa.array([7, 5, None, 7, 9, 5]).dictionary_encode(),
+            }
+        )
+        stream = io.BytesIO()  # where each batch may have a dictionary of its own; a file has but one
+        with pa.ipc.new_stream(stream, table.schema) as sink:
+            sink.write_table(table)
+        for content_type, body in (*self.bodies(table.unify_dictionaries()).items(), (STREAM, stream.getvalue())):
+            rows = decode(body, content_type, 4)
+            for column, found in rows.words:
+                read = [None if np.isnan(cell) else found[int(cell)] for cell in rows.values[:, column]]
+                assert read == table.column(column).to_pylist(), (content_type, column)
+            assert [column for column, _ in rows.words] == [0, 1, 2, 3]
+
+    def test_a_dictionary_whose_indices_lie_outside_it_is_refused(self) -> None:
+        pa = pytest.importorskip("pyarrow")
+        indices = pa.array([0, 5], pa.int8())
+        lying = pa.DictionaryArray.from_arrays(indices, pa.array(["a", "b"]), safe=False)
+        file = io.BytesIO()
+        batch = pa.RecordBatch.from_arrays([lying], names=["a"])
+        with pa.ipc.new_stream(file, batch.schema) as sink:
+            sink.write_batch(batch)
+        with pytest.raises(PayloadInvalid, match="not an Arrow stream"):
+            decode(file.getvalue(), STREAM, 1)
+
+    def test_words_beyond_number_are_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pa = pytest.importorskip("pyarrow")
+        monkeypatch.setattr(arrow, "MAX_WORDS", 3)
+        for words in (["a", "b", "c", "d"], ["a", "a", "b", "b", "c", "c", "d"]):
+            for content_type, body in self.bodies(pa.table({"a": words})).items():
+                with pytest.raises(PayloadInvalid, match=r"column 'a': (4 different words, )?more than 3"):
+                    decode(body, content_type, 1)
 
     def test_a_few_bytes_that_claim_millions_of_cells_are_refused(self) -> None:
         pa = pytest.importorskip("pyarrow")

@@ -1,10 +1,11 @@
-"""text/csv in: what Python's csv and float say is what a body says, whichever of the three ways reads it."""
+"""text/csv in: what Python's csv and float say is what a body says, whichever way reads it."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def same(actual: list[list[float]], expected: list[list[float]]) -> bool:
 def by_the_book(text: str, delimiter: str = ",") -> np.ndarray:
     """The oracle: the csv module cuts, float() reads, numpy rounds."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    rows = [[float(cell) if cell.strip() else math.nan for cell in row] for row in reader]
+    rows = [[float(cell) if cell.strip().strip("nulNUL") else math.nan for cell in row] for row in reader]
     return np.array(rows, dtype=np.float64).astype(np.float32)
 
 
@@ -43,7 +44,7 @@ spellings = st.one_of(
     st.integers(0, 999).map(lambda number: f"00{number}"),
     st.integers(0, 999).map(lambda number: f".{number}"),
     st.integers(0, 999).map(lambda number: f"{number}."),
-    st.sampled_from(["", " ", "nan", "NaN", "-nan", "-0", "0e0", "1E5"]),
+    st.sampled_from(["", " ", "nan", "NaN", "-nan", "null", "NULL", "-0", "0e0", "1E5"]),
 )
 cells = st.tuples(spellings, st.sampled_from(["{}", "{}", "{}", " {}", "{} ", '"{}"'])).map(
     lambda pair: pair[1].format(pair[0])
@@ -103,6 +104,8 @@ def test_what_is_read_from_near_csv_is_what_python_reads(text: str) -> None:
         (b"\n\n1,2\n\n", [[1, 2]]),
         (b"1,,3\n,,", [[1, math.nan, 3], [math.nan] * 3]),
         (b"1,nan,NaN", [[1, math.nan, math.nan]]),
+        (b"1,null,NULL", [[1, math.nan, math.nan]]),
+        (b"1,Null,3\nnull,5, null ", [[1, math.nan, 3], [math.nan, 5, math.nan]]),
         (b'"1","2"\r\n"3",""', [[1, 2], [3, math.nan]]),
         (b" 1 ,\t2 ", [[1, 2]]),
         (b"+1,.5,1.,007", [[1, 0.5, 1, 7]]),
@@ -130,7 +133,9 @@ def test_spellings_people_send(body: bytes, expected: list[list[float]]) -> None
         (b"1,2\n3,abc", "line 2, column 2: 'abc' is not a number"),
         (b"\n\n1,2\n3,abc", "line 4, column 2: 'abc' is not a number"),
         (b"1,true", "line 1, column 2: 'true' is not a number"),
-        (b"1,null", "line 1, column 2: 'null' is not a number"),
+        (b"1,nul", "line 1, column 2: 'nul' is not a number"),
+        (b"1,nulll", "line 1, column 2: 'nulll' is not a number"),
+        (b"1," + b"1" * 600, "line 1, column 2: '" + "1" * 40 + "...' of 600 characters is not a number; at most 512"),
         (b"1,[2]", "line 1, column 2: '[2]' is not a number"),
         (b"1,0x10", "line 1, column 2: '0x10' is not a number"),
         (b"1_000,2", "line 1, column 1: '1_000' is not a number"),
@@ -199,6 +204,16 @@ def test_many_pieces_read_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_absurdly_wide_rows_are_refused_unread() -> None:
     with pytest.raises(FeatureMismatch, match="the model has 3 features, the rows have 1000001"):
         rows_of(b"1," * 1_000_000 + b"1")
+
+
+@pytest.mark.parametrize("second", [b"1," * 1_000_000 + b"1", b'"1",' * 1_000_000 + b"1", b"x," * 1_000_000 + b"1"])
+def test_an_absurdly_wide_line_below_the_first_is_refused_uncut(second: bytes) -> None:
+    tracemalloc.start()
+    with pytest.raises(PayloadInvalid, match="line 2: 1000001 cells, where line 1 has 3"):
+        rows_of(b"1,2,3\n" + second)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * len(second)
 
 
 @pytest.mark.timeout(10)

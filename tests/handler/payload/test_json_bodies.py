@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from handler.errors import FeatureMismatch, PayloadInvalid
 from handler.payload import jsonbody
 from handler.payload.decode import decode
-from handler.payload.rows import Rows
+from handler.payload.rows import Rows, fit_rows
+from handler.predictor import Facts
 
 JSON = "application/json"
 LINES = "application/jsonlines"
@@ -79,13 +80,16 @@ def test_shapes_people_send(body: bytes, expected: Rows) -> None:
         (b"[]", "the body holds no rows"),
         (b'{"instances": []}', "the body holds no rows"),
         (b'{"instances": 3}', "instances: a number, not an array of rows"),
+        (b'{"inputs": [[1, 2]]}', "'inputs': an array; rows are read from 'instances': {\"instances\": [[...], ...]}"),
+        (b'{"data": [[1, 2]]}', "'data': an array; rows are read from 'instances'"),
+        (b'{"dataframe_split": {"columns": []}}', "'dataframe_split': an object; rows are read from 'instances'"),
+        (b'{"a": 1, "b": [2]}', "'b': an array; rows are read from 'instances'"),
         (b'{"instances": [[1]], "parameters": {}}', "unknown keys beside 'instances': 'parameters'"),
         (b"3", "a number, where a row was expected"),
         (b"[[]]", "[0]: an empty row"),
         (b"{}", "an empty row"),
         (b"[1,\n 2", "line 2, column 3: not JSON: "),
         (b"[NaN]", "line 1, column 2: not JSON: unexpected character, expected a JSON value; a missing value is null"),
-        (b'["1"]', "[0]: the string '1', where a number was expected"),
         (b'[[1, 2], ["3", 4]]', "[1][0]: the string '3', where a number was expected"),
         (b"[1, [2]]", "[1]: an array, where a number was expected"),
         (b"[[1, {}]]", "[0][1]: an object, where a number was expected"),
@@ -101,7 +105,10 @@ def test_shapes_people_send(body: bytes, expected: Rows) -> None:
         (b'[{"a": 1}, [1]]', "[1]: an array, where the first row is an object"),
         (b'[{"a": 1}, {"a": "x"}]', "[1]['a']: the string 'x', where a number was expected"),
         (b'[{"features": [1]}, {"features": [1], "x": 2}]', "[1]: not an object with the one key 'features'"),
-        (b'{"instances": [{"features": [1, "2"]}]}', "instances[0][1]: the string '2', where a number was expected"),
+        (
+            b'{"instances": [{"features": [1, "2"]}, {"features": [1, 2]}]}',
+            "instances[1][1]: a number, where rows before have strings",
+        ),
         (
             b'{"data": {"features": {"keys": [0, 0], "shape": [3], "values": [1, 2]}}}',
             "a key appears twice",
@@ -186,3 +193,33 @@ def test_any_document_is_rows_or_a_refusal(document: object, content_type: str) 
         return
     assert found.values.size
     assert not np.isinf(found.values).any()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'[{"city": "Oslo", "n": 1}, {"n": null, "city": null}, {"city": "Lima", "n": 3}, {"city": "Oslo", "n": 4}]',
+        b'{"instances": [{"city": "Oslo", "n": 1}, {"n": null, "city": null}, {"city": "Lima", "n": 3},'
+        b' {"city": "Oslo", "n": 4}]}',
+    ],
+)
+def test_a_column_of_strings_holds_words(body: bytes) -> None:
+    found = decode(body, "application/json", 2)
+    assert found.words == ((0, ("Oslo", "Lima")),)
+    assert np.array_equal(found.values, np.array([[0, 1], [NAN, NAN], [1, 3], [0, 4]], np.float32), equal_nan=True)
+    coded = Facts("o", "gbtree", 2, 1, 0, ("n", "city"), ("q", "c"), categories=((1, ("Lima", "Oslo")),))
+    expected = np.array([[1, 1], [NAN, NAN], [3, 0], [4, 1]], np.float32)
+    assert np.array_equal(fit_rows(found, coded), expected, equal_nan=True)
+
+
+@pytest.mark.parametrize("body", [b'["1", 2]', b'[[1, 2], [null, "x"]]', b'{"instances": [{"features": [1, "2"]}]}'])
+def test_a_string_is_no_number_to_a_model_that_has_one_there(body: bytes) -> None:
+    with pytest.raises(PayloadInvalid, match=r"the string '.', where (the model has a number|a number was expected)"):
+        fit_rows(decode(body, "application/json", 2), Facts("o", "gbtree", 2, 1, 0))
+
+
+def test_words_beyond_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonbody, "MAX_WORDS", 2)
+    assert decode(b'[["a"], ["b"], ["a"]]', "application/json", 1).words == ((0, ("a", "b")),)
+    with pytest.raises(PayloadInvalid, match="more than 2 different words in one column"):
+        decode(b'[["a"], ["b"], ["c"]]', "application/json", 1)

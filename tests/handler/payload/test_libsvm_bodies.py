@@ -47,9 +47,15 @@ def test_names_of_libsvm(content_type: str) -> None:
     ("body", "content_type", "expected"),
     [
         (b"0:1 2:3\n1:5\n", "libsvm", [[1, NAN, 3], [NAN, 5, NAN]]),
-        (b"1:1 3:3\r\n2:5", "libsvm", [[1, NAN, 3], [NAN, 5, NAN]]),
-        (b"1:5", "libsvm", [[5, NAN, NAN]]),
+        (b"1:1 2:3\r\n2:5", "libsvm", [[NAN, 1, 3], [NAN, NAN, 5]]),
+        (b"1:5", "libsvm", [[NAN, 5, NAN]]),
         (b"1:5", "text/libsvm; index_base=0", [[NAN, 5, NAN]]),
+        (b"1:5 3:7", "text/libsvm; index_base=1", [[5, NAN, 7]]),
+        (
+            b"1 qid:3 0:1\n0 qid:4 1:2\nqid:5 2:3\n1 qid:6",
+            "libsvm",
+            [[1, NAN, NAN], [NAN, 2, NAN], [NAN, NAN, 3], [NAN] * 3],
+        ),
         (b"# rows\n1 0:1 # the first\n", "libsvm", [[1, NAN, NAN]]),
         (b"\t1\t0:.5\t1:+1.\t2:nan\n", "libsvm", [[0.5, 1, NAN]]),
         (b"7\n8", "libsvm", [[NAN] * 3] * 2),
@@ -76,6 +82,12 @@ def test_spellings_people_send(body: bytes, content_type: str, expected: list[li
         (b"0:1e39", "line 1: '0:1e39' is infinite, or too large for a float32"),
         (b"0:1\n\n0:2", "line 2: blank, between rows"),
         (b"0:1\n0:1 1:1 0:2", "line 2: index 0 appears twice"),
+        (b"0:null", "line 1: '0:null' is not index:value"),
+        (b"1 qid:x 0:1", "line 1: qid: is read as a whole number before the first index:value, and once"),
+        (b"0:1\n1 0:1 qid:2", "line 2: qid: is read as a whole number before"),
+        (b"1 qid:2 qid:3 0:1", "line 1: qid: is read as a whole number before"),
+        (b"0:" + b"1" * 600, "line 1: '0:" + "1" * 38 + "...' is not index:value"),
+        (b"1" * 600 + b" 0:1", "line 1: '" + "1" * 40 + "...' is neither a label nor index:value"),
         (b"0:1\xff", "line 1: '0:1\ufffd' is not index:value"),
     ],
 )
@@ -88,9 +100,15 @@ def test_a_refusal_names_the_place(body: bytes, message: str) -> None:
 @pytest.mark.parametrize(
     ("body", "content_type", "message"),
     [
-        (b"0:1\n0:1 3:1", "libsvm", "the model has 3 features, line 2 has index 3, counted from 0"),
-        (b"1:1 4:1", "libsvm", "the model has 3 features, line 1 has index 4, counted from 1"),
-        (b"0:1", "libsvm; index_base=1", "the model has 3 features, line 1 has index 0, counted from 1"),
+        (b"0:1\n0:1 4:1", "libsvm", "the model has 3 features, 0 to 2; line 2 has index 4"),
+        (
+            b"1:1 3:1",
+            "libsvm",
+            "the model has 3 features, 0 to 2; line 1 has index 3; where the first feature is 1, say"
+            " text/libsvm; index_base=1",
+        ),
+        (b"1:1 4:1", "libsvm; index_base=1", "the model has 3 features, 1 to 3; line 1 has index 4"),
+        (b"0:1", "libsvm; index_base=1", "the model has 3 features, 1 to 3; line 1 has index 0"),
         (b"1 " + b"0:1 " * 1_000_000, "libsvm", "the model has 3 features, line 1 names 1000000"),
     ],
 )
@@ -98,6 +116,23 @@ def test_an_index_the_model_does_not_have_is_a_mismatch(body: bytes, content_typ
     with pytest.raises(FeatureMismatch) as refusal:
         decode(body, content_type, 3)
     assert str(refusal.value) == message
+
+
+def test_a_row_reads_the_same_whatever_its_neighbours_are() -> None:
+    alone = decode(b"1:5", "libsvm", 3).values[0]
+    for neighbour in (b"0:1", b"1:1", b"2:1"):
+        assert np.array_equal(decode(b"1:5\n" + neighbour, "libsvm", 3).values[0], alone, equal_nan=True)
+
+
+@pytest.mark.parametrize(("body", "kind"), [(b"1,2,3", PayloadInvalid), (b"0:1 9:1", FeatureMismatch)])
+def test_without_a_content_type_the_refusal_says_what_was_assumed(body: bytes, kind: type[Exception]) -> None:
+    with pytest.raises(
+        kind, match="there was no Content-Type, so the body was read as text/libsvm, as AWS's image reads it"
+    ):
+        decode(body, "", 3)
+    with pytest.raises(kind) as refusal:
+        decode(body, "text/libsvm", 3)
+    assert "Content-Type" not in str(refusal.value)
 
 
 def test_an_index_base_is_zero_or_one() -> None:
@@ -113,7 +148,8 @@ def test_few_bytes_do_not_become_many_rows_of_a_wide_model() -> None:
 
 
 @given(
-    st.text(alphabet="019:. -e#na\n\t,", max_size=40) | st.binary(max_size=60).map(lambda noise: noise.decode("latin1"))
+    st.text(alphabet="019:. -e#naqid\n\t,", max_size=40)
+    | st.binary(max_size=60).map(lambda noise: noise.decode("latin1"))
 )
 def test_any_text_is_rows_or_a_refusal(text: str) -> None:
     with contextlib.suppress(PayloadInvalid, FeatureMismatch):

@@ -1,4 +1,4 @@
-"""An endpoint with every door for its metrics open, and what each of them says of the same counts.
+"""An endpoint with every exporter for its metrics open, and what each of them says of the same counts.
 
 EMF on stdout, PutMetricData to a local CloudWatch, Prometheus and the status page on the admin port
 """
@@ -20,7 +20,7 @@ ENDPOINT = "benchmark"
 DIMENSIONS = {"EndpointName": ENDPOINT, "VariantName": "AllTraffic"}
 SWITCHES = {**ENVIRONMENT, "MME_EMF": "1", "MME_CLOUDWATCH": "1"}
 
-# What a client counts, and where each door says the same: metric, statistic, and Prometheus' name.
+# What a client counts, and where each exporter says the same: metric, statistic, and Prometheus' name.
 COUNTED = {
     "calls": ("Invocations", "Sum", "mme_invocations_total"),
     "found": ("ModelCacheHit", "SampleCount", "mme_model_cache_hit_count"),
@@ -72,21 +72,21 @@ class EmfLog:
 
 
 def verdicts(counts: Mapping[str, Counts]) -> list[Verdict]:
-    """`counts` by door, and the client's own under `client`."""
+    """`counts` by exporter, and the client's own under `client`."""
     return [
         Verdict(
-            f"counts of {door} that differ from the client's",
+            f"counts of {exporter} that differ from the client's",
             sum(told[name] != counts["client"][name] for name in COUNTED),
             "at most",
             0,
             "{:.0f}",
         )
-        for door, told in counts.items()
-        if door != "client"
+        for exporter, told in counts.items()
+        if exporter != "client"
     ]
 
 
 def print_counts(counts: Mapping[str, Counts]) -> None:
     print(f"{'':12}" + "".join(f"{name:>12}" for name in COUNTED))
-    for door, told in counts.items():
-        print(f"{door:12}" + "".join(f"{told[name]:>12,.0f}" for name in COUNTED))
+    for exporter, told in counts.items():
+        print(f"{exporter:12}" + "".join(f"{told[name]:>12,.0f}" for name in COUNTED))
