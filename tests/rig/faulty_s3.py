@@ -8,9 +8,10 @@
         assert s3.requests["models/eu/a.tar.gz"] == 2
 
 It speaks GetObject (with If-None-Match), ListObjectsV2 (paged), and PutObject, CopyObject and DeleteObject with their
-conditions on what is there, for one bucket, path style, any credentials, which is all that a store asks for. Answers carry Content-Length, ETag (MD5,
-quoted) and, when the client asks for it, x-amz-checksum-crc32, as S3's do for what boto3 uploads. It listens on a free loopback port; leaving the `with` ends
-every connection and thread, hanging ones too. `ENVIRONMENT` is what boto3 needs around it, here or in a child process.
+conditions on what is there, for one bucket, path style, any credentials, which is all that a store asks for. Answers
+carry Content-Length, ETag (MD5, quoted) and, when the client asks for it, x-amz-checksum-crc32, as S3's do for what boto3
+uploads. It listens on a free loopback port; leaving the `with` ends every connection and thread, hanging ones too.
+`ENVIRONMENT` is what boto3 needs around it, here or in a child process.
 
 objects      dict of key -> bytes; change it at any time
 faults       dict of key -> Fault for GetObject of that key; LISTING is ListObjectsV2, ANY_KEY is everything not named
@@ -69,15 +70,25 @@ class Answer:
 
 @dataclass
 class Fault:
-    """What goes wrong with a request, for the next `times` requests (None: for all)."""
+    """What goes wrong with a request, for the next `times` requests (None: for all); of a write, once it is made."""
 
     act: Callable[[_Exchange, Answer], None]
     times: int | None = None
+    is_before: bool = False  # what is to be written is not
 
 
 def status(code: int, error: str, *, times: int | None = None) -> Fault:
     """An error answer: `status(403, "AccessDenied")`, `status(503, "SlowDown")`, `status(400, "ExpiredToken")`."""
     return Fault(lambda exchange, _: exchange.send(refusal(code, error)), times)
+
+
+def denied_writing() -> Fault:
+    """AccessDenied to whoever writes; the right answer to whoever reads. Nothing is written."""
+
+    def act(exchange: _Exchange, right: Answer) -> None:
+        exchange.send(right if exchange.command == "GET" else refusal(403, "AccessDenied"))
+
+    return Fault(act, is_before=True)
 
 
 def hang(*, times: int | None = None) -> Fault:
@@ -363,6 +374,9 @@ class _Exchange(BaseHTTPRequestHandler):
         dies = self.s3.dies(method)
         if dies is False:
             self.reset_connection()
+            return
+        if fault and fault.is_before:
+            fault.act(self, refusal(500, "InternalError"))
             return
         with self.s3.writing:  # S3 looks and writes in one step
             right = obey(key, body) if bucket == self.s3.bucket or method == "POST" else refusal(404, "NoSuchBucket")
