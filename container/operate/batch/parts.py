@@ -16,13 +16,17 @@ import numpy as np
 from container.operate.batch.asked import Asked
 from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout
-from container.operate.batch.scoring import Faults, score_window
+from container.operate.batch.scoring import Faults, ScoredWindow, score_window
 from container.operate.batch.shelf import Shelf
 from container.operate.batch.tables import PartWriter, Unread, Window, plain, windows
 from container.operate.batch.troubles import FileUnusable
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class DoesNotFit(Exception):
+    """Its models and those that are loaded do not fit into memory together: see passes.py."""
 
 
 @dataclass(slots=True)
@@ -33,6 +37,14 @@ class Counts:
     n_errors: int = 0
     targets: set[str] = field(default_factory=set)
     missing: dict[str, int] = field(default_factory=dict)
+
+    def add(self, scored: ScoredWindow) -> None:
+        """All but its rows, which several passes see."""
+        self.n_errors += scored.faults.n_rows
+        self.targets |= scored.targets
+        for numbers, target, _ in scored.faults.runs:
+            if target in scored.missing and target is not None:
+                self.missing[target] = self.missing.get(target, 0) + len(numbers)
 
 
 def score_part(
@@ -50,10 +62,10 @@ def score_part(
     """Score a file and write its part and its errors, which are there only if there are any.
 
     on_rows  told how many rows more are done; what it raises ends the work
-    raises   FileUnusable
+    raises   FileUnusable, DoesNotFit
     """
     counts = Counts()
-    with on_disk(file, scratch, endpoint_url) as path, _Errors(errors, file, asked) as refused:
+    with on_disk(file, scratch, endpoint_url) as path, ErrorWriter(errors, file, asked) as refused:
         rows: PartWriter | None = None
         try:
             for one in windows(path, file, asked):
@@ -61,20 +73,19 @@ def score_part(
                     faults = Faults()
                     faults.add(np.array([one.number]), None, one.why)
                     n_rows = 1
+                    counts.n_errors += 1
                 else:
                     scored = score_window(one, file, asked, layout, shelf)
-                    table = _table(one, scored.answers, asked, layout)
+                    if scored.n_later:
+                        raise DoesNotFit
+                    table = part_table(one, scored.answers, asked, layout)
                     if rows is None:
                         rows = PartWriter(part, asked.out_format, table.schema)
                     rows.write(table)
                     faults, n_rows = scored.faults, scored.n_rows
-                    counts.targets |= scored.targets
-                    for numbers, target, _ in faults.runs:
-                        if target in scored.missing and target is not None:
-                            counts.missing[target] = counts.missing.get(target, 0) + len(numbers)
-                refused.write(faults)
+                    counts.add(scored)
+                refused.write(error_table(file.name, faults))
                 counts.n_rows += n_rows
-                counts.n_errors += faults.n_rows
                 on_rows(n_rows)
             if rows is None:
                 raise FileUnusable("no row of it can be read")
@@ -84,7 +95,7 @@ def score_part(
     return counts
 
 
-def _table(window: Window, answers: list[pa.Array], asked: Asked, layout: Layout) -> pa.Table:
+def part_table(window: Window, answers: list[pa.Array], asked: Asked, layout: Layout) -> pa.Table:
     import pyarrow as pa
 
     names = [*asked.keep, *(column.name for column in layout)]
@@ -94,7 +105,7 @@ def _table(window: Window, answers: list[pa.Array], asked: Asked, layout: Layout
     return pa.table([*(plain(window.table.column(name)) for name in asked.keep), *answers], names=names)
 
 
-class _Errors:
+class ErrorWriter:
     """Rows without an answer, with the reason: file, row, segment, reason."""
 
     def __init__(self, path: Path, file: DataFile, asked: Asked) -> None:
@@ -103,17 +114,17 @@ class _Errors:
         self._format = asked.out_format
         self._writer: PartWriter | None = None
 
-    def __enter__(self) -> _Errors:
+    def __enter__(self) -> ErrorWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.close()
 
-    def write(self, faults: Faults) -> None:
-        if not faults.n_rows:
+    def write(self, table: pa.Table) -> None:
+        """table: as `error_table` makes it."""
+        if not len(table):
             return
-        table = error_table(self._file.name, faults)
         if self._writer is None:
             self._writer = PartWriter(self._path, self._format, table.schema)
         self._writer.write(table)
@@ -123,7 +134,7 @@ def error_table(name: str, faults: Faults) -> pa.Table:
     """In the order of rows."""
     import pyarrow as pa
 
-    numbers = np.concatenate([run for run, _, _ in faults.runs])
+    numbers = np.concatenate([np.empty(0, np.int64), *(run for run, _, _ in faults.runs)])
     of_run = np.repeat(np.arange(len(faults.runs)), [len(run) for run, _, _ in faults.runs])
     order = np.argsort(numbers, kind="stable")
     taken = pa.array(of_run[order])

@@ -9,12 +9,12 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from container.operate.batch.contents import by_content, models_by_content
 from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout, without_model
 from container.operate.batch.ledger import Entry, Ledger
-from container.operate.batch.parts import error_table, score_part
+from container.operate.batch.parts import DoesNotFit, error_table, score_part
+from container.operate.batch.passes import FileInPasses
 from container.operate.batch.progress import Progress
 from container.operate.batch.scoring import Faults, layout_of_first
 from container.operate.batch.share import Share
@@ -37,6 +38,8 @@ from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
 from handler.stores.writing import open_writing_store
 from handler.telemetry.recorder import LiveRecorder
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,7 @@ class _Work:
         self._scratch = scratch
         self._stop = stop
         self._passing: list[str] = []
+        self._postponed: list[DataFile] = []
 
     def find_layout(self) -> Layout:
         """Of the first model that the first readable file names."""
@@ -159,17 +163,10 @@ class _Work:
 
     def score(self, files: Sequence[DataFile], layout: Layout) -> None:
         progress = Progress(len(files), sum(file.size for file in files))
-        n_threads = max(1, min(len(files), int(container_cores())))
         try:
-            with ThreadPoolExecutor(n_threads, thread_name_prefix="part") as threads:
-                jobs = [threads.submit(self._score_one, file, layout, progress) for file in files]
-                try:
-                    for job in jobs:
-                        job.result()
-                except BaseException:
-                    self._stop.set()
-                    threads.shutdown(wait=True, cancel_futures=True)
-                    raise
+            self._each(files, lambda file: self._score_one(file, layout, progress))
+            if self._postponed:
+                self._score_in_passes(layout, progress)
         finally:
             progress.close()
         if self._passing:
@@ -177,29 +174,86 @@ class _Work:
                 f"{len(self._passing)} files could not be had just now, first {self._passing[0]}; the same command goes on"
             )
 
+    def _each(self, items: Sequence[T], work: Callable[[T], None]) -> None:
+        """On all cores. The first error ends it."""
+        n_threads = max(1, min(len(items), int(container_cores())))
+        with ThreadPoolExecutor(n_threads, thread_name_prefix="part") as threads:
+            jobs = [threads.submit(work, item) for item in items]
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                self._stop.set()
+                threads.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise RunStopped("stopped; the same command goes on")
+
     def _score_one(self, file: DataFile, layout: Layout, progress: Progress) -> None:
         def on_rows(n_rows: int) -> None:
-            if self._stop.is_set():
-                raise RunStopped("stopped; the same command goes on")
+            self._check()
             progress.rows(n_rows)
 
         on_rows(0)
+        with self._counted(file, progress) as (folder, began):
+            part, errors = folder / "part", folder / "errors"
+            counts = score_part(
+                file, self._asked, layout, self._shelf, self._scratch,
+                part=part, errors=errors, endpoint_url=self._endpoint_url, on_rows=on_rows,
+            )  # fmt: skip
+            self._ledger.put_part(file, part, errors, counts, time.perf_counter() - began)
+
+    def _score_in_passes(self, layout: Layout, progress: Progress) -> None:
+        """Files whose models do not fit together. The first pass goes on with those that are loaded."""
+        with ExitStack() as closing:
+            waiting: dict[str, FileInPasses] = {}
+            for file in sorted(self._postponed):
+                folder = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=self._scratch)))
+                waiting[file.name] = FileInPasses(file, self._asked, layout, folder, self._scratch, self._endpoint_url)
+
+            def go_by(one: FileInPasses) -> None:
+                with self._counted(one.file, progress, is_last=False) as (_, began):
+                    is_done = False
+                    try:
+                        one.go_by(self._shelf, self._check)
+                        is_done = True
+                    finally:
+                        one.seconds += time.perf_counter() - began
+                        if not is_done:
+                            del waiting[one.file.name]
+
+            def finish(one: FileInPasses) -> None:
+                with self._counted(one.file, progress) as (folder, began):
+                    part, errors = folder / "part", folder / "errors"
+                    counts = one.finish(part, errors, self._check)
+                    progress.rows(counts.n_rows)
+                    self._ledger.put_part(one.file, part, errors, counts, one.seconds + time.perf_counter() - began)
+
+            is_more = True
+            while is_more:
+                self._each(list(waiting.values()), go_by)
+                is_more = self._shelf.next_pass()
+            self._each(list(waiting.values()), finish)
+
+    @contextmanager
+    def _counted(self, file: DataFile, progress: Progress, *, is_last: bool = True) -> Iterator[tuple[Path, float]]:
+        """A folder for a file's work and when it began; what keeps the file from being scored is written down."""
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            part, errors = Path(folder, "part"), Path(folder, "errors")
             try:
-                counts = score_part(
-                    file, self._asked, layout, self._shelf, self._scratch,
-                    part=part, errors=errors, endpoint_url=self._endpoint_url, on_rows=on_rows,
-                )  # fmt: skip
+                yield Path(folder), began
+            except DoesNotFit:
+                self._postponed.append(file)
+                return
             except FileUnusable as error:
                 if error.is_passing:
                     self._passing.append(f"{file.name} ({error.why})")
                 else:
-                    self._fail(file, error.why, errors, time.perf_counter() - began)
-            else:
-                self._ledger.put_part(file, part, errors, counts, time.perf_counter() - began)
-        progress.file_done(file.size)
+                    self._fail(file, error.why, Path(folder, "errors"), time.perf_counter() - began)
+        if is_last:
+            progress.file_done(file.size)
 
     def _fail(self, file: DataFile, why: str, path: Path, seconds: float) -> Entry:
         """A file that cannot be scored is one error, without a row."""

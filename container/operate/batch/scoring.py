@@ -16,7 +16,7 @@ from container.operate.batch.columns import Features
 from container.operate.batch.inputs import DataFile
 from container.operate.batch.layout import Column, Layout, as_lists, layout_of, named
 from container.operate.batch.segments import segments_of
-from container.operate.batch.shelf import Shelf
+from container.operate.batch.shelf import NotNow, Shelf
 from handler.errors import ArtifactError, ArtifactMissing, RequestError, ServingError
 from handler.outputs import MAX_NUMBERS
 from handler.payload.rows import Floats
@@ -45,11 +45,13 @@ class Faults:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredWindow:
-    """answers: a column for each of the layout, in the rows' order, null where there is none."""
+    """answers: a column for each of the layout, in the rows' order, null where there is none. n_later: rows of models that
+    have their turn in another pass, or had it."""
 
     answers: list[pa.Array]
     faults: Faults
     n_rows: int
+    n_later: int
     targets: frozenset[str]
     missing: frozenset[str]
 
@@ -71,39 +73,44 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, s
     gathered = [_Gathered(column, n_rows) for column in layout]
     scored: set[str] = set()
     missing: set[str] = set()
+    n_later = 0
     for one, start, end in groups:
         target = one.target
         places = order[start:end]
         if target is None:
-            faults.add(window.numbers[places], None, one.why)
+            if shelf.is_first_pass:
+                faults.add(window.numbers[places], None, one.why)
             continue
-        with shelf.model(target) as model:
-            if isinstance(model, ServingError):
-                faults.add(window.numbers[places], target, _why(model))
-                missing.add(target)
+        model = shelf.model(target)
+        if isinstance(model, NotNow):
+            n_later += len(places)
+            continue
+        if isinstance(model, ServingError):
+            faults.add(window.numbers[places], target, _why(model))
+            missing.add(target)
+            continue
+        scored.add(target)
+        try:
+            names = features.names_for(model.facts)
+        except RequestError as error:
+            faults.add(window.numbers[places], target, str(error))
+            continue
+        block = features.block(names)
+        rows = block.values[start:end]
+        at: NDArray[np.intp] | slice = slice(start, end)
+        if block.unfit is not None and block.unfit[start:end].any():
+            unfit = block.unfit[start:end]
+            for place in places[unfit]:
+                faults.add(window.numbers[place : place + 1], target, features.why_unfit(names, int(place)))
+            rows = rows[~unfit]
+            at = start + np.flatnonzero(~unfit)
+            if not len(rows):
                 continue
-            scored.add(target)
-            try:
-                names = features.names_for(model.facts)
-            except RequestError as error:
-                faults.add(window.numbers[places], target, str(error))
-                continue
-            block = features.block(names)
-            rows = block.values[start:end]
-            at: NDArray[np.intp] | slice = slice(start, end)
-            if block.unfit is not None and block.unfit[start:end].any():
-                unfit = block.unfit[start:end]
-                for place in places[unfit]:
-                    faults.add(window.numbers[place : place + 1], target, features.why_unfit(names, int(place)))
-                rows = rows[~unfit]
-                at = start + np.flatnonzero(~unfit)
-                if not len(rows):
-                    continue
-            objection = _score_group(model, rows, asked.outputs, gathered, at)
-            if objection is not None:
-                faults.add(window.numbers[order[at]], target, objection)
+        objection = _score_group(model, rows, asked.outputs, gathered, at)
+        if objection is not None:
+            faults.add(window.numbers[order[at]], target, objection)
     answers = [column.scattered(order) for column in gathered]
-    return ScoredWindow(answers, faults, n_rows, frozenset(scored), frozenset(missing))
+    return ScoredWindow(answers, faults, n_rows, n_later, frozenset(scored), frozenset(missing))
 
 
 def _why(error: ServingError) -> str:
@@ -187,11 +194,11 @@ def layout_of_first(window: Window, file: DataFile, asked: Asked, shelf: Shelf) 
         target = segments.named(int(segments.codes[row])).target
         if target is None:
             continue
-        with shelf.model(target) as model:
-            if isinstance(model, ServingError):
-                continue
-            try:
-                return layout_of(predict(model, np.zeros((1, model.facts.n_features), np.float32), asked.outputs))
-            except RequestError:
-                continue
+        model = shelf.model(target)
+        if isinstance(model, ServingError | NotNow):
+            continue
+        try:
+            return layout_of(predict(model, np.zeros((1, model.facts.n_features), np.float32), asked.outputs))
+        except RequestError:
+            continue
     return None

@@ -1,18 +1,18 @@
-"""Models of a run, loaded once each and kept.
+"""Models of a run, loaded once each.
 
 Rule: every answer is of the model that was there when the run began. One that was overwritten since ends the run, because
 half a run of each would be neither's.
 
 Not a cache that forgets what was used least recently: each window asks for nearly every model in turn, so it would load all
-of them again for each. What finds no room here is loaded for its group and let go.
+of them again for each. Where models do not fit together, those that came first stay until all data has gone by them, and
+the others have their turn in the next pass.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager
 from typing import Protocol
 
 from container.operate.batch.troubles import FileUnusable, RunRefused
@@ -26,8 +26,16 @@ class Loader(Protocol):
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None: ...
 
 
+class NotNow:
+    """The target has its turn in another pass, or has had it."""
+
+
+NOT_NOW = NotNow()
+Outcome = Scorer | ServingError | NotNow
+
+
 class Shelf:
-    """versions: of each target that has a model. budget_bytes: what is kept. uri: a target's full name."""
+    """versions: of each target that has a model. budget_bytes: what models may take. uri: before a target, its full name."""
 
     def __init__(
         self, loader: Loader, versions: Mapping[str, str], executor: Executor, budget_bytes: int, uri: str
@@ -37,51 +45,62 @@ class Shelf:
         self._executor = executor
         self._budget_bytes = budget_bytes
         self._uri = uri
-        self._lock = threading.Lock()
-        self._flights: dict[str, Future[Scorer | ServingError]] = {}
+        self._lock = threading.Lock()  # guards what follows
+        self._flights: dict[str, Future[Outcome]] = {}
         self._n_bytes = 0
+        self._is_full = False  # until the pass ends: whoever was sent away once is sent away by all
+        self._had: set[str] = set()  # turns in earlier passes
+        self._n_passes = 0
         self.n_loads = 0
+
+    @property
+    def is_first_pass(self) -> bool:
+        return self._n_passes == 0
 
     def request(self, targets: Iterable[str]) -> None:
         """Begin to load what is not here, as far as there is room."""
         for target in targets:
-            if self._n_bytes < self._budget_bytes:
-                self._flight(target)
+            self._flight(target)
 
-    @contextmanager
-    def model(self, target: str) -> Iterator[Scorer | ServingError]:
+    def model(self, target: str) -> Outcome:
         """The target's model, or why there is none. Raises FileUnusable when it cannot be had just now."""
-        outcome = self._flight(target).result()
-        if outcome is not _NO_ROOM:
-            yield outcome
-            return
-        prepared = self._prepared(target)
-        if isinstance(prepared, ServingError):
-            yield prepared
-            return
-        model = prepared.load()
-        try:
-            yield model
-        finally:
-            model.close()
+        flight = self._flight(target)
+        return NOT_NOW if flight is None else flight.result()
 
-    def _flight(self, target: str) -> Future[Scorer | ServingError]:
+    def next_pass(self) -> bool:
+        """Let go of all models, whose data has gone by. False when none is left that was sent away."""
+        with self._lock:
+            is_more = self._is_full
+            for target, flight in self._flights.items():
+                outcome = flight.result()
+                if outcome is not NOT_NOW:
+                    self._had.add(target)
+                if not isinstance(outcome, ServingError | NotNow):
+                    outcome.close()
+            self._flights.clear()
+            self._n_bytes = 0
+            self._is_full = False
+            self._n_passes += 1
+        return is_more
+
+    def _flight(self, target: str) -> Future[Outcome] | None:
         with self._lock:
             flight = self._flights.get(target)
-            if flight is None:
+            if flight is None and not self._is_full and target not in self._had:
                 flight = self._flights[target] = self._executor.submit(self._load, target)
             return flight
 
-    def _load(self, target: str) -> Scorer | ServingError:
-        if self._n_bytes >= self._budget_bytes:
-            return _NO_ROOM
+    def _load(self, target: str) -> Outcome:
         prepared = self._prepared(target)
         if isinstance(prepared, ServingError):
             return prepared
         with self._lock:
-            if self._n_bytes + prepared.n_bytes > self._budget_bytes:
-                return _NO_ROOM
+            # One that is larger than all room there is has its turn alone.
+            if self._n_bytes and self._n_bytes + prepared.n_bytes > self._budget_bytes:
+                self._is_full = True
+                return NOT_NOW
             self._n_bytes += prepared.n_bytes
+            self.n_loads += 1
         return prepared.load()
 
     def _prepared(self, target: str) -> PreparedModel | ServingError:
@@ -101,13 +120,4 @@ class Shelf:
             return error
         if prepared is None or prepared.version != version:
             raise RunRefused(f"{self._uri}{target} was overwritten after the run began; start another run")
-        with self._lock:
-            self.n_loads += 1
         return prepared
-
-
-class _NoRoom(ServingError):
-    """Not kept: it is loaded for each group of rows anew."""
-
-
-_NO_ROOM = _NoRoom("no room")

@@ -127,12 +127,29 @@ def test_windows_groups_and_threads_change_no_bit(
     assert part.column("id").to_pylist() == list(range(1000))
 
 
-def test_models_that_find_no_room_answer_all_the_same(models: Path, tmp_path: Path) -> None:
-    data = table(400, 5)
-    write(data, tmp_path / "data/a.parquet")
-    outcome = score(models, tmp_path / "data", tmp_path / "out", flags={"memory_bytes": "8000"})
-    assert pq.read_table(tmp_path / "out/rows/a.parquet").column("score").to_numpy().tobytes() == wanted(data).tobytes()
-    assert outcome.n_loads >= N_MODELS
+@pytest.mark.parametrize("out_format", ["parquet", "jsonl"])
+def test_models_that_do_not_fit_together_are_loaded_once_each_and_answer_alike(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out_format: str
+) -> None:
+    monkeypatch.setattr(tables, "MAX_WINDOW_ROWS", 77)
+    monkeypatch.setattr(tables, "MIN_WINDOW_ROWS", 77)
+    for number in range(3):
+        cities: list[str | None] = [["0", "1", None, "2", "nowhere", "3", "broken"][at % 7] for at in range(400)]
+        write(table(400, number, cities), tmp_path / f"data/{number}.csv")
+    lines = (tmp_path / "data/1.csv").read_text().splitlines()
+    lines[100] += ",9"
+    lines[202] = lines[202].replace(lines[202].split(",")[3], "text")
+    (tmp_path / "data/1.csv").write_text("\n".join(lines) + "\n")
+    asked = Asked(
+        target_template="us/{city}.tar.gz", keep=("id",), outputs=("score", "contribs"), out_format=out_format
+    )
+    whole = score(models, tmp_path / "data", tmp_path / "whole", asked)
+    tight = score(models, tmp_path / "data", tmp_path / "tight", asked, flags={"memory_bytes": "8000"})
+    assert (whole.n_loads, tight.n_loads) == (N_MODELS, N_MODELS)
+    assert files_below(tmp_path / "tight") == files_below(tmp_path / "whole")
+    assert whole.summary is not None
+    assert tight.summary is not None
+    assert {**tight.summary, "seconds": 0} == {**whole.summary, "seconds": 0}
 
 
 def test_rows_without_a_model_are_told_and_the_others_scored(models: Path, tmp_path: Path) -> None:
@@ -308,7 +325,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(models: Pat
 def test_two_hosts_make_the_same_bytes_as_one(models: Path, tmp_path: Path) -> None:
     for number in range(5):
         write(table(100, number), tmp_path / f"data/{number}.parquet")
-    score(models, tmp_path / "data", tmp_path / "one")
+    score(models, tmp_path / "data", tmp_path / "one", share=Share())
     first = score(models, tmp_path / "data", tmp_path / "two", share=Share(0, 2))
     assert first.summary is None
     assert not (tmp_path / "two/_SUCCESS").exists()
