@@ -54,6 +54,10 @@ class Features:
 
     def names_for(self, facts: Facts) -> tuple[str, ...]:
         """The columns a model takes, in its order. Raises FeatureMismatch."""
+        if self._window.is_named and not facts.feature_names:
+            places = tuple(f"f{at}" for at in range(facts.n_features))  # XGBoost's own names for features without
+            if self._present.issuperset(places):
+                return places
         if facts.feature_names and self._window.is_named:
             if self._present.issuperset(facts.feature_names):
                 return facts.feature_names
@@ -91,6 +95,15 @@ class Features:
         gathered = values[self._order]
         return Block(gathered, unfit[self._order] if unfit.any() else None)
 
+    @staticmethod
+    def odd_codes(rows: Floats, facts: Facts) -> NDArray[np.bool_]:
+        """Rows with a number in a column of categories that is the code of none. As handler/payload/rows.py refuses them."""
+        odd = np.zeros(len(rows), np.bool_)
+        for feature, categories in facts.categories:
+            cells = rows[:, feature]
+            odd |= ~(np.isnan(cells) | ((cells >= 0) & (cells < len(categories)) & (cells == np.floor(cells))))
+        return odd
+
     def why_unfit(self, names: tuple[str, ...], row: int) -> str:
         """What is wrong with a row, by its place in the window."""
         for name in names:
@@ -104,12 +117,14 @@ class Features:
     def _column(self, name: str) -> tuple[Floats, dict[int, str]]:
         made = self._columns.get(name)
         if made is None:
-            made = self._columns[name] = floats_of(self._window.table.column(name))
+            made = self._columns[name] = floats_of(self._window.table.column(name), is_typed=self._window.is_typed)
         return made
 
 
-def floats_of(column: Any) -> tuple[Floats, dict[int, str]]:
+def floats_of(column: Any, *, is_typed: bool) -> tuple[Floats, dict[int, str]]:
     """A column as float32, null as NaN, and the cells that are no numbers, by row.
+
+    is_typed   what is written as text is no number, whatever it looks like
 
     Numbers go through float64, as the endpoint reads Parquet and CSV.
     """
@@ -117,13 +132,10 @@ def floats_of(column: Any) -> tuple[Floats, dict[int, str]]:
     import pyarrow.types as types
 
     kind = column.type
-    if types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
-    if types.is_string(kind) or types.is_large_string(kind):
+    if not is_typed and types.is_string(kind):
         return _floats_of_text(column)
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)):
-        faults = dict.fromkeys(range(len(column)), f"a {kind}")
+        faults = dict.fromkeys(np.flatnonzero(column.is_valid().to_numpy()).tolist(), f"a {kind}")
         return np.full(len(column), np.nan, np.float32), faults
     if not (types.is_float32(kind) or types.is_float64(kind)):
         column = column.cast(pa.float64(), safe=False)

@@ -101,6 +101,10 @@ def run(chosen: argparse.Namespace) -> int:
         if job is not None:
             job.say_why(str(error))
         return complain("score", error if isinstance(error, CommandFailed) else RunRefused(str(error)))
+    except Exception as error:
+        if job is not None:
+            job.say_why(f"{type(error).__name__}: {error}")
+        raise
 
 
 def _run(chosen: argparse.Namespace, job: Job | None, stop: threading.Event) -> int:

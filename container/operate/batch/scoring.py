@@ -106,6 +106,16 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, s
             at = start + np.flatnonzero(~unfit)
             if not len(rows):
                 continue
+        if model.facts.categories:
+            odd = features.odd_codes(rows, model.facts)
+            if odd.any():
+                of_rows = order[at]
+                faults.add(
+                    window.numbers[of_rows[odd]], target, "a number in a column of categories is the code of none"
+                )
+                rows, at = rows[~odd], np.arange(len(order))[at][~odd]
+                if not len(rows):
+                    continue
         objection = _score_group(model, rows, asked.outputs, gathered, at)
         if objection is not None:
             faults.add(window.numbers[order[at]], target, objection)

@@ -36,11 +36,13 @@ SNIFFED_BYTES = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """table: the rows. numbers: of each in its file, from one. is_named: its columns have names that somebody gave."""
+    """table: the rows. numbers: of each in its file, from one. is_named: its columns have names that somebody gave.
+    is_typed: text in it was written as text; in CSV everything is, numbers too."""
 
     table: pa.Table
     numbers: NDArray[np.int64]
     is_named: bool
+    is_typed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def _parquet(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unre
     with _foreign_errors("Parquet"):
         parquet = pq.ParquetFile(path, memory_map=False)
         schema = parquet.schema_arrow
+        if len(set(schema.names)) < len(schema):
+            raise ValueError("a column's name is there twice")
         texts = [field.name for field in schema if field.name in asked.fields and pa.types.is_string(field.type)]
         if texts:  # as codes, which they are in the file already
             parquet = pq.ParquetFile(path, memory_map=False, read_dictionary=texts)
@@ -77,10 +81,10 @@ def _parquet(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unre
         n_rows = window_rows(len(schema))
         batches = parquet.iter_batches(batch_size=n_rows, use_threads=False)
     if not parquet.metadata.num_rows:
-        yield Window(schema.empty_table(), np.arange(0), is_named=True)
+        yield Window(schema.empty_table(), np.arange(0), is_named=True, is_typed=True)
     first = 1
     for table in _put_together(_guarded(batches, "Parquet"), n_rows):
-        yield Window(table, np.arange(first, first + len(table)), is_named=True)
+        yield Window(table, np.arange(first, first + len(table)), is_named=True, is_typed=True)
         first += len(table)
 
 
@@ -272,7 +276,6 @@ def _opened(path: Path, file: DataFile) -> Iterator[BinaryIO]:
 
 def _jsonl(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
     """Columns are those of the first row; what a later row does not have is missing there."""
-    del asked
     number = 0
     names: tuple[str, ...] = ()
     with _opened(path, file) as lines, _foreign_errors("JSON lines"):
@@ -281,6 +284,8 @@ def _jsonl(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread
             numbers: list[int] = []
             for line in taken:
                 number += 1
+                if not line.strip():
+                    continue
                 try:
                     row = orjson.loads(line)
                 except orjson.JSONDecodeError as error:
@@ -293,28 +298,34 @@ def _jsonl(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread
                 rows.append(row)
                 numbers.append(number)
             if rows:
-                yield Window(_table_of(rows, names), np.array(numbers, np.int64), is_named=True)
+                yield Window(_table_of(rows, names, asked), np.array(numbers, np.int64), is_named=True)
 
 
-def _table_of(rows: list[dict[str, Any]], names: tuple[str, ...]) -> pa.Table:
+def _table_of(rows: list[dict[str, Any]], names: tuple[str, ...], asked: Asked) -> pa.Table:
     import pyarrow as pa
 
-    return pa.table({name: _column_of([row.get(name) for row in rows]) for name in names})
+    return pa.table(
+        {name: _column_of([row.get(name) for row in rows], is_feature=name not in asked.text_columns) for name in names}
+    )
 
 
-def _column_of(cells: list[Any]) -> pa.Array:
-    """Numbers where all are, else text, from which `columns` reads what numbers there are."""
+def _column_of(cells: list[Any], *, is_feature: bool) -> pa.Array:
+    """Numbers where all are, else text, from which `columns` reads what numbers there are. Strings keep their quotes
+    there, so that "1" is none."""
     import pyarrow as pa
 
     kinds = {type(cell) for cell in cells} - {type(None)}
-    if kinds == {int, float} or kinds == {float}:
+    if kinds in ({int, float}, {float}) or (is_feature and bool in kinds and kinds <= {int, float, bool}):
         return pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())
-    if kinds in ({int}, {bool}, {str}, set()):
+    if kinds in ({int}, set()) or (kinds in ({bool}, {str}) and not is_feature):
         try:
             return pa.array(cells, None if kinds else pa.float64())
         except (OverflowError, pa.ArrowInvalid):  # an integer beyond 64 bits
             return pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())
-    texts = [cell if cell is None or isinstance(cell, str) else orjson.dumps(cell).decode() for cell in cells]
+    texts = [
+        cell if cell is None or (isinstance(cell, str) and not is_feature) else orjson.dumps(cell).decode()
+        for cell in cells
+    ]
     return pa.array(texts, pa.string())
 
 
@@ -341,13 +352,14 @@ class PartWriter:
 
     def write(self, table: pa.Table) -> None:
         if self._format == "parquet":
-            self._parquet.write_table(table)
+            self._parquet.write_table(_of_schema(table, self._schema))
         elif self._format == "csv":
             self._write_csv(table)
         else:
             self._write_jsonl(table)
 
     def close(self) -> None:
+        """Raises OSError when the disk is full."""
         if self._format == "parquet":
             self._parquet.close()
         else:
@@ -372,6 +384,18 @@ class PartWriter:
             for cells in zip(*columns, strict=True)
         ]
         self._lines.write("".join(lines).encode())
+
+
+def _of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """As the first table was. JSON lines alone say no type, and may change theirs. Raises FileUnusable."""
+    import pyarrow as pa
+
+    if table.schema.equals(schema):
+        return table
+    try:
+        return table.cast(schema)
+    except pa.ArrowInvalid as error:
+        raise FileUnusable(f"a column to keep changes its type: {error}") from error
 
 
 def _is_list(kind: Any) -> bool:

@@ -16,8 +16,10 @@ import xgboost
 from container import settings
 from container.operate.batch import inputs, run, tables
 from container.operate.batch.asked import Asked
+from container.operate.batch.columns import Features
 from container.operate.batch.share import Share
 from container.operate.batch.troubles import CommandFailed, RunIncomplete, RunRefused, RunStopped
+from handler.predictor import Facts
 from tests.rig import boosters
 from tests.rig.faulty_s3 import ENVIRONMENT, FaultyS3, cut_short, status
 
@@ -371,6 +373,45 @@ EXPLAINED = {
     "leaf": "pred_leaf",
     "interactions": "pred_interactions",
 }
+
+
+def test_columns_named_as_xgboost_names_features_go_by_name_whatever_their_order(models: Path, tmp_path: Path) -> None:
+    data = table(50, 1)
+    write(data.select(["f3", "id", "f0", "city", "f5", "f1", "f4", "f2"]), tmp_path / "data/a.parquet")
+    asked = Asked(target_template="us/{city}.tar.gz")
+    score(models, tmp_path / "data", tmp_path / "out", asked)
+    part = pq.read_table(tmp_path / "out/rows/a.parquet")
+    assert part.column("score").to_numpy().tobytes() == wanted(data).tobytes()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_what_is_written_as_text_is_no_number(models: Path, tmp_path: Path, suffix: str) -> None:
+    data = table(4, 1)
+    write(data.set_column(4, "f2", pa.array(["1", None, "x", "0.5"])), tmp_path / f"data/a{suffix}")
+    outcome = score(models, tmp_path / "data", tmp_path / "out")
+    assert outcome.summary is not None
+    assert outcome.summary["errors"] == 3
+    errors = pq.read_table(tmp_path / "out/errors/a.parquet").to_pylist()
+    assert [one["row"] for one in errors] == [1, 3, 4]
+    assert all("'f2'" in one["reason"] and "is not a number" in one["reason"] for one in errors)
+
+
+def test_a_number_that_is_the_code_of_no_category_is_found() -> None:
+    facts = Facts("reg:squarederror", "gbtree", 2, 1, 1, categories=((1, ("red", "green", "blue")),))
+    rows = np.array([[9, 0], [9, 2], [9, 3], [9, 0.5], [9, -1], [9, np.nan]], np.float32)
+    assert Features.odd_codes(rows, facts).tolist() == [False, False, True, True, True, False]
+
+
+def test_categories_are_scored_by_their_codes(tmp_path: Path) -> None:
+    rows = np.stack([np.arange(60) % 3, np.arange(60) / 60], axis=1).astype(np.float32)
+    matrix = xgboost.DMatrix(rows, rows.sum(axis=1), feature_names=["c", "x"], feature_types=["c", "q"])
+    booster = xgboost.train({"nthread": 1, "max_depth": 3, "max_cat_to_onehot": 1}, matrix, 5)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/m.tar.gz").write_bytes(boosters.archive({"xgboost-model": boosters.document(booster)}))
+    write(pa.table({"x": rows[:, 1], "s": ["m"] * 60, "c": rows[:, 0]}), tmp_path / "data/a.parquet")
+    score(tmp_path / "models", tmp_path / "data", tmp_path / "out", Asked(target_template="{s}.tar.gz"))
+    scores = pq.read_table(tmp_path / "out/rows/a.parquet").column("score")
+    assert scores.to_numpy().tobytes() == booster.predict(matrix).tobytes()
 
 
 @pytest.mark.parametrize("out_format", ["parquet", "csv", "jsonl"])
