@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import gevent
@@ -100,6 +102,21 @@ def _add_flag(parser: Any) -> None:
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="zipf", help="what is called, in which order")
     parser.add_argument("--calls", type=int, default=None, help="end after so many")
     parser.add_argument("--update-every", type=float, default=UPDATE_S, help="seconds between updates, in hot-update")
+
+
+@events.init.add_listener
+def _look_at_host(environment: Any, **_: Any) -> None:
+    """A host that no call can go to is told once, and not by each of thousands of calls. Locust's page asks for it later."""
+    host = environment.host
+    if host is None:
+        if environment.parsed_options.headless:
+            sys.exit("no endpoint is named: say --host http://127.0.0.1:8080")
+        return
+    parts = urlsplit(host)
+    if parts.scheme not in {"http", "https"} or not parts.netloc:
+        sys.exit(f"--host {host}: write it with http:// or https:// in front, as http://127.0.0.1:8080")
+    if parts.path or parts.query:
+        sys.exit(f"--host {host}: leave out what comes after the port, a slash too")
 
 
 @events.test_start.add_listener

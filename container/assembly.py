@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, redirect_stdout
@@ -242,6 +243,8 @@ def _open_store(settings: Settings) -> Store:
     )
     assert isinstance(store, S3Store)
     store.connect()
+    # Meanwhile: a store that does not answer keeps nobody from starting.
+    threading.Thread(target=store.look_for_bucket, name="bucket", daemon=True).start()
     return store
 
 

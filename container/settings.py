@@ -401,6 +401,13 @@ class Answers:
         default="all",
         flag="--folds",
     )
+    iterations: str = _setting(
+        "rounds that answer for models that stopped early: all, or those up to the best; else as each model's own predict",
+        _one_of({"all": "all", "best": "best"}),
+        "MME_ITERATIONS",
+        default="",
+        flag="--iterations",
+    )
     hooks_program: str | None = _setting(
         "a Python file with model_fn, input_fn, predict_fn, output_fn or transform_fn in the place of ours",
         _text,

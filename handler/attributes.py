@@ -8,6 +8,7 @@ value      = text without "," and ";", which may hold "=" and be empty; there ar
 TargetModel=eu/a.tar.gz               the target, where the endpoint refuses the TargetModel header
 Output=predicted_label|probability    what to predict (see handler/outputs.py), separated by | + or spaces, or by commas as in
                                       SAGEMAKER_INFERENCE_OUTPUT: up to the next pair or semicolon all words are outputs
+Iterations=all|best                   which rounds of a model that stopped early answer, whatever it does by itself
 Timing=1                              tell what took how long, in the answer's custom attributes
 """
 
@@ -20,8 +21,9 @@ from handler.errors import TargetInvalid
 
 TARGET = "TargetModel"
 OUTPUT = "Output"
+ITERATIONS = "Iterations"
 TIMING = "Timing"
-_KNOWN = frozenset({TARGET, OUTPUT, TIMING})
+_KNOWN = frozenset({TARGET, OUTPUT, ITERATIONS, TIMING})
 
 # Every output there is; which of them a model has depends on its objective (handler/outputs.py).
 OUTPUTS = (

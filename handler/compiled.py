@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import platform
-from ctypes import c_char_p, c_float, c_int, c_int64, c_void_p
+from ctypes import c_char_p, c_float, c_int, c_int64, c_uint32, c_void_p
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
         return None
     library.forest_margin.argtypes = [c_float, c_int]
     library.forest_margin.restype = c_float
-    library.forest_predict.argtypes = [c_char_p, c_void_p, c_int64, c_int, c_void_p]
+    library.forest_predict.argtypes = [c_char_p, c_void_p, c_int64, c_uint32, c_int, c_void_p]
     library.forest_predict.restype = None
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
     library.numbers_read.restype = c_int64

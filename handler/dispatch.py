@@ -13,15 +13,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
-from handler.attributes import OUTPUT, TARGET, TIMING, parse_attributes
+from handler.attributes import ITERATIONS, OUTPUT, TARGET, TIMING, parse_attributes
 from handler.cache.model_cache import Borrowed, ModelCache
 from handler.error_responses import INTERNAL, SAGEMAKER, Framing
 from handler.errors import ArtifactBroken, TargetInvalid
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.payload.media import CSV
-from handler.predictor import Scorer
-from handler.scoring import PlainScoring, Scoring
+from handler.predictor import Iterations, Scorer
+from handler.scoring import PlainScoring, Scoring, parse_iterations
 from handler.targets import as_sent, parse_target
 from handler.telemetry.recorder import BROKEN_ARTIFACTS, Invocation, Recorder
 
@@ -89,6 +89,8 @@ class Dispatcher:
     framing          how errors are written
     wait_s           how long a request waits for its model to load
     default_outputs  what to predict when the request does not say (see handler/outputs.py); empty for the plain score
+    default_iterations  which rounds of an early-stopped model answer when the request does not say; None leaves it to the
+                        model
     scoring          how a body becomes scores and they an answer: ours, or with the endpoint's own code in its place
     """
 
@@ -101,6 +103,7 @@ class Dispatcher:
         wait_s: float,
         framing: Framing | None = None,
         default_outputs: tuple[str, ...] = (),
+        default_iterations: Iterations | None = None,
         scoring: Scoring | None = None,
     ) -> None:
         self._cache = cache
@@ -109,6 +112,7 @@ class Dispatcher:
         self._wait_s = wait_s
         self._framing = framing or SAGEMAKER
         self._default_outputs = default_outputs
+        self._default_iterations = default_iterations
         self._scoring = scoring or PlainScoring()
         self._is_slow = self._scoring.is_slow or bool(default_outputs)
 
@@ -132,7 +136,9 @@ class Dispatcher:
             ):
                 held = time.perf_counter_ns()
                 outputs = parse_outputs(attributes[OUTPUT]) if OUTPUT in attributes else self._default_outputs
-                scored = scoring.score(request, target, borrowed.model, outputs, media_type)
+                asked = attributes.get(ITERATIONS)
+                iterations = self._default_iterations if asked is None else parse_iterations(asked)
+                scored = scoring.score(request, target, borrowed.model, outputs, media_type, iterations)
         except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the thread lives on
             return self._refuse(error, request, target, started)
         ended = time.perf_counter_ns()

@@ -8,7 +8,8 @@
     |   |-- PayloadInvalid           a body that is not what its content type says
     |   |   `-- BodyEmpty            no body
     |   |-- FeatureMismatch          rows that do not fit the model's features
-    |   `-- OutputUnsupported        an output this model's objective does not have
+    |   |-- OutputUnsupported        an output this model's objective does not have
+    |   `-- IterationsUndecided      an early-stopped model, and nothing that says how many rounds answer
     |-- HookFailed                   the endpoint's own code (model_fn, input_fn, ...) ended the request
     |-- ArtifactError                the target's archive cannot be served
     |   |-- ArtifactMissing          no such object
@@ -91,6 +92,10 @@ class OutputUnsupported(RequestError):
         self.objective = objective
 
 
+class IterationsUndecided(RequestError):
+    """An early-stopped model for which the rounds that answer have to be asked for, or cannot be."""
+
+
 class HookFailed(ServingError):
     """The endpoint's own code ended the request. `status` is what it said, or 500 when it said none: then its words are
     in the log only, and `why` is ours."""
@@ -117,15 +122,21 @@ class ArtifactMissing(ArtifactError):
 
 
 class ArtifactForbidden(ArtifactError):
-    def __init__(self, uri: str, code: str, doing: str = "read") -> None:
+    """`detail` is what the store said, for the log alone: it may name roles, keys and accounts."""
+
+    def __init__(self, uri: str, code: str, detail: str = "", *, doing: str = "read") -> None:
         super().__init__(uri, f"may not be {doing} ({code})")
         self.code = code
+        self.detail = detail
 
 
 class ArtifactUnavailable(ArtifactError):
-    def __init__(self, uri: str, code: str) -> None:
+    """`detail` as of ArtifactForbidden."""
+
+    def __init__(self, uri: str, code: str, detail: str = "") -> None:
         super().__init__(uri, f"unavailable ({code})")
         self.code = code
+        self.detail = detail
 
 
 class ArtifactChanged(ArtifactError):

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint64, c_void_p
 from enum import IntEnum
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -43,13 +44,14 @@ class Kind(IntEnum):
     LEAF = 6
 
 
-_CONFIGS = {
-    kind: (
-        f'{{"type":{kind.value},"training":false,"iteration_begin":0,"iteration_end":0,"strict_shape":true,'
+@lru_cache(maxsize=4096)
+def _config(kind: Kind, n_rounds: int) -> bytes:
+    return (
+        f'{{"type":{kind.value},"training":false,"iteration_begin":0,"iteration_end":{n_rounds},"strict_shape":true,'
         '"missing":NaN,"cache_id":0}'
     ).encode()
-    for kind in Kind
-}
+
+
 _DMATRIX_CONFIG = b'{"missing":NaN,"nthread":1}'
 
 
@@ -180,14 +182,15 @@ class Booster:
         _check(_lib.XGBoosterGetNumFeature(self._handle, byref(count)))
         return count.value
 
-    def predict_dense(self, rows: Floats, kind: Kind) -> Floats:
+    def predict_dense(self, rows: Floats, kind: Kind, n_rounds: int = 0) -> Floats:
         """Score rows as they lie in memory; trees only, and of the kinds only VALUE and MARGIN.
 
         rows      float32, C-contiguous, (n_rows, n_features)
+        n_rounds  boosting rounds that answer, from the first on; 0 for all
         returns   float32, (n_rows, n_outputs)
         """
         desk = _desk.desk
-        if _predict_from_dense(self._handle, array_interface(rows), _CONFIGS[kind], *desk.arguments):
+        if _predict_from_dense(self._handle, array_interface(rows), _config(kind, n_rounds), *desk.arguments):
             _check(1)
         shape = desk.shape
         n_rows, n_outputs = shape[0], shape[1]
@@ -195,7 +198,9 @@ class Booster:
         copy = ctypes.string_at(desk.scores, n_rows * n_outputs * 4)
         return np.frombuffer(copy, np.float32).reshape(n_rows, n_outputs)
 
-    def predict_matrix(self, rows: Floats, kind: Kind, feature_types: tuple[str, ...] = ()) -> Floats:
+    def predict_matrix(
+        self, rows: Floats, kind: Kind, feature_types: tuple[str, ...] = (), n_rounds: int = 0
+    ) -> Floats:
         """Score rows through a DMatrix: every booster, every kind, not safe beside another call on the same handle.
 
         returns   float32; (n_rows, n_outputs), and for the other kinds the axes of XGBoost's "strict_shape"
@@ -209,7 +214,7 @@ class Booster:
             shape, n_axes, scores = POINTER(c_uint64)(), c_uint64(), c_void_p()
             _check(
                 _lib.XGBoosterPredictFromDMatrix(
-                    self._handle, matrix, _CONFIGS[kind], byref(shape), byref(n_axes), byref(scores)
+                    self._handle, matrix, _config(kind, n_rounds), byref(shape), byref(n_axes), byref(scores)
                 )
             )
             axes = tuple(shape[axis] for axis in range(n_axes.value))

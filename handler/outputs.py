@@ -2,7 +2,7 @@
 
     output             from          what
     score              value         what Booster.predict gives; the answer when nothing is asked for
-    predicted_label    value         classification: the class, an integer
+    predicted_label    value         classification: the class, an integer, or what an XGBClassifier calls it
     labels             value         classification: all classes
     probability        value         of class 1, or of the winning class
     probabilities      value         of every class
@@ -23,7 +23,7 @@ source   aws/sagemaker-xgboost-container, algorithm_mode/serve_utils.py (SAGEMAK
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -61,12 +61,14 @@ class OutputPlan:
 
     outputs     asked for, in order; empty for the plain score
     kinds       raw predictions needed, of: value, margin, contribs, approx_contribs, interactions, leaf
+    names       what the classes are called, in their order; empty where they are 0, 1, 2, ...
     """
 
     outputs: tuple[str, ...]
     objective: str
     n_outputs: int
     kinds: tuple[str, ...]
+    names: tuple[str | int | float | bool, ...] = ()
 
     def answer(self, raw: Mapping[str, Array]) -> Predictions:
         """The predictions to encode.
@@ -101,19 +103,37 @@ class OutputPlan:
             return _one_or_all(array)
         if output == "labels":
             n_classes = self.n_outputs if self.objective.startswith("multi:") else 2
-            return np.tile(np.arange(n_classes), (len(array), 1))
-        return _READ[output](self.objective, array)
+            return np.tile(np.array(self.names) if self.names else np.arange(n_classes), (len(array), 1))
+        column = _READ[output](self.objective, array)
+        return self._named(column) if self.names and output == "predicted_label" else column
+
+    def _named(self, classes: Array) -> Array:
+        """Raises PayloadInvalid where a row falls into a class that training did not have."""
+        if classes.max(initial=0) >= len(self.names):
+            raise PayloadInvalid(
+                "", f"a row is put into another class than {self.names[0]!r}, the only one with a label"
+            )
+        return np.array(self.names)[classes]
 
 
-@lru_cache(maxsize=256)
-def plan_outputs(wanted: tuple[str, ...], objective: str, n_outputs: int) -> OutputPlan:
+def plan_outputs(
+    wanted: tuple[str, ...], objective: str, n_outputs: int, names: tuple[str | int | float | bool, ...] = ()
+) -> OutputPlan:
     """How to answer a request for some outputs.
 
     wanted      names from the table above, in the order of the answer; empty for the plain score
     objective   XGBoost's name for it
     n_outputs   classes of a multi:* model, targets of any other; 1 mostly
+    names       of its classes, where its scikit-learn wrapper gave them some
     raises      OutputUnsupported, naming what this objective has
     """
+    plan = _plan(wanted, objective, n_outputs)
+    return replace(plan, names=names) if names else plan
+
+
+# Without names: 1, 1.0 and True are one key to a cache and three names to a caller.
+@lru_cache(maxsize=256)
+def _plan(wanted: tuple[str, ...], objective: str, n_outputs: int) -> OutputPlan:
     outputs = tuple(dict.fromkeys(wanted))
     allowed = allowed_outputs(objective)
     for output in outputs:

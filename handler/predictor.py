@@ -8,12 +8,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from handler.errors import FeatureMismatch
+from handler.errors import FeatureMismatch, IterationsUndecided
 from handler.libxgboost import Booster, Floats, Kind
 
 # libxgboost keeps a buffer of the largest answer for every pair of a handle and a thread. Answers of this many numbers
@@ -30,6 +31,13 @@ MAX_RESTING = 64
 _DENSE_KINDS = frozenset({Kind.VALUE, Kind.MARGIN})
 
 
+class Iterations(Enum):
+    """Which boosting rounds a model that stopped early answers with."""
+
+    ALL = "all"
+    BEST = "best"
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a caller may want to know of a model without asking libxgboost.
@@ -40,6 +48,12 @@ class Facts:
     feature_types    one of q, int, float, i, c for each feature, or empty
     corrections      what was changed so that it answers as the release that wrote it did
     categories       of features that came as a DataFrame's: (feature, its categories in the order of their codes)
+    labels           of its classes in their order; empty when they are 0, 1, 2, ...
+    missing          a number that means missing, besides NaN
+    best_rounds      boosting rounds up to the best one; None when that is all of them
+    best_unknown     why best_rounds is None though a best one was noted; empty otherwise
+    stops_early      it answers with best_rounds when nobody asks for others, as whoever wrote it does
+    is_undecided     two releases that may have written it differ in that, so somebody has to ask
     """
 
     objective: str
@@ -52,6 +66,12 @@ class Facts:
     corrections: tuple[str, ...] = ()
     is_forest: bool = False
     categories: tuple[tuple[int, tuple[str | int | float, ...]], ...] = ()
+    labels: tuple[str | int | float | bool, ...] = ()
+    missing: float | None = None
+    best_rounds: int | None = None
+    best_unknown: str = ""
+    stops_early: bool = False
+    is_undecided: bool = False
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Facts:
@@ -59,8 +79,32 @@ class Facts:
         return cls(**{name: _as_tuples(value) for name, value in values.items()})
 
     @property
+    def votes(self) -> bool:
+        """Whether several of it answer with their majority rather than their mean."""
+        return self.objective in _VOTING
+
+    @property
     def is_categorical(self) -> bool:
         return "c" in self.feature_types
+
+    def rounds(self, asked: Iterations | None) -> int:
+        """How many boosting rounds answer, 0 for all. Raises IterationsUndecided when nothing says, and we do not guess."""
+        if asked is Iterations.BEST and self.best_unknown:
+            raise IterationsUndecided(f"the best iteration cannot be answered with: {self.best_unknown}")
+        if self.best_rounds is None or asked is Iterations.ALL:
+            return 0
+        if asked is None and self.is_undecided:
+            raise IterationsUndecided(
+                "this model stopped early, and was pickled by XGBoost 0.72, which answers with all rounds, or by 0.80 or "
+                "0.81, which answer with those up to the best; say Iterations=all or Iterations=best"
+            )
+        return self.best_rounds if asked is Iterations.BEST or self.stops_early else 0
+
+    def known(self, rows: Floats) -> Floats:
+        """The rows with NaN where they hold the number that means missing."""
+        if self.missing is None:
+            return rows
+        return np.where(rows == np.float32(self.missing), np.float32(np.nan), rows)
 
 
 def _as_tuples(value: Any) -> Any:
@@ -120,7 +164,7 @@ class Scorer(Protocol):
 
     @property
     def facts(self) -> Facts: ...
-    def predict(self, rows: Floats, kind: Kind = ...) -> npt.NDArray[Any]: ...
+    def predict(self, rows: Floats, kind: Kind = ..., iterations: Iterations | None = ...) -> npt.NDArray[Any]: ...
     def close(self) -> None: ...
 
 
@@ -142,25 +186,30 @@ class Model:
         self._lock = threading.Lock()
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> Floats:
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, iterations: Iterations | None = None) -> Floats:
         """Score a block of rows.
 
-        rows     float32, C-contiguous, (n_rows, n_features); NaN is a missing value
-        returns  float32, (n_rows, n_outputs), two axes even for one output; the other kinds have XGBoost's own axes
-        raises   FeatureMismatch when n_features is not the model's
-        source   XGBoost guide, "Prediction", strict_shape
+        rows        float32, C-contiguous, (n_rows, n_features); NaN is a missing value
+        iterations  which rounds answer; None leaves it to the model
+        returns     float32, (n_rows, n_outputs), two axes even for one output; the other kinds have XGBoost's own axes
+        raises      FeatureMismatch when n_features is not the model's, IterationsUndecided
+        source      XGBoost guide, "Prediction", strict_shape
         """
         booster = self._booster
         assert booster is not None, "predict after close"
         if rows.shape[1] != self._columns:
             raise FeatureMismatch(f"rows have {rows.shape[1]} features, the model has {self._columns}")
+        n_rounds = self.facts.rounds(iterations)
+        rows = self.facts.known(rows)
         if not (self._is_dense and kind in _DENSE_KINDS):
             with self._lock:
-                return booster.predict_matrix(rows, kind, self.facts.feature_types)
+                return booster.predict_matrix(rows, kind, self.facts.feature_types, n_rounds)
         step = self._rows_per_call
         if len(rows) <= step:
-            return booster.predict_dense(rows, kind)
-        blocks = [booster.predict_dense(rows[start : start + step], kind) for start in range(0, len(rows), step)]
+            return booster.predict_dense(rows, kind, n_rounds)
+        blocks = [
+            booster.predict_dense(rows[start : start + step], kind, n_rounds) for start in range(0, len(rows), step)
+        ]
         return np.concatenate(blocks)
 
     def close(self) -> None:
@@ -177,8 +226,10 @@ _VOTING = frozenset({"multi:softmax", "binary:hinge"})
 class Ensemble:
     """The boosters of a k-fold archive, answering as one: their mean, or for classes their majority.
 
-    source   AWS's XGBoost image, algorithm_mode/serve_utils.py, predict, as its server for single models calls it; a tie goes
-             to the smaller class there too. Its multi-model handler leaves the objective out and gets the mean of classes.
+    source   AWS's XGBoost images 1.2-2 to 3.0-5 behind a single-model endpoint (algorithm_mode/serve_utils.py, predict): the
+             mean, and of multi:softmax and binary:hinge the majority, where a tie goes to the smaller class. Behind a
+             multi-model endpoint the same images average classes as well, for their handler does not say the objective
+             (handler_service.py, default_predict_fn); images before 1.2-2 answer with whichever file they list first.
     """
 
     __slots__ = ("_models", "facts")
@@ -187,12 +238,12 @@ class Ensemble:
         self._models = tuple(models)
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> Floats:
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, iterations: Iterations | None = None) -> Floats:
         """As `Model.predict`. Raises FoldsDisagree for leaves, which are each tree's own."""
         if kind is Kind.LEAF:
             raise FoldsDisagree("the leaves of several boosters are not one answer")
-        answers = np.stack([model.predict(rows, kind) for model in self._models])
-        if kind is Kind.VALUE and self.facts.objective in _VOTING:
+        answers = np.stack([model.predict(rows, kind, iterations) for model in self._models])
+        if kind is Kind.VALUE and self.facts.votes:
             classes = np.unique(answers)
             votes = (answers == classes.reshape(-1, 1, 1, 1)).sum(axis=1)
             majority: Floats = classes[votes.argmax(axis=0)]
@@ -213,7 +264,7 @@ def facts_of_ensemble(folds: Sequence[Facts]) -> Facts:
     """What they have in common, with the memory of all. Raises FoldsDisagree when one could not stand in for another."""
     first = folds[0]
     for fold in folds[1:]:
-        for name in ("objective", "n_features", "n_outputs", "feature_names", "feature_types", "categories"):
+        for name in ("objective", "n_features", "n_outputs", "feature_names", "feature_types", "categories", "labels"):
             if getattr(fold, name) != getattr(first, name):
                 raise FoldsDisagree(f"its boosters differ in {name}: {getattr(first, name)} and {getattr(fold, name)}")
     return replace(

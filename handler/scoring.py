@@ -16,7 +16,7 @@ from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Request
 from handler.outputs import plan_outputs
 from handler.payload import OURS, Conventions, Predictions, decode, encode, fit_rows
-from handler.predictor import Facts, FoldsDisagree, Scorer
+from handler.predictor import Facts, FoldsDisagree, Iterations, Scorer
 
 
 class Scored(NamedTuple):
@@ -41,7 +41,13 @@ class Scoring(Protocol):
         ...
 
     def score(
-        self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str
+        self,
+        request: Request,
+        target: str,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None = None,
     ) -> Scored: ...
 
 
@@ -56,13 +62,29 @@ class PlainScoring:
     def media_type(self, accept: str | None) -> str:
         return self._conventions.media_type(accept)
 
-    def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
+    def score(
+        self,
+        request: Request,
+        target: str,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None = None,
+    ) -> Scored:
         del target  # for code of the endpoint's own
         values = read_rows(request.body, request.headers.get("content-type", ""), model.facts, self._conventions)
         decoded = time.perf_counter_ns()
-        predictions = predict(model, values, outputs)
+        predictions = predict(model, values, outputs, iterations)
         predicted = time.perf_counter_ns()
         return Scored(encode(predictions, media_type, self._conventions), media_type, decoded, predicted)
+
+
+def parse_iterations(text: str) -> Iterations:
+    """Raises PayloadInvalid for what is neither all nor best."""
+    try:
+        return Iterations(text.lower())
+    except ValueError as error:
+        raise PayloadInvalid("", f"Iterations={text[:40]!r} is neither all nor best") from error
 
 
 def read_rows(body: bytes, content_type: str, facts: Facts, conventions: Conventions = OURS) -> Floats:
@@ -76,14 +98,19 @@ def read_rows(body: bytes, content_type: str, facts: Facts, conventions: Convent
     return fit_rows(rows, facts, is_positional=conventions.is_positional, may_be_short=may_be_short)
 
 
-def predict(model: Scorer, values: Floats, outputs: tuple[str, ...] = ()) -> Predictions:
-    """What was asked for of rows that fit the model; no outputs are the plain score. Raises PayloadInvalid."""
+def predict(
+    model: Scorer, values: Floats, outputs: tuple[str, ...] = (), iterations: Iterations | None = None
+) -> Predictions:
+    """What was asked for of rows that fit the model; no outputs are the plain score, no iterations the model's own way.
+
+    raises   PayloadInvalid, IterationsUndecided
+    """
     if not outputs:
-        return Predictions(model.predict(values))
-    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs)
+        return Predictions(model.predict(values, iterations=iterations))
+    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs, model.facts.labels)
     plan.check_size(len(values), model.facts.n_features)
     try:
-        raw = {kind: model.predict(values, Kind[kind.upper()]) for kind in plan.kinds}
+        raw = {kind: model.predict(values, Kind[kind.upper()], iterations) for kind in plan.kinds}
     except (XGBoostError, FoldsDisagree) as error:  # a linear booster has no leaves, for one
         raise PayloadInvalid("", f"this model cannot give {', '.join(outputs)}: {error}") from error
     return plan.answer(raw)

@@ -33,6 +33,13 @@ OPERATORS = {
 # How each is used. "match" and "fullmatch" start at the text's first character, "search" and "sub" at every one.
 USES = {
     "handler.stores.location.BUCKET": "fullmatch",
+    "handler.stores.location.ACCESS_POINT": "match",
+    "handler.hooks.module._UNPICKLING": "search",
+    "handler.importer.foreign._DUMP": "match",
+    "handler.importer.foreign._PMML": "match",
+    "handler.importer.foreign._ONNX": "match",
+    "handler.importer.predicting._CLASS": "fullmatch",
+    "handler.importer.pickles._DTYPE": "fullmatch",
     "handler.stores.location.SCHEME": "match",
     "handler.patterns._WILD": "search",
     "handler.archives.members.MODEL_NAME": "fullmatch",

@@ -35,7 +35,7 @@ from container.limits import libc
 from container.limits.libc import allocated_bytes
 from container.limits.memory import process_resident_bytes
 from handler.archives.limits import Limits
-from handler.archives.members import read_artifact, read_bundle
+from handler.archives.members import Member, read_artifact, read_bundle
 from handler.errors import ArtifactBroken, ArtifactRefused, ServingError
 from handler.forest import walker
 from handler.forest.packed import pack
@@ -116,10 +116,7 @@ class Origin:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Origin:
         """An origin that travelled as JSON."""
-        stated: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values["stated"].items()
-        }
-        return cls(values["member"], values["n_bytes"], Stated(**stated))
+        return cls(values["member"], values["n_bytes"], Stated.from_dict(values["stated"]))
 
 
 _TOUCHED_BYTES = 4 << 20
@@ -329,7 +326,7 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
     facts: list[dict[str, object]] = []
     origins: list[dict[str, object]] = []
     for member in members:
-        imported = import_booster(member.data, task.uri)
+        imported = _imported(member, task.uri, is_one_of_many=len(members) > 1)
         try:
             document, loaded = _loaded(imported, task)
         except XGBoostError as error:
@@ -341,8 +338,18 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
     return documents, {"facts": facts, "origins": origins}
 
 
+def _imported(member: Member, uri: str, *, is_one_of_many: bool) -> Imported:
+    try:
+        return import_booster(member.data, uri)
+    except (ArtifactBroken, ArtifactRefused) as error:
+        if is_one_of_many:
+            raise type(error)(uri, f"{member.name}: {error.why}") from error
+        raise
+
+
 def _loaded(imported: Imported, task: Task) -> tuple[bytes, Facts]:
     """What the runtime shall load, and its facts. Raises XGBoostError."""
+    says = imported.facts.predicting
     facts = Facts(
         objective=imported.facts.objective,
         booster=imported.facts.booster,
@@ -352,6 +359,13 @@ def _loaded(imported: Imported, task: Task) -> tuple[bytes, Facts]:
         feature_names=imported.facts.feature_names,
         feature_types=imported.facts.feature_types,
         corrections=imported.facts.corrections,
+        categories=imported.facts.categories,
+        labels=says.labels,
+        missing=says.missing,
+        best_rounds=says.best_rounds,
+        best_unknown=says.why_unknown,
+        stops_early=says.stops_early,
+        is_undecided=says.is_undecided,
     )
     forest = pack(imported.learner) if _packs and not task.as_boosters else None
     if forest is not None:

@@ -10,12 +10,16 @@ import io
 import shutil
 import tarfile
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from handler.archives import tarball
 from handler.stores import Store
+
+GZIP_MAGIC = b"\x1f\x8b"
+NO_RATIO = 1 << 20  # zlib itself cannot pass 1032
+MAX_MEMBERS = 100_000
 
 
 class ArchiveUnreadable(Exception):
@@ -60,7 +64,7 @@ class Disk:
         shutil.rmtree(part, ignore_errors=True)
         (part / "model").mkdir(parents=True)
         try:
-            n_bytes = _unpack(blob, part / "model", target)
+            n_bytes = _unpack(blob, part / "model", target, self._max_bytes)
             self._make_room(target, n_bytes)
             shutil.rmtree(home, ignore_errors=True)
             part.rename(home)
@@ -103,10 +107,19 @@ class Disk:
             shutil.rmtree(self._root / self.opaque(other), ignore_errors=True)
 
 
-def _unpack(blob: bytes, directory: Path, target: str) -> int:
+def _unpack(blob: bytes, directory: Path, target: str, max_bytes: int) -> int:
+    """Read whole, checksums and all, before the first file is written: tarfile itself stops at the end of the tar, and
+    so believes a gzip stream that is damaged, cut short or followed by anything."""
+    if blob[:2] != GZIP_MAGIC:
+        raise ArchiveUnreadable(f"{target}: it is no gzip stream")
     try:
-        with tarfile.open(fileobj=io.BytesIO(blob), mode="r:gz") as tar:
+        data = tarball.inflate(blob, max_bytes, max_ratio=NO_RATIO)
+        for _ in tarball.entries(data, max_members=MAX_MEMBERS):
+            pass
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             tar.extractall(directory, filter="data")
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except tarball.OverLimit as error:
+        raise DiskFull(f"{target} {error}") from error
+    except (tarball.NotReadable, tarfile.TarError, OSError) as error:
         raise ArchiveUnreadable(f"{target}: {error}") from error
     return sum(path.lstat().st_size for path in directory.rglob("*") if path.is_file())

@@ -65,6 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _invoke(self, body: bytes) -> Reply:
         if not _PATH.fullmatch(self.path):
             raise ValidationError(f"{self.path} is no operation here: call invoke_endpoint")
+        self._refuse_elsewhere()
         reply = self.server.fleet.invoke(self._target(), body, self._passed_on())
         if reply.status != 200:
             raise ModelError(reply.status, reply.body.decode(errors="replace"))
@@ -97,6 +98,20 @@ class _Handler(BaseHTTPRequestHandler):
             return parse_target(as_sent(raw))
         except TargetInvalid as error:
             raise ValidationError(str(error)) from error
+
+    def _refuse_elsewhere(self) -> None:
+        """What names another place than the one there is. Ignored, it would be answered by a model that was not asked."""
+        variant = self.headers.get("X-Amzn-SageMaker-Target-Variant")
+        if variant is not None and variant != VARIANT:
+            raise ValidationError(f"this endpoint has no variant {variant!r}; its one variant is {VARIANT}")
+        host = self.headers.get("X-Amzn-SageMaker-Target-Container-Hostname")
+        if host is not None:
+            raise ValidationError(
+                f"TargetContainerHostname {host!r}: this endpoint has one container, not several to choose from"
+            )
+        component = self.headers.get("X-Amzn-SageMaker-Inference-Component")
+        if component is not None:
+            raise ValidationError(f"this endpoint has no inference component {component!r}; it has variants")
 
     def _passed_on(self) -> dict[str, str]:
         return {name: value for name in PASSED_ON if (value := self.headers.get(name)) is not None}

@@ -33,6 +33,7 @@ from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
+from handler.scoring import parse_iterations
 from handler.telemetry.recorder import LiveRecorder
 
 log = logging.getLogger("mme.runtime")
@@ -205,6 +206,7 @@ def _dispatcher(
         wait_s=settings.front.wait_s,
         framing=assembly.framing_of(settings),
         default_outputs=parse_outputs(settings.answers.outputs),
+        default_iterations=parse_iterations(settings.answers.iterations) if settings.answers.iterations else None,
         scoring=assembly.scoring_of(settings, hooks),
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from handler.archives import mar, tarball
 from handler.archives.limits import Limits
 from handler.errors import ArtifactBroken, ArtifactMissing, ArtifactRefused, ArtifactUnavailable
-from handler.importer import formats
+from handler.importer import foreign, formats
 
 # The names under which boosters are published; see also XGBoost guide "Introduction to Model IO".
 MODEL_NAME = re.compile(
@@ -26,6 +26,7 @@ MODEL_NAME = re.compile(
 # What AWS's image writes for k-fold cross validation and averages when it serves.
 FOLD_NAME = re.compile(r"xgboost-model-(0|[1-9]\d{0,3})")
 MAR_SUFFIX = ".mar"
+MAX_NAMED = 3  # files that a refusal names
 ZIP_MAGIC = b"PK\x03\x04"
 MAGIC_OF_FOREIGN_ARCHIVES = {
     b"PK\x03\x04": "a zip archive",
@@ -63,18 +64,25 @@ def read_artifact(blob: bytes, uri: str, limits: Limits) -> tuple[Member, ...]:
     try:
         if uri.endswith(MAR_SUFFIX) and blob.startswith(ZIP_MAGIC):
             return _choose(_archive_files(mar.entries(blob, limits), uri, limits), uri, limits)
-        _refuse_foreign_archive(blob, uri)
-        data = tarball.inflate(blob, limits.unpacked_max_bytes, limits.max_ratio) if blob[:2] == b"\x1f\x8b" else blob
+        data: bytes | bytearray = blob
+        if not formats.is_binary_booster(blob):
+            _refuse_foreign_archive(blob, uri)
+            if blob[:2] == b"\x1f\x8b":
+                data = tarball.inflate(blob, limits.unpacked_max_bytes, limits.max_ratio)
         if tarball.looks_like_tar(data):
             return _choose(_archive_files(tarball.entries(data, limits.max_members), uri, limits), uri, limits)
     except tarball.NotReadable as error:
         raise ArtifactBroken(uri, str(error)) from error
     except tarball.OverLimit as error:
         raise ArtifactRefused(uri, f"it {error}") from error
-    _refuse_foreign_archive(data, uri)
+    if not formats.is_binary_booster(memoryview(data)):
+        _refuse_foreign_archive(data, uri)
     name = PurePosixPath(uri.rpartition("/")[2] or "model").name
     member = Member(name, bytes(data))
     if formats.sniff(member.data) is None:
+        what = foreign.named(member.data) if member.data else None
+        if what is not None:
+            raise ArtifactRefused(uri, f"it is {what}")
         raise ArtifactBroken(uri, "it is neither an archive nor a booster file")
     return (member,)
 
@@ -203,6 +211,7 @@ def _mode_in_words(mode: int) -> str:
 def _choose(files: Iterable[tuple[PurePosixPath, memoryview]], uri: str, limits: Limits) -> tuple[Member, ...]:
     boosters: list[tuple[PurePosixPath, memoryview]] = []
     hopefuls: list[tuple[PurePosixPath, memoryview]] = []
+    others: list[str] = []
     n_files = 0
     for path, data in files:
         n_files += 1
@@ -217,13 +226,25 @@ def _choose(files: Iterable[tuple[PurePosixPath, memoryview]], uri: str, limits:
             boosters.append((path, data))
         elif MODEL_NAME.fullmatch(path.name) and (found is not None or path.suffix != ".json"):
             hopefuls.append((path, data))
+        elif len(others) < MAX_NAMED:
+            others.append(f"{path} ({foreign.named(data) or 'nothing we know'})")
     # AWS's image reads the top level of the model directory and nothing below it.
     chosen = [file for file in boosters if len(file[0].parts) == 1] or boosters or hopefuls
     if not chosen:
-        raise ArtifactBroken(uri, f"none of its {n_files} files is a booster" if n_files else "it holds no file")
+        raise ArtifactBroken(uri, _none_of(n_files, others))
     if len(chosen) > 1:
         chosen = _folds(chosen, uri)
     return tuple(Member(str(path), bytes(data)) for path, data in chosen)
+
+
+def _none_of(n_files: int, others: list[str]) -> str:
+    if not n_files:
+        return "it holds no file"
+    if not others:
+        return f"none of its {n_files} files is a booster"
+    more = f", and {n_files - len(others)} more" if n_files > len(others) else ""
+    which = "its one file is no booster" if n_files == 1 else f"none of its {n_files} files is a booster"
+    return f"{which}: {', '.join(others)}{more}"
 
 
 def _folds(files: list[tuple[PurePosixPath, memoryview]], uri: str) -> list[tuple[PurePosixPath, memoryview]]:

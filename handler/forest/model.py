@@ -5,9 +5,9 @@ from __future__ import annotations
 from handler.errors import FeatureMismatch
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
-from handler.forest.packed import shape_of
+from handler.forest.packed import shape_of, trees_of
 from handler.libxgboost import Floats, Kind
-from handler.predictor import Facts
+from handler.predictor import Facts, Iterations
 
 
 class Forest:
@@ -18,7 +18,18 @@ class Forest:
     crew       other cores for large bodies; None is the caller's thread alone
     """
 
-    __slots__ = ("_boosters", "_columns", "_crew", "_n_groups", "_n_outputs", "_n_trees", "_packed", "facts")
+    __slots__ = (
+        "_boosters",
+        "_columns",
+        "_crew",
+        "_is_plain",
+        "_n_best",
+        "_n_groups",
+        "_n_outputs",
+        "_n_trees",
+        "_packed",
+        "facts",
+    )
 
     def __init__(self, packed: bytes, facts: Facts, boosters: BoosterPool, crew: walker.Crew | None = None) -> None:
         shape = shape_of(packed)
@@ -27,19 +38,27 @@ class Forest:
         self._crew = crew
         self._columns = shape.n_features
         self._n_trees, self._n_groups, self._n_outputs = shape.n_trees, shape.n_groups, shape.n_outputs
+        self._n_best = self._n_trees if facts.best_rounds is None else trees_of(packed, facts.best_rounds)
+        # Nothing to decide and nothing to replace, as for most.
+        self._is_plain = facts.best_rounds is None and facts.missing is None
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> Floats:
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, iterations: Iterations | None = None) -> Floats:
         """As `Model.predict`, with the same bits in the answer."""
         if rows.shape[1] != self._columns:
             raise FeatureMismatch(f"rows have {rows.shape[1]} features, the model has {self._columns}")
+        n_rounds, n_trees = 0, self._n_trees
+        if not self._is_plain or iterations is not None:
+            n_rounds = self.facts.rounds(iterations)
+            n_trees = self._n_best if n_rounds else n_trees
+            rows = self.facts.known(rows)
         if kind is not Kind.VALUE and kind is not Kind.MARGIN:
             with self._boosters.booster(self._packed) as booster:
-                return booster.predict_matrix(rows, kind)
+                return booster.predict_matrix(rows, kind, n_rounds=n_rounds)
         return walker.predict(
             self._packed,
             rows,
-            self._n_trees,
+            n_trees,
             self._n_groups,
             self._n_outputs,
             is_margin=kind is Kind.MARGIN,

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,12 @@ def booster_bytes(forest: bytes) -> int:
     _, n_nodes, n_trees, *_ = _HEAD.unpack_from(forest)
     n_bytes: int = 56 * n_nodes + 384 * n_trees + 8192
     return n_bytes
+
+
+def trees_of(forest: bytes, n_rounds: int) -> int:
+    """How many trees the first rounds have."""
+    starts: list[int] = _rest_of(forest)["iteration_starts"]
+    return starts[min(n_rounds, len(starts) - 1)]
 
 
 def shape_of(forest: bytes) -> Shape:
@@ -172,6 +179,12 @@ def document_of(forest: bytes) -> bytes:
     return ubj_of(_unpacked(forest))
 
 
+def _rest_of(forest: bytes) -> dict[str, Any]:
+    (n_rest,) = _LENGTH.unpack_from(forest, len(forest) - _LENGTH.size)
+    rest: dict[str, Any] = json.loads(forest[len(forest) - _LENGTH.size - n_rest : -_LENGTH.size])
+    return rest
+
+
 def _unpacked(forest: bytes) -> Learner:
     _, n_nodes, n_trees, n_groups, n_features, feature_bits, _, _ = _HEAD.unpack_from(forest)
     at = _HEAD.size + 4 * n_groups
@@ -182,8 +195,7 @@ def _unpacked(forest: bytes) -> Learner:
     at += nodes.nbytes
     hessian = np.frombuffer(forest, np.float32, n_nodes, at)
     at += hessian.nbytes
-    (n_rest,) = _LENGTH.unpack_from(forest, len(forest) - _LENGTH.size)
-    rest = json.loads(forest[len(forest) - _LENGTH.size - n_rest : -_LENGTH.size])
+    rest = _rest_of(forest)
     weights = rest["tree_weights"]
     values = nodes["value"] if weights is None else np.frombuffer(forest, np.float32, n_nodes, at)
 

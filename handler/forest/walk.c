@@ -194,15 +194,15 @@ static float transformed(float margin, uint32_t transform) {
     }
 }
 
-/* rows: (n_rows, n_features). out: room for (n_rows, n_groups); holds (n_rows, n_outputs) when this returns, and
+/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows, n_groups); holds (n_rows, n_outputs) when this returns, and
  * (n_rows, n_groups) for margins. */
-void forest_predict(const void *forest, const float *rows, int64_t n_rows, int is_margin, float *out) {
+void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out) {
     const head_t *head = forest;
-    const uint32_t n_groups = head->n_groups, n_trees = head->n_trees, n_features = head->n_features;
+    const uint32_t n_groups = head->n_groups, n_features = head->n_features;
     const float *base = (const float *)(head + 1);
     const uint32_t *roots = (const uint32_t *)(base + n_groups);
-    const uint32_t *groups = roots + n_trees;
-    const node_t *nodes = (const node_t *)(groups + n_trees);
+    const uint32_t *groups = roots + head->n_trees;
+    const node_t *nodes = (const node_t *)(groups + head->n_trees);
     const float *lanes[LANES];
     uint32_t at[LANES];
 

@@ -49,7 +49,8 @@ def predict(
 ) -> Floats:
     """Score rows.
 
-    forest   packed, of n_trees, n_groups and n_outputs
+    forest   packed, of n_groups and n_outputs
+    n_trees  of its trees that are walked, from the first on
     rows     float32, C-contiguous, (n_rows, n_features of the forest)
     crew     other cores, for a body that is long; None is this thread alone
     returns  float32, (n_rows, n_outputs); (n_rows, n_groups) for margins
@@ -59,9 +60,14 @@ def predict(
     n_walks = n_rows * n_trees
     is_square = is_margin or n_outputs == n_groups  # otherwise scores move together, and parts of them would not
     if n_walks <= _BRIEF:
-        _holding(forest, _address(rows), n_rows, is_margin, _address(scores))
-    elif crew is None or n_walks < _LONG or not is_square or not crew.walk(forest, rows, scores, is_margin=is_margin):
-        _letting_go(forest, _address(rows), n_rows, is_margin, _address(scores))
+        _holding(forest, _address(rows), n_rows, n_trees, is_margin, _address(scores))
+    elif (
+        crew is None
+        or n_walks < _LONG
+        or not is_square
+        or not crew.walk(forest, rows, scores, n_trees, is_margin=is_margin)
+    ):
+        _letting_go(forest, _address(rows), n_rows, n_trees, is_margin, _address(scores))
     if is_square:
         return scores
     return scores.reshape(-1)[: n_rows * n_outputs].reshape(n_rows, n_outputs)
@@ -85,7 +91,7 @@ class Crew:
         self._n_others = n_cores - 1
         self._threads: ThreadPoolExecutor | None = None
 
-    def walk(self, forest: bytes, rows: Floats, scores: Floats, *, is_margin: bool) -> bool:
+    def walk(self, forest: bytes, rows: Floats, scores: Floats, n_trees: int, *, is_margin: bool) -> bool:
         """False when the others are at work for somebody else, or there are none."""
         if self._n_others < 1 or not self._is_at_work.acquire(blocking=False):
             return False
@@ -95,7 +101,13 @@ class Crew:
             borders = [len(rows) * number // (self._n_others + 1) for number in range(self._n_others + 2)]
             jobs = [
                 partial(
-                    _letting_go, forest, _address(rows[start:end]), end - start, is_margin, _address(scores[start:end])
+                    _letting_go,
+                    forest,
+                    _address(rows[start:end]),
+                    end - start,
+                    n_trees,
+                    is_margin,
+                    _address(scores[start:end]),
                 )
                 for start, end in pairwise(borders)
             ]

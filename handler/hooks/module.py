@@ -19,6 +19,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -37,6 +38,7 @@ NOT_CALLED = ("pre_model_fn", "model_warmup_fn")  # the toolkit knows them; they
 DEFAULT_DIRECTORY = Path("/opt/ml/model/code")  # the toolkit's
 # In sys.modules, so that a module named handler.py takes nobody's place.
 MODULE_NAME = "sagemaker_program"
+_UNPICKLING = re.compile(r"\b(?:c?[pP]ickle|pkl|joblib|cloudpickle|dill)\s*\.\s*loads?\s*\(")
 SHOWN_CHARACTERS = 500  # of what a hook says to the caller
 
 
@@ -158,10 +160,24 @@ def load_hooks(program: str, directory: str | None) -> Hooks:
         raise HooksInvalid(path, None, f"it defines none of {', '.join(N_ARGUMENTS)}")
     if "transform_fn" in hooks and hooks.keys() & {"input_fn", "predict_fn", "output_fn"}:
         raise HooksInvalid(path, None, "transform_fn stands for input_fn, predict_fn and output_fn; define it or them")
+    if "model_fn" in hooks and _unpickles(module):
+        log.warning(
+            "hooks %s: model_fn seems to unpickle. Whatever an archive holds, what lies in model_dir is xgboost-model, "
+            "UBJSON of the current XGBoost: xgboost.Booster(model_file=...) reads it, pickle.load does not",
+            path,
+        )
     for name in NOT_CALLED:
         if hasattr(module, name):
             log.warning("hooks %s: %s is not called here", path, name)
     return Hooks(**hooks)
+
+
+def _unpickles(module: ModuleType) -> bool:
+    try:
+        source = inspect.getsource(module.model_fn)
+    except (OSError, TypeError):  # not written in a file, or no function
+        return False
+    return _UNPICKLING.search(source) is not None
 
 
 def call(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -187,6 +203,11 @@ def _failed(name: str, error: BaseException) -> HookFailed:
         return HookFailed(name, 406 if name == "output_fn" else 415, _words(error))
     if isinstance(error, ValueError):
         return HookFailed(name, 400, _words(error))
+    if name == "model_fn" and "_pickle.UnpicklingError" in kinds:
+        log.error("model_fn failed to unpickle", exc_info=error)
+        return HookFailed(
+            name, 500, "it unpickles xgboost-model, UBJSON here: xgboost.Booster(model_file=...) reads it"
+        )
     log.error("%s failed", name, exc_info=error)
     return HookFailed(name, 500, "it failed; the endpoint's log has the trace")
 

@@ -31,7 +31,7 @@ from handler.messages import Request
 from handler.payload import OURS, Conventions, Predictions, Rows, decode, encode, fit_rows
 from handler.payload.media import CSV, JSON, parse_media_type
 from handler.payload.rows import sparse_rows
-from handler.predictor import Facts, Scorer
+from handler.predictor import Facts, Iterations, Scorer
 from handler.scoring import Scored, predict
 
 MEMBER = "xgboost-model"  # in model_fn's directory; xgboost-model-0, -1, ... for the folds of an ensemble
@@ -57,13 +57,15 @@ class UserModel:
         self.facts = facts
         self.turn: AbstractContextManager[Any] = nullcontext() if facts.booster == "gbtree" else threading.Lock()
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE) -> npt.NDArray[Any]:
+    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, iterations: Iterations | None = None) -> npt.NDArray[Any]:
         """Score rows with the object model_fn made, when there is no predict_fn.
 
         rows     float32, (n_rows, n_features)
         returns  (n_rows, n_outputs)
         raises   HookFailed
         """
+        if iterations is not None:
+            raise PayloadInvalid("", "this endpoint has a model_fn of its own, which alone decides which rounds answer")
         if kind is not Kind.VALUE:
             raise PayloadInvalid("", "this endpoint has a model_fn of its own; only the score can be asked for")
         with self.turn:
@@ -160,7 +162,15 @@ class HookedScoring:
         hooks = self._hooks
         return self._conventions.media_type(accept) if hooks.output_fn is None and hooks.transform_fn is None else ""
 
-    def score(self, request: Request, target: str, model: Scorer, outputs: tuple[str, ...], media_type: str) -> Scored:
+    def score(
+        self,
+        request: Request,
+        target: str,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None = None,
+    ) -> Scored:
         hooks = self._hooks
         context = Context(target, request)
         content_type = request.headers.get("content-type", "")
@@ -189,7 +199,7 @@ class HookedScoring:
         else:
             values = self._fitted(data, model.facts) if isinstance(data, Rows) else rows_of(data, model.facts)
             decoded = time.perf_counter_ns()
-            prediction = predict(model, values, outputs)
+            prediction = predict(model, values, outputs, iterations)
         predicted = time.perf_counter_ns()
         if hooks.output_fn is not None:
             result = hooks.output_fn(context, _plain(prediction), wanted)

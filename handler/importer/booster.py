@@ -11,21 +11,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from handler.errors import ArtifactBroken, ArtifactRefused
-from handler.importer import checks, corrections, document, formats, json_text, legacy, pickles, ubj, writer
+from handler.importer import (
+    checks,
+    corrections,
+    document,
+    foreign,
+    formats,
+    json_text,
+    legacy,
+    pickles,
+    predicting,
+    ubj,
+    writer,
+)
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.formats import Format
-from handler.importer.learner import Learner
-
-ZLIB = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")  # what joblib.dump(compress=...) begins with
+from handler.importer.learner import Categories, Learner, Predicting
 
 
 @dataclass(frozen=True, slots=True)
 class Stated:
-    """What a booster is. `release` wrote it, None when the file does not say. `best_iteration` counts from 0;
-    Booster.predict of every release scores with all trees and leaves early stopping to its caller. `corrections` say,
-    each in a sentence, what had to change for XGBoost 3.2 to answer as the release that wrote the file did."""
+    """What a booster is. `release` wrote it, None when the file does not say. `best_iteration` counts from 0, and
+    `predicting` says whether it matters. `corrections` say, each in a sentence, what had to change for XGBoost 3.2 to
+    answer as the release that wrote the file did."""
 
     format: str
     release: tuple[int, ...] | None
@@ -43,6 +54,19 @@ class Stated:
     base_score: tuple[float, ...]
     is_categorical: bool
     corrections: tuple[str, ...]
+    predicting: Predicting
+    categories: tuple[Categories, ...]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Stated:
+        """Facts that travelled as JSON."""
+        stated: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        says = {**values["predicting"], "labels": tuple(values["predicting"]["labels"])}
+        categories = tuple((feature, tuple(names)) for feature, names in values["categories"])
+        stated |= {"predicting": Predicting(**says), "categories": categories}
+        return cls(**stated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +90,17 @@ def import_booster(member_bytes: bytes, uri: str) -> Imported:
     """
     try:
         format_, learner = read(member_bytes)
+        predicting.read_saved(learner)
         made = corrections.correct(learner)
         checks.check(learner)
         if learner.trees is not None:
             checks.canonical(learner.trees)
+        says = predicting.predicting_of(learner)
+        note = predicting.note(says, learner.categories)
+        if note is not None:
+            learner.attributes[predicting.KEPT] = note
         _check_text(learner)
-        return Imported(learner, _facts(format_, learner, tuple(made)))
+        return Imported(learner, _facts(format_, learner, tuple(made), says))
     except UnicodeEncodeError as error:  # half a surrogate pair: JSON and pickles can spell it, UTF-8 cannot
         raise ArtifactBroken(uri, "one of its names or attributes is no text") from error
     except Damaged as error:
@@ -82,22 +111,33 @@ def import_booster(member_bytes: bytes, uri: str) -> Imported:
 
 def read(data: bytes) -> tuple[Format, Learner]:
     """The booster as the file states it, before corrections and checks."""
-    found = formats.sniff(data)
-    if found is None:
-        if data[:2] in ZLIB:
-            raise Unsupported("it is compressed the way joblib does it; save the booster with Booster.save_model")
-        raise Damaged("it begins like no booster of any release")
-    if found.format is not Format.PICKLE:
-        return found.format, _READERS[found.format](data)
+    first: Damaged | Unsupported | None = None
+    for found in formats.candidates(data):
+        try:
+            if found.format is Format.PICKLE:
+                return found.format, _pickled(data)
+            return found.format, _READERS[found.format](data)
+        except (Damaged, Unsupported) as error:
+            first = first or error
+    if not isinstance(first, Unsupported):
+        what = foreign.named(data)
+        if what is not None:
+            raise Unsupported(f"it is {what}") from first
+    raise first or Damaged("it begins like no booster of any release")
+
+
+def _pickled(data: bytes) -> Learner:
     pickled = pickles.read(data)
-    inside = formats.sniff(pickled.handle)
-    if inside is None or inside.format not in _READERS:
+    for inside in formats.candidates(pickled.handle):
+        if inside.format in _READERS:
+            learner = _READERS[inside.format](pickled.handle)
+            break
+    else:
         raise Damaged("the pickled Booster's handle begins like no booster of any release")
-    learner = _READERS[inside.format](pickled.handle)
     learner.feature_names = learner.feature_names or pickled.feature_names
     learner.feature_types = learner.feature_types or pickled.feature_types
-    learner.forest_size = learner.forest_size or pickled.forest_size
-    return found.format, learner
+    learner.wrapper, learner.remembered = pickled.wrapper, pickled.remembered
+    return learner
 
 
 def _check_text(learner: Learner) -> None:
@@ -115,9 +155,8 @@ _READERS: dict[Format, Callable[[bytes], Learner]] = {
 }
 
 
-def _facts(format_: Format, learner: Learner, made: tuple[str, ...]) -> Stated:
+def _facts(format_: Format, learner: Learner, made: tuple[str, ...], says: Predicting) -> Stated:
     trees = learner.trees
-    best = learner.attributes.get("best_iteration", "")
     return Stated(
         format=format_.value,
         release=learner.release,
@@ -131,8 +170,10 @@ def _facts(format_: Format, learner: Learner, made: tuple[str, ...]) -> Stated:
         n_targets=learner.n_targets,
         n_outputs=learner.n_groups,
         n_rounds=len(trees.iteration_starts) - 1 if trees is not None else learner.linear_rounds,
-        best_iteration=int(best) if best.isascii() and best.isdigit() and len(best) < 10 else None,
+        best_iteration=predicting.best_iteration(learner),
         base_score=tuple(learner.base_score.tolist()),
         is_categorical=bool(trees is not None and trees.split_type.any()) or "c" in learner.feature_types,
         corrections=made,
+        predicting=says,
+        categories=learner.categories,
     )

@@ -22,8 +22,8 @@ memory: two calls give two answers, so there is none to be faithful to.
 Checked and equal in all releases from 0.90 on: the links of reg:squarederror, reg:logistic, binary:logistic,
 binary:hinge, multi:softmax, multi:softprob, count:poisson, survival:cox, survival:aft, reg:gamma, reg:tweedie,
 reg:squaredlogerror, reg:pseudohubererror, reg:absoluteerror, reg:quantileerror and rank:*; how a row walks a tree;
-how dart weighs trees from 1.0 on. Booster.predict scores with all trees in every release: early stopping is its
-caller's affair.
+how dart weighs trees from 1.0 on. What is not the booster's but its wrapper's, early stopping first, is in
+predicting.py.
 
 Source: XGBoost src/objective/*.cu and regression_loss.h, src/learner.cc, src/gbm/gbtree.cc at the tags v0.90 to v3.2.0.
 """
@@ -32,8 +32,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from handler.importer import predicting
 from handler.importer.broken import Damaged, Unsupported
-from handler.importer.document import NUMBER, WHOLE, iterations
+from handler.importer.document import NUMBER, iterations
 from handler.importer.learner import Array, Learner
 
 OLD_NAMES = {
@@ -88,9 +89,6 @@ def correct(learner: Learner) -> list[str]:
     _correct_base_score(learner, made)
     _size_forest(learner, made)
     _drop_made_up_names(learner, made)
-    if learner.has_category_names:
-        # XGBoost re-codes a DataFrame's categories with them; rows of numbers, which is all we send, it takes as is.
-        made.append("names of categories are dropped: a row gives a category by the number it had in training")
     learner.objective_params = _params(learner)
     return made
 
@@ -134,17 +132,27 @@ def _correct_base_score(learner: Learner, made: list[str]) -> None:
 
 def _size_forest(learner: Learner, made: list[str]) -> None:
     """Rounds, which best_iteration counts, hold num_parallel_tree trees for each output."""
-    trees, size = learner.trees, learner.forest_size
+    trees = learner.trees
     if trees is None or trees.n_parallel != 1 or not (learner.release is None or learner.release < (1, 6)):
         return
+    size = learner.forest_size or predicting.forest_size(learner) or _repeated(trees.group, learner.n_groups)
     if size is None:
-        best, limit = learner.attributes.get("best_iteration", ""), learner.attributes.get("best_ntree_limit", "")
-        if WHOLE.fullmatch(best) and WHOLE.fullmatch(limit) and int(best) >= 0 and int(limit) % (int(best) + 1) == 0:
-            size = int(limit) // (int(best) + 1)
-    if size is not None and size > 1 and trees.n_trees and trees.n_trees % (size * learner.n_groups) == 0:
+        learner.is_forest_size_unknown = True
+    elif size > 1 and trees.n_trees and trees.n_trees % (size * learner.n_groups) == 0:
         trees.n_parallel = size
         trees.iteration_starts = iterations(trees.n_trees, size, learner.n_groups)
         made.append(f"num_parallel_tree is {size}, which releases before 1.6 do not write beside the trees")
+
+
+def _repeated(group: Array, n_groups: int) -> int | None:
+    """How many trees in a row add to the same output, which with several outputs is num_parallel_tree."""
+    if n_groups < 2 or not len(group):
+        return None
+    size = int(np.argmax(group != group[0])) or len(group)
+    is_regular = len(group) % (size * n_groups) == 0 and np.array_equal(
+        group, np.tile(np.repeat(np.arange(n_groups), size), len(group) // (size * n_groups))
+    )
+    return size if is_regular else None
 
 
 def _check_rounding(objective: str, learner: Learner) -> None:

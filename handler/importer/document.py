@@ -9,13 +9,14 @@ Source: XGBoost doc/model.schema; src/learner.cc, src/gbm/*.cc, src/tree/tree_mo
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from handler.importer import ubj
 from handler.importer.broken import Damaged, Unsupported
-from handler.importer.learner import DELETED_SPLIT, NO_NODE, Array, Learner, Trees, no_categories
+from handler.importer.learner import DELETED_SPLIT, NO_NODE, Array, Categories, Learner, Trees, no_categories
 
 NEWEST = (3, 2)  # the release whose libxgboost reads what we write
 
@@ -32,6 +33,7 @@ NODE_FIELDS = {
     "split_type": ("split_type", np.uint8, "U", "u1"),
     "sum_hessian": ("sum_hessian", np.float32, "d", ">f4"),
 }
+MAX_CATEGORY_NAMES = 1 << 20  # of all features together; they travel with the model's facts
 CATEGORY_FIELDS = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 NUMBER = re.compile(r"[+-]?(\d{1,64}\.?\d{0,64}|\.\d{1,64})([eE][+-]?\d{1,4})?")
 COUNT = re.compile(r"[0-9]{1,18}")
@@ -110,8 +112,7 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
         columns[column] = _column(trees, name, dtype, sizes, leaf_size)
     _check_deleted(trees, sizes, columns)
     group = _numbers(_get(model, "tree_info", "gbtree.model"), np.int64, "tree_info")
-    cats = model.get("cats")
-    of.has_category_names = isinstance(cats, dict) and bool(cats.get("enc"))
+    of.categories = _names_of_categories(model.get("cats"), of.n_features)
     n_parallel = whole(params, "num_parallel_tree") if "num_parallel_tree" in params else 1
     stated = model.get("iteration_indptr")
     iteration_starts = (
@@ -255,6 +256,57 @@ def _categories(trees: list[dict[str, Any]]) -> dict[str, Array]:
         "category_starts": starts,
         "category_node_starts": starts_of(n_nodes),
     }
+
+
+def _names_of_categories(cats: Any, n_features: int) -> tuple[Categories, ...]:
+    """What the categories of a DataFrame were, by feature: the place in the list is the code. Since 3.1.
+
+    source  XGBoost v3.2.0, src/data/cat_container.cc (Save): numbers as they are; texts as UTF-8 one behind another,
+            with where each begins
+    """
+    if cats is None:
+        return ()
+    encodings = _mapping(cats, "cats").get("enc", [])
+    if not isinstance(encodings, list) or len(encodings) > n_features:
+        raise Damaged("the categories of its features are no list of one for each feature")
+    found: list[Categories] = []
+    n_names = 0
+    for feature, encoding in enumerate(encodings):
+        values = _get(_mapping(encoding, "a feature's categories"), "values", "a feature's categories")
+        if "offsets" not in encoding:
+            named = values.values() if isinstance(values, ubj.Typed) else values
+            names = tuple(np.asarray(_listed(named, "categories")).tolist())
+        else:
+            raw = _numbers(values, np.int64, "categories").astype(np.uint8).tobytes()
+            names = _texts_between(raw, _numbers(encoding["offsets"], np.int64, "offsets of categories"))
+        if len(set(names)) != len(names):
+            raise Damaged(f"feature {feature} has the same category twice")
+        n_names += len(names)
+        if n_names > MAX_CATEGORY_NAMES:
+            raise Unsupported(f"its features have more than {MAX_CATEGORY_NAMES} categories")
+        if names:
+            found.append((feature, names))
+    return tuple(found)
+
+
+def _listed(values: Any, where: str) -> Any:
+    if isinstance(values, list) and not all(type(value) in (int, float) for value in values):
+        raise Damaged(f"{where} holds something that is no number")
+    if not isinstance(values, (list, np.ndarray)):
+        raise Damaged(f"{where} is no list")
+    return values
+
+
+def _texts_between(raw: bytes, offsets: Array) -> tuple[str, ...]:
+    if not len(offsets):
+        return ()
+    if offsets[0] != 0 or offsets[-1] != len(raw) or (np.diff(offsets) < 0).any():
+        raise Damaged("the offsets of categories do not divide their text")
+    if not raw.isascii():
+        # XGBoost 3.1 and 3.2 count characters where they mean bytes, so from the first such category on all are cut in
+        # the wrong places, and the last is short.
+        return ()
+    return tuple(raw[begin:end].decode() for begin, end in pairwise(offsets.tolist()))
 
 
 def iterations(n_trees: int, n_parallel: int, n_groups: int) -> Array:

@@ -1,12 +1,14 @@
 """What a file is, told by its content.
 
-Rule: names are hints for people. A booster saved as `model.json` may be UBJSON, and SageMaker's images write three
-formats under the one name `xgboost-model`.
+Rule: names are hints for people, and so are first bytes: those of the binary format are a number, which may spell the
+beginning of any other. What a file is, is decided by what reads it whole. A booster saved as `model.json` may be UBJSON,
+and SageMaker's images write three formats under the one name `xgboost-model`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -38,10 +40,29 @@ OLD_PICKLE = re.compile(rb"(?:c[a-zA-Z_][\w.]*\n[a-zA-Z_]\w*\n|\(?i[\w.]+\n|\(c|
 
 
 def sniff(data: Bytes) -> Finding | None:
-    """What the content is, or None when it is nothing we know."""
+    """What the content most probably is, or None when it is nothing we know."""
+    return next(candidates(data), None)
+
+
+def candidates(data: Bytes) -> Iterator[Finding]:
+    """What the content may be, the most probable first."""
     head = bytes(data[:BINARY_HEAD_BYTES])
-    if not head:
-        return None
+    # An objective's name at its place, between lengths: no other format has that by chance. Before 1.0 nothing stands
+    # before base_score, and 4 in 100 of those with two decimals begin like JSON, a pickle or gzip.
+    is_binary = is_binary_booster(head)
+    if is_binary:
+        yield Finding(Format.BINARY, True)
+    found = _by_first_bytes(data, head)
+    if found is not None and not (is_binary and found.format is Format.BINARY):
+        yield found
+
+
+def is_binary_booster(data: Bytes) -> bool:
+    """Whether it has the head of the binary format, whatever its first bytes spell."""
+    return BINARY_HEAD.match(bytes(data[:BINARY_HEAD_BYTES])) is not None
+
+
+def _by_first_bytes(data: Bytes, head: bytes) -> Finding | None:
     if head[:1] == b"{" and head[1:2] in (b"L", b"}", b"S", b"U", b"i", b"I", b"l"):
         return Finding(Format.UBJ, b"learner" in head or b"Model" in head)
     if head.lstrip()[:1] == b"{":
@@ -52,8 +73,6 @@ def sniff(data: Bytes) -> Finding | None:
         return Finding(Format.SERIALIZED, True)
     if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return Finding(Format.PICKLE, _has(data, b"xgboost"))
-    if BINARY_HEAD.match(head):
-        return Finding(Format.BINARY, True)
     if head[:4] in (b"binf", b"bs64"):
         return Finding(Format.BINARY, False)
     if OLD_PICKLE.match(head):

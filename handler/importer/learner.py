@@ -72,6 +72,47 @@ def no_categories(n_trees: int) -> dict[str, Any]:
     }
 
 
+# A feature's index, and its categories in the order of their codes.
+Categories = tuple[int, tuple[str | int | float, ...]]
+Label = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wrapper:
+    """One of XGBoost's scikit-learn classes, as it was pickled or as its save_model noted it.
+
+    name    XGBClassifier, ...
+    state   its attributes by name; values are plain, or whatever a pickle's reader made of them
+    labels  of its encoder, in the order of the classes; None when it has none
+    """
+
+    name: str
+    state: dict[str, Any]
+    labels: tuple[Any, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Predicting:
+    """How the writer of a booster predicts.
+
+    writer        XGBClassifier, ...; Booster
+    best_rounds   boosting rounds up to the best one; None when nobody noted a best one, or it is the last
+    why_unknown   why best_rounds is None though a best iteration was noted
+    stops_early   answers with best_rounds alone
+    is_undecided  two releases that may have written it differ in that
+    missing       a number that means missing, besides NaN
+    labels        of the classes in their order; empty when they are 0, 1, 2, ...
+    """
+
+    writer: str = "Booster"
+    best_rounds: int | None = None
+    why_unknown: str = ""
+    stops_early: bool = False
+    is_undecided: bool = False
+    missing: float | None = None
+    labels: tuple[Label, ...] = ()
+
+
 @dataclass(slots=True)
 class Learner:
     """`release` is what wrote the file, None when it does not say. `base_score` is as the current format stores it:
@@ -95,8 +136,13 @@ class Learner:
     feature_types: tuple[str, ...] = ()
     is_margin_base: bool = False  # files from before 1.0 hold base_score behind the link
     is_rounded_base: bool = False  # JSON of 1.0 and 1.1 holds six decimals of it
-    has_category_names: bool = False  # trained on a DataFrame's categories, from 3.1 on
+    categories: tuple[Categories, ...] = ()  # of a DataFrame it was trained on, from 3.1 on
     forest_size: int | None = None  # num_parallel_tree as something beside the trees says it; trees before 1.6 do not
+
+    wrapper: Wrapper | None = None
+    kept: Predicting | None = None  # of an artifact that this was converted from
+    remembered: dict[str, Any] = field(default_factory=dict)  # best_iteration, ... of the Python object, up to 1.7
+    is_forest_size_unknown: bool = False  # num_parallel_tree may be more than 1, and nothing says
 
     @property
     def n_groups(self) -> int:

@@ -1,4 +1,4 @@
-"""The binary format of releases 0.90 to 3.0: memory images of C++ structures, one behind another, little-endian.
+"""The binary format of releases 0.72 to 3.0: memory images of C++ structures, one behind another, little-endian.
 
 Rule: a count is compared with the bytes that are left before anything is made from it; nodes of all trees are read as
 one array.

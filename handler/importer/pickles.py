@@ -15,7 +15,10 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from handler.importer.broken import Damaged, Unsupported
+from handler.importer.learner import Wrapper
 
 MAX_OPCODES = 1 << 20  # a fitted XGBClassifier takes a few hundred; evaluation results add one per round and metric
 MAX_PICKLE_DEPTH = 8  # wrapper -> Booster -> state -> handle
@@ -27,8 +30,8 @@ WRAPPERS = {
 }
 _BYTES = {"builtins.bytearray", "__builtin__.bytearray", "builtins.bytes", "__builtin__.bytes"}
 _ENCODE = "_codecs.encode"
-# What the wrappers keep beside their Booster: parameters, labels, evaluation results. All of it is read as names and
-# left alone.
+# What the wrappers keep beside their Booster: parameters, labels, evaluation results. All of it is read as names; what
+# predict leans on is then picked out as plain values, see `_plain`.
 BYSTANDERS = {
     "copyreg._reconstructor",
     "copy_reg._reconstructor",
@@ -72,6 +75,9 @@ BYSTANDERS |= {f"numpy.{kind}{bits}" for kind in ("int", "uint", "float") for bi
     "numpy.str_",
     "numpy.bool",
 }
+# What the predict of a wrapper looks at beside its Booster and its encoder; see predicting.py.
+PREDICTING = ("best_iteration", "best_ntree_limit", "missing", "importance_type")
+_DTYPE = re.compile(r"(?:[iuf][1248]|b1|U[0-9]{1,4}|O8)")
 ALLOWED = {BOOSTER, _ENCODE} | WRAPPERS | _BYTES | BYSTANDERS
 
 
@@ -85,6 +91,9 @@ class Pairs:
     """A dictionary, by its writing: later pairs win, keys are whatever they are."""
 
     items: list[tuple[Any, Any]] = field(default_factory=list)
+
+    def __contains__(self, key: str) -> bool:
+        return any(type(name) in (str, bytes) and _as_text(name) == key for name, _ in self.items)
 
     def get(self, key: str) -> Any:
         for name, value in reversed(self.items):
@@ -104,13 +113,14 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Pickled:
-    """`handle` is what the C++ side of the Booster wrote; the rest is what its Python side remembered before release
-    1.4."""
+    """`handle` is what the C++ side of the Booster wrote; names, types and `remembered` (best_iteration,
+    best_ntree_limit) what its Python side held, up to 1.3 and 1.7. `wrapper` is what the Booster was in, if anything."""
 
     handle: bytes
     feature_names: tuple[str, ...]
     feature_types: tuple[str, ...]
-    forest_size: int | None
+    remembered: dict[str, Any]
+    wrapper: Wrapper | None
 
 
 def read(data: bytes) -> Pickled:
@@ -121,27 +131,34 @@ def read(data: bytes) -> Pickled:
     top = _Machine(data).run()
     name = _class_of(top)
     booster = top
+    wrapper = None
     if name in WRAPPERS:
-        booster = _state(top).get("_Booster")
+        state = _state(top)
+        booster = state.get("_Booster")
         if booster is None:
             raise Damaged(f"the pickled {name} was never fitted")
+        wrapper = _wrapper(str(name), state)
     if _class_of(booster) != BOOSTER:
-        raise Unsupported(
-            f"the pickle holds {_described(booster)}, not a Booster or one of XGBoost's scikit-learn wrappers"
-        )
+        raise Unsupported(f"the pickle holds {_described(booster)}")
     state = _state(booster)
     handle = _bytes(state.get("handle"))
     if not handle:
         raise Damaged("the pickled Booster is empty")
-    return Pickled(handle, _texts(state.get("feature_names")), _texts(state.get("feature_types")), _forest_size(state))
+    remembered = {key: _plain(state.get(key)) for key in ("best_iteration", "best_ntree_limit") if key in state}
+    return Pickled(handle, _texts(state.get("feature_names")), _texts(state.get("feature_types")), remembered, wrapper)
 
 
-def _forest_size(state: Pairs) -> int | None:
-    """num_parallel_tree, by which train() of those releases made best_ntree_limit out of best_iteration."""
-    best, limit = state.get("best_iteration"), state.get("best_ntree_limit")
-    if type(best) is int and type(limit) is int and best >= 0 and limit > 0 and limit % (best + 1) == 0:
-        return limit // (best + 1)
-    return None
+def _wrapper(name: str, state: Pairs) -> Wrapper:
+    """What it holds that its predict leans on. Raises Unsupported for labels that are neither numbers nor texts."""
+    encoder = state.get("_le")
+    labels = None
+    if encoder is not None:
+        found = _plain(_state(encoder).get("classes_"))
+        if not isinstance(found, list):
+            raise Unsupported("the labels of its wrapper are neither numbers nor texts; train it on 0, 1, 2, ...")
+        labels = tuple(found)
+    kept = {key: _plain(state.get(key)) for key in PREDICTING if key in state}
+    return Wrapper(name.rpartition(".")[2], kept, labels)
 
 
 def _class_of(made: Any) -> str | None:
@@ -203,7 +220,82 @@ def _as_text(value: str | bytes) -> str:
 
 
 def _described(value: Any) -> str:
-    return _class_of(value) or f"a {type(value).__name__}"
+    """What else it is, and what to do."""
+    way_out = "save the booster by itself, with its save_model"
+    if isinstance(value, Pairs):
+        keys = [repr(_as_text(key)) for key, _ in value.items if type(key) in (str, bytes)]
+        named = f" with the keys {', '.join(keys[:5])[:200]}" if keys else ""
+        return f"a dict{named}, not a Booster; if one is in it, {way_out}"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)}, not a Booster; if one is in it, {way_out}"
+    what = _class_of(value) or f"a {type(value).__name__}"
+    return f"{what}, not a Booster or one of XGBoost's scikit-learn wrappers; {way_out}"
+
+
+def _plain(value: Any) -> Any:
+    """A number, a text, a truth, None, or a list of these; OTHER for what is neither. NumPy's scalars and arrays of one
+    axis are read from their bytes; what is nested deeper is not looked into."""
+    if isinstance(value, list):
+        return [_scalar(item) for item in value]
+    if not isinstance(value, Made) or not isinstance(value.maker, Global):
+        return _scalar(value)
+    name = value.maker.name
+    try:
+        if name.endswith(".multiarray._reconstruct"):
+            _, shape, code, _, data = value.state
+        elif name.endswith(".numeric._frombuffer"):
+            data, code, shape, _ = value.arguments
+        else:
+            return _scalar(value)
+        (n_items,) = shape
+        dtype = _dtype(code)
+        found = [_scalar(item) for item in data] if dtype == OBJECTS else _unpacked(dtype, data)
+        return found if len(found) == n_items else OTHER
+    except (ValueError, TypeError, IndexError, AttributeError, Damaged):
+        return OTHER
+
+
+def _scalar(value: Any) -> Any:
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) is bytes:
+        return _as_text(value)
+    if not isinstance(value, Made) or not isinstance(value.maker, Global):
+        return OTHER
+    try:
+        if value.maker.name.endswith(".multiarray.scalar"):
+            code, data = value.arguments
+            return _unpacked(_dtype(code), data)[0]
+    except (ValueError, TypeError, IndexError, AttributeError, Damaged):
+        pass  # none that we know how to read
+    return OTHER
+
+
+class _Other:
+    """What is in a pickle and is no plain value; equal to nothing."""
+
+    def __repr__(self) -> str:
+        return "an object"
+
+
+OTHER = _Other()
+
+
+OBJECTS = "O8"
+
+
+def _dtype(made: Any) -> str:
+    """NumPy's name of a type, with its byte order."""
+    code = _as_text(made.arguments[0])
+    if not isinstance(made.maker, Global) or made.maker.name != "numpy.dtype" or not _DTYPE.fullmatch(code):
+        raise ValueError("dtype")
+    order = _as_text(made.state[1])
+    return ("<" if order not in "<>" else order) + code if code not in (OBJECTS, "b1") else code
+
+
+def _unpacked(dtype: str, data: Any) -> list[Any]:
+    found: list[Any] = np.frombuffer(_bytes(data), np.dtype(dtype)).tolist()
+    return found
 
 
 _MARK = object()
@@ -279,7 +371,9 @@ class _Machine:
         if full not in ALLOWED:
             if module.startswith("joblib"):
                 raise Unsupported("it was written by joblib; save the booster with Booster.save_model")
-            raise Unsupported(f"the pickle names {full[:120]!r}, which no Booster holds")
+            raise Unsupported(
+                f"the pickle names {full[:120]!r}, which no Booster holds; save the booster by itself, with its save_model"
+            )
         return Global(full)
 
     def global_line(self) -> None:

@@ -22,6 +22,7 @@ from handler.payload import media
 from handler.payload.conventions import OURS, Conventions
 from handler.payload.recordio import write_recordio
 
+EXACT_IN_FLOAT32 = 1 << 24
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
@@ -57,10 +58,19 @@ def encode(predictions: Predictions, media_type: str, conventions: Conventions =
         if write_scores is not None:
             return write_scores(outputs)
     else:
+        if media_type == media.RECORDIO and not all(map(_fits_floats, outputs.values())):
+            # Its tensors are float32, which labels that are texts or large numbers are not.
+            raise AcceptUnsupported(media_type, [other for other in media.ACCEPTED if other != media.RECORDIO])
         write_named = _NAMED_WRITERS.get(media_type)
         if write_named is not None:
             return write_named({name: np.ascontiguousarray(column) for name, column in outputs.items()})
     raise AcceptUnsupported(media_type, media.ACCEPTED)
+
+
+def _fits_floats(column: NDArray[Any]) -> bool:
+    return column.dtype.kind == "f" or (
+        column.dtype.kind in "iub" and bool((np.abs(column.astype(np.int64)) <= EXACT_IN_FLOAT32).all())
+    )
 
 
 def _scores_csv(scores: NDArray[Any]) -> bytes:
@@ -123,9 +133,18 @@ def _named_csv(columns: Mapping[str, NDArray[Any]]) -> bytes:
 
 def _csv_cells(column: NDArray[Any]) -> list[bytes]:
     """One cell per row; a list is written as AWS's image does, in quotes: "[0.4, 0.6]"."""
+    if column.dtype.kind == "U":  # what an XGBClassifier calls its classes
+        texts = column.tolist() if column.ndim == 1 else [json.dumps(row) for row in column.tolist()]
+        return [_csv_quoted(text) for text in texts]
     if column.ndim == 1:
         return _csv_text(column)[1:-1].split(b",")
     return [b'"' + _csv_text(row).replace(b",", b", ") + b'"' for row in column]
+
+
+def _csv_quoted(text: str) -> bytes:
+    """RFC 4180, 2.6 and 2.7."""
+    quoted = '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
+    return quoted.encode()
 
 
 def _named_json(columns: Mapping[str, NDArray[Any]]) -> bytes:
@@ -138,7 +157,9 @@ def _named_jsonlines(columns: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _records(columns: Mapping[str, NDArray[Any]]) -> Iterator[dict[str, Any]]:
-    for values in zip(*columns.values(), strict=True):
+    # orjson writes arrays of numbers, and texts only as Python has them
+    plain = [column.tolist() if column.dtype.kind == "U" else column for column in columns.values()]
+    for values in zip(*plain, strict=True):
         yield dict(zip(columns, values, strict=True))
 
 

@@ -77,7 +77,7 @@ class WritingDirectory(DirectoryStore):
         os.makedirs(folder, exist_ok=True)
         real = os.path.realpath(folder)
         if real != root and not is_below(real, root):
-            raise ArtifactForbidden(uri, "OutsideDirectory", "written")
+            raise ArtifactForbidden(uri, "OutsideDirectory", doing="written")
         return os.path.join(real, os.path.basename(target))
 
     @contextmanager
@@ -112,5 +112,5 @@ class WritingDirectory(DirectoryStore):
 def _ours(error: OSError, uri: str) -> ArtifactForbidden | ArtifactUnavailable:
     code = errno.errorcode.get(error.errno or 0, type(error).__name__)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return ArtifactForbidden(uri, code, "written")
+        return ArtifactForbidden(uri, code, doing="written")
     return ArtifactUnavailable(uri, code)

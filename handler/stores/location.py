@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 # S3's own naming rules, plus "_" and upper case, which buckets of the early years may have.
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
+# An access point, which boto3 takes in the place of a bucket: of a region, of several (.mrap), or of object lambda.
+ACCESS_POINT = re.compile(
+    r"arn:aws[a-z0-9-]*:s3(?:-object-lambda)?:[a-z0-9-]*:[0-9]{12}:accesspoint[/:][A-Za-z0-9][A-Za-z0-9.-]{1,253}[A-Za-z0-9]"
+)
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
@@ -35,7 +39,8 @@ class LocationInvalid(StartRefused):
 
 @dataclass(frozen=True, slots=True)
 class S3Location:
-    """`prefix` is empty or ends with a slash, so that prefix + target is the key."""
+    """`bucket` may be the ARN of an access point. `prefix` is empty or ends with a slash, so that prefix + target is the
+    key."""
 
     bucket: str
     prefix: str
@@ -50,9 +55,13 @@ def parse_location(location: str) -> S3Location | Path:
     raises   LocationInvalid: another scheme, no bucket, a prefix no key could have, or no directory
     """
     if location.startswith("s3://"):
-        bucket, _, prefix = location[len("s3://") :].partition("/")
-        if not BUCKET.fullmatch(bucket):
-            raise LocationInvalid(location, f"{bucket!r} is no bucket name; write s3://bucket/prefix/")
+        rest = location[len("s3://") :]
+        point = ACCESS_POINT.match(rest)
+        bucket = point[0] if point else rest.partition("/")[0]
+        prefix = rest[len(bucket) :]
+        if prefix[:1] not in ("", "/") or not (point or BUCKET.fullmatch(bucket)):
+            raise LocationInvalid(location, f"{_shown(rest, bucket)!r} is no bucket name; write s3://bucket/prefix/")
+        prefix = prefix.removeprefix("/")
         prefix = prefix.removesuffix("/")
         try:
             return S3Location(bucket, parse_target(prefix) + "/" if prefix else "")
@@ -66,6 +75,10 @@ def parse_location(location: str) -> S3Location | Path:
     if not root.is_dir():
         raise LocationInvalid(location, "is not a directory" if root.exists() else "there is no such directory")
     return root
+
+
+def _shown(rest: str, bucket: str) -> str:
+    return rest.partition("/")[0] if not bucket.startswith("arn:") else bucket
 
 
 def open_store(

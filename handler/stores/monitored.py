@@ -87,7 +87,8 @@ class MonitoredStore:
             is_due = self._said.is_due()
             self._is_told |= is_due
         if is_due:
-            log.warning("the store fails, %d calls in %.0f s; the last: %s", n_failed, since_s, error)
+            said = f"; it says: {error.detail}" if error.detail else ""
+            log.warning("the store fails, %d calls in %.0f s; the last: %s%s", n_failed, since_s, error, said)
 
     def _answered(self) -> None:
         if self._failing_since is None:

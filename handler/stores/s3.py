@@ -1,12 +1,14 @@
 """Artifacts below an S3 prefix, through boto3.
 
-Rule: one GetObject per fetch and nothing around it: no HEAD first, no transfer manager, one client for all threads.
+Rule: one GetObject per fetch and nothing around it: no HEAD first (but for the bucket, once, at start), no transfer
+manager, one client for all threads.
 Every call ends: an attempt to connect after 1 s, a silent socket after 5 s, the whole fetch at its deadline.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
+log = logging.getLogger("mme.store")
+
 READ_BYTES = 256 * 1024  # at most this much per recv; a small booster's archive is here in one or two
 
 _MISSING = frozenset({"NoSuchKey", "KeyTooLongError"})
@@ -51,13 +55,18 @@ _PASSING = frozenset(
     {
         "AccountProblem",
         "AllAccessDisabled",
+        # Another region than the client's; botocore follows most of these by itself.
+        "AuthorizationHeaderMalformed",
         "ExpiredToken",
         "ExpiredTokenException",
+        "IllegalLocationConstraintException",
         "InvalidAccessKeyId",
         "InvalidToken",
+        "NoSuchAccessPoint",
         "NoSuchBucket",
         "NotSignedUp",
         "OperationAborted",
+        "PermanentRedirect",
         "RequestTimeTooSkewed",
         "RequestTimeout",
         "RequestTimeoutException",
@@ -151,6 +160,22 @@ class S3Store:
             self._connected()
         except _FOREIGN as error:
             self._raise_ours(error, self.uri(""), None)
+
+    def look_for_bucket(self) -> None:
+        """Say in the log when there is no such bucket, or in another region. Nothing ends for it: it may be made later."""
+        try:
+            client = self._connected()
+            client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            status = _status(error)
+            headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+            if status == 404:
+                log.error("there is no bucket %r: no model can be served before there is one", self._bucket)
+            elif status in (301, 400) and (region := headers.get("x-amz-bucket-region")):
+                log.error("bucket %r is in %s, and is asked for in %s", self._bucket, region, client.meta.region_name)
+            # 403 says that this role may not list it, which serving does not need.
+        except _FOREIGN as error:
+            log.warning("whether there is a bucket %r could not be asked: %s", self._bucket, error)
 
     def fetch(self, target: str) -> Fetched:
         fetched = self._get(target, known_version=None)
@@ -259,8 +284,11 @@ class S3Store:
             status = _status(error)
             if code in _MISSING or (status == 404 and code not in _PASSING):
                 raise ArtifactMissing(uri) from error
-            if 400 <= status < 500 and status not in (408, 429) and code not in _PASSING and "Throttl" not in code:
-                raise ArtifactForbidden(uri, code) from error
+            detail = error.response.get("Error", {}).get("Message", "")
+            is_passing = code in _PASSING or "Throttl" in code or status in (408, 429)
+            if 400 <= status < 500 and not is_passing:
+                raise ArtifactForbidden(uri, code, detail) from error
+            raise ArtifactUnavailable(uri, code, detail) from error
         raise ArtifactUnavailable(uri, code) from error
 
 

@@ -99,3 +99,38 @@ def test_every_scenario_does_what_it_says_and_no_call_fails(
     thrash = Locust(tmp_path, "over-memory", tight).outcome()
     assert (thrash.status, thrash.failures, sum(thrash.requests.values())) == (0, 0, N_CALLS)
     assert thrash.requests["cold"] > N_SEGMENTS
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        (["--host", "http://127.0.0.1:8080/"], "leave out what comes after the port"),
+        (["--host", "127.0.0.1:8080"], "with http:// or https:// in front"),
+        ([], "say --host http://127.0.0.1:8080"),
+    ],
+)
+@pytest.mark.parametrize("user", ["FastUser", "Boto3User"])
+def test_a_host_that_no_call_can_go_to_is_one_line_at_the_start(user: str, host: list[str], says: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "locust",
+        "-f",
+        "benchmarks/locustfile.py",
+        user,
+        "--headless",
+        "--users",
+        "2",
+        *host,
+    ]
+    run = subprocess.run(
+        [*command, "--run-time", "4s"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "SEGMENTS": "2"},
+    )
+    assert run.returncode == 1
+    assert says in run.stderr.splitlines()[-1]
+    assert "Traceback" not in run.stderr

@@ -159,3 +159,11 @@ def test_hosted_mode_refuses_what_it_would_ignore(flags: dict[str, str], environ
 def test_standalone_mode_refuses_what_it_would_ignore() -> None:
     with pytest.raises(SettingInvalid, match="--max-models: '5' is not a setting of standalone mode"):
         settings.read({"models": "m", "max_models": "5"}, {})
+
+
+def test_iterations_are_all_or_the_best_or_nobody_says() -> None:
+    assert settings.read({"models": "."}, {}).answers.iterations == ""
+    for text, wanted in (("all", "all"), ("Best", "best")):
+        assert settings.read({"models": "."}, {"MME_ITERATIONS": text}).answers.iterations == wanted
+    with pytest.raises(SettingInvalid, match="one of all, best"):
+        settings.read({"models": "."}, {"MME_ITERATIONS": "half"})

@@ -127,6 +127,22 @@ def test_errors_are_sagemakers(platform: Platform, target: str, body: str, code:
     assert caught.value.response.get("OriginalStatusCode") == original
 
 
+@pytest.mark.parametrize(
+    "elsewhere",
+    [{"TargetVariant": "Green"}, {"TargetContainerHostname": "second"}, {"InferenceComponentName": "segments"}],
+    ids=lambda elsewhere: next(iter(elsewhere)),
+)
+def test_what_names_another_place_than_there_is_is_refused(platform: Platform, elsewhere: dict[str, str]) -> None:
+    with pytest.raises(ClientError, match=f"{next(iter(elsewhere.values()))}.*") as caught:
+        platform.invoke("eu/0.tar.gz", **elsewhere)
+    assert caught.value.response["Error"]["Code"] == "ValidationError"
+
+
+def test_the_one_variant_may_be_named(platform: Platform) -> None:
+    answer = platform.invoke("eu/0.tar.gz", TargetVariant="AllTraffic")
+    np.testing.assert_allclose(answer, expected(0), rtol=1e-6)
+
+
 @pytest.mark.skipif(shutil.which("aws") is None, reason="the AWS CLI is not installed")
 def test_the_aws_cli_is_a_caller_like_any_other(platform: Platform, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(CSV)

@@ -177,4 +177,4 @@ def test_each_line_of_the_readme_is_answered(endpoint: Endpoint, segments: Path,
 
 
 def test_the_readme_has_a_line_for_every_kind_of_body_and_answer() -> None:
-    assert len(CURLS) == 11
+    assert len(CURLS) == 10

@@ -17,7 +17,7 @@ from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import PreparedModel
 from handler.messages import Request
 from handler.payload import Conventions
-from handler.predictor import Facts, HandlePool
+from handler.predictor import Facts, HandlePool, Iterations
 from handler.scoring import PlainScoring
 from handler.telemetry.recorder import INVOCATION_4XX_ERRORS, INVOCATIONS, MODEL_CACHE_HIT, Invocation, LiveRecorder
 from tests.rig import boosters
@@ -227,6 +227,25 @@ class Surprise(Exception):
     pass
 
 
+def test_rounds_are_those_the_request_asks_for_else_the_endpoints_else_the_models(desk: Desk) -> None:
+    asked = []
+
+    class Noting(PlainScoring):
+        def score(self, *arguments: Any) -> Any:
+            asked.append(arguments[-1])
+            return super().score(*arguments)
+
+    for default in (None, Iterations.ALL):
+        one = Desk(scoring=Noting(), default_iterations=default)
+        for text in ("Timing=1", "Iterations=best", "Iterations=All"):
+            assert one.ask(x_amzn_sagemaker_custom_attributes=text).status == 200
+    assert asked == [None, Iterations.BEST, Iterations.ALL, Iterations.ALL, Iterations.BEST, Iterations.ALL]
+    for text in ("Iterations=", "Iterations=5"):
+        answer = desk.ask(x_amzn_sagemaker_custom_attributes=text)
+        assert answer.status == 424
+        assert b"neither all nor best" in answer.body
+
+
 EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.TargetInvalid("x", "why"), 400, "ValidationError", None),
     (errors.ArtifactMissing("u"), 400, "ValidationError", None),
@@ -237,6 +256,7 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.BodyEmpty(), 424, "ModelError", 400),
     (errors.FeatureMismatch("why"), 424, "ModelError", 400),
     (errors.OutputUnsupported("x", "o", ["y"]), 424, "ModelError", 400),
+    (errors.IterationsUndecided("why"), 424, "ModelError", 400),
     (errors.HookFailed("input_fn", 413, "why"), 424, "ModelError", 413),
     (errors.ArtifactBroken("u", "why"), 424, "ModelError", 422),
     (errors.ArtifactRefused("u", "why"), 424, "ModelError", 422),

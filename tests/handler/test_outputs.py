@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,3 +192,36 @@ def test_names_are_read_as_from_amazons_variable() -> None:
 def test_every_output_is_known_to_who_reads_settings() -> None:
     objectives = ("reg:squarederror", "binary:logistic", "multi:softprob", "multi:softmax", "binary:hinge", "rank:ndcg")
     assert {output for objective in objectives for output in allowed_outputs(objective)} == set(OUTPUTS)
+
+
+@pytest.mark.parametrize(
+    ("objective", "n_outputs", "values", "names", "labels"),
+    [
+        ("multi:softprob", 3, [[0.2, 0.5, 0.3], [0.6, 0.1, 0.3]], (10, 20, 35), [20, 10]),
+        ("multi:softmax", 1, [[2.0], [0.0]], ("a", "b", "c"), ["c", "a"]),
+        ("binary:logistic", 1, [[0.2], [0.6]], (False, True), [False, True]),
+        ("binary:hinge", 1, [[0.0], [1.0]], (0.5, 1.5), [0.5, 1.5]),
+    ],
+)
+def test_classes_go_by_the_names_their_wrapper_gave_them(
+    objective: str, n_outputs: int, values: list[list[float]], names: tuple[Any, ...], labels: list[Any]
+) -> None:
+    plan = plan_outputs(("predicted_label", "labels"), objective, n_outputs, names)
+    outputs = plan.answer({"value": np.array(values, np.float32)}).outputs
+    assert outputs["predicted_label"].tolist() == labels
+    assert [type(label) for label in outputs["predicted_label"].tolist()] == [type(label) for label in labels]
+    assert outputs["labels"].tolist() == [list(names)] * 2 if n_outputs == len(names) else True
+
+
+def test_names_of_one_model_are_not_those_of_another() -> None:
+    for names in ((1, 2), (1.0, 2.0), (True, 2), ()):
+        plan = plan_outputs(("predicted_label",), "binary:logistic", 1, names)
+        assert plan.names == names
+        assert list(map(type, plan.names)) == list(map(type, names))
+
+
+def test_a_row_in_a_class_that_training_did_not_have_is_refused() -> None:
+    plan = plan_outputs(("predicted_label",), "binary:logistic", 1, ("only",))
+    assert plan.answer({"value": np.array([[0.1]])}).outputs["predicted_label"].tolist() == ["only"]
+    with pytest.raises(PayloadInvalid, match="another class than 'only'"):
+        plan.answer({"value": np.array([[0.9]])})

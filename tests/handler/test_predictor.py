@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import xgboost
 
-from handler.errors import FeatureMismatch
+from handler.errors import FeatureMismatch, IterationsUndecided
 from handler.libxgboost import Booster, Kind, XGBoostError
 from handler.predictor import (
     MAX_RESTING,
@@ -20,6 +23,7 @@ from handler.predictor import (
     Facts,
     FoldsDisagree,
     HandlePool,
+    Iterations,
     Model,
     facts_of_ensemble,
 )
@@ -192,3 +196,54 @@ def test_threads_share_a_model_and_models_change_hands_under_them(
         finally:
             stop.set()
         churning.result(10)
+
+
+@pytest.mark.parametrize(
+    ("facts", "asked", "rounds"),
+    [
+        ({}, None, 0),
+        ({}, Iterations.BEST, 0),
+        ({"best_rounds": 3}, None, 0),
+        ({"best_rounds": 3}, Iterations.BEST, 3),
+        ({"best_rounds": 3, "stops_early": True}, None, 3),
+        ({"best_rounds": 3, "stops_early": True}, Iterations.ALL, 0),
+        ({"best_rounds": 3, "stops_early": True, "is_undecided": True}, None, None),
+        ({"best_rounds": 3, "stops_early": True, "is_undecided": True}, Iterations.ALL, 0),
+        ({"best_rounds": 3, "stops_early": True, "is_undecided": True}, Iterations.BEST, 3),
+        ({"best_unknown": "nobody says"}, None, 0),
+        ({"best_unknown": "nobody says"}, Iterations.BEST, None),
+    ],
+)
+def test_the_rounds_that_answer(facts: dict[str, Any], asked: Iterations | None, rounds: int | None) -> None:
+    stated = Facts("reg:squarederror", "gbtree", 6, 1, 1, **facts)
+    if rounds is None:
+        with pytest.raises(IterationsUndecided):
+            stated.rounds(asked)
+    else:
+        assert stated.rounds(asked) == rounds
+
+
+@pytest.mark.parametrize("missing", [-999.0, 0.0, math.inf, 0.1])
+def test_a_number_that_means_missing_is_missing(missing: float, trained: dict[str, xgboost.Booster]) -> None:
+    booster = trained["squarederror"]
+    facts = replace(facts_of("squarederror", booster), missing=missing)
+    pool = HandlePool()
+    model = Model(pool.load(boosters.document(booster)), facts, pool.rest)
+    x = boosters.rows(20, 6)
+    x[::2, 1], x[1::3, 2] = missing, np.nan
+    before = x.copy()
+    with_nan = np.where(x == np.float32(missing), np.float32(np.nan), x)
+    np.testing.assert_array_equal(model.predict(x), boosters.expected(booster, with_nan))
+    np.testing.assert_array_equal(x, before)
+
+
+def test_facts_travel_as_json() -> None:
+    facts = Facts(
+        *("multi:softprob", "gbtree", 6, 3, 1),
+        categories=((1, ("a", "b")), (4, (10, 11))),
+        labels=("x", "y", "z"),
+        missing=math.inf,
+        best_rounds=4,
+        stops_early=True,
+    )
+    assert Facts.from_dict(json.loads(json.dumps(asdict(facts)))) == facts

@@ -225,6 +225,7 @@ def etag(data: bytes) -> str:
 class FaultyS3:
     def __init__(self, bucket: str = "models", page_size: int = 1000) -> None:
         self.bucket = bucket
+        self.bucket_answer: Answer | None = None  # to HeadBucket, instead of the right one
         self.page_size = page_size
         self.objects: dict[str, bytes] = {}
         self.faults: dict[str, Fault] = {}
@@ -336,6 +337,11 @@ class _Exchange(BaseHTTPRequestHandler):
     @property
     def s3(self) -> FaultyS3:
         return self.server.s3
+
+    def do_HEAD(self) -> None:
+        """HeadBucket."""
+        is_there = unquote(urlsplit(self.path).path).strip("/") == self.s3.bucket
+        self.send(self.s3.bucket_answer or Answer(200 if is_there else 404, {"Content-Length": "0"}, b""))
 
     def do_GET(self) -> None:
         where = urlsplit(self.path)

@@ -80,6 +80,11 @@ def facts_of(found: Archive, examined: Examined) -> dict[str, Any]:
                 "n_targets": origin.stated.n_targets,
                 "n_outputs": origin.stated.n_outputs,
                 "best_iteration": origin.stated.best_iteration,
+                "writer": origin.stated.predicting.writer,
+                "rounds_used": _rounds_used(origin.stated),
+                "missing": facts.missing,
+                "labels": list(facts.labels),
+                "categories": {str(feature): list(names) for feature, names in facts.categories},
                 "base_score": list(origin.stated.base_score),
                 "is_categorical": origin.stated.is_categorical,
                 "corrections": list(origin.stated.corrections),
@@ -99,13 +104,16 @@ def _print(found: Archive, examined: Examined, chosen: argparse.Namespace) -> No
         say("objective", stated.objective, _outputs(stated), stated.booster)
         say("features", *_features(stated))
         say("trees", _trees(stated))
+        for told in _predicting(stated):
+            say("predicts", told)
         by = "packed and walked" if facts.is_forest else "as XGBoost's own booster"
         say("memory", f"{size_text(facts.resident_bytes)} once loaded", by)
         for correction in stated.corrections:
             say("corrected", correction)
     if len(examined.facts) > 1:
         total = sum(facts.resident_bytes for facts in examined.facts)
-        say("together", f"{len(examined.facts)} folds answer as one", f"{size_text(total)} once loaded")
+        how = "the class most of them say" if examined.facts[0].votes else "their mean"
+        say("together", f"{len(examined.facts)} folds answer as one: {how}", f"{size_text(total)} once loaded")
     if any(_needs_converting(origin.stated) for origin in examined.origins):
         named = [shlex.quote(chosen.archive)]
         if chosen.models is not None:
@@ -148,7 +156,39 @@ def _features(stated: Stated) -> list[str]:
 
 def _trees(stated: Stated) -> str:
     rounds = f" in {stated.n_rounds} round{'s' * (stated.n_rounds != 1)}" if stated.n_rounds else ""
-    said = f"none, it is linear{rounds}" if stated.booster == "gblinear" else f"{stated.n_trees}{rounds}"
-    if stated.best_iteration is not None:
-        said += f"; best iteration {stated.best_iteration} (from 0), all rounds are used to predict"
-    return said
+    return f"none, it is linear{rounds}" if stated.booster == "gblinear" else f"{stated.n_trees}{rounds}"
+
+
+def _rounds_used(stated: Stated) -> int | None:
+    """Boosting rounds that answer when nobody asks for others; None where somebody has to."""
+    says = stated.predicting
+    if says.is_undecided:
+        return None
+    return says.best_rounds if says.stops_early and says.best_rounds is not None else stated.n_rounds
+
+
+def _predicting(stated: Stated) -> list[str]:
+    """What its writer says about predicting, a line each."""
+    says, told = stated.predicting, []
+    by = f"as {says.writer}.predict of its release"
+    if says.best_rounds is not None:
+        some = f"the {says.best_rounds} rounds up to the best of {stated.n_rounds}"
+        if says.is_undecided:
+            told.append(f"{some}, or all: nothing says which, so Iterations=all or Iterations=best must")
+        elif says.stops_early:
+            told.append(f"{some}, {by}; all with Iterations=all")
+        else:
+            told.append(f"all {stated.n_rounds} rounds, {by}; {some} with Iterations=best")
+    elif says.why_unknown:
+        told.append(f"all rounds, {by}; not the best alone: {says.why_unknown}")
+    if says.missing is not None:
+        told.append(f"{says.missing:g} is missing, as NaN is ({says.writer}, missing)")
+    if says.labels:
+        told.append(f"labels {_shortened(says.labels)} ({says.writer})")
+    told += [f"categories of feature {feature}: {_shortened(names)}" for feature, names in stated.categories]
+    return told
+
+
+def _shortened(values: tuple[str | int | float | bool, ...]) -> str:
+    shown = ", ".join(map(repr, values[:MAX_NAMES_SHOWN]))
+    return f"{shown} and {len(values) - MAX_NAMES_SHOWN} more" if len(values) > MAX_NAMES_SHOWN else shown

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from container.operate.batch.troubles import RunRefused
+from handler.predictor import Iterations
 
 FORMATS = ("parquet", "csv", "jsonl")
 
@@ -19,6 +20,7 @@ class Asked:
     is_from_path     fields are of the path: {path}, {folder}, {name}, and {key} of a folder `key=value`
     keep             columns that are carried along
     outputs          as `handler.outputs` names them; empty for the plain score
+    iterations       all or best; None leaves it to each model
     out_format       one of FORMATS
     data_format      the same, for files whose names do not say; None asks their names
     has_header       of CSV; without one, columns are called 0, 1, ...
@@ -28,6 +30,7 @@ class Asked:
     is_from_path: bool = False
     keep: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    iterations: str | None = None
     out_format: str = "parquet"
     data_format: str | None = None
     has_header: bool = True
@@ -36,6 +39,10 @@ class Asked:
     def fields(self) -> tuple[str, ...]:
         """The template's, each once."""
         return fields_of(self.target_template)
+
+    @property
+    def rounds(self) -> Iterations | None:
+        return None if self.iterations is None else Iterations(self.iterations)
 
     @property
     def text_columns(self) -> tuple[str, ...]:

@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     what = parser.add_argument_group("what is written")
     what.add_argument("--output", metavar="NAMES", help="such as probabilities,margin,contribs; else the score")
+    what.add_argument(
+        "--iterations",
+        choices=("all", "best"),
+        help="boosting rounds that answer; else as whoever wrote the model does",
+    )
     what.add_argument("--keep", metavar="NAMES", help="columns to carry along, such as id")
     what.add_argument("--format", choices=FORMATS, default="parquet", help="of parts and errors (default parquet)")
     how = parser.add_argument_group("how data is read")
@@ -144,6 +149,7 @@ def asked_of(chosen: argparse.Namespace) -> Asked:
         is_from_path=is_from_path,
         keep=tuple(name for name in (chosen.keep or "").split(",") if name),
         outputs=parse_outputs(chosen.output or ""),
+        iterations=chosen.iterations,
         out_format=chosen.format,
         data_format=chosen.data_format,
         has_header=not chosen.no_header,

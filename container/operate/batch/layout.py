@@ -18,12 +18,19 @@ from handler.payload import Predictions
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_NUMBERS: dict[str, np.dtype[Any]] = {"f": np.dtype(np.float32), "i": np.dtype(np.int64)}
+# By NumPy's letter for a kind, and d for float64: labels may be numbers, truths or words.
+_CELLS: dict[str, np.dtype[Any]] = {
+    "f": np.dtype(np.float32),
+    "d": np.dtype(np.float64),
+    "i": np.dtype(np.int64),
+    "b": np.dtype(np.bool_),
+    "U": np.dtype(object),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """depth: 0 for a number a row, 1 for a list of them, 2 for lists of lists. letter: f or i, NumPy's for its numbers."""
+    """depth: 0 for one cell a row, 1 for a list of them, 2 for lists of lists. letter: what a cell is, of _CELLS."""
 
     name: str
     depth: int
@@ -33,14 +40,17 @@ class Column:
     def type(self) -> pa.DataType:
         import pyarrow as pa
 
-        kind = pa.from_numpy_dtype(_NUMBERS[self.letter])
+        kind = pa.string() if self.letter == "U" else pa.from_numpy_dtype(_CELLS[self.letter])
         for _ in range(self.depth):
             kind = pa.list_(kind)
         return kind
 
     @property
-    def numbers(self) -> np.dtype[Any]:
-        return _NUMBERS[self.letter]
+    def cells(self) -> np.dtype[Any]:
+        return _CELLS[self.letter]
+
+    def fits(self, array: NDArray[Any]) -> bool:
+        return array.ndim - 1 == self.depth and _letter(array) == self.letter
 
 
 Layout = tuple[Column, ...]
@@ -55,11 +65,13 @@ def named(predictions: Predictions) -> Mapping[str, NDArray[Any]]:
     return outputs
 
 
+def _letter(array: NDArray[Any]) -> str:
+    kind = array.dtype.kind
+    return "d" if kind == "f" and array.dtype.itemsize == 8 else "i" if kind == "u" else kind
+
+
 def layout_of(predictions: Predictions) -> Layout:
-    return tuple(
-        Column(name, array.ndim - 1, "f" if array.dtype.kind == "f" else "i")
-        for name, array in named(predictions).items()
-    )
+    return tuple(Column(name, array.ndim - 1, _letter(array)) for name, array in named(predictions).items())
 
 
 def without_model(outputs: tuple[str, ...]) -> Layout:
@@ -71,7 +83,7 @@ def as_lists(array: NDArray[Any], column: Column) -> pa.Array:
     """Rows of numbers as Arrow's lists."""
     import pyarrow as pa
 
-    made = pa.array(np.ascontiguousarray(array, column.numbers).reshape(-1))
+    made = pa.array(np.ascontiguousarray(array, column.cells).reshape(-1))
     for axis in range(array.ndim - 1, 0, -1):
         n_lists = int(np.prod(array.shape[:axis]))
         ends = np.arange(n_lists + 1, dtype=np.int32) * array.shape[axis]

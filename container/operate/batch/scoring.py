@@ -116,7 +116,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, s
                 rows, at = rows[~odd], np.arange(len(order))[at][~odd]
                 if not len(rows):
                     continue
-        objection = _score_group(model, rows, asked.outputs, gathered, at)
+        objection = _score_group(model, rows, asked, gathered, at)
         if objection is not None:
             faults.add(window.numbers[order[at]], target, objection)
     answers = [column.scattered(order) for column in gathered]
@@ -130,17 +130,19 @@ def _why(error: ServingError) -> str:
 
 
 def _score_group(
-    model: Scorer, rows: Floats, outputs: tuple[str, ...], gathered: list[_Gathered], at: NDArray[np.intp] | slice
+    model: Scorer, rows: Floats, asked: Asked, gathered: list[_Gathered], at: NDArray[np.intp] | slice
 ) -> str | None:
     """Why these rows have no answer, or None when they have."""
     try:
-        answers = [named(predict(model, piece, outputs)) for piece in _pieces(model, rows, outputs)]
-    except RequestError as error:
+        answers = [
+            named(predict(model, piece, asked.outputs, asked.rounds)) for piece in _pieces(model, rows, asked.outputs)
+        ]
+    except ServingError as error:
         return str(error)
     for one in gathered:
         array = answers[0].get(one.column.name)
-        if array is None or array.ndim - 1 != one.column.depth:
-            return f"the model answers {one.column.name} in another shape than the run's first model"
+        if array is None or not one.column.fits(array):
+            return f"the model answers {one.column.name} in another shape or type than the run's first model"
     for one in gathered:
         arrays = [answer[one.column.name] for answer in answers]
         one.put(at, arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
@@ -165,7 +167,7 @@ class _Gathered:
         self.column = column
         self._n_rows = n_rows
         self._is_answered = np.zeros(n_rows, np.bool_)
-        self._numbers = np.zeros(n_rows, column.numbers) if column.depth == 0 else None
+        self._numbers = np.zeros(n_rows, column.cells) if column.depth == 0 else None
         self._lists: list[tuple[Any, NDArray[Any]]] = []
 
     def put(self, at: NDArray[np.intp] | slice, array: NDArray[Any]) -> None:
@@ -184,7 +186,7 @@ class _Gathered:
             numbers[order] = self._numbers
             is_answered = np.empty_like(self._is_answered)
             is_answered[order] = self._is_answered
-            return pa.array(numbers, mask=None if is_answered.all() else ~is_answered)
+            return pa.array(numbers, self.column.type, mask=None if is_answered.all() else ~is_answered)
         if not self._lists:
             return pa.nulls(self._n_rows, self.column.type)
         together = pa.concat_arrays([as_lists(array, self.column) for _, array in self._lists])
@@ -208,7 +210,9 @@ def layout_of_first(window: Window, file: DataFile, asked: Asked, shelf: Shelf) 
         if isinstance(model, ServingError | NotNow):
             continue
         try:
-            return layout_of(predict(model, np.zeros((1, model.facts.n_features), np.float32), asked.outputs))
-        except RequestError:
+            return layout_of(
+                predict(model, np.zeros((1, model.facts.n_features), np.float32), asked.outputs, asked.rounds)
+            )
+        except ServingError:
             continue
     return None

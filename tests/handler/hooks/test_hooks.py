@@ -442,6 +442,30 @@ def test_a_booster_of_a_hook_is_on_the_book_with_what_it_takes() -> None:
     assert (after - between) / (between - before) == pytest.approx(1, abs=0.1)
 
 
+def test_a_model_fn_that_unpickles_is_told_what_the_file_is_now(desk: Open, caplog: pytest.LogCaptureFixture) -> None:
+    one = desk("""
+        import os, pickle
+
+        def model_fn(model_dir):
+            with open(os.path.join(model_dir, "xgboost-model"), "rb") as file:
+                return pickle.load(file)
+        """)
+    assert "model_fn seems to unpickle" in caplog.text
+    status, message = refused(one.ask())
+    assert status == 500
+    assert "it unpickles xgboost-model, UBJSON here: xgboost.Booster(model_file=...) reads it" in message
+
+
+def test_a_model_fn_that_only_names_pickle_is_left_alone(desk: Open, caplog: pytest.LogCaptureFixture) -> None:
+    desk("""
+        import pickle
+
+        def model_fn(model_dir):
+            return open(model_dir + "/xgboost-model").read()
+        """)
+    assert caplog.text == ""
+
+
 def test_model_fns_growth_is_the_estimate_for_the_next(write: Write, tmp_path: Path) -> None:
     hooks = write("""
         import ctypes

@@ -167,10 +167,32 @@ def test_a_compressed_joblib_file_says_the_way_out():
         import_booster(zlib.compress(b"\x80\x04xgboost"), "x")
 
 
-def test_names_of_categories_are_said_to_be_dropped(json_bytes):
+def test_categories_of_a_data_frame_are_facts(json_bytes):
     document = json.loads(json_bytes)
     model = document["learner"]["gradient_booster"]["model"]
     model["cats"] = {"enc": [{"type": 11, "values": [1, 2]}], "feature_segments": [0, 2], "sorted_idx": [0, 1]}
-    assert any(
-        "categories" in sentence for sentence in import_booster(json.dumps(document).encode(), "x").facts.corrections
-    )
+    assert import_booster(json.dumps(document).encode(), "x").facts.categories == ((0, (1, 2)),)
+    model["cats"]["enc"] = [{"offsets": [0, 1, 3], "values": [97, 98, 99]}]
+    assert import_booster(json.dumps(document).encode(), "x").facts.categories == ((0, ("a", "bc")),)
+
+
+@pytest.mark.parametrize(
+    "enc",
+    [
+        7,
+        [1],
+        [{"type": 11}],
+        [{"type": 11, "values": ["a"]}],
+        [{"type": 11, "values": [1, 1]}],
+        [{"type": 11, "values": [[1], [2]]}],
+        [{"offsets": [0, 5], "values": [97]}],
+        [{"offsets": [0, 2, 1], "values": [97]}],
+        [{"offsets": [0, 1, 2], "values": [97, 97]}],
+        [{"type": 11, "values": []}] * 100,
+    ],
+)
+def test_categories_that_make_no_sense_are_damage(enc, json_bytes):
+    document = json.loads(json_bytes)
+    document["learner"]["gradient_booster"]["model"]["cats"] = {"enc": enc}
+    with pytest.raises(ArtifactBroken):
+        import_booster(json.dumps(document).encode(), "x")

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,3 +138,32 @@ def test_what_cannot_be_written_is_refused() -> None:
     for outputs in (np.ones((1, 1), np.float32), {"a": np.ones(1)}):
         with pytest.raises(AcceptUnsupported, match="application/xml"):
             encode(Predictions(outputs), "application/xml")
+
+
+TEXTS = {"predicted_label": np.array(["no", 'ja, "sí"', "ü"]), "probability": np.array([0.5, 0.25, 0.75], np.float32)}
+
+
+def test_labels_that_are_texts_are_written_as_texts() -> None:
+    named = Predictions(TEXTS)
+    assert encode(named, "text/csv").decode() == 'no,0.5\n"ja, ""sí""",0.25\nü,0.75'
+    records = [
+        {"predicted_label": label, "probability": chance}
+        for label, chance in zip(TEXTS["predicted_label"].tolist(), [0.5, 0.25, 0.75], strict=True)
+    ]
+    assert json.loads(encode(named, "application/json")) == {"predictions": records}
+    assert [json.loads(line) for line in encode(named, "application/jsonlines").splitlines()] == records
+    table = np.load(io.BytesIO(encode(named, "application/x-npy")))
+    assert table["predicted_label"].tolist() == TEXTS["predicted_label"].tolist()
+
+
+def test_lists_of_texts_are_one_cell_and_one_list() -> None:
+    named = Predictions({"labels": np.tile(np.array(["a", "b, c"]), (2, 1))})
+    cells = [row[0] for row in csv.reader(encode(named, "text/csv").decode().splitlines())]
+    assert [json.loads(cell) for cell in cells] == [["a", "b, c"]] * 2
+    assert json.loads(encode(named, "application/json")) == {"predictions": [{"labels": ["a", "b, c"]}] * 2}
+
+
+@pytest.mark.parametrize("labels", [np.array(["a", "b"]), np.array([1, (1 << 24) + 1])])
+def test_recordio_is_refused_where_its_floats_would_change_a_label(labels: Any) -> None:
+    with pytest.raises(AcceptUnsupported, match="text/csv"):
+        encode(Predictions({"predicted_label": labels}), "application/x-recordio-protobuf")

@@ -64,6 +64,12 @@ def test_what_is_denied_is_told_and_what_is_missing_is_not(house: House, caplog:
     assert "may not be read (AccessDenied)" in caplog.text
 
 
+def test_the_stores_own_words_are_in_the_log(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    words = "User: arn:aws:sts::1:role/x is not authorized to perform: kms:Decrypt"
+    house.fails(1, ArtifactForbidden("mem:a", "AccessDenied", words))
+    assert caplog.messages[-1].endswith(f"may not be read (AccessDenied); it says: {words}")
+
+
 def test_a_role_that_may_not_list_is_no_outage(house: House, caplog: pytest.LogCaptureFixture) -> None:
     house.inner.list_error = ArtifactForbidden("mem:", "AccessDenied")
     with pytest.raises(ArtifactForbidden):

@@ -79,6 +79,14 @@ FAULTS = [
     (faulty_s3.status(400, "KMS.ThrottlingException"), ArtifactUnavailable, "KMS.ThrottlingException"),
     (faulty_s3.status(400, "RequestTimeout"), ArtifactUnavailable, "RequestTimeout"),
     (faulty_s3.status(403, "RequestTimeTooSkewed"), ArtifactUnavailable, "RequestTimeTooSkewed"),
+    (faulty_s3.status(400, "AuthorizationHeaderMalformed"), ArtifactUnavailable, "AuthorizationHeaderMalformed"),
+    (
+        faulty_s3.status(400, "IllegalLocationConstraintException"),
+        ArtifactUnavailable,
+        "IllegalLocationConstraintException",
+    ),
+    (faulty_s3.status(301, "PermanentRedirect"), ArtifactUnavailable, "PermanentRedirect"),
+    (faulty_s3.status(404, "NoSuchAccessPoint"), ArtifactUnavailable, "NoSuchAccessPoint"),
     (faulty_s3.status(404, "NoSuchKey"), ArtifactMissing, None),
     (faulty_s3.status(400, "KeyTooLongError"), ArtifactMissing, None),
     (faulty_s3.status(404, "NoSuchBucket"), ArtifactUnavailable, "NoSuchBucket"),
@@ -156,6 +164,45 @@ def test_nobody_listening_is_unavailable(open_s3: Open) -> None:
 def test_a_bucket_that_does_not_exist_is_not_blamed_on_the_target(open_s3: Open) -> None:
     with pytest.raises(ArtifactUnavailable, match="NoSuchBucket"):
         open_s3("s3://another/models/").fetch(TARGET)
+
+
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [("s3://models/models/", ""), ("s3://another/models/", "there is no bucket 'another': no model can be served")],
+)
+def test_a_bucket_that_does_not_exist_is_said_at_the_start(
+    location: str, said: str, open_s3: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_s3(location).look_for_bucket()
+    assert [record.levelname for record in caplog.records] == (["ERROR"] if said else [])
+    assert said in caplog.text
+
+
+def test_a_bucket_in_another_region_is_said_at_the_start(
+    s3: FaultyS3, open_s3: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3.bucket_answer = faulty_s3.Answer(400, {"x-amz-bucket-region": "eu-west-1", "Content-Length": "0"}, b"")
+    open_s3().look_for_bucket()
+    assert "bucket 'models' is in eu-west-1, and is asked for in us-east-1" in caplog.text
+
+
+def test_a_role_that_may_not_look_and_a_store_that_is_away_keep_nobody_from_starting(
+    s3: FaultyS3, open_s3: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    s3.bucket_answer = faulty_s3.Answer(403, {"Content-Length": "0"}, b"")
+    open_s3().look_for_bucket()
+    assert caplog.text == ""
+    open_s3(endpoint_url="http://127.0.0.1:1").look_for_bucket()
+    assert "could not be asked" in caplog.text
+
+
+def test_what_s3_says_goes_to_the_log_and_not_to_the_caller(s3: FaultyS3, open_s3: Open) -> None:
+    store = open_s3()
+    s3.faults[KEY] = faulty_s3.status(403, "AccessDenied")
+    with pytest.raises(ArtifactForbidden) as caught:
+        store.fetch(TARGET)
+    assert caught.value.detail == "told to"
+    assert "told to" not in str(caught.value)
 
 
 def test_an_endpoint_that_is_no_url_is_told_at_once() -> None:

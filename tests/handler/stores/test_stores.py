@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
@@ -12,11 +13,12 @@ from typing import Any, Protocol
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
 from moto.server import ThreadedMotoServer
 
 from handler.errors import ArtifactMissing, ArtifactRefused
 from handler.stores import LocationInvalid, S3Location, Store, open_store, parse_location
-from handler.stores.s3 import S3Settings
+from handler.stores.s3 import S3Settings, S3Store
 from tests.rig.faulty_s3 import ENVIRONMENT
 
 MAX_BYTES = 300_000
@@ -240,6 +242,11 @@ class TestS3(StorePromises):
         assert [stored.target for stored in store.list()] == ["eu/a"]
 
 
+POINT = "arn:aws:s3:eu-west-1:123456789012:accesspoint/acme-models"
+MANY = "arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap"
+POINT_IN_CHINA = "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint:acme"
+
+
 @pytest.mark.parametrize(
     ("location", "bucket", "prefix"),
     [
@@ -248,6 +255,10 @@ class TestS3(StorePromises):
         ("s3://acme/models", "acme", "models/"),
         ("s3://acme/models/", "acme", "models/"),
         ("s3://acme.eu-1/a/b c/é%2F#?", "acme.eu-1", "a/b c/é%2F#?/"),
+        (f"s3://{POINT}", POINT, ""),
+        (f"s3://{POINT}/models", POINT, "models/"),
+        ("s3://arn:aws:s3::123456789012:accesspoint/mfzwi23gnjvgw.mrap/a/", MANY, "a/"),
+        ("s3://arn:aws-cn:s3:cn-north-1:123456789012:accesspoint:acme/a", POINT_IN_CHINA, "a/"),
     ],
 )
 def test_an_s3_location_is_a_bucket_and_a_prefix(location: str, bucket: str, prefix: str) -> None:
@@ -269,6 +280,12 @@ def test_a_directory_location_is_made_absolute(tmp_path: Path, monkeypatch: pyte
         ("s3:///models", "'' is no bucket name"),
         ("s3://a/models", "'a' is no bucket name"),
         ("s3://acme models/", "'acme models' is no bucket name"),
+        (
+            "s3://arn:aws:s3:eu-west-1:123:accesspoint/x/models",
+            "'arn:aws:s3:eu-west-1:123:accesspoint' is no bucket name",
+        ),
+        ("s3://arn:aws:iam::123456789012:role/x", "is no bucket name"),
+        (f"s3://{POINT}//models", "prefix '/models': it is absolute"),
         ("s3://acme//models", "prefix '/models': it is absolute"),
         ("s3://acme/models//", "prefix 'models/': it ends with a slash"),
         ("s3://acme/a/../b", "path segment '..'"),
@@ -285,6 +302,30 @@ def test_a_location_that_cannot_be_understood_is_refused_at_once(location: str, 
         open_store(location)
     assert why in str(caught.value)
     assert repr(location) in str(caught.value)
+
+
+def test_an_access_point_is_asked_by_its_own_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    store = S3Store(POINT, "models/", max_artifact_bytes=10, settings=S3Settings(region="eu-west-1", max_attempts=1))
+    asked = []
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        asked.append(request.url)
+        raw = Raw(b"")
+        return AWSResponse(request.url, 404, {}, raw)
+
+    store._connected().meta.events.register("before-send.s3", answer)
+    with pytest.raises(ArtifactMissing):
+        store.fetch("eu/a.tar.gz")
+    assert store.uri("eu/a.tar.gz") == f"s3://{POINT}/models/eu/a.tar.gz"
+    assert asked == ["https://acme-models-123456789012.s3-accesspoint.eu-west-1.amazonaws.com/models/eu/a.tar.gz"]
+    store.close()
+
+
+class Raw(io.BytesIO):
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self.getvalue()
 
 
 def test_a_directory_store_needs_no_boto3(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ def test_names_types_classes_and_best_iteration(mme: Mme, tmp_path: Path) -> Non
     _, out, _ = mme("inspect", path)
     assert "features  3  age (int), sq ft (float), city (q)" in out
     assert "multi:softprob  3 classes" in out
-    assert "trees     12 in 4 rounds; best iteration 2" in out
+    assert "trees     12 in 4 rounds\n" in out
+    assert "predicts  all 4 rounds, as Booster.predict of its release; the 3 rounds up to the best of 4 with" in out
     _, out, _ = mme("inspect", path, "--json")
     (facts,) = json.loads(out)["boosters"]
     assert facts["feature_names"] == ["age", "sq ft", "city"]
