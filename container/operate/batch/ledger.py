@@ -64,6 +64,7 @@ class Ledger:
         self._models = models
         self._at = {target: at for at, target in enumerate(sorted(models))}
         self._suffix = asked.out_format
+        self._had_failed: frozenset[str] = frozenset()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -105,11 +106,16 @@ class Ledger:
     def entries(self) -> dict[str, Entry]:
         """Of all hosts, by the name of the data file."""
         found = (Entry(**json.loads(self._store.fetch(one.target).data)) for one in self._store.list(_LEDGER))
-        return {entry.name: entry for entry in found}
+        entries = {entry.name: entry for entry in found}
+        self._had_failed = frozenset(name for name, entry in entries.items() if entry.failure)
+        return entries
 
     def put_part(self, file: DataFile, part: Path, errors: Path, counts: Counts, seconds: float) -> Entry:
+        name = f"errors/{file.stem}.{self._suffix}"
         if errors.exists():
-            self._store.put(f"errors/{file.stem}.{self._suffix}", errors.read_bytes())
+            self._store.put(name, errors.read_bytes())
+        elif file.name in self._had_failed:
+            self._store.remove(name)
         self._store.put(f"rows/{file.stem}.{self._suffix}", part.read_bytes())
         entry = Entry(
             file.name,

@@ -18,7 +18,7 @@ from container.operate.batch import inputs, run, tables
 from container.operate.batch.asked import Asked
 from container.operate.batch.columns import Features
 from container.operate.batch.share import Share
-from container.operate.batch.troubles import CommandFailed, RunIncomplete, RunRefused, RunStopped
+from container.operate.batch.troubles import CommandFailed, FileUnusable, RunIncomplete, RunRefused, RunStopped
 from handler.predictor import Facts
 from tests.rig import boosters
 from tests.rig.faulty_s3 import ENVIRONMENT, FaultyS3, cut_short, status
@@ -236,6 +236,23 @@ def test_a_file_that_cannot_be_scored_costs_itself(
     assert why in outcome.summary["failed"][name]
     assert why in pq.read_table(tmp_path / "out/errors/b.parquet").to_pylist()[0]["reason"]
     assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_file_that_can_be_scored_the_second_time_leaves_no_error(models: Path, tmp_path: Path) -> None:
+    write(table(20, 1), tmp_path / "data/a.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise FileUnusable("as if it was being written")
+
+        patch.setattr(run, "score_part", fail)
+        outcome = score(models, tmp_path / "data", tmp_path / "out")
+    assert outcome.summary is not None
+    assert outcome.summary["failed"] == {"a.parquet": "as if it was being written"}
+    outcome = score(models, tmp_path / "data", tmp_path / "out")
+    assert outcome.summary is not None
+    assert (outcome.summary["scored"], outcome.summary["failed"]) == (20, {})
+    assert not list((tmp_path / "out/errors").iterdir())
 
 
 def test_half_a_parquet_file_costs_itself(models: Path, tmp_path: Path) -> None:
