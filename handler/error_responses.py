@@ -14,6 +14,7 @@ import orjson
 from handler.errors import (
     AcceptUnsupported,
     ArtifactBroken,
+    ArtifactChanged,
     ArtifactForbidden,
     ArtifactMissing,
     ArtifactRefused,
@@ -68,6 +69,7 @@ FAULTS: dict[type[BaseException], Fault] = {
     ArtifactBroken: _model_error(422),
     ArtifactRefused: _model_error(422),
     ArtifactUnavailable: _UNAVAILABLE,
+    ArtifactChanged: _UNAVAILABLE,  # of writing, which no endpoint does
     ModelNotReady: Fault(429, "ModelNotReadyException"),
     NoRoom: _model_error(507),
     ModelNotLoaded: _UNAVAILABLE,

@@ -146,7 +146,7 @@ def _walk(folder: str, target_prefix: str, root: str) -> Iterator[StoredObject]:
             if stat.S_ISREG(status.st_mode) and (
                 not entry.is_symlink() or is_below(os.path.realpath(entry.path), root)
             ):
-                yield StoredObject(parse_target(target), status.st_size, version_of(status))
+                yield StoredObject(parse_target(target), status.st_size, version_of(status), status.st_mtime)
 
 
 def _read_whole(file: int, size: int) -> bytes:

@@ -198,7 +198,7 @@ class S3Store:
                         target = parse_target(found["Key"][len(self._prefix) :])
                     except TargetInvalid:
                         continue  # a "folder" object, or a key that no caller could name
-                    yield StoredObject(target, found["Size"], found["ETag"])
+                    yield StoredObject(target, found["Size"], found["ETag"], found["LastModified"].timestamp())
         except (ClientError, *_FOREIGN) as error:
             self._raise_ours(error, uri, client)
 

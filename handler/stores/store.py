@@ -22,11 +22,15 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One line of a listing: what a caller would write as TargetModel, and what `fetch` would find there."""
+    """One line of a listing: what a caller would write as TargetModel, and what `fetch` would find there.
+
+    written_at   seconds since 1970, by the store's clock
+    """
 
     target: str
     size: int
     version: str
+    written_at: float = field(default=0.0, compare=False)
 
 
 class Store(Protocol):

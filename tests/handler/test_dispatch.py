@@ -259,6 +259,7 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.IterationsUndecided("why"), 424, "ModelError", 400),
     (errors.HookFailed("input_fn", 413, "why"), 424, "ModelError", 413),
     (errors.ArtifactBroken("u", "why"), 424, "ModelError", 422),
+    (errors.ArtifactChanged("u"), 503, "ServiceUnavailable", None),
     (errors.ArtifactRefused("u", "why"), 424, "ModelError", 422),
     (errors.ArtifactUnavailable("u", "SlowDown"), 503, "ServiceUnavailable", None),
     (errors.ModelNotReady("t", 1.0), 429, "ModelNotReadyException", None),

@@ -202,17 +202,18 @@ class TestSmallS3(HonouredPromises):
             store.put("a", b"one")
 
 
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.mark.usefixtures("made_up")
 class TestMoto(WritingPromises):
     """Moto looks at no condition of a copy, and not in one step with what it writes."""
-
-    @pytest.fixture(scope="class")
-    def url(self) -> Iterator[str]:
-        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-        server.stop()
 
     @pytest.fixture
     def store(self, url: str, request: pytest.FixtureRequest) -> Iterator[WritingStore]:
