@@ -138,7 +138,7 @@ static void add_walked(const head_t *head, const node_t *nodes, uint32_t root, u
 }
 
 /* All trees' leaves added for at most BULK_ROWS rows, tree after tree. columns: room for twice the rows' numbers. */
-static void add_in_bulk(add_t *add, const head_t *head, const uint32_t *roots, const uint32_t *groups,
+static void add_in_bulk(add_t *add, const head_t *head, uint32_t n_trees, const uint32_t *roots, const uint32_t *groups,
                         const node_t *nodes, const float *rows, uint32_t n_rows, float *columns, float *out) {
     const uint32_t n_groups = head->n_groups, n_features = head->n_features;
     const uint32_t stride = (n_rows + 15) & ~15u, missing_left = n_features * stride;
@@ -152,7 +152,7 @@ static void add_in_bulk(add_t *add, const head_t *head, const uint32_t *roots, c
             column[missing_left + row] = x != x ? -INFINITY : x;
         }
     }
-    for (uint32_t t = 0; t < head->n_trees; t++) {
+    for (uint32_t t = 0; t < n_trees; t++) {
         const uint32_t n_nodes = (t + 1 < head->n_trees ? roots[t + 1] : head->n_nodes) - roots[t];
         const int is_worth_it = n_nodes <= MOST_NODES && n_nodes <= 2 * n_rows + MOST_ADDED_NODES;
         if (!is_worth_it || !complete(nodes, roots[t], head->feature_bits, stride, missing_left, &tree)) {
@@ -196,8 +196,8 @@ static float transformed(float margin, uint32_t transform) {
     }
 }
 
-/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows, n_groups); holds (n_rows, n_outputs) when this returns, and
- * (n_rows, n_groups) for margins. */
+/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for
+ * (n_rows, n_groups); holds (n_rows, n_outputs) when this returns, and (n_rows, n_groups) for margins. */
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out) {
     const head_t *head = forest;
     const uint32_t n_groups = head->n_groups, n_features = head->n_features;
@@ -218,7 +218,8 @@ void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint3
         const int64_t most = n_at_once < BULK_ROWS ? n_at_once : BULK_ROWS;
         for (int64_t row = 0; row < n_rows; row += most) {
             const uint32_t n = n_rows - row < most ? n_rows - row : most;
-            add_in_bulk(add, head, roots, groups, nodes, rows + row * n_features, n, columns, out + row * n_groups);
+            add_in_bulk(add, head, n_trees, roots, groups, nodes, rows + row * n_features, n, columns,
+                        out + row * n_groups);
         }
     } else if (n_rows < LANES) {
         for (int64_t row = 0; row < n_rows; row++) {
