@@ -11,6 +11,8 @@ usage: ./build.sh COMMAND [ARGUMENT ...]
   demo [--once]      set up, then serve ten cities' house prices and call them
   test [PYTEST ...]  set up, then run the tests
   check              set up, then lint, format check and type check
+  sanitize [SECONDS [SEED]]
+                     run the C under AddressSanitizer and UndefinedBehaviorSanitizer with bytes changed at random, for 600 s
   lock               write requirements/*.lock anew from pyproject.toml
   wheel [DIRECTORY]  build the wheel for this platform, with everything compiled in it; into dist/
   image [--platform linux/arm64] [--no-cache]
@@ -60,7 +62,8 @@ setup() {
   wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*/*.[ch]; } | sha256sum)
   if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
     container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
-    if command -v "${CC:-cc}" gcc clang >/dev/null; then handler/build.sh handler; else compile_with_zig; fi
+    if command -v "${CC:-cc}" gcc clang >/dev/null; then PYTHON=.venv/bin/python handler/build.sh handler; else compile_with_zig; fi
+    place_netty_library .venv/lib/python*/site-packages/mms/frontend
     # Where no compiler could be had, the next setup asks again.
     [ ! -e handler/libhandler.so ] || echo "$wanted" >.venv/.compiled
   fi
@@ -77,12 +80,35 @@ compile_with_zig() (
     chmod +x "$tool/cc"
     export PYTHONPATH=$tool/packages ZIG_GLOBAL_CACHE_DIR=$tool/cache ZIG_LOCAL_CACHE_DIR=$tool/cache CC=$tool/cc
   fi
-  handler/build.sh handler # which says what it means, where there still is none
+  PYTHON=.venv/bin/python handler/build.sh handler # which says what it means, where there still is none
 )
+
+# Netty looks beside the jar before it unpacks its library into the scratch directory, which may be mounted noexec. As in
+# container/image/install.sh.
+place_netty_library() {
+  .venv/bin/python - "$1" <<'EXTRACT'
+import pathlib, platform, sys, zipfile
+name = {"x86_64": "x86_64", "aarch64": "aarch_64"}[platform.machine()]
+folder = pathlib.Path(sys.argv[1])
+with zipfile.ZipFile(folder / "model-server.jar") as jar:
+    library = f"libnetty_transport_native_epoll_{name}.so"
+    (folder / library).write_bytes(jar.read(f"META-INF/native/{library}"))
+EXTRACT
+}
 
 # The lock names every package, so pip has nothing to resolve; -qq keeps it silent but for errors.
 install() {
   .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps "$@"
+}
+
+sanitize() {
+  local made
+  made=$(mktemp -d)
+  # shellcheck disable=SC2064  # its name is known now, and gone when the trap runs
+  trap "rm -rf '$made'" EXIT
+  "${CC:-cc}" -std=c11 -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra -Werror \
+    -o "$made/sanitized" handler/forest/walk.c handler/payload/numbers.c tests/handler/sanitized.c -lm
+  "$made/sanitized" "$@"
 }
 
 lock() {
@@ -259,6 +285,7 @@ case "$command" in
     .venv/bin/ruff format --check .
     .venv/bin/mypy
     ;;
+  sanitize) sanitize "$@" ;;
   lock) lock ;;
   wheel) wheel "$@" ;;
   image) image "$@" ;;

@@ -1,8 +1,9 @@
-"""Hosted mode at its promised size: `python -m benchmarks.hosted scale|churn|restart|stall`.
+"""Hosted mode at its promised size: `python -m benchmarks.hosted scale|churn|restart|stall|calls`.
 
 scale    1,000 models loaded through POST /models, each asked, all deleted: times, memory, threads, descriptors, sockets
 churn    8 threads that load, invoke and unload 50 models at random for five minutes; every answer is checked
 restart  the runtime killed with 50 models loaded: when each answers again
+calls    warm invokes of 50 models beside those of --before, another checkout, set up: requests a second, p50, CPU
 stall    invokes of a warm model while others are loaded and unloaded, and while one large model is: their latency
 
 Models have about 70 KB and differ; each answer is compared with what XGBoost's own package says. Flags that are not listed
@@ -25,8 +26,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,11 +38,14 @@ import psutil
 import xgboost
 
 from benchmarks.rig import record
+from benchmarks.rig.endpoints import Hosted, Server
+from benchmarks.throughput import Load, interleaved, median, median_ratio
 
 # What has been promised.
 LOAD_ALL_S = 60.0
 LOADED_MB = 900.0
 GROWN_MB = 40.0
+CALLS_RATIO, P50_RATIO = 3.0, 0.4  # to the commit before calls went past MMS
 STALL_RATIO = 3.0  # of p99 with and without loads beside it, which also compete for the processors
 STALL_FLOOR_MS = 50.0
 # Pools start their threads on first use, and log and sockets open their descriptors; none for each model.
@@ -417,9 +422,50 @@ def _invokes(callers: list[Caller], models: Models, until: float) -> list[float]
     return took
 
 
+def calls(chosen: argparse.Namespace, flags: Sequence[str]) -> Report:
+    """Servers of its own, in turn, with the rounds and loads of `throughput`."""
+    report = Report()
+    with tempfile.TemporaryDirectory(prefix="mb-") as directory:
+        models = Models(Path(directory), chosen.models)
+        names = [f"m{number}" for number in range(chosen.models)]
+        servers: dict[str, Server] = {"ours": Hosted(directory, *flags)}
+        if chosen.before is not None:
+            servers["before"] = Hosted(directory, *flags, before=chosen.before)
+        body = models.body.encode()
+        loads = [Load("many", 8, body), Load("one", 1, body), Load("sixty_four", 64, body)]
+        with ExitStack() as running:
+            for server in servers.values():
+                running.enter_context(server)
+                server.prepare(names)
+            figures = interleaved(
+                servers, names, rounds=chosen.rounds, seconds=int(chosen.seconds), say=print, loads=loads
+            )
+            for name, server in servers.items():
+                report.tell(f"{name}, memory", f"{server.memory_bytes() / 1e6:8.1f} MB PSS", server.memory_bytes())
+    report.figures["runs"] = figures
+    for load in loads:
+        for name, rounds in figures.items():
+            figure = {
+                what: median(rounds, load.name, what) for what in ("requests_per_s", "p50_us", "p99_us", "cpu_us")
+            }
+            report.tell(
+                f"{name}, {load.connections} connections",
+                "{requests_per_s:8,.0f}/s   p50 {p50_us:.0f} us  p99 {p99_us:.0f} us  CPU {cpu_us:.1f} us".format(
+                    **figure
+                ),
+                figure,
+            )
+    if "before" in figures:
+        gained = median_ratio(figures["ours"], figures["before"], "many", "requests_per_s")
+        report.expect(f"8 connections: at least {CALLS_RATIO:g} x before's ({gained:.2f})", gained >= CALLS_RATIO)
+        p50 = median_ratio(figures["ours"], figures["before"], "one", "p50_us")
+        report.expect(f"one connection: p50 at most {P50_RATIO:g} of before's ({p50:.2f})", p50 <= P50_RATIO)
+    return report
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["scale", "churn", "restart", "stall"])
+    parser.add_argument("what", choices=["scale", "churn", "restart", "stall", "calls"])
     parser.add_argument("--models", type=int, help="default 1000 for scale, else 50")
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--seconds", type=float, help="default 300 for churn, else 20")
@@ -428,9 +474,15 @@ def main() -> int:
     )
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--port", type=int, default=21480)
+    parser.add_argument("--before", type=Path, help="of calls: another checkout, set up")
+    parser.add_argument("--rounds", type=int, default=5, help="of calls")
     chosen, flags = parser.parse_known_args()
     chosen.models = chosen.models or (1000 if chosen.what == "scale" else 50)
-    chosen.seconds = chosen.seconds or (300.0 if chosen.what == "churn" else 20.0)
+    chosen.seconds = chosen.seconds or {"churn": 300.0, "calls": 5.0}.get(chosen.what, 20.0)
+    if chosen.what == "calls":
+        report = calls(chosen, flags)
+        record.save("hosted-calls", report.figures)
+        return 1 if report.missed else 0
     with tempfile.TemporaryDirectory(prefix="mb-") as directory:
         models = Models(Path(directory) / "models", chosen.models)
         print(f"{chosen.models} models of {models.mean_bytes / 1000:.0f} KB")

@@ -1,9 +1,10 @@
 """Throughput and latency, as a ratio to the same MMS with a handler that gives the body back.
 
-    python -m benchmarks.throughput [--rounds 5] [--seconds 5]
+    python -m benchmarks.throughput [--rounds 5] [--seconds 5] [--before CHECKOUT]
 
 Both servers run all the time and are measured in turn, so that what else the machine does meets both. One CSV row of 6
-numbers per call; ours draws from 1,000 segments by Zipf's law, all in memory.
+numbers per call; ours draws from 1,000 segments by Zipf's law, all in memory. With --before the same endpoint of another
+checkout, set up, is a third: what has been gained since. Ends with 1 when a target is missed.
 """
 
 from __future__ import annotations
@@ -12,14 +13,20 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.rig import record, segments, wrk
 from benchmarks.rig.endpoints import Echo, Ours, Server
+from benchmarks.rig.verdicts import Verdict, exit_status
 from benchmarks.rig.warm import warm_up
 
-CONNECTIONS = 8
+CONNECTIONS, MANY_CONNECTIONS = 8, 64
+TO_ECHO, P50_TO_ECHO = 3.0, 0.5  # requests a second over 8 connections; p50 on one
+CPU_US = 45.0  # of the whole tree, for a request
+TO_BEFORE = 3.0  # requests a second over 64 connections
 N_DRAWS = 20_000
 BODY = segments.csv(segments.rows(1, seed=7))
 
@@ -30,22 +37,45 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
     parser.add_argument("--echo-workers", type=int, default=0, help="0 tries 1 to 4 and takes the best")
+    parser.add_argument("--before", type=Path, help="another checkout, set up, to be measured beside this one")
     chosen = parser.parse_args()
     made = segments.make(chosen.segments)
     draws = [made.targets[number] for number in segments.zipf(chosen.segments, N_DRAWS)]
     echo_workers = chosen.echo_workers or best_echo(draws)
-    with Ours(made.models, "--memory", "1GiB") as ours, Echo(echo_workers) as echo:
-        warm_up(ours, made.targets, BODY)
+    servers: dict[str, Server] = {"ours": Ours(made.models, "--memory", "1GiB"), "echo": Echo(echo_workers)}
+    if chosen.before is not None:
+        servers["before"] = Ours(made.models, "--memory", "1GiB", before=chosen.before)
+    with ExitStack() as running:
+        for server in servers.values():
+            running.enter_context(server)
+            if isinstance(server, Ours):
+                warm_up(server, made.targets, BODY)
         figures = interleaved(
-            {"ours": ours, "echo": echo}, draws, rounds=chosen.rounds, seconds=chosen.seconds, say=_say
+            servers, draws, rounds=chosen.rounds, seconds=chosen.seconds, say=_say, loads=(MANY, ONE, SIXTY_FOUR)
         )
-    ratios = {
-        "throughput": median_ratio(figures["ours"], figures["echo"], "many", "requests_per_s"),
-        "p50_one_connection": median_ratio(figures["ours"], figures["echo"], "one", "p50_us"),
-    }
-    _print(figures, ratios, echo_workers)
-    record.save("throughput", {"runs": figures, "ratios": ratios, "echo_workers": echo_workers})
-    return 0
+    verdicts = _verdicts(figures)
+    _print(figures, echo_workers)
+    record.save(
+        "throughput", {"runs": figures, "echo_workers": echo_workers, "verdicts": [v.facts() for v in verdicts]}
+    )
+    return exit_status(verdicts)
+
+
+def _verdicts(figures: dict[str, list[dict[str, Any]]]) -> list[Verdict]:
+    ours, echo = figures["ours"], figures["echo"]
+    fast = median_ratio(ours, echo, "many", "requests_per_s")
+    quick = median_ratio(ours, echo, "one", "p50_us")
+    verdicts = [
+        Verdict("requests a second, 8 connections, to the echo", fast, "at least", TO_ECHO, "{:.2f} x"),
+        Verdict("p50, one connection, to the echo", quick, "at most", P50_TO_ECHO, "{:.2f} x"),
+        Verdict("CPU a request, whole tree", median(ours, "many", "cpu_us"), "at most", CPU_US, "{:.1f} us"),
+    ]
+    if "before" in figures:
+        gained = median_ratio(ours, figures["before"], "sixty_four", "requests_per_s")
+        verdicts.append(
+            Verdict("requests a second, 64 connections, to before", gained, "at least", TO_BEFORE, "{:.2f} x")
+        )
+    return verdicts
 
 
 def best_echo(draws: Sequence[str]) -> int:
@@ -69,6 +99,7 @@ class Load:
 
 
 MANY, ONE = Load("many", CONNECTIONS, BODY), Load("one", 1, BODY)
+SIXTY_FOUR = Load("sixty_four", MANY_CONNECTIONS, BODY)
 HUNDRED = Load("hundred", CONNECTIONS, segments.csv(segments.rows(100, seed=7)))
 
 
@@ -89,7 +120,7 @@ def interleaved(
     """
     own = draws if isinstance(draws, dict) else dict.fromkeys(servers, draws)
     for name, server in servers.items():
-        _measure(server, own[name], MANY, 3)  # the JVM compiles
+        _measure(server, own[name], loads[0], 3)  # the JVM compiles
     figures: dict[str, list[dict[str, Any]]] = {name: [{} for _ in range(rounds)] for name in servers}
     names = list(servers)
     for number in range(rounds):
@@ -121,16 +152,28 @@ def median(rounds: list[dict[str, Any]], part: str, figure: str) -> float:
     return statistics.median(float(one[part][figure]) for one in rounds)
 
 
-def _print(figures: dict[str, list[dict[str, Any]]], ratios: dict[str, float], echo_workers: int) -> None:
-    print(f"{'':12}{'8 connections':>16}{'p99':>12}{'1 connection p50':>20}{'CPU a request':>16}")
+def _print(figures: dict[str, list[dict[str, Any]]], echo_workers: int) -> None:
+    heads = ("8 connections", "p50", "p99", "CPU", "1 connection", "p50", "64 connections", "p99")
+    print(f"{'':8}" + "".join(f"{head:>15}" for head in heads))
     for name, rounds in figures.items():
-        cpu_us = median(rounds, "many", "cpu_us")
-        print(
-            f"{name:12}{median(rounds, 'many', 'requests_per_s'):>14.0f}/s{median(rounds, 'many', 'p99_us'):>9.0f} us"
-            f"{median(rounds, 'one', 'p50_us'):>17.0f} us{cpu_us:>13.0f} us"
+        cells = (
+            f"{median(rounds, 'many', 'requests_per_s'):,.0f}/s",
+            f"{median(rounds, 'many', 'p50_us'):.0f} us",
+            f"{median(rounds, 'many', 'p99_us'):.0f} us",
+            f"{median(rounds, 'many', 'cpu_us'):.1f} us",
+            f"{median(rounds, 'one', 'requests_per_s'):,.0f}/s",
+            f"{median(rounds, 'one', 'p50_us'):.0f} us",
+            f"{median(rounds, 'sixty_four', 'requests_per_s'):,.0f}/s",
+            f"{median(rounds, 'sixty_four', 'p99_us'):.0f} us",
         )
+        print(f"{name:8}" + "".join(f"{cell:>15}" for cell in cells))
+    if "before" in figures:
+        for load in ("many", "one", "sixty_four"):
+            gained = median_ratio(figures["ours"], figures["before"], load, "requests_per_s")
+            cpu = median_ratio(figures["ours"], figures["before"], load, "cpu_us")
+            p50 = median_ratio(figures["ours"], figures["before"], load, "p50_us")
+            print(f"of before, {load}: {gained:.2f} x the requests a second, {cpu:.2f} the CPU, {p50:.2f} the p50")
     generator_us = median(figures["ours"], "many", "generator_cpu_us")
-    print(f"ratio       {ratios['throughput']:>14.2f} {'':12}{ratios['p50_one_connection']:>19.2f}")
     print(f"echo runs {echo_workers} workers; wrk itself takes {generator_us:.1f} us of CPU a request, so it could")
     print(f"send {1e6 / generator_us:,.0f}/s if it had a core to itself")
 

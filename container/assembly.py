@@ -23,6 +23,7 @@ from container.limits.malloc import Trimmer
 from container.limits.memory import container_limit, model_budget
 from container.settings import Settings
 from handler.archives.limits import Limits
+from handler.bounds import Bounds, Room
 from handler.cache.model_cache import ModelCache
 from handler.error_responses import CONTAINER, SAGEMAKER, Framing, like_aws
 from handler.forest import walker
@@ -48,6 +49,8 @@ log = logging.getLogger("mme.runtime")
 
 # Of the workers, those that cold calls may never fill: they stay for models in memory.
 HOT_SHARE = 0.25
+# Loads under way and in line for each loader, from which on a caller who is turned away begins no other.
+LINE_PER_LOADER = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ def models_of_store(
         prepare=admission.prepare,
         executor=parts.executor,
         max_waiting=max(1, n_workers - max(1, int(n_workers * HOT_SHARE))),
+        max_line=LINE_PER_LOADER * settings.memory.loaders,
         recorder=recorder,
         refused=lambda target: loader.refused(target) or admission.refused(target),
         on_freed=parts.trimmer.freed,
@@ -190,9 +194,16 @@ def load_endpoint_hooks(settings: Settings) -> Hooks | None:
     return hooks
 
 
-def scoring_of(settings: Settings, hooks: Hooks | None) -> Scoring:
+def scoring_of(settings: Settings, hooks: Hooks | None, room: Room) -> Scoring:
+    """room: where what large requests take is booked."""
+    bounds = Bounds(
+        max_answer_bytes=settings.front.max_body_bytes,
+        n_places=settings.front.heavy_requests,
+        n_turns=min(max(1, int(container_cores())), settings.front.heavy_requests),
+        room=room,
+    )
     conventions = conventions_of(settings)
-    return PlainScoring(conventions) if hooks is None else HookedScoring(hooks, conventions)
+    return PlainScoring(conventions, bounds) if hooks is None else HookedScoring(hooks, conventions, bounds)
 
 
 def conventions_of(settings: Settings) -> Conventions:

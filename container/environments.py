@@ -1,6 +1,7 @@
 """What each process that we start may see of our environment.
 
-Rule: a child sees what it needs. The JVM has no credentials; nobody else's settings reach the demo's endpoint.
+Rule: a child sees what it needs. The JVM and the examiner, which open strangers' bytes, have no credentials; nobody else's
+settings reach the demo's endpoint.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # Of the environment, MMS takes settings of its own (ConfigManager.java, and our scratch must win), and Java takes options.
-_NOT_FOR_MMS = re.compile(
-    r"MMS_.*|MODEL_SERVER_HOME|LOG_LOCATION|METRICS_LOCATION|PYTHONPATH|TEMP|.*(SECRET|TOKEN|PASSWORD|CREDENTIAL).*|AWS_.*"
-)
+_CREDENTIALS = r".*(SECRET|TOKEN|PASSWORD|CREDENTIAL).*|AWS_.*"
+_NOT_FOR_MMS = re.compile(rf"MMS_.*|MODEL_SERVER_HOME|LOG_LOCATION|METRICS_LOCATION|PYTHONPATH|TEMP|{_CREDENTIALS}")
+_NOT_FOR_EXAMINER = re.compile(_CREDENTIALS)
 
 
 def mms_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -51,9 +52,12 @@ def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, s
 
 
 def examiner_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of the examiner: the runtime's, and a malloc without per-thread caches, which count freed blocks
-    as used (`mallinfo2`) and so hide up to 200 KB of what a load takes."""
-    return {**runtime_environment(environ), "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+    """The environment of the examiner: the runtime's without credentials, and a malloc without per-thread caches, which
+    count freed blocks as used (`mallinfo2`) and so hide up to 200 KB of what a load takes."""
+    kept = {
+        name: value for name, value in runtime_environment(environ).items() if not _NOT_FOR_EXAMINER.fullmatch(name)
+    }
+    return {**kept, "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
 
 
 # What is meant for another endpoint, or for the real S3. Kept: where Java is and where temporary files may go.

@@ -248,6 +248,12 @@ class Front:
         return self.jvm_heap_bytes // 2
 
     @property
+    def heavy_requests(self) -> int:
+        """Requests that take a core or much memory for long, at the same time. Cold calls fill three quarters of the workers
+        at most (container/assembly.py); this is half of what they leave, so that both leave some for light calls."""
+        return max(1, self.workers // 8)
+
+    @property
     def max_frame_bytes(self) -> int:
         return self.max_body_bytes + FRAME_EXTRA_BYTES
 

@@ -1,6 +1,7 @@
 """What build.sh made of our C, opened twice: one way in holds the interpreter lock, the other lets go of it.
 
-Rule: everything works without it. Where there was no compiler, `holding` and `letting_go` are None.
+Rule: everything works without it. Where there was no compiler, `holding`, `letting_go` and `row` are None; where there were
+no headers of Python's, `row` alone is.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import ctypes
 import logging
 import platform
 from ctypes import c_char_p, c_float, c_int, c_int64, c_uint32, c_void_p
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,8 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
         return None
     library.forest_margin.argtypes = [c_float, c_int]
     library.forest_margin.restype = c_float
+    library.forest_is_sound.argtypes = [c_char_p, c_int64]
+    library.forest_is_sound.restype = c_int
     library.forest_predict.argtypes = [c_char_p, c_void_p, c_int64, c_uint32, c_int, c_void_p]
     library.forest_predict.restype = None
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
@@ -33,5 +39,30 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     return library
 
 
+class Row(Protocol):
+    """forest/row.c."""
+
+    def score_line(self, packed: bytes, n_features: int, n_trees: int, body: bytes, /) -> bytes | None: ...
+    def float_text(self, bits: int, /) -> bytes | None: ...
+
+
+def _open_row() -> Row | None:
+    """The same library once more, as the module that it also is: a call through ctypes costs a microsecond."""
+    if letting_go is None or not hasattr(letting_go, "PyInit_row"):
+        return None
+    loader = ExtensionFileLoader("row", str(LIBRARY))
+    spec = spec_from_loader("row", loader)
+    assert spec is not None
+    try:
+        module: Any = module_from_spec(spec)
+        loader.exec_module(module)
+    except ImportError as error:
+        log.warning("%s is no module of this Python's: %s", LIBRARY, error)
+        return None
+    opened: Row = module
+    return opened
+
+
 holding = _open(ctypes.PyDLL)
 letting_go = _open(ctypes.CDLL)
+row = _open_row()

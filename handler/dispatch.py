@@ -7,16 +7,17 @@ the figures. An error becomes an answer here and nowhere else, by the table in `
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from handler.attributes import ITERATIONS, OUTPUT, TARGET, TIMING, parse_attributes
 from handler.cache.model_cache import Borrowed, ModelCache
 from handler.error_responses import INTERNAL, SAGEMAKER, Framing
-from handler.errors import ArtifactBroken, TargetInvalid
+from handler.errors import AnswerTooLarge, ArtifactBroken, TargetInvalid
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.payload.media import CSV
@@ -72,6 +73,13 @@ class Leased(Protocol):
     def use(self) -> AbstractContextManager[Using]: ...
 
 
+class Named(NamedTuple):
+    """A model by its key in the cache, and by what its figures call it."""
+
+    key: str
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class _Present:
     """A model that was borrowed before the request was looked into; the caller, who borrowed it, gives it back."""
@@ -92,6 +100,7 @@ class Dispatcher:
     default_iterations  which rounds of an early-stopped model answer when the request does not say; None leaves it to the
                         model
     scoring          how a body becomes scores and they an answer: ours, or with the endpoint's own code in its place
+    max_answer_bytes over it the caller is told so: the front end would end the connection that brings it
     """
 
     def __init__(
@@ -105,6 +114,7 @@ class Dispatcher:
         default_outputs: tuple[str, ...] = (),
         default_iterations: Iterations | None = None,
         scoring: Scoring | None = None,
+        max_answer_bytes: int = sys.maxsize,
     ) -> None:
         self._cache = cache
         self._recorder = recorder
@@ -114,7 +124,8 @@ class Dispatcher:
         self._default_outputs = default_outputs
         self._default_iterations = default_iterations
         self._scoring = scoring or PlainScoring()
-        self._is_slow = self._scoring.is_slow or bool(default_outputs)
+        self._max_answer_bytes = max_answer_bytes
+        self.is_slow = self._scoring.is_slow or bool(default_outputs)
 
     def answer(self, request: Request, own: Leased | None = None, *, wait_s: float | None = None) -> Answer:
         """The answer to a request, whatever happens.
@@ -139,6 +150,7 @@ class Dispatcher:
                 asked = attributes.get(ITERATIONS)
                 iterations = self._default_iterations if asked is None else parse_iterations(asked)
                 scored = scoring.score(request, target, borrowed.model, outputs, media_type, iterations)
+                _refuse_too_large(scored.body, self._max_answer_bytes)
         except Exception as error:  # noqa: BLE001  whatever it is, the caller gets an answer and the thread lives on
             return self._refuse(error, request, target, started)
         ended = time.perf_counter_ns()
@@ -161,27 +173,50 @@ class Dispatcher:
         told = _told(borrowed, stages_us if wants_timing else ())
         return Answer(200, scored.media_type, scored.body, ((ATTRIBUTES_HEADER, told),))
 
+    def answer_if_warm(self, request: Request, own: Named | None = None) -> Answer | None:
+        """As `answer_at_once`, of a model in memory alone: who has to wait is queued, or turned away, by MMS's way.
+
+        own   the model to ask; None is the one that the request names
+        """
+        return self._answer_small(request, own, turns_away=False)
+
     def answer_at_once(self, request: Request) -> Answer | None:
         """The answer when nothing has to be waited for and little computed: a small plain body for a model in memory.
         None otherwise; `answer` then takes its time, on a thread that has it."""
-        headers = request.headers
-        raw = headers.get(TARGET_HEADER)
-        if raw is None or ATTRIBUTES_HEADER in headers or self._is_slow:
+        return self._answer_small(request, None, turns_away=True)
+
+    def _answer_small(self, request: Request, own: Named | None, *, turns_away: bool) -> Answer | None:
+        if self.is_slow:
             return None
+        headers = request.headers
         most_model_bytes = SMALL_MODEL_BYTES
         if len(request.body) > SMALL_BODY_BYTES:
             if len(request.body) > SMALL_CSV_BYTES or headers.get("content-type") != CSV:
                 return None
             most_model_bytes = SMALL_MODEL_BYTES_FOR_CSV
-        target = as_sent(raw)
-        borrowed = self._cache.borrow_present(target)
+        raw = headers.get(TARGET_HEADER)
+        if ATTRIBUTES_HEADER in headers:
+            try:
+                attributes = parse_attributes(headers[ATTRIBUTES_HEADER])
+            except TargetInvalid:
+                return None
+            if OUTPUT in attributes:
+                return None
+            raw = attributes.get(TARGET) if raw is None else raw
+        if own is not None:
+            key, name = own
+        elif raw is not None:
+            key = name = as_sent(raw)
+        else:
+            return None
+        borrowed = self._cache.borrow_present(key)
         if borrowed is None:
             # In a storm of first calls, turning one away costs less than waking a thread to do it.
-            return self.answer(request, wait_s=0.0) if self._cache.waiting.is_crowded else None
+            return self.answer(request, wait_s=0.0) if turns_away and self._cache.waiting.is_crowded else None
         with borrowed:
             if borrowed.model.facts.resident_bytes > most_model_bytes:
                 return None
-            return self.answer(request, _Present(target, borrowed))
+            return self.answer(request, _Present(name, borrowed))
 
     def _refuse(self, error: Exception, request: Request, target: str | None, started: int) -> Answer:
         fault = self._framing.fault_of(error)
@@ -208,6 +243,11 @@ def _target(header: str | None, attributes: Mapping[str, str]) -> str:
             "no target model: set TargetModel, or TargetModel=... in CustomAttributes where the endpoint refuses it",
         )
     return parse_target(as_sent(raw))
+
+
+def _refuse_too_large(body: bytes, max_bytes: int) -> None:
+    if len(body) > max_bytes:
+        raise AnswerTooLarge(len(body), max_bytes)
 
 
 def _request_id(request: Request) -> str:

@@ -13,6 +13,7 @@ import orjson
 
 from handler.errors import (
     AcceptUnsupported,
+    AnswerTooLarge,
     ArtifactBroken,
     ArtifactChanged,
     ArtifactForbidden,
@@ -20,6 +21,7 @@ from handler.errors import (
     ArtifactRefused,
     ArtifactUnavailable,
     BodyEmpty,
+    CallerGone,
     ContentTypeUnsupported,
     HookFailed,
     ModelNotLoaded,
@@ -29,6 +31,7 @@ from handler.errors import (
     RequestError,
     ServingError,
     TargetInvalid,
+    TooMuchWork,
     Unavailable,
     UnloadedMeanwhile,
 )
@@ -64,7 +67,9 @@ FAULTS: dict[type[BaseException], Fault] = {
     ArtifactForbidden: _VALIDATION,
     ContentTypeUnsupported: _model_error(415),
     AcceptUnsupported: _model_error(406),
+    AnswerTooLarge: _model_error(413),
     RequestError: _model_error(400),
+    TooMuchWork: _model_error(413),
     HookFailed: _model_error(500),  # or what the hook said, see fault_of
     ArtifactBroken: _model_error(422),
     ArtifactRefused: _model_error(422),
@@ -74,6 +79,7 @@ FAULTS: dict[type[BaseException], Fault] = {
     NoRoom: _model_error(507),
     ModelNotLoaded: _UNAVAILABLE,
     UnloadedMeanwhile: _UNAVAILABLE,
+    CallerGone: _UNAVAILABLE,
     Unavailable: _UNAVAILABLE,
 }
 

@@ -8,8 +8,10 @@
     |   |-- PayloadInvalid           a body that is not what its content type says
     |   |   `-- BodyEmpty            no body
     |   |-- FeatureMismatch          rows that do not fit the model's features
+    |   |-- AnswerTooLarge           scores whose text is over the limit
     |   |-- OutputUnsupported        an output this model's objective does not have
-    |   `-- IterationsUndecided      an early-stopped model, and nothing that says how many rounds answer
+    |   |-- IterationsUndecided      an early-stopped model, and nothing that says how many rounds answer
+    |   `-- TooMuchWork              sound, and more than can be answered in time or in one answer
     |-- HookFailed                   the endpoint's own code (model_fn, input_fn, ...) ended the request
     |-- ArtifactError                the target's archive cannot be served
     |   |-- ArtifactMissing          no such object
@@ -23,6 +25,7 @@
         |-- NoRoom                   no memory even after eviction
         |   `-- TooManyModels        no descriptors or threads for another hosted model
         |-- ModelNotLoaded           hosted, and the platform has not loaded it
+        |-- CallerGone               nobody waits for the answer any more
         |-- UnloadedMeanwhile        hosted, and the platform unloaded it while it was being loaded
         `-- Unavailable              draining, restarting or overloaded
 
@@ -85,11 +88,22 @@ class FeatureMismatch(RequestError):
     """Rows that do not fit the model: a wrong count, or names the model does not know."""
 
 
+class AnswerTooLarge(RequestError):
+    def __init__(self, n_bytes: int, max_bytes: int) -> None:
+        super().__init__(f"the answer has {n_bytes} bytes, the limit is {max_bytes}; send fewer rows")
+        self.n_bytes = n_bytes
+        self.max_bytes = max_bytes
+
+
 class OutputUnsupported(RequestError):
     def __init__(self, output: str, objective: str, allowed: Sequence[str]) -> None:
         super().__init__(f"output {output!r} does not exist for objective {objective}; it has {', '.join(allowed)}")
         self.output = output
         self.objective = objective
+
+
+class TooMuchWork(RequestError):
+    """More rows than can be answered in time, or in one answer; says how many can."""
 
 
 class IterationsUndecided(RequestError):
@@ -186,6 +200,11 @@ class ModelNotLoaded(NotNow):
     def __init__(self, model: str) -> None:
         super().__init__(f"model {model} is not loaded")
         self.model = model
+
+
+class CallerGone(NotNow):
+    def __init__(self) -> None:
+        super().__init__("nobody waits for the answer any more")
 
 
 class UnloadedMeanwhile(NotNow):

@@ -81,6 +81,18 @@ class OutputPlan:
             return Predictions(raw["value"])
         return Predictions({output: self._column(output, raw) for output in self.outputs})
 
+    def numbers_per_row(self, n_features: int, n_trees: int) -> int:
+        """Of an answer, at most."""
+        own = {
+            "margin": self.n_outputs,
+            "contribs": self.n_outputs * (n_features + 1),
+            "approx_contribs": self.n_outputs * (n_features + 1),
+            "interactions": self.n_outputs * (n_features + 1) ** 2,
+            "leaf": max(1, n_trees),
+        }
+        # Of two classes, both are told where all are asked for.
+        return sum(own.get(output, max(2, self.n_outputs)) for output in self.outputs)
+
     def check_size(self, n_rows: int, n_features: int) -> None:
         """Refuse an answer too large to hold, before it is computed.
 

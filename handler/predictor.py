@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from handler.bounds import Blocks, TreeCost, in_blocks
 from handler.errors import FeatureMismatch, IterationsUndecided
 from handler.libxgboost import Booster, Floats, Kind
 
@@ -27,6 +29,10 @@ BYTES_PER_THREAD = 392 + 4 * SCORES_PER_CALL
 # it. A cache that thrashes lets one rest for a moment; only one that empties has more, and those are worth a freed
 # handle's leak of 400 bytes for each thread that has scored with it.
 MAX_RESTING = 64
+
+# What libxgboost keeps for a node, and what is taken for a tree's shape where nobody knows it.
+BYTES_PER_NODE = 53
+GUESSED_NODES, GUESSED_DEPTH = 127, 8
 
 _DENSE_KINDS = frozenset({Kind.VALUE, Kind.MARGIN})
 
@@ -164,7 +170,11 @@ class Scorer(Protocol):
 
     @property
     def facts(self) -> Facts: ...
-    def predict(self, rows: Floats, kind: Kind = ..., iterations: Iterations | None = ...) -> npt.NDArray[Any]: ...
+    @property
+    def cost(self) -> TreeCost: ...
+    def predict(
+        self, rows: Floats, kind: Kind = ..., iterations: Iterations | None = ..., blocks: Blocks | None = ...
+    ) -> npt.NDArray[Any]: ...
     def close(self) -> None: ...
 
 
@@ -186,11 +196,29 @@ class Model:
         self._lock = threading.Lock()
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, iterations: Iterations | None = None) -> Floats:
-        """Score a block of rows.
+    @property
+    def cost(self) -> TreeCost:
+        """Guessed from what it takes in memory: libxgboost tells nobody what its trees look like."""
+        if self.facts.booster == "gblinear":
+            return TreeCost(0, 0, 0, self.facts.n_features)
+        n_nodes = self.facts.resident_bytes // BYTES_PER_NODE
+        n_leaves = n_nodes // 2
+        return TreeCost(
+            max(1, n_nodes // GUESSED_NODES), GUESSED_DEPTH, n_leaves * (GUESSED_DEPTH + 1) ** 2, self._columns
+        )
+
+    def predict(
+        self,
+        rows: Floats,
+        kind: Kind = Kind.VALUE,
+        iterations: Iterations | None = None,
+        blocks: Blocks | None = None,
+    ) -> Floats:
+        """Score rows.
 
         rows        float32, C-contiguous, (n_rows, n_features); NaN is a missing value
         iterations  which rounds answer; None leaves it to the model
+        blocks      how to go through many; None is all at once
         returns     float32, (n_rows, n_outputs), two axes even for one output; the other kinds have XGBoost's own axes
         raises      FeatureMismatch when n_features is not the model's, IterationsUndecided
         source      XGBoost guide, "Prediction", strict_shape
@@ -202,15 +230,21 @@ class Model:
         n_rounds = self.facts.rounds(iterations)
         rows = self.facts.known(rows)
         if not (self._is_dense and kind in _DENSE_KINDS):
-            with self._lock:
-                return booster.predict_matrix(rows, kind, self.facts.feature_types, n_rounds)
+            return in_blocks(rows, partial(self._predict_matrix, booster, kind, n_rounds), blocks)
+        return in_blocks(rows, partial(self._predict_dense, booster, kind, n_rounds), blocks)
+
+    def _predict_dense(self, booster: Booster, kind: Kind, n_rounds: int, rows: Floats) -> Floats:
         step = self._rows_per_call
         if len(rows) <= step:
             return booster.predict_dense(rows, kind, n_rounds)
-        blocks = [
+        parts = [
             booster.predict_dense(rows[start : start + step], kind, n_rounds) for start in range(0, len(rows), step)
         ]
-        return np.concatenate(blocks)
+        return np.concatenate(parts)
+
+    def _predict_matrix(self, booster: Booster, kind: Kind, n_rounds: int, rows: Floats) -> Floats:
+        with self._lock:
+            return booster.predict_matrix(rows, kind, self.facts.feature_types, n_rounds)
 
     def close(self) -> None:
         """Give the memory back. Safe to call twice; nobody may be predicting."""
@@ -238,11 +272,27 @@ class Ensemble:
         self._models = tuple(models)
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, iterations: Iterations | None = None) -> Floats:
+    @property
+    def cost(self) -> TreeCost:
+        costs = [model.cost for model in self._models]
+        return TreeCost(
+            sum(cost.n_trees for cost in costs),
+            max(cost.depth for cost in costs),
+            sum(cost.leaf_work for cost in costs),
+            self.facts.n_features,
+        )
+
+    def predict(
+        self,
+        rows: Floats,
+        kind: Kind = Kind.VALUE,
+        iterations: Iterations | None = None,
+        blocks: Blocks | None = None,
+    ) -> Floats:
         """As `Model.predict`. Raises FoldsDisagree for leaves, which are each tree's own."""
         if kind is Kind.LEAF:
             raise FoldsDisagree("the leaves of several boosters are not one answer")
-        answers = np.stack([model.predict(rows, kind, iterations) for model in self._models])
+        answers = np.stack([model.predict(rows, kind, iterations, blocks) for model in self._models])
         if kind is Kind.VALUE and self.facts.votes:
             classes = np.unique(answers)
             votes = (answers == classes.reshape(-1, 1, 1, 1)).sum(axis=1)

@@ -11,12 +11,18 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, Protocol
 
+from handler.bounds import Blocks, Bounds, Visit
 from handler.errors import PayloadInvalid
+from handler.forest.model import Forest
 from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Request
 from handler.outputs import plan_outputs
 from handler.payload import OURS, Conventions, Predictions, decode, encode, fit_rows
+from handler.payload.media import CSV
 from handler.predictor import Facts, FoldsDisagree, Iterations, Scorer
+
+# Read and scored within milliseconds, whatever is in it.
+LIGHT_BODY_BYTES = 8 << 10
 
 
 class Scored(NamedTuple):
@@ -52,12 +58,16 @@ class Scoring(Protocol):
 
 
 class PlainScoring:
-    """Ours, without code of the endpoint's own."""
+    """Ours, without code of the endpoint's own.
+
+    bounds   what a request may take; None for whatever it likes
+    """
 
     is_slow = False
 
-    def __init__(self, conventions: Conventions = OURS) -> None:
+    def __init__(self, conventions: Conventions = OURS, bounds: Bounds | None = None) -> None:
         self._conventions = conventions
+        self._bounds = bounds
 
     def media_type(self, accept: str | None) -> str:
         return self._conventions.media_type(accept)
@@ -72,9 +82,39 @@ class PlainScoring:
         iterations: Iterations | None = None,
     ) -> Scored:
         del target  # for code of the endpoint's own
-        values = read_rows(request.body, request.headers.get("content-type", ""), model.facts, self._conventions)
+        if (
+            media_type == CSV
+            and not outputs
+            and iterations is None
+            and isinstance(model, Forest)
+            and not self._conventions.is_aws
+            and request.headers.get("content-type") == CSV
+        ):
+            began = time.perf_counter_ns()
+            text = model.score_line(request.body)
+            if text is not None:
+                return Scored(text, CSV, began, time.perf_counter_ns())
+        bounds = self._bounds
+        if bounds is None or (len(request.body) <= LIGHT_BODY_BYTES and not outputs):
+            return self._score(request, model, outputs, media_type, iterations, None)
+        with bounds.visit(request.is_wanted) as visit:
+            return self._score(request, model, outputs, media_type, iterations, visit)
+
+    def _score(
+        self,
+        request: Request,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None,
+        visit: Visit | None,
+    ) -> Scored:
+        content_type = request.headers.get("content-type", "")
+        if visit is not None:
+            visit.reads(len(request.body), content_type)
+        values = read_rows(request.body, content_type, model.facts, self._conventions)
         decoded = time.perf_counter_ns()
-        predictions = predict(model, values, outputs, iterations)
+        predictions = predict(model, values, outputs, iterations, visit)
         predicted = time.perf_counter_ns()
         return Scored(encode(predictions, media_type, self._conventions), media_type, decoded, predicted)
 
@@ -99,18 +139,38 @@ def read_rows(body: bytes, content_type: str, facts: Facts, conventions: Convent
 
 
 def predict(
-    model: Scorer, values: Floats, outputs: tuple[str, ...] = (), iterations: Iterations | None = None
+    model: Scorer,
+    values: Floats,
+    outputs: tuple[str, ...] = (),
+    iterations: Iterations | None = None,
+    visit: Visit | None = None,
 ) -> Predictions:
     """What was asked for of rows that fit the model; no outputs are the plain score, no iterations the model's own way.
 
-    raises   PayloadInvalid, IterationsUndecided
+    visit    the request's bounds, asked before anything is computed
+    raises   PayloadInvalid, IterationsUndecided, TooMuchWork, NoRoom, Unavailable, CallerGone
     """
-    if not outputs:
+    if visit is None and not outputs:
         return Predictions(model.predict(values, iterations=iterations))
-    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs, model.facts.labels)
+    plan = plan_outputs(outputs, model.facts.objective, model.facts.n_outputs, model.facts.labels) if outputs else None
+    kinds = [Kind.VALUE] if plan is None else [Kind[kind.upper()] for kind in plan.kinds]
+    blocks: Blocks | None = None
+    if visit is not None:
+        cost = model.cost
+        n_numbers = (
+            model.facts.n_outputs if plan is None else plan.numbers_per_row(model.facts.n_features, cost.n_trees)
+        )
+        row_s = sum(cost.row_s(kind) for kind in kinds)
+        blocks = visit.answers(
+            len(values), n_numbers, values.itemsize * values.shape[1], row_s, ", ".join(outputs) or "scores"
+        )
+    if plan is None:
+        return Predictions(model.predict(values, Kind.VALUE, iterations, blocks))
     plan.check_size(len(values), model.facts.n_features)
     try:
-        raw = {kind: model.predict(values, Kind[kind.upper()], iterations) for kind in plan.kinds}
+        raw = {
+            name: model.predict(values, kind, iterations, blocks) for name, kind in zip(plan.kinds, kinds, strict=True)
+        }
     except (XGBoostError, FoldsDisagree) as error:  # a linear booster has no leaves, for one
         raise PayloadInvalid("", f"this model cannot give {', '.join(outputs)}: {error}") from error
     return plan.answer(raw)

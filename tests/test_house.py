@@ -16,17 +16,29 @@ CONTAINER = [path for path in sorted(ROOT.glob("container/**/*.py")) if path != 
 ROOMS: dict[str, set[str]] = {
     "environments": set(),
     "limits": set(),
+    "log_stream": set(),
     "link": {"handler.messages"},
     "settings": {"handler.attributes", "handler.errors", "handler.archives.limits"},
     "examine": {"limits", "environments", "handler"},
     "assembly": {"settings", "examine", "limits", "handler"},
-    "metrics": {"handler"},
+    "metrics": {"link", "handler"},
     "launch": {"link", "limits", "settings", "environments", "handler.errors"},
-    "worker": {"assembly", "examine", "limits", "link", "metrics", "settings", "environments", "handler"},
+    "worker": {"assembly", "examine", "limits", "link", "log_stream", "metrics", "settings", "environments", "handler"},
     "platform": {"settings", "environments", "handler"},
     "image": {"handler"},
     "operate": {
-        *("assembly", "environments", "examine", "limits", "link", "metrics", "platform", "settings", "handler"),
+        *(
+            "assembly",
+            "environments",
+            "examine",
+            "limits",
+            "link",
+            "log_stream",
+            "metrics",
+            "platform",
+            "settings",
+            "handler",
+        ),
     },
 }
 MAY_LAUNCH = ROOT / "container/operate/main.py"

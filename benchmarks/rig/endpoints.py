@@ -42,11 +42,13 @@ class Server:
     """A process tree that answers on `port`. Subclasses say how it is started, and what its members are called.
 
     name       as it stands in tables
+    root       the checkout it runs from
     n_caches   processes that each keep models of their own
     """
 
     name = "server"
     n_caches = 1
+    root = ROOT
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -81,7 +83,7 @@ class Server:
             self._process = subprocess.Popen(
                 self.command(),
                 env=dict(self.environment()),
-                cwd=ROOT,
+                cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=self.log,
@@ -207,6 +209,7 @@ class Ours(Server):
     flags        more of its flags, each with its value
     environment  settings that are flags without a value, and credentials
     output       where its standard output goes; else to the log, with everything else
+    before       another checkout, set up, that is served in the place of this one: what ours is to be compared with
     """
 
     name = "ours"
@@ -217,8 +220,13 @@ class Ours(Server):
         *flags: str,
         environment: Mapping[str, str] | None = None,
         output: Path | None = None,
+        before: Path | None = None,
     ) -> None:
         super().__init__()
+        self._python = sys.executable
+        if before is not None:
+            self.name, self.root = "before", before
+            self._python = str(before / ".venv/bin/python")
         self._models = models
         self._flags = flags
         self._environment = environment or {}
@@ -226,9 +234,12 @@ class Ours(Server):
 
     def command(self) -> Sequence[str]:
         return [
-            *(sys.executable, "-m", "container.operate.main", "serve", "--models", str(self._models)),
+            *(self._python, "-m", "container.operate.main", "serve", *self._source()),
             *("--port", str(self.port), "--scratch", str(self.scratch), *self._flags),
         ]
+
+    def _source(self) -> Sequence[str]:
+        return ["--models", str(self._models)]
 
     def environment(self) -> Mapping[str, str]:
         return {**os.environ, **self._environment}
@@ -279,11 +290,35 @@ class Ours(Server):
         return self.members()["runtime"][0]
 
 
+class Hosted(Ours):
+    """`mme serve --hosted`, with models that have been loaded as SageMaker loads them. Targets are model names.
+
+    models   directory with a bundle NAME/model for each, as SageMaker unpacks them
+    """
+
+    def _source(self) -> Sequence[str]:
+        return ["--hosted"]
+
+    def path(self, target: str) -> str:
+        return f"/models/{target}/invoke"
+
+    def prepare(self, targets: Sequence[str]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        for target in targets:
+            fields = json.dumps({"model_name": target, "url": str(Path(self._models) / target / "model")})
+            connection.request("POST", "/models", fields, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = response.read()
+            if response.status != http.HTTPStatus.OK:
+                raise CallFailed(self.name, target, response.status, answer)
+        connection.close()
+
+
 _OUR_MEMBERS = {
     "container.operate": "supervisor",
     "container.examine.examiner": "examiner",
     "container.worker": "runtime",
-    "com.amazonaws.ml.mms.ModelServer": "JVM",
+    "-Dmodel_server_home": "JVM",
 }
 
 
@@ -302,14 +337,14 @@ class StockMms(Server):
         self._workers = workers
 
     def command(self) -> Sequence[str]:
-        """Our own command line and properties; only what runs behind the sockets is theirs."""
+        """Our own command line and properties; the server and what runs behind its sockets are theirs."""
         own = settings.read({"models": str(RIVALS), "port": str(self.port)}, {})
         scratch = mms.Scratch(self.scratch)
         mms.write_files(scratch, own)
         self.lay_out(scratch)
         command = mms.command(scratch, own, environments.java_home(), gate_port=None)
         command[command.index("--python") + 1] = sys.executable
-        return command
+        return [mms.STOCK_MAIN if word == mms.OUR_MAIN else word for word in command]
 
     def lay_out(self, scratch: mms.Scratch) -> None:
         """Put the service where MMS looks for it."""
@@ -334,7 +369,7 @@ class StockMms(Server):
     def role(self, command_line: str) -> str:
         if not command_line:
             return "ended"
-        return "JVM" if "com.amazonaws.ml.mms.ModelServer" in command_line else "workers"
+        return "JVM" if "-Dmodel_server_home" in command_line else "workers"
 
     def is_ready(self) -> bool:
         """Port bound, and every worker there: MMS starts one process for the model and one more for each worker."""

@@ -57,7 +57,7 @@ class Verdicts:
         self._lines.append({"name": name, "figure": figure, "target": target, "is_met": is_met})
         if not is_met:
             self._missed.append(name)
-        print(f"{name:<15}{figure}; target {target}: {'met' if is_met else 'MISSED'}")
+        print(f"{name:<14} {figure}; target {target}: {'met' if is_met else 'MISSED'}")
 
     @property
     def lines(self) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Sockets bound for the door of hosted mode's server (plugin/HostedServer.java), which starts no stubs.
+"""Sockets bound for the door of hosted mode's server (plugin/FrontServer.java), which starts no stubs.
 
     door        "bind 9003"       "release 9003"
     supervisor  "bound 9003"      (the socket goes some seconds later)

@@ -72,7 +72,7 @@ class Children:
             stderr=output,
             pass_fds=pass_fds,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509  safe: this process has one thread
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  safe: the log's thread holds nothing that it needs
         )
         process.returncode = 0  # Popen shall not wait for it: `reap` does, for all children at once
         child = Child(name, process.pid, time.monotonic())

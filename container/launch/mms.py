@@ -37,7 +37,7 @@ HOSTED_NETTY_THREADS = 4
 HOSTED_ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}
 
 STOCK_MAIN = "com.amazonaws.ml.mms.ModelServer"
-HOSTED_MAIN = "HostedServer"  # plugin/HostedServer.java
+OUR_MAIN = "FrontServer"  # plugin/FrontServer.java
 
 _LOG4J = """\
 <?xml version="1.0" encoding="UTF-8"?>
@@ -45,6 +45,8 @@ _LOG4J = """\
   <Appenders>
     <Console name="stderr" target="SYSTEM_ERR">
       <PatternLayout pattern="%-5p %c{1} - %m %throwable{short.message}%n"/>
+      <!-- Each connection that breaks off is an ERROR: one client can make four thousand a second. -->
+      <BurstFilter level="FATAL" rate="10" maxBurst="100"/>
     </Console>
   </Appenders>
   <Loggers>
@@ -102,6 +104,11 @@ class Scratch:
     def relay(self) -> Path:
         """The runtime's admin port for MMS's plugin."""
         return self.tmp / "relay.sock"
+
+    @property
+    def lane(self) -> Path:
+        """The runtime, past MMS: where the front end's event loops send what is small and warm."""
+        return self.tmp / "lane.sock"
 
     @property
     def binder(self) -> Path:
@@ -190,9 +197,9 @@ def _as_properties(values: Mapping[str, object]) -> str:
 
 
 def plugin_path() -> Path | None:
-    """Our endpoints for MMS and hosted mode's server (see plugin/), where they have been compiled."""
+    """Our server and its endpoints (see plugin/), where they have been compiled."""
     path = Path(__file__).with_name("plugin") / "classes"
-    return path if (path / f"{HOSTED_MAIN}.class").exists() else None
+    return path if (path / f"{OUR_MAIN}.class").exists() else None
 
 
 def jar_path() -> Path:
@@ -217,6 +224,9 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         "-Xss256k",  # five threads for each hosted model
         "-XX:+UseSerialGC",  # a small heap on few cores: less memory and less jitter than G1
         "-XX:+UseCompactObjectHeaders",  # smaller objects; an image's class archive is made for it
+        # Else the thread that met it is gone, and the rest goes on without: a port that does not answer, for good. So the JVM
+        # ends, the supervisor with it, and whoever runs this container starts another.
+        "-XX:+ExitOnOutOfMemoryError",
         "-XX:-UsePerfData",  # it would leave files in the system's temp directory
         "--enable-native-access=ALL-UNNAMED",  # Netty's epoll
         "--sun-misc-unsafe-memory-access=allow",  # Netty's buffers
@@ -226,12 +236,14 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-DLOG_LOCATION={scratch.root}",
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
+        f"-Dmme.lane={scratch.lane}",
+        f"-Dmme.bodies={max(settings.front.jvm_direct_bytes // 3, settings.front.max_body_bytes)}",
         *_SMALL_PIECES,
         *([] if gate_port is None else _hosted_options(scratch, gate_port)),
         *_from_image(),
         "-cp",
         f"{jar_path()}:{plugin}" if (plugin := plugin_path()) else str(jar_path()),
-        HOSTED_MAIN if settings.front.hosted else STOCK_MAIN,
+        OUR_MAIN if plugin_path() else STOCK_MAIN,
         "--python",
         str(scratch.stub),
         "--mms-config-file",
@@ -252,9 +264,6 @@ _GIVE_BACK = [
     "-XX:MaxHeapFreeRatio=25",
     "-XX:-ShrinkHeapInSteps",
     "-XX:TrimNativeHeapInterval=10000",  # ms
-    # Without the second compiler 5 MB less stay behind, its workspace and its profiles, and a call is no slower (measured
-    # over some thousand): what Java does for one is to pass it on.
-    "-XX:TieredStopAtLevel=1",
 ]
 # Netty takes memory in pieces of 4 MiB, more of them the more threads there are, and touches most of it.
 _SMALL_PIECES = [

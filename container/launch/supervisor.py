@@ -6,8 +6,8 @@
 
 Standalone it also holds MMS's connections (container/link/held.py), so that a runtime's death is not seen by MMS.
 
-Rule: one thread, one loop, nothing in it blocks. What this process opens is on one ExitStack, however it ends; if it
-is killed, both children are killed with it (PDEATHSIG) and the stub's reply ends.
+Rule: one loop, nothing in it blocks, the log included (container/log_stream.py). What this process opens is on one
+ExitStack, however it ends; if it is killed, both children are killed with it (PDEATHSIG) and the stub's reply ends.
 """
 
 from __future__ import annotations
@@ -17,21 +17,19 @@ import logging
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from container import environments
 from container.launch import mms
 from container.launch.binder import Binder, DoorLost, Wish
 from container.launch.children import Child, Children
+from container.launch.scratch import ScratchDirectory
 from container.launch.stubs import Binding, Stubs, socket_name
 from container.link import wire
 from container.link.channel import Channel
@@ -47,6 +45,8 @@ SETTLED_S = 10.0  # a runtime that lived this long was fine; one that died soone
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 MAX_FAILED_STARTS = 3  # of a runtime that never once came up: it would not come up by itself
+MAX_FAILED_RESTARTS = 12  # in a row, of one that did come up once: some twenty seconds with the pauses between them
+LOOK_S = 2.0  # between two looks at the scratch directory
 JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM
 RUNTIME_PATIENCE_S = 3.0
 ORPHANS_PATIENCE_S = 2.0  # the stub and readers, which end within milliseconds of what they wait for
@@ -54,6 +54,7 @@ ORPHANS_PATIENCE_S = 2.0  # the stub and readers, which end within milliseconds 
 LINGER_S = 5.0
 GATES_BACKLOG = 512
 APOLOGY = wire.failure_reply(503, "the runtime ended with this request inside it; send it again")
+MAX_LINE_BYTES = 64 * 1024  # of the JVM's output: what goes on without an end is told in pieces
 LAST_LINES = 15  # of the JVM's output, told when it dies
 COMPILE = "with a Java compiler (javac, 17 or later) ./build.sh setup compiles them, ./build.sh wheel into a wheel"
 
@@ -77,9 +78,13 @@ class Supervisor:
         self._has_mms_started = False
         self._n_workers = 0
         self._failed_starts = 0
+        self._n_stillborn = 0  # the last ones, which ended before they could serve
         self._has_ever_started = False
         self._restart_at: float | None = None
         self._drain_until: float | None = None
+        self._drained_status = EXIT_OK
+        self._look_at = 0.0
+        self._had_trouble = False
         self._status: int | None = None  # set when it is time to end
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._partial_line = b""
@@ -123,15 +128,11 @@ class Supervisor:
             signal.signal(number, lambda *_: None)  # the number arrives through the wakeup descriptor
         self._watch(self._wakeup, select.EPOLLIN, self._on_signals)
         self._refuse_taken_port()
-        try:
-            root = tempfile.mkdtemp(prefix="mme-", dir=self._settings.front.scratch)
-        except OSError as error:
-            raise LaunchFailed(
-                f"no scratch directory in {error.filename}: {error.strerror}; set MME_SCRATCH"
-            ) from error
-        closing.callback(shutil.rmtree, root, ignore_errors=True)
+        self._directory = ScratchDirectory(self._settings.front.scratch)
+        closing.callback(self._directory.close)
         closing.callback(self._wait_for_orphans)
-        self._scratch = mms.Scratch(Path(root))
+        self._directory.refuse_noexec()
+        self._scratch = mms.Scratch(self._directory.root)
         if self._settings.front.hosted:
             self._gates = closing.enter_context(socket.create_server(("127.0.0.1", 0), backlog=GATES_BACKLOG))
         mms.write_files(self._scratch, self._settings)
@@ -142,6 +143,9 @@ class Supervisor:
             self._binder = Binder(self._scratch.binder)
             closing.callback(self._binder.close)
             self._watch(self._binder.listener.fileno(), select.EPOLLIN, self._on_door)
+        self._lane = closing.enter_context(socket.socket(socket.AF_UNIX))
+        self._lane.bind(str(self._scratch.lane))
+        self._lane.listen()
         self._board = Board()
         closing.callback(self._board.close)
         closing.callback(self._drop_all_held)
@@ -189,13 +193,16 @@ class Supervisor:
             self._start_runtime()
         if self._drain_until is not None and now >= self._drain_until:
             log.warning("requests were still in flight when the drain time was over")
-            self._status = EXIT_OK
+            self._status = self._drained_status
             return
+        if now >= self._look_at:
+            self._look_at = now + LOOK_S
+            self._look_after_scratch()
         while self._lingering and now >= self._lingering[0][0]:
             self._forget_oldest()
         forget_at = self._lingering[0][0] if self._lingering else None
-        clocks = [at for at in (self._restart_at, self._drain_until, forget_at) if at is not None]
-        timeout = max(0.0, min(clocks) - now) if clocks else -1
+        clocks = [at for at in (self._restart_at, self._drain_until, forget_at, self._look_at) if at is not None]
+        timeout = max(0.0, min(clocks) - now)
         for descriptor, _ in self._epoll.poll(timeout):
             handler = self._handlers.get(descriptor)  # an earlier event of this round may have closed it
             if handler is not None:
@@ -216,8 +223,28 @@ class Supervisor:
             self._status = EXIT_OK
             return
         log.info("%s: answering what is in flight, then stopping", number.name)
+        self._drain(self._channel, EXIT_OK)
+
+    def _drain(self, runtime: Channel, status: int) -> None:
+        """Answer what is in flight, then end with this status."""
+        self._drained_status = status
         self._drain_until = time.monotonic() + self._settings.front.drain_s
-        self._channel.send("drain")
+        runtime.send("drain")
+
+    def _look_after_scratch(self) -> None:
+        """Without it no worker can connect again and no runtime can be started: whoever started us has to do it anew."""
+        if self._drain_until is not None:
+            return
+        needed = [self._scratch.tmp, self._scratch.control, self._scratch.stub]
+        trouble = self._directory.trouble([*needed, self._scratch.relay] if self._is_ready else needed)
+        had_trouble, self._had_trouble = self._had_trouble, bool(trouble)
+        if not (trouble and had_trouble):  # once is no proof: a runtime that starts makes its relay anew
+            return
+        log.error("%s by somebody else; answering what is in flight, then stopping", trouble)
+        if self._is_ready and self._channel is not None:
+            self._drain(self._channel, EXIT_FAILED)
+        else:
+            self._status = EXIT_FAILED
 
     def _on_child_end(self, child: Child) -> None:
         if child is self._jvm:
@@ -246,6 +273,7 @@ class Supervisor:
             "has_served": self._is_ready,
         }
         channel.send("settings", note)
+        channel.send("lane", None, [self._lane.fileno()])
         if self._gates is not None:
             channel.send("gates", None, [self._gates.fileno()])
         if not self._settings.front.hosted:
@@ -277,7 +305,8 @@ class Supervisor:
         if time.monotonic() - child.started_at >= SETTLED_S:
             self._failed_starts = 0
         self._failed_starts += 1
-        if not self._has_ever_started and self._failed_starts >= MAX_FAILED_STARTS:
+        self._n_stillborn += 1
+        if self._n_stillborn >= (MAX_FAILED_RESTARTS if self._has_ever_started else MAX_FAILED_STARTS):
             log.error("the runtime %s; it does not start", child.ending)
             self._status = EXIT_FAILED
             return
@@ -300,6 +329,7 @@ class Supervisor:
             self._close_channel()  # it has ended or is about to: SIGCHLD says how
         elif note.what == "started":
             self._has_ever_started = True
+            self._n_stillborn = 0
             self._check_ready()
         elif note.what == "refused":
             log.error("%s", note.value)
@@ -314,7 +344,7 @@ class Supervisor:
             self._hold(note.value, socket.socket(fileno=note.descriptors[0]))
         elif note.what == "drained":
             log.info("nothing is in flight any more")
-            self._status = EXIT_OK
+            self._status = self._drained_status
 
     def _check_ready(self) -> None:
         if self._is_ready or self._is_preloading:
@@ -385,6 +415,8 @@ class Supervisor:
         if not data:
             self._unwatch(self._jvm_output)
         *lines, self._partial_line = (self._partial_line + data).split(b"\n")
+        if len(self._partial_line) > MAX_LINE_BYTES:
+            lines, self._partial_line = [*lines, self._partial_line], b""
         for line in lines:
             text = line.decode(errors="replace").rstrip()
             if text == mms.STARTED:

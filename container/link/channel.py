@@ -1,7 +1,7 @@
 """What the supervisor and the runtime tell each other: small JSON messages, some with descriptors.
 
     supervisor -> runtime   settings {...}   listen NAME + socket   ended NAME   unlisten NAME   gates + socket   drain
-                            board + page     adopt SLOT + socket
+                            board + page     adopt SLOT + socket   lane + socket
     runtime -> supervisor   started          workers N              preloading   preloaded       drained
                             connected SLOT + socket
 
@@ -57,8 +57,10 @@ class Channel:
         """The next message; None when the other side is gone."""
         try:
             data, descriptors, _, _ = socket.recv_fds(self._end, MAX_MESSAGE_BYTES, 4)
-        except ConnectionResetError:
-            return None
+        except (
+            ConnectionResetError
+        ):  # said once, of an end that was closed with ours unread; what it had sent comes after
+            data, descriptors, _, _ = socket.recv_fds(self._end, MAX_MESSAGE_BYTES, 4)
         if not data:
             return None
         what, value = json.loads(data)

@@ -24,7 +24,7 @@ _END = _INT.pack(-1)
 
 MAX_NAME_BYTES = 8 * 1024  # Netty refuses header sections above 8 KiB, so no name or value can honestly be longer
 MAX_PATH_BYTES = 4 * 1024  # PATH_MAX
-MAX_FIELDS = 1024  # headers or inputs of one request: below what fits in Netty's 8 KiB, above what anyone sends
+MAX_FIELDS = 4096  # headers or inputs of one request: a field takes two of Netty's 8 KiB, `a:`, so there can be no more
 MAX_BATCH = 1024
 # MMS decodes what one read has brought, and its decoder can wait for the rest only at some places: in the middle of a
 # status or of the headers it breaks the connection (CodecUtils.readMap), and the caller gets 500. Netty's reads begin with

@@ -1,7 +1,9 @@
 """The operator's port: health, metrics, models and the status page.
 
 Rule: it shows, it changes nothing, and it takes no part in serving: a bounded number of connections, each of bounded
-length, on a loopback address unless told otherwise. The maker of an AdminServer closes it.
+length, on a loopback address unless told otherwise. Nobody can keep a probe from its answer: who has sent no request is cut
+for the next who comes, oldest first, and probes need no place among those that are answered. The maker of an AdminServer
+closes it.
 
     /            the status page             /healthz   200 while the process should live
     /status.json its facts                   /readyz    200 while requests may be sent to it
@@ -18,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from heapq import nsmallest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,13 +31,15 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from container.metrics.history import History
 from container.metrics.prometheus import PrometheusExporter
+from container.metrics.serving_port import ServingPort
 from container.metrics.source import ModelState, Source
 from container.metrics.status import status
 from handler.telemetry.recorder import LiveRecorder
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 16
+MAX_CONNECTIONS = 32
+MAX_ANSWERS = 16  # of these, being answered at the same time; probes are not counted, they are answered at once
 CONNECTION_S = 30.0  # a connection older than this is closed, however busily its client dawdles
 READ_TIMEOUT_S = 5.0
 PAGE_MODELS, MAX_PAGE_MODELS = 100, 1_000
@@ -47,6 +51,8 @@ SORTS: dict[str, Callable[[ModelState], Any]] = {
     "age": lambda model: (-model.age_s, model.name),
     "idle": lambda model: (-model.idle_s, model.name),
 }
+
+_PROBES = frozenset({"/healthz", "/readyz", "/ping"})
 
 _PAGE = Path(__file__).parent / "page"
 _ASSETS = {
@@ -69,6 +75,7 @@ class AdminServer:
     """Serves from one accepting thread and at most MAX_CONNECTIONS short-lived ones. Binding happens at once.
 
     unix_path             a socket to make instead of host and port, whose directory says who may ask
+    serving_port          the port that callers use, which /healthz and /readyz ask; None leaves it out
     execution_parameters  what SageMaker's batch transform is told at /execution-parameters
 
     raises  OSError when the address is taken
@@ -84,10 +91,13 @@ class AdminServer:
         host: str = "127.0.0.1",
         port: int = 0,
         unix_path: Path | None = None,
+        serving_port: ServingPort | None = None,
         execution_parameters: Mapping[str, object] | None = None,
         clock_s: Callable[[], float] = time.time,
     ) -> None:
-        self._answers = _Answers(source, recorder, history, prometheus, execution_parameters or {}, clock_s)
+        self._answers = _Answers(
+            source, recorder, history, prometheus, serving_port, execution_parameters or {}, clock_s
+        )
         self._server = _Server((host, port) if unix_path is None else str(unix_path), self._answers)
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.2}, name="admin-port", daemon=True
@@ -130,9 +140,11 @@ class _Answers:
         recorder: LiveRecorder,
         history: History,
         prometheus: PrometheusExporter,
+        serving_port: ServingPort | None,
         execution_parameters: Mapping[str, object],
         clock_s: Callable[[], float],
     ) -> None:
+        self._serving_port = serving_port
         self._execution_parameters = dict(execution_parameters)
         self._source = source
         self._recorder = recorder
@@ -147,7 +159,9 @@ class _Answers:
         match path:
             case "/healthz":
                 health = self._source.health()
-                return _health(health.is_alive, health.reasons)
+                silence = self._silence()
+                is_deaf = self._serving_port is not None and self._serving_port.has_answered and bool(silence)
+                return _health(health.is_alive and not is_deaf, (*health.reasons, *silence))
             case "/ping":  # for MMS's plugin, in MMS's own words, but with a status that means it
                 health = self._source.health()
                 if health.is_alive and health.is_ready:
@@ -155,7 +169,8 @@ class _Answers:
                 return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "Unhealthy", "reasons": list(health.reasons)})
             case "/readyz":
                 health = self._source.health()
-                return _health(health.is_alive and health.is_ready, health.reasons)
+                silence = self._silence()
+                return _health(health.is_alive and health.is_ready and not silence, (*health.reasons, *silence))
             case "/metrics":
                 text, content_type = self._prometheus.scrape(accept)
                 return HTTPStatus.OK, content_type, text
@@ -168,6 +183,11 @@ class _Answers:
         raise _Refused(
             HTTPStatus.NOT_FOUND, "nothing here; try /, /status.json, /models, /metrics, /healthz or /readyz"
         )
+
+    def _silence(self) -> tuple[str, ...]:
+        """Why the serving port does not answer, if it does not."""
+        trouble = self._serving_port.trouble() if self._serving_port is not None else ""
+        return (trouble,) if trouble else ()
 
     def _models(self, query: dict[str, list[str]]) -> dict[str, object]:
         limit = _number(query, "limit", default=PAGE_MODELS, most=MAX_PAGE_MODELS)
@@ -188,6 +208,14 @@ class _Answers:
         }
 
 
+@dataclass(slots=True)
+class _Visit:
+    """A connection, since when, and whether its request has been read."""
+
+    since_s: float
+    has_asked: bool = False
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False  # close() cuts open connections itself; a dawdling client must not hold up a shutdown
@@ -195,9 +223,9 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int] | str, answers: _Answers) -> None:
         self.answers = answers
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self.places = threading.BoundedSemaphore(MAX_ANSWERS)
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, float] = {}
+        self._open: dict[socket.socket, _Visit] = {}  # oldest first
         if isinstance(address, str):
             self.address_family = socket.AF_UNIX
             Path(address).unlink(missing_ok=True)  # of a process that was killed
@@ -213,14 +241,16 @@ class _Server(ThreadingHTTPServer):
             self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if not self._free.acquire(blocking=False):
+        with self._lock:
+            has_room = self._make_room()
+            if has_room:
+                self._open[request] = _Visit(time.monotonic())
+        if not has_room:
             self.shutdown_request(request)
             return
-        with self._lock:
-            self._open[request] = time.monotonic()
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # no thread could be started; process_request_thread will not release what was taken
+        except RuntimeError:  # no thread could be started; process_request_thread will not forget it
             self._forget(request)
             raise
 
@@ -230,22 +260,38 @@ class _Server(ThreadingHTTPServer):
         finally:
             self._forget(request)
 
+    def _make_room(self) -> bool:
+        """Cut the oldest of those that have sent no request if nobody else could come in. Under the lock."""
+        if len(self._open) < MAX_CONNECTIONS:
+            return True
+        silent = next((request for request, visit in self._open.items() if not visit.has_asked), None)
+        if silent is None:
+            return False
+        del self._open[silent]
+        _shut(silent)
+        return True
+
+    def asked(self, request: Any) -> None:
+        """Its request has been read: it is not cut for another any more."""
+        with self._lock:
+            visit = self._open.get(request)
+            if visit is not None:
+                visit.has_asked = True
+
     def _forget(self, request: Any) -> None:
         with self._lock:
             self._open.pop(request, None)
-        self._free.release()
 
     def service_actions(self) -> None:
         self.cut(older_than_s=CONNECTION_S)
 
     def cut(self, older_than_s: float) -> None:
-        """End connections that have lasted longer; their threads see the end of the stream and leave."""
+        """End connections that have lasted longer."""
         now_s = time.monotonic()
         with self._lock:
-            old = [request for request, since_s in self._open.items() if now_s - since_s >= older_than_s]
-            for request in old:
-                with suppress(OSError):  # the client was faster
-                    request.shutdown(socket.SHUT_RDWR)
+            for request, visit in self._open.items():
+                if now_s - visit.since_s >= older_than_s:
+                    _shut(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002  the signature is the base class's
         log.debug("admin connection from %s broke off", client_address, exc_info=True)
@@ -264,15 +310,34 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(has_body=False)
 
     def _reply(self, *, has_body: bool) -> None:
+        self.server.asked(self.connection)
         try:
             url, host = _split(self.path), _split(f"//{self.headers.get('Host') or 'localhost'}").hostname
             self._check_host(host or "")
-            answer = self.server.answers.answer(url.path, parse_qs(url.query), self.headers.get("Accept", ""))
         except _Refused as refusal:
-            answer = _json(refusal.status, {"message": str(refusal)})
+            self._send(_json(refusal.status, {"message": str(refusal)}), has_body=has_body)
+            return
+        if url.path in _PROBES:
+            self._send(self._answer(url), has_body=has_body)
+        elif self.server.places.acquire(blocking=False):
+            try:
+                self._send(self._answer(url), has_body=has_body)
+            finally:
+                self.server.places.release()
+        else:
+            busy = {"message": f"{MAX_ANSWERS} others are being answered; ask again"}
+            self._send(_json(HTTPStatus.SERVICE_UNAVAILABLE, busy), has_body=has_body)
+
+    def _answer(self, url: SplitResult) -> Answer:
+        try:
+            return self.server.answers.answer(url.path, parse_qs(url.query), self.headers.get("Accept", ""))
+        except _Refused as refusal:
+            return _json(refusal.status, {"message": str(refusal)})
         except Exception:
             log.exception("the admin port could not answer %s", self.path)
-            answer = _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"message": "no answer could be made; see the log"})
+            return _json(HTTPStatus.INTERNAL_SERVER_ERROR, {"message": "no answer could be made; see the log"})
+
+    def _send(self, answer: Answer, *, has_body: bool) -> None:
         status_code, content_type, body = answer
         self.send_response(status_code)
         for name, value in _HEADERS.items():
@@ -291,6 +356,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         log.debug("admin: " + format, *args)
+
+
+def _shut(request: socket.socket) -> None:
+    """Its thread sees the end of the stream and leaves."""
+    with suppress(OSError):  # the client was faster
+        request.shutdown(socket.SHUT_RDWR)
 
 
 def _split(url: str) -> SplitResult:

@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(chosen: argparse.Namespace) -> int:
     # Imported here so that the other commands do not pay for it.
     from container.launch.supervisor import Supervisor
+    from container.log_stream import take_over_stderr
     from container.operate.serving import READY
     from handler.errors import StartRefused
     from handler.stores import parse_location
@@ -63,6 +64,7 @@ def _serve(chosen: argparse.Namespace) -> int:
     except StartRefused as error:
         print(f"mme serve: {error}", file=sys.stderr)
         return Exit.USAGE
+    take_over_stderr()
     logging.basicConfig(
         level=chosen_settings.front.log_level,
         stream=sys.stderr,

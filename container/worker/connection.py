@@ -200,7 +200,7 @@ class Connection:
             return Progress.UNFINISHED
         self._mark_read(message)
         request = message.requests[0]
-        answer = answer_at_once(_as_request(request))
+        answer = answer_at_once(_as_request(request, self._is_wanted))
         if answer is None:
             self._unanswered = message
             return Progress.UNFINISHED
@@ -240,7 +240,16 @@ class Connection:
         return wire.load_reply(code, text, os.getpid())
 
     def _answer_one(self, request: wire.Request) -> wire.Answer:
-        return _as_answer(request, self._answer(_as_request(request)))
+        return _as_answer(request, self._answer(_as_request(request, self._is_wanted)))
+
+    def _is_wanted(self) -> bool:
+        """Whether the peer is there still. It closes the connection when it waits no longer."""
+        try:
+            return bool(self._stream.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def _make_io_links(self, name: str) -> None:
         """MMS opens <tmp>/<name>-stdout and -stderr after a load and reads them to their end: links to /dev/null."""
@@ -253,8 +262,8 @@ class Connection:
             self._io_links.append(link)
 
 
-def _as_request(request: wire.Request) -> Request:
-    return Request(request.headers, _body(request), request.request_id.decode(errors="replace"))
+def _as_request(request: wire.Request, is_wanted: Callable[[], bool]) -> Request:
+    return Request(request.headers, _body(request), request.request_id.decode(errors="replace"), is_wanted)
 
 
 def _as_answer(request: wire.Request, answer: Answer) -> wire.Answer:

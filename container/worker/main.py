@@ -18,6 +18,7 @@ from container.assembly import Models
 from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
 from container.link.channel import Channel
+from container.log_stream import take_over_stderr
 from container.settings import Settings
 from container.worker.guard import MemoryGuard
 from container.worker.hosted.bundles import Bundles
@@ -27,10 +28,11 @@ from container.worker.preload import Preload
 from container.worker.runtime import Runtime
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import Dispatcher
+from handler.dispatch import SMALL_CSV_BYTES, TARGET_HEADER, Dispatcher
 from handler.errors import ServingError, StartRefused
 from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader
+from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
 from handler.scoring import parse_iterations
@@ -65,6 +67,7 @@ def main() -> int:
     if note is None:
         return 0
     settings = Settings.from_json(note.value["settings"])
+    take_over_stderr()
     logging.basicConfig(
         level=settings.front.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
@@ -109,7 +112,10 @@ def _build_standalone(
         channel,
         answer=dispatcher.answer,
         answer_at_once=dispatcher.answer_at_once,
+        answer_on_lane=None if dispatcher.is_slow else dispatcher.answer_if_warm,
+        lane_body_bytes=SMALL_CSV_BYTES,
         pool=pool,
+        n_threads=settings.front.workers,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
     )
@@ -178,9 +184,16 @@ def _build_hosted(
     parts.boosters.room = cache
     dispatcher = _dispatcher(settings, cache, recorder, watch, hooks)
     hosted.open(cache, dispatcher.answer)
+
+    def answer_on_lane(request: Request) -> Answer | None:
+        own = hosted.named(request.headers.get(TARGET_HEADER, ""))
+        return None if own is None else dispatcher.answer_if_warm(request, own)
+
     runtime = Runtime(
         channel,
         answer=dispatcher.answer,
+        answer_on_lane=None if dispatcher.is_slow else answer_on_lane,
+        lane_body_bytes=SMALL_CSV_BYTES,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
         hosted=hosted,
@@ -207,7 +220,8 @@ def _dispatcher(
         framing=assembly.framing_of(settings),
         default_outputs=parse_outputs(settings.answers.outputs),
         default_iterations=parse_iterations(settings.answers.iterations) if settings.answers.iterations else None,
-        scoring=assembly.scoring_of(settings, hooks),
+        scoring=assembly.scoring_of(settings, hooks, cache),
+        max_answer_bytes=settings.front.max_body_bytes,
     )
 
 

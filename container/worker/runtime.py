@@ -28,6 +28,7 @@ from container.link.held import FREE, IDLE, N_SLOTS, Board
 from container.worker.connection import Connection, Progress
 from container.worker.hosted.gates import Gates
 from container.worker.hosted.leases import Hosted, mms_port
+from container.worker.lane import Lanes
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 # MMS passes a request on the moment a worker is free, so after this long without any there is none in its queue either.
 QUIET_S = 0.25
 LOOK_S = 0.02
+# Every thread of the pool busy for so long, and none of them done in between: requests should go elsewhere.
+FULL_S = 5.0
 
 
 class Runtime:
@@ -42,7 +45,10 @@ class Runtime:
 
     answer           what to answer to a request, however long it takes; never raises
     answer_at_once   the same if it takes next to nothing, else None
+    answer_on_lane   the same for what comes past MMS; None when nothing can be answered at once
+    lane_body_bytes  of a request worth sending past MMS, at most
     pool             threads for what takes longer, one for each connection there may be; owned by the caller
+    n_threads        how many these are
     hosted           None in standalone mode; else each connection has its own model, and `answer` is asked nothing
     """
 
@@ -52,14 +58,21 @@ class Runtime:
         *,
         answer: Callable[[Request], Answer],
         answer_at_once: Callable[[Request], Answer | None] = lambda _: None,
+        answer_on_lane: Callable[[Request], Answer | None] | None = None,
+        lane_body_bytes: int = 0,
         pool: Executor | None = None,
+        n_threads: int = 1,
         io_dir: Path,
         max_frame_bytes: int,
         hosted: Hosted | None = None,
     ) -> None:
         self._channel = channel
         self._answer_at_once = answer_at_once
+        self._answer_on_lane = answer_on_lane
+        self._lane_body_bytes = lane_body_bytes
+        self._lanes: Lanes | None = None
         self._pool = pool
+        self._n_threads = n_threads
         self._hosted = hosted
         self._gates: Gates | None = None
         self._answer = answer
@@ -73,6 +86,8 @@ class Runtime:
         self._n_loaded = 0
         self._board: Board | None = None
         self._slots = list(range(N_SLOTS - 1, -1, -1))  # the free ones
+        self._n_in_pool = 0  # guarded by the lock, as the line below
+        self._full_since: float | None = None
         self._quiet_since: float | None = None
         self._served_before = 0
         self._is_draining = False
@@ -84,10 +99,13 @@ class Runtime:
         handlers = self._handlers
         try:
             while True:
-                for descriptor, _ in self._epoll.poll(LOOK_S if self._is_draining else -1):
+                has_more = self._lanes is not None and self._lanes.has_more
+                for descriptor, _ in self._epoll.poll(0 if has_more else LOOK_S if self._is_draining else -1):
                     handler = handlers.get(descriptor)  # an earlier event of this round may have closed it
                     if handler is not None and not handler():
                         return
+                if has_more and self._lanes is not None:
+                    self._lanes.go_on()
                 if self._is_draining:
                     self._look_whether_drained()
         finally:
@@ -109,6 +127,9 @@ class Runtime:
             reasons.append("stopping: answering only what is in flight")
         if self._hosted is None and not self._n_loaded:  # hosted, an endpoint starts with nothing loaded
             reasons.append("MMS has not connected a worker yet")
+        full_since = self._full_since
+        if full_since is not None and time.monotonic() - full_since >= FULL_S:
+            reasons.append(f"every worker has been busy for {time.monotonic() - full_since:.0f} s")
         return reasons
 
     def _on_note(self) -> bool:
@@ -128,6 +149,8 @@ class Runtime:
                 self._hosted.closed(mms_port(note.value))
         elif note.what == "gates" and self._hosted is not None:
             self._gates = Gates(socket.socket(fileno=note.descriptors[0]), self._hosted)
+        elif note.what == "lane":
+            self._open_lanes(socket.socket(fileno=note.descriptors[0]))
         elif note.what == "board":
             self._board = Board(note.descriptors[0])
         elif note.what == "adopt":
@@ -135,6 +158,24 @@ class Runtime:
         elif note.what == "drain":
             self._is_draining = True
         return True
+
+    def _open_lanes(self, listener: socket.socket) -> None:
+        """Without an answer for them there are none: who connects is not greeted, and goes MMS's way."""
+        if self._answer_on_lane is None:
+            listener.close()
+            return
+        self._lanes = Lanes(
+            listener,
+            self._answer_on_lane,
+            watch=self._watch,
+            forget=self._forget_descriptor,
+            epoll=self._epoll,
+            max_body_bytes=self._lane_body_bytes,
+        )
+
+    def _forget_descriptor(self, descriptor: int) -> None:
+        del self._handlers[descriptor]
+        self._unwatch(descriptor)
 
     def _listen(self, name: str, listener: socket.socket) -> None:
         listener.setblocking(False)
@@ -187,12 +228,21 @@ class Runtime:
         elif progress is Progress.UNFINISHED:
             assert self._pool is not None
             self._unwatch(descriptor)  # the pool's until it is watched again
+            self._count_in_pool(1)
             self._pool.submit(self._finish, connection, descriptor)
         return True
 
+    def _count_in_pool(self, change: int) -> None:
+        with self._lock:
+            self._n_in_pool += change
+            is_full = self._n_in_pool >= self._n_threads
+            self._full_since = time.monotonic() if is_full else None
+
     def _finish(self, connection: Connection, descriptor: int) -> None:
         """Runs on a thread of the pool."""
-        if connection.finish():
+        goes_on = connection.finish()
+        self._count_in_pool(-1)
+        if goes_on:
             with contextlib.suppress(OSError, ValueError):  # the runtime has ended, and the epoll with it
                 self._epoll.register(descriptor, select.EPOLLIN)
         else:
@@ -265,8 +315,12 @@ class Runtime:
         with self._lock:
             connections = list(self._connections)
         served = sum(connection.n_served for connection in connections)
+        is_busy = any(connection.is_busy for connection in connections)
+        if self._lanes is not None:
+            served += self._lanes.n_served
+            is_busy = is_busy or self._lanes.is_busy
         now = time.monotonic()
-        if served != self._served_before or any(connection.is_busy for connection in connections):
+        if served != self._served_before or is_busy:
             self._served_before = served
             self._quiet_since = None
         elif self._quiet_since is None:
@@ -278,6 +332,8 @@ class Runtime:
         """Stop listening, let each connection finish its reply, and wait for their threads."""
         if self._gates is not None:
             self._gates.close()
+        if self._lanes is not None:
+            self._lanes.close()
         for listener in self._listeners.values():
             listener.close()
         with self._lock:

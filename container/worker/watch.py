@@ -14,12 +14,14 @@ from functools import partial
 from pathlib import Path
 
 from container.limits.memory import process_resident_bytes
+from container.log_stream import LogStream
 from container.metrics.access_log import AccessLog
 from container.metrics.admin import AdminServer
 from container.metrics.collector import Collector, Sink
 from container.metrics.emf import EmfSink
 from container.metrics.history import History
 from container.metrics.prometheus import PrometheusExporter
+from container.metrics.serving_port import ServingPort, silence_at
 from container.metrics.source import Health, ModelState, Snapshot
 from container.settings import Settings
 from handler.cache.model_cache import ModelCache
@@ -27,6 +29,7 @@ from handler.errors import StartRefused
 from handler.telemetry.recorder import (
     LOADED_MODEL_BYTES,
     LOADED_MODEL_COUNT,
+    LOG_LINES_DROPPED,
     MEMORY_UTILIZATION,
     QUEUE_DEPTH,
     LiveRecorder,
@@ -90,6 +93,8 @@ class Watch:
     def __init__(self, settings: Settings, recorder: LiveRecorder) -> None:
         self._settings = settings
         self._recorder = recorder
+        if isinstance(sys.stderr, LogStream):
+            sys.stderr.on_dropped = partial(recorder.count, LOG_LINES_DROPPED)
         self._servers: list[AdminServer] = []
         self._collector: Collector | None = None
         self.journal = (
@@ -122,7 +127,7 @@ class Watch:
                 recorder, {"endpoint": settings.metrics.endpoint_name, "variant": settings.metrics.variant_name}
             ),
             execution_parameters={
-                "MaxConcurrentTransforms": settings.front.workers,
+                "MaxConcurrentTransforms": settings.front.heavy_requests,
                 "BatchStrategy": "MULTI_RECORD",
                 "MaxPayloadInMB": settings.front.max_body_bytes >> 20,
             },
@@ -130,7 +135,11 @@ class Watch:
         self._open(make_server(unix_path=relay))
         if settings.metrics.admin_port is not None:
             try:
-                server = make_server(host=settings.metrics.admin_host, port=settings.metrics.admin_port)
+                server = make_server(
+                    host=settings.metrics.admin_host,
+                    port=settings.metrics.admin_port,
+                    serving_port=ServingPort(partial(silence_at, settings.front.host, settings.front.port)),
+                )
             except OSError as error:
                 where = f"{settings.metrics.admin_host}:{settings.metrics.admin_port}"
                 raise AdminPortTaken(f"cannot listen on {where} for the admin port: {error.strerror}") from error

@@ -27,10 +27,11 @@ from handler.cache.eviction import Book, Index
 from handler.cache.singleflight import Flights, copy_of
 from handler.cache.waiting import Waiting
 from handler.errors import ModelNotReady, NoRoom, ServingError, Unavailable
-from handler.telemetry.recorder import MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recorder
+from handler.telemetry.recorder import LOADS_NOT_BEGUN, MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recorder
 
 # How long a load waits for borrowers to let go of memory it was promised, before it says that there is no room.
 ROOM_WAIT_S = 5.0
+MAX_LINE = 1_000_000  # hosted, the platform decides what is loaded
 # How often a load that found only models of too short a residence looks again.
 YOUNG_WAIT_S = 0.05
 
@@ -73,6 +74,7 @@ class ModelCache:
     max_waiting    callers that may wait for loads at the same time; one more gets ModelNotReady, soon while loads are
                    short and at once while they are not, so that threads stay free for models in memory: with 0.25 s for
                    each, a storm of 500 first calls from a slow S3 kept hot ones waiting for 9 s
+    max_line       loads under way and in line, from which on a caller who is turned away begins none
     refused        what `prepare` would raise at once, if it is known; asked before a caller waits for it
     on_freed       told after models' memory was freed, with the bytes
     give_up        lets go of what was booked with `book` and is idle, and says how many bytes that was; it goes before any
@@ -90,6 +92,7 @@ class ModelCache:
         prepare: Callable[[str], Prepared],
         executor: Executor,
         max_waiting: int,
+        max_line: int = MAX_LINE,
         recorder: Recorder,
         refused: Callable[[str], ServingError | None] = lambda _: None,
         on_freed: Callable[[int], None] = lambda _: None,
@@ -103,6 +106,7 @@ class ModelCache:
         self._flights: Flights[str, Entry] = Flights(executor)
         self.n_hits = 0  # calls that found their model here; guarded by the lock
         self.waiting = Waiting(max_waiting)
+        self._max_line = max_line
         self._recorder = recorder
         self._refused = refused
         self._on_freed = on_freed
@@ -134,8 +138,7 @@ class ModelCache:
         if refusal is not None:
             raise copy_of(refusal) from refusal
         start = self._clock()
-        # When there is no place the load begins all the same.
-        with self.waiting.place(target, wait_s, lambda: self._flights.join(target, lambda: self._load(target))):
+        with self.waiting.place(target, wait_s, lambda: self._begin(target)):
             while True:
                 if target in self._flights:
                     self._recorder.count(SINGLE_FLIGHT_WAITERS)
@@ -154,6 +157,14 @@ class ModelCache:
                 if self._take_loaded(loaded):
                     self.waiting.learn(self._clock() - start)
                     return Borrowed(self, loaded, False, max(1, round((self._clock() - start) * 1e6)))
+
+    def _begin(self, target: str) -> None:
+        """Of a caller for whom there is no place the load begins all the same, if the line of loads is short: callers can
+        invent names faster than any store says that they are not there."""
+        if target in self._flights or len(self._flights) < self._max_line:
+            self._flights.join(target, lambda: self._load(target))
+        else:
+            self._recorder.count(LOADS_NOT_BEGUN)
 
     def borrow_present(self, target: str) -> Borrowed | None:
         """The target's model if it is in memory, without waiting for anything; None when it is not."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from handler.bounds import Blocks, TreeCost, in_blocks
+from handler.compiled import row
 from handler.errors import FeatureMismatch
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
-from handler.forest.packed import shape_of, trees_of
+from handler.forest.packed import cost_of, shape_of, trees_of
 from handler.libxgboost import Floats, Kind
 from handler.predictor import Facts, Iterations
 
@@ -21,6 +23,7 @@ class Forest:
     __slots__ = (
         "_boosters",
         "_columns",
+        "_cost",
         "_crew",
         "_is_plain",
         "_n_best",
@@ -37,13 +40,26 @@ class Forest:
         self._boosters = boosters
         self._crew = crew
         self._columns = shape.n_features
+        self._cost: TreeCost | None = None
         self._n_trees, self._n_groups, self._n_outputs = shape.n_trees, shape.n_groups, shape.n_outputs
         self._n_best = self._n_trees if facts.best_rounds is None else trees_of(packed, facts.best_rounds)
         # Nothing to decide and nothing to replace, as for most.
         self._is_plain = facts.best_rounds is None and facts.missing is None
         self.facts = facts
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, iterations: Iterations | None = None) -> Floats:
+    @property
+    def cost(self) -> TreeCost:
+        if self._cost is None:
+            self._cost = cost_of(self._packed)
+        return self._cost
+
+    def predict(
+        self,
+        rows: Floats,
+        kind: Kind = Kind.VALUE,
+        iterations: Iterations | None = None,
+        blocks: Blocks | None = None,
+    ) -> Floats:
         """As `Model.predict`, with the same bits in the answer."""
         if rows.shape[1] != self._columns:
             raise FeatureMismatch(f"rows have {rows.shape[1]} features, the model has {self._columns}")
@@ -54,16 +70,28 @@ class Forest:
             rows = self.facts.known(rows)
         if kind is not Kind.VALUE and kind is not Kind.MARGIN:
             with self._boosters.booster(self._packed) as booster:
-                return booster.predict_matrix(rows, kind, n_rounds=n_rounds)
+                return in_blocks(rows, lambda block: booster.predict_matrix(block, kind, n_rounds=n_rounds), blocks)
+        if blocks is None:
+            return self._walk(rows, n_trees, is_margin=kind is Kind.MARGIN)
+        return blocks.over(rows, lambda block: self._walk(block, n_trees, is_margin=kind is Kind.MARGIN))
+
+    def _walk(self, rows: Floats, n_trees: int, *, is_margin: bool) -> Floats:
         return walker.predict(
             self._packed,
             rows,
             n_trees,
             self._n_groups,
             self._n_outputs,
-            is_margin=kind is Kind.MARGIN,
+            is_margin=is_margin,
             crew=self._crew,
         )
+
+    def score_line(self, body: bytes) -> bytes | None:
+        """The plain score of one ordinary line of CSV, as CSV; None for anything else, which `predict` and those around it
+        answer, or refuse, in the same words."""
+        if not self._is_plain or self._n_groups != 1 or self._n_trees > walker.BRIEF or row is None:
+            return None
+        return row.score_line(self._packed, self._columns, self._n_trees, body)
 
     def close(self) -> None:
         """Let go of the booster, if there is one; nobody may be predicting. The rest goes with the last reference."""

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from handler.bounds import TreeCost
 from handler.forest import walker
 from handler.importer.learner import DELETED_SPLIT, NO_NODE, NO_PARENT, Array, Learner, Trees, no_categories
 from handler.importer.writer import ubj_of
@@ -88,6 +89,36 @@ def trees_of(forest: bytes, n_rounds: int) -> int:
 def shape_of(forest: bytes) -> Shape:
     _, _, n_trees, n_groups, n_features, _, _, n_outputs = _HEAD.unpack_from(forest)
     return Shape(n_trees, n_groups, n_features, n_outputs)
+
+
+def cost_of(forest: bytes) -> TreeCost:
+    """What its trees take: a step for each level, all nodes of one at a time."""
+    _, n_nodes, n_trees, n_groups, n_features, feature_bits, _, _ = _HEAD.unpack_from(forest)
+    at = _HEAD.size + 4 * n_groups
+    level = np.frombuffer(forest, np.uint32, n_trees, at).astype(np.int64)
+    words = np.frombuffer(forest, _NODE, n_nodes, at + 8 * n_trees)["word"]
+    leaf_work, depth = 0, -1
+    while len(level):
+        depth += 1
+        offset = (words[level] >> np.uint32(feature_bits + 1)).astype(np.int64)
+        is_split = offset > 0
+        leaf_work += int(np.count_nonzero(~is_split)) * (depth + 1) ** 2
+        left = (level + offset)[is_split]
+        level = np.concatenate((left, left + 1))
+    return TreeCost(n_trees, depth, leaf_work, n_features)
+
+
+def is_sound(forest: bytes) -> bool:
+    """Whether it can be walked and unpacked, whoever packed it: 1 us for a thousand nodes."""
+    if not walker.is_sound(forest):
+        return False
+    _, n_nodes, n_trees, n_groups, *_ = _HEAD.unpack_from(forest)
+    n_walked = _HEAD.size + 4 * n_groups + 8 * n_trees + 8 * n_nodes
+    if len(forest) < n_walked + _LENGTH.size:
+        return False
+    (n_rest,) = _LENGTH.unpack_from(forest, len(forest) - _LENGTH.size)
+    # hessian, and leaves where there is a dart
+    return len(forest) - n_walked - n_rest - _LENGTH.size in (4 * n_nodes, 8 * n_nodes)
 
 
 def pack(learner: Learner) -> bytes | None:

@@ -1,7 +1,7 @@
 /* Scores rows with a forest that lies packed in memory.
  *
- * Rule: nothing here allocates, keeps state or fails. What is read was packed and checked by packed.py; a child always
- * lies behind its parent, so every walk ends.
+ * Rule: nothing here allocates, keeps state or fails. forest_is_sound has said of what is walked that every index in it is in
+ * range, whoever packed it, and that a child always lies behind its parent, so every walk ends.
  *
  * The sums are made as XGBoost 3.2 makes them, bit for bit: float32, the intercept first, then tree after tree
  * (src/predictor/cpu_predictor.cc); the transformations are those of src/objective/. Compile without contraction of
@@ -11,6 +11,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef struct {
     uint32_t magic, n_nodes, n_trees, n_groups, n_features, feature_bits, transform, n_outputs;
@@ -24,6 +25,9 @@ typedef struct {
 } node_t;
 
 enum { IDENTITY, SIGMOID, EXP, HINGE, SOFTMAX, SOFTPROB };
+
+/* As packed.py writes it: "MMF1". */
+static const uint32_t MAGIC = 0x31464d4d;
 
 /* Walks in step with each other: one waits for memory while the others go on. */
 enum { LANES = 8, BLOCK = 64 };
@@ -196,11 +200,40 @@ static float transformed(float margin, uint32_t transform) {
     }
 }
 
-/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for
- * (n_rows, n_groups); holds (n_rows, n_outputs) when this returns, and (n_rows, n_groups) for margins. */
+/* Whether n_bytes can be walked: whatever is in them, no walk then reads or writes outside of them, of a row of n_features, or
+ * of n_groups scores. */
+int forest_is_sound(const void *forest, int64_t n_bytes) {
+    head_t head;
+    if (n_bytes < (int64_t)sizeof head) return 0;
+    memcpy(&head, forest, sizeof head);
+    const uint64_t n_fixed = sizeof head + 4 * (uint64_t)head.n_groups + 8 * (uint64_t)head.n_trees + 8 * (uint64_t)head.n_nodes;
+    if (head.magic != MAGIC || n_fixed > (uint64_t)n_bytes) return 0;
+    if (!head.n_trees || !head.n_groups || !head.n_nodes || !head.n_features) return 0;
+    if (head.feature_bits < 1 || head.feature_bits > 30 || head.transform > SOFTPROB) return 0;
+    if (head.n_outputs != (head.transform == SOFTMAX ? 1 : head.n_groups)) return 0;
+    const uint32_t *roots = (const uint32_t *)((const char *)forest + sizeof head) + head.n_groups;
+    const uint32_t *groups = roots + head.n_trees;
+    const node_t *nodes = (const node_t *)(groups + head.n_trees);
+    const uint32_t mask = (1u << head.feature_bits) - 1;
+    if (roots[0] != 0) return 0;
+    for (uint32_t tree = 0; tree < head.n_trees; tree++) {
+        const uint32_t end = tree + 1 < head.n_trees ? roots[tree + 1] : head.n_nodes;
+        if (groups[tree] >= head.n_groups || end > head.n_nodes || roots[tree] >= end) return 0;
+        for (uint32_t at = roots[tree]; at < end; at++) {
+            const uint32_t offset = nodes[at].word >> (head.feature_bits + 1);
+            if (offset && (uint64_t)at + offset + 1 >= end) return 0;
+            if ((nodes[at].word & mask) >= head.n_features) return 0;
+        }
+    }
+    return 1;
+}
+
+/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows,
+ * n_groups); holds (n_rows, n_outputs) when this returns, and (n_rows, n_groups) for margins. */
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out) {
     const head_t *head = forest;
     const uint32_t n_groups = head->n_groups, n_features = head->n_features;
+    if (n_trees > head->n_trees) n_trees = head->n_trees;
     const float *base = (const float *)(head + 1);
     const uint32_t *roots = (const uint32_t *)(base + n_groups);
     const uint32_t *groups = roots + head->n_trees;

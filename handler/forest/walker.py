@@ -1,6 +1,6 @@
 """The compiled half of this package: walk.c.
 
-Rule: what is handed over has been packed by `packed.py`; walk.c believes it.
+Rule: what is walked has been found sound first, whoever packed it; walk.c then believes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if holding is not None and letting_go is not None:
 
 # Rows times trees that are walked without letting go of the interpreter lock: about 20 us. Letting go and taking it
 # again costs as much when other threads want it.
-_BRIEF = 1000
+BRIEF = 1000
 # Rows times trees from which other cores help, if none of them is at work for another body: about 2 ms.
 _LONG = 200_000
 
@@ -35,6 +35,11 @@ def margin_of(intercept: float, transform: int) -> float:
     """What the sum of leaves begins with, for an intercept as XGBoost stores it."""
     assert holding is not None
     return float(holding.forest_margin(intercept, transform))
+
+
+def is_sound(forest: bytes) -> bool:
+    """Whether every index in it is in range, so that no walk leaves it; never where there is no walker."""
+    return letting_go is not None and bool(letting_go.forest_is_sound(forest, len(forest)))
 
 
 def predict(
@@ -59,7 +64,7 @@ def predict(
     scores = np.empty((n_rows, n_groups), np.float32)
     n_walks = n_rows * n_trees
     is_square = is_margin or n_outputs == n_groups  # otherwise scores move together, and parts of them would not
-    if n_walks <= _BRIEF:
+    if n_walks <= BRIEF:
         _holding(forest, _address(rows), n_rows, n_trees, is_margin, _address(scores))
     elif (
         crew is None

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from handler.bounds import Blocks, Bounds, TreeCost, Visit
 from handler.errors import HookFailed, PayloadInvalid
 from handler.hooks.module import Context, Hooks, call
 from handler.libxgboost import Floats, Kind
@@ -32,7 +33,7 @@ from handler.payload import OURS, Conventions, Predictions, Rows, decode, encode
 from handler.payload.media import CSV, JSON, parse_media_type
 from handler.payload.rows import sparse_rows
 from handler.predictor import Facts, Iterations, Scorer
-from handler.scoring import Scored, predict
+from handler.scoring import LIGHT_BODY_BYTES, Scored, predict
 
 MEMBER = "xgboost-model"  # in model_fn's directory; xgboost-model-0, -1, ... for the folds of an ensemble
 TEXT_TYPES = (CSV, JSON)  # what the toolkit decodes before it calls a hook
@@ -57,7 +58,18 @@ class UserModel:
         self.facts = facts
         self.turn: AbstractContextManager[Any] = nullcontext() if facts.booster == "gbtree" else threading.Lock()
 
-    def predict(self, rows: Floats, kind: Kind = Kind.VALUE, iterations: Iterations | None = None) -> npt.NDArray[Any]:
+    @property
+    def cost(self) -> TreeCost:
+        """Nobody knows: the object is not ours."""
+        return TreeCost(0, 0, 0, self.facts.n_features)
+
+    def predict(
+        self,
+        rows: Floats,
+        kind: Kind = Kind.VALUE,
+        iterations: Iterations | None = None,
+        blocks: Blocks | None = None,  # noqa: ARG002  its cost being unknown, it is never asked in blocks
+    ) -> npt.NDArray[Any]:
         """Score rows with the object model_fn made, when there is no predict_fn.
 
         rows     float32, (n_rows, n_features)
@@ -153,9 +165,10 @@ class HookedScoring:
 
     is_slow = True
 
-    def __init__(self, hooks: Hooks, conventions: Conventions = OURS) -> None:
+    def __init__(self, hooks: Hooks, conventions: Conventions = OURS, bounds: Bounds | None = None) -> None:
         self._hooks = hooks
         self._conventions = conventions
+        self._bounds = bounds
 
     def media_type(self, accept: str | None) -> str:
         """Empty where a hook chooses."""
@@ -170,6 +183,22 @@ class HookedScoring:
         outputs: tuple[str, ...],
         media_type: str,
         iterations: Iterations | None = None,
+    ) -> Scored:
+        if self._bounds is None or len(request.body) <= LIGHT_BODY_BYTES:
+            return self._score(request, target, model, outputs, media_type, iterations, None)
+        with self._bounds.visit(request.is_wanted) as visit:
+            visit.reads(len(request.body), request.headers.get("content-type", ""))
+            return self._score(request, target, model, outputs, media_type, iterations, visit)
+
+    def _score(
+        self,
+        request: Request,
+        target: str,
+        model: Scorer,
+        outputs: tuple[str, ...],
+        media_type: str,
+        iterations: Iterations | None,
+        visit: Visit | None,
     ) -> Scored:
         hooks = self._hooks
         context = Context(target, request)
@@ -199,7 +228,7 @@ class HookedScoring:
         else:
             values = self._fitted(data, model.facts) if isinstance(data, Rows) else rows_of(data, model.facts)
             decoded = time.perf_counter_ns()
-            prediction = predict(model, values, outputs, iterations)
+            prediction = predict(model, values, outputs, iterations, visit)
         predicted = time.perf_counter_ns()
         if hooks.output_fn is not None:
             result = hooks.output_fn(context, _plain(prediction), wanted)

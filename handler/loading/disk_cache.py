@@ -6,7 +6,9 @@ to S3 and without an examination.
 
 Rule: the disk cache may be empty, full, read-only, cut short or flipped, and costs no more than a download for it. A file is
 believed only when the checksum of all of it is right and it says that it is what was asked for; libxgboost crashes on
-damaged documents, so nothing else may reach it.
+damaged documents, so nothing else may reach it. The directory is opened once and reached by its descriptor ever after, and
+every file is looked at where it was opened: whoever may write above the directory can put another in its place, and gets
+nothing read by that.
 
     <root>/lock            held by the one endpoint that uses the directory
     <root>/<key>           magic, SHA-256 of the rest, length of the head, head (JSON), documents
@@ -89,15 +91,19 @@ class DiskCache:
         self._said = Throttle(SAY_S)
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _refuse_foreign(root)
-            self._lock_file = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            self._directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise DiskCacheUnusable(f"{root}: {error.strerror}") from error
+        self._lock_file = -1
+        if not _is_ours(os.fstat(self._directory)):
+            self.close()
+            raise DiskCacheUnusable(f"{root}: others may write into it")
         try:
+            self._lock_file = self._open("lock", os.O_RDWR | os.O_CREAT)
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._take_stock()
         except OSError as error:
-            os.close(self._lock_file)
+            self.close()
             is_taken = isinstance(error, BlockingIOError)
             raise DiskCacheUnusable(f"{root}: {'another endpoint uses it' if is_taken else error.strerror}") from error
 
@@ -118,19 +124,23 @@ class DiskCache:
             if key not in self._index:
                 return None
             self._index.move_to_end(key)
-        path = self._root / key
         try:
-            data = path.read_bytes()
-            confirmed_s = path.stat().st_mtime
+            with os.fdopen(self._open(key, os.O_RDONLY), "rb") as file:
+                status = os.fstat(file.fileno())
+                if not (_is_ours(status) and stat.S_ISREG(status.st_mode)):
+                    self._lose(key, "others may have written it")
+                    return None
+                data = file.read()
+                kept = _parse(data, self._identity(uri), max(0.0, self._clock_s() - status.st_mtime))
+                if kept is not None:
+                    with contextlib.suppress(OSError):  # then only the order after a restart suffers
+                        os.utime(file.fileno(), (self._clock_s(), status.st_mtime))
         except OSError as error:
             self._lose(key, f"it cannot be read ({error.strerror})")
             return None
-        kept = _parse(data, self._identity(uri), max(0.0, self._clock_s() - confirmed_s))
         if kept is None:
             self._lose(key, "it is damaged")
             return None
-        with contextlib.suppress(OSError):  # then only the order after a restart suffers
-            os.utime(path, (self._clock_s(), confirmed_s))
         with self._lock:
             place = self._index.get(key)
             if place is not None:
@@ -145,21 +155,21 @@ class DiskCache:
         if n_bytes > self._max_bytes:
             return
         # Not synced: what a power failure leaves of it fails its checksum.
-        part = self._root / f"{key}.{threading.get_ident()}{PART}"
+        part = f"{key}.{threading.get_ident()}{PART}"
         try:
             with self._lock:
                 self._make_room(n_bytes, key)
-            with part.open("wb") as file:
+            with os.fdopen(self._open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
                 file.writelines(pieces)
             with self._lock:
-                part.replace(self._root / key)
+                os.replace(part, key, src_dir_fd=self._directory, dst_dir_fd=self._directory)
                 before = self._index.pop(key, None)
                 self._index[key] = _Place(n_bytes, version)
                 self._n_bytes += n_bytes - (before.n_bytes if before else 0)
                 self._make_room(0, key)  # another thread may have taken what was made
         except OSError as error:
             with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+                os.unlink(part, dir_fd=self._directory)
             self._say("models cannot be kept on disk: %s: %s", self._root, error.strerror)
 
     def confirm(self, uri: str, version: str) -> None:
@@ -170,7 +180,7 @@ class DiskCache:
             place = self._index.get(key)
             if place is not None and place.version == version:
                 with contextlib.suppress(OSError):  # it will be confirmed again
-                    os.utime(self._root / key, (now_s, now_s))
+                    os.utime(key, (now_s, now_s), dir_fd=self._directory, follow_symlinks=False)
 
     def forget(self, uri: str) -> None:
         """The artifact is no more."""
@@ -179,16 +189,23 @@ class DiskCache:
 
     def close(self) -> None:
         """Let another endpoint have the directory."""
-        os.close(self._lock_file)
+        for descriptor in (self._lock_file, self._directory):
+            if descriptor >= 0:
+                os.close(descriptor)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
+    def _open(self, name: str, flags: int) -> int:
+        # Not blocking: to open a FIFO would wait for its writer.
+        flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        return os.open(name, flags, 0o600, dir_fd=self._directory)
+
     def _take_stock(self) -> None:
         found = []
-        with os.scandir(self._root) as entries:
+        with os.scandir(self._directory) as entries:
             for entry in entries:
                 if entry.name.endswith(PART):
-                    os.unlink(entry.path)
+                    os.unlink(entry.name, dir_fd=self._directory)
                 elif len(entry.name) == KEY_CHARS and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
                     found.append((status.st_atime, entry.name, status.st_size))
@@ -210,7 +227,11 @@ class DiskCache:
         if place is not None:
             self._n_bytes -= place.n_bytes
             with contextlib.suppress(OSError):  # gone already, or the disk is read-only; it is not believed unread
-                os.unlink(self._root / key)
+                os.unlink(key, dir_fd=self._directory)
+
+    def lose(self, uri: str, why: str) -> None:
+        """What is kept of this artifact is no good after all."""
+        self._lose(self._key(uri), why)
 
     def _lose(self, key: str, why: str) -> None:
         log.warning("a model kept on disk is fetched anew: %s: %s", self._root / key, why)
@@ -228,13 +249,9 @@ class DiskCache:
         return hashlib.sha256("\0".join(self._identity(uri)).encode()).hexdigest()[:KEY_CHARS]
 
 
-def _refuse_foreign(root: Path) -> None:
-    """Documents in it are loaded as they are, so nobody else may be able to put any there."""
-    status = root.stat(follow_symlinks=False)
-    if not stat.S_ISDIR(status.st_mode):
-        raise DiskCacheUnusable(f"{root}: it is no directory")
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise DiskCacheUnusable(f"{root}: others may write into it")
+def _is_ours(status: os.stat_result) -> bool:
+    """Documents are loaded as they are, so nobody else may be able to write there."""
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 def _format(identity: list[str], version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> list[bytes]:
@@ -256,15 +273,22 @@ def _format(identity: list[str], version: str, documents: Sequence[bytes], facts
 def _parse(data: bytes, identity: list[str], checked_s_ago: float) -> Kept | None:
     view = memoryview(data)
     at = len(MAGIC)
+    if len(data) < _HEAD_AT:
+        return None
     if data[:at] != MAGIC or hashlib.sha256(view[at + _DIGEST_BYTES :]).digest() != view[at : at + _DIGEST_BYTES]:
         return None
     (n_head,) = _LENGTH.unpack_from(data, _HEAD_AT - _LENGTH.size)
-    head = json.loads(data[_HEAD_AT : _HEAD_AT + n_head])  # as written: the checksum was right
-    if head["identity"] != identity:
+    try:
+        head = json.loads(data[_HEAD_AT : _HEAD_AT + n_head])
+        if head["identity"] != identity:
+            return None
+        documents: list[bytes] = []
+        at = _HEAD_AT + n_head
+        for size in head["documents"]:
+            documents.append(data[at : at + size])
+            at += size
+        facts = tuple(Facts.from_dict(one) for one in head["facts"])
+        version = str(head["version"])
+    except (ValueError, KeyError, TypeError, AttributeError):  # somebody who can count checksums has written it
         return None
-    documents: list[bytes] = []
-    at = _HEAD_AT + n_head
-    for size in head["documents"]:
-        documents.append(data[at : at + size])
-        at += size
-    return Kept(head["version"], tuple(documents), tuple(Facts.from_dict(one) for one in head["facts"]), checked_s_ago)
+    return Kept(version, tuple(documents), facts, checked_s_ago) if len(facts) == len(documents) else None

@@ -11,7 +11,9 @@ from handler.cache.singleflight import copy_of
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
 from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
+from handler.forest.packed import is_sound, shape_of
 from handler.forest.walker import Crew
+from handler.loading.catalogue import Catalogue
 from handler.loading.disk_cache import DiskCache
 from handler.loading.negative_cache import NegativeCache, Refusal
 from handler.predictor import (
@@ -105,8 +107,10 @@ class ModelLoader:
         pace: Callable[[], None] = lambda: None,
         crew: Crew | None = None,
         is_first_fold_only: bool = False,
+        catalogue: Catalogue | None = None,
     ) -> None:
         self._store = store
+        self._catalogue = Catalogue(store.list) if catalogue is None else catalogue
         self._examine = examine
         self._boosters = boosters
         self._negative_cache = NegativeCache() if negative_cache is None else negative_cache
@@ -136,6 +140,8 @@ class ModelLoader:
         error = self._negative_cache.now(target)
         if self._disk_cache is not None and self._store.uri(target) in self._disk_cache:
             return None
+        if error is None and self._catalogue.denies(target):
+            return ArtifactMissing(self._store.uri(target))
         return error
 
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None:
@@ -172,6 +178,7 @@ class ModelLoader:
             return self._store.fetch_if_changed(target, known_version)
         except (ArtifactMissing, ArtifactForbidden) as error:
             self._negative_cache.absent(target, error)
+            self._catalogue.missed()
             if self._disk_cache is not None and isinstance(error, ArtifactMissing):
                 self._disk_cache.forget(error.uri)
             raise
@@ -210,19 +217,24 @@ class ModelLoader:
         kept = self._disk_cache.get(uri) if self._disk_cache is not None else None
         if kept is None:
             return None
-        return _prepared(
-            kept,
-            uri,
-            self._boosters,
-            self._n_threads,
-            version=kept.version,
-            downloaded_bytes=0,
-            download_us=None,
-            examine_us=(time.perf_counter_ns() - start) // 1000,
-            checked_s_ago=kept.checked_s_ago,
-            crew=self._crew,
-            is_first_fold_only=self._is_first_fold_only,
-        )
+        try:
+            return _prepared(
+                kept,
+                uri,
+                self._boosters,
+                self._n_threads,
+                version=kept.version,
+                downloaded_bytes=0,
+                download_us=None,
+                examine_us=(time.perf_counter_ns() - start) // 1000,
+                checked_s_ago=kept.checked_s_ago,
+                crew=self._crew,
+                is_first_fold_only=self._is_first_fold_only,
+            )
+        except (ArtifactBroken, ArtifactRefused) as error:
+            assert self._disk_cache is not None
+            self._disk_cache.lose(uri, str(error))
+            return None
 
 
 class BundleLoader:
@@ -281,13 +293,20 @@ def _prepared(
     crew: Crew | None = None,
     is_first_fold_only: bool = False,
 ) -> PreparedModel:
-    """n_threads: that score with it. once_bytes: what it takes beside its boosters."""
+    """Raises ArtifactBroken, ArtifactRefused.
+
+    n_threads    that score with it
+    once_bytes   what it takes beside its boosters
+    """
     kept = slice(1 if is_first_fold_only else None)
     folds, documents = examined.facts[kept], examined.documents[kept]
     try:
         facts = facts_of_ensemble(folds)
     except FoldsDisagree as error:
         raise ArtifactRefused(uri, str(error)) from error
+    for document, fold in zip(documents, folds, strict=True):
+        if fold.is_forest and not _is_walkable(document, fold):
+            raise ArtifactBroken(uri, "its packed form is damaged")
     return PreparedModel(
         version=version,
         n_bytes=sum(_booked(fold, n_threads) for fold in folds) + once_bytes,
@@ -301,6 +320,13 @@ def _prepared(
         checked_s_ago=checked_s_ago,
         crew=crew,
     )
+
+
+def _is_walkable(forest: bytes, facts: Facts) -> bool:
+    if not is_sound(forest):
+        return False
+    shape = shape_of(forest)
+    return (shape.n_features, shape.n_outputs) == (facts.n_features, facts.n_outputs)
 
 
 def _booked(facts: Facts, n_threads: int) -> int:

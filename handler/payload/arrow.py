@@ -32,8 +32,16 @@ _BUFFER = struct.Struct("<qq")  # offset in the message's body, length
 # Cells of one body. 4 bytes each as float32; a 25 MB body of incompressible float32 has 6.5 million.
 MAX_CELLS = 32_000_000
 
+# A column that says the same over and over takes next to nothing, so that 100 KB could become gigabytes: so many for each
+# byte of the body, and some for nothing. Numbers that differ take a byte or more.
+CELLS_PER_BYTE, CELLS_AT_LEAST = 10, 250_000
+
 # MAX_CELLS as float64.
 MAX_DECODED_BYTES = 8 * MAX_CELLS
+
+
+def most_cells(body: bytes) -> int:
+    return min(MAX_CELLS, CELLS_AT_LEAST + CELLS_PER_BYTE * len(body))
 
 
 def read_parquet(body: bytes, n_features: int) -> Rows:  # noqa: ARG001 - every reader is called alike
@@ -43,11 +51,12 @@ def read_parquet(body: bytes, n_features: int) -> Rows:  # noqa: ARG001 - every 
 
     with _foreign_errors("Parquet"):
         file = pq.ParquetFile(io.BytesIO(body))
-        _bound(file.metadata.num_rows, file.metadata.num_columns)
+        _bound(file.metadata.num_rows, file.metadata.num_columns, most_cells(body))
         n_bytes = sum(file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups))
         if n_bytes > MAX_DECODED_BYTES:
             raise PayloadInvalid("", f"{n_bytes} bytes uncompressed, more than {MAX_DECODED_BYTES}")
-        return _table_rows(file.schema_arrow, file.iter_batches(), _written_as_words(file.metadata.metadata or {}))
+        as_words = _written_as_words(file.metadata.metadata or {})
+        return _table_rows(file.schema_arrow, file.iter_batches(), most_cells(body), as_words)
 
 
 def _written_as_words(metadata: dict[bytes, bytes]) -> frozenset[str]:
@@ -98,7 +107,7 @@ def _read_stream(stream: bytes, what: str) -> Rows:
         _weigh(ipc.MessageReader.open_stream(stream))
         # Not message by message: read_schema() of a message that is no schema crashes the process.
         with ipc.open_stream(stream) as reader:
-            return _table_rows(reader.schema, reader)
+            return _table_rows(reader.schema, reader, most_cells(stream))
 
 
 def _weigh(messages: Iterable[Any]) -> None:
@@ -179,11 +188,14 @@ def _foreign_errors(what: str) -> Iterator[None]:
         raise PayloadInvalid("", f"not {what}: {first_line}") from error
 
 
-def _table_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch], as_words: Set[str] = frozenset()) -> Rows:
+def _table_rows(
+    schema: pa.Schema, batches: Iterable[pa.RecordBatch], most: int, as_words: Set[str] = frozenset()
+) -> Rows:
     """The batches' numbers, null as missing; of columns of words, numbers of our own and what each stands for.
 
+    most      cells, at most
     as_words  names of columns whose numbers are words
-    raises    PayloadInvalid for a column of neither, for no rows, or for more than MAX_CELLS
+    raises    PayloadInvalid for a column of neither, for no rows, or for more than `most` cells
     """
     n_columns = len(schema)
     words: dict[int, dict[Word, int]] = {at: {} for at, field in enumerate(schema) if _holds_words(field, as_words)}
@@ -191,7 +203,7 @@ def _table_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch], as_words: 
     n_rows = 0
     for batch in batches:
         n_rows += batch.num_rows
-        _bound(n_rows, n_columns)
+        _bound(n_rows, n_columns, most)
         batch.validate()  # a column's claimed length against its buffers: IPC readers trust both
         blocks.append(_block(batch, words))
     if not n_rows or not n_columns:
@@ -200,9 +212,9 @@ def _table_rows(schema: pa.Schema, batches: Iterable[pa.RecordBatch], as_words: 
     return Rows(finite(np.concatenate(blocks)), tuple(schema.names), told)
 
 
-def _bound(n_rows: int, n_columns: int) -> None:
-    if n_rows * max(n_columns, 1) > MAX_CELLS:
-        raise PayloadInvalid("", f"{n_rows} rows of {n_columns} columns, more than {MAX_CELLS} cells")
+def _bound(n_rows: int, n_columns: int, most: int) -> None:
+    if n_rows * max(n_columns, 1) > most:
+        raise PayloadInvalid("", f"{n_rows} rows of {n_columns} columns, more than {most} cells")
 
 
 def _holds_words(field: pa.Field, as_words: Set[str]) -> bool:

@@ -24,6 +24,8 @@ from handler.payload.recordio import write_recordio
 
 EXACT_IN_FLOAT32 = 1 << 24
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
+# Numbers that are written in one go, 0.3 ms: nobody else gets the interpreter meanwhile. More are written in pieces.
+PIECE_NUMBERS = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +69,11 @@ def encode(predictions: Predictions, media_type: str, conventions: Conventions =
     raise AcceptUnsupported(media_type, media.ACCEPTED)
 
 
+def _pieces(scores: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    n_rows = max(1, PIECE_NUMBERS // max(1, scores[0].size))
+    return (scores[start : start + n_rows] for start in range(0, len(scores), n_rows))
+
+
 def _fits_floats(column: NDArray[Any]) -> bool:
     return column.dtype.kind == "f" or (
         column.dtype.kind in "iub" and bool((np.abs(column.astype(np.int64)) <= EXACT_IN_FLOAT32).all())
@@ -74,14 +81,14 @@ def _fits_floats(column: NDArray[Any]) -> bool:
 
 
 def _scores_csv(scores: NDArray[Any]) -> bytes:
-    return _csv_text(scores)[2:-2].replace(b"],[", b"\n")
+    return b"\n".join([_csv_text(piece)[2:-2].replace(b"],[", b"\n") for piece in _pieces(scores)])
 
 
 def _scores_one_line(scores: NDArray[Any]) -> bytes:
     """`0.5,1.5`, or with several outputs `[0.5, 0.2],[1.5, 0.1]`, which is no CSV: what AWS's multi-model handler writes, but
     for the digits, which are float32's here and float64's there."""
     if scores.shape[1] == 1:
-        return _csv_text(scores)[2:-2].replace(b"],[", b",")
+        return b",".join([_csv_text(piece)[2:-2].replace(b"],[", b",") for piece in _pieces(scores)])
     return _csv_text(scores)[1:-1].replace(b",", b", ").replace(b"], [", b"],[")
 
 
@@ -102,11 +109,11 @@ def _aws_list(scores: NDArray[Any]) -> list[Any]:
 
 
 def _scores_json(scores: NDArray[Any]) -> bytes:
-    return b'{"predictions":[' + _score_objects(scores, b",") + b"]}"
+    return b'{"predictions":[' + b",".join([_score_objects(piece, b",") for piece in _pieces(scores)]) + b"]}"
 
 
 def _scores_jsonlines(scores: NDArray[Any]) -> bytes:
-    return _score_objects(scores, b"\n") + b"\n"
+    return b"\n".join([_score_objects(piece, b"\n") for piece in _pieces(scores)]) + b"\n"
 
 
 def _score_objects(scores: NDArray[Any], between: bytes) -> bytes:
@@ -137,7 +144,7 @@ def _csv_cells(column: NDArray[Any]) -> list[bytes]:
         texts = column.tolist() if column.ndim == 1 else [json.dumps(row) for row in column.tolist()]
         return [_csv_quoted(text) for text in texts]
     if column.ndim == 1:
-        return _csv_text(column)[1:-1].split(b",")
+        return [cell for piece in _pieces(column) for cell in _csv_text(piece)[1:-1].split(b",")]
     return [b'"' + _csv_text(row).replace(b",", b", ") + b'"' for row in column]
 
 
@@ -148,7 +155,8 @@ def _csv_quoted(text: str) -> bytes:
 
 
 def _named_json(columns: Mapping[str, NDArray[Any]]) -> bytes:
-    return orjson.dumps({"predictions": list(_records(columns))}, option=_NUMPY)
+    records = (orjson.dumps(record, option=_NUMPY) for record in _records(columns))
+    return b'{"predictions":[' + b",".join(records) + b"]}"
 
 
 def _named_jsonlines(columns: Mapping[str, NDArray[Any]]) -> bytes:

@@ -139,6 +139,12 @@ MODEL_UPDATES = Metric(
 QUEUE_DEPTH = Metric(
     "QueueDepth", "Count", "gauge", "Read at every report: requests that wait for a thread or for a load."
 )
+LOADS_NOT_BEGUN = Metric(
+    "LoadsNotBegun",
+    "Count",
+    "count",
+    "A caller was turned away (429) and no load begun for the model, the line of loads being full.",
+)
 REPORTS_DROPPED = Metric(
     "ReportsDropped", "Count", "count", "A sink gave up a report it could not deliver, after bounded retries."
 )
@@ -146,7 +152,7 @@ LOG_LINES_DROPPED = Metric(
     "LogLinesDropped",
     "Count",
     "count",
-    "An access log line was given up because the log could not be written fast enough.",
+    "A line of the access log, or of the runtime's own, was given up because the log could not be written fast enough.",
 )
 
 METRICS: tuple[Metric, ...] = (
@@ -176,6 +182,7 @@ METRICS: tuple[Metric, ...] = (
     STORE_ERRORS,
     MODEL_UPDATES,
     QUEUE_DEPTH,
+    LOADS_NOT_BEGUN,
     REPORTS_DROPPED,
     LOG_LINES_DROPPED,
 )

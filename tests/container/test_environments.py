@@ -55,3 +55,15 @@ def test_a_hosted_container_is_given_no_setting_that_it_would_refuse() -> None:
     assert environments.container_environment(standalone_only) == {"SAGEMAKER_MULTI_MODEL": "true"}
     kept = {"MME_MEMORY": "1GiB", "MME_LOADERS": "2"}
     assert environments.container_environment(kept) == {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
+
+
+def test_the_examiner_which_runs_on_strangers_bytes_has_no_credentials() -> None:
+    environ = {"PATH": "/bin", "LD_LIBRARY_PATH": "/opt", "AWS_SECRET_ACCESS_KEY": "s", "AWS_ACCESS_KEY_ID": "a"}
+    environ |= {
+        "AWS_WEB_IDENTITY_TOKEN_FILE": "/var/token",
+        "DB_PASSWORD": "p",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": "u",
+    }
+    given = environments.examiner_environment(environ)
+    assert given.keys() & environ.keys() == {"PATH", "LD_LIBRARY_PATH"}
+    assert given["OMP_NUM_THREADS"] == "1"

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -187,10 +188,12 @@ def test_no_field_of_a_load_makes_us_fetch_or_run_anything(hosted: Endpoint, bun
     assert not (tmp_path / "ran").exists()
 
 
-def test_unknown_fields_bodies_and_methods_get_mms_own_statuses(hosted: Endpoint, bundles: Path) -> None:
+def test_unknown_fields_and_methods_get_mms_own_statuses_and_bodies_that_are_none_400(
+    hosted: Endpoint, bundles: Path
+) -> None:
     assert load(hosted, "one", bundles / "1" / "model", what="ever").status == 200
     for body in ("{", "", "[]"):
-        assert ask(hosted, "POST", "/models", body, Content_Type="application/json").status == 500
+        assert ask(hosted, "POST", "/models", body, Content_Type="application/json").status == 400
     assert ask(hosted, "POST", "/models", "{}", Content_Type="application/json").status == 400
     assert [ask(hosted, method, "/models").status for method in ("PUT", "PATCH", "DELETE")] == [405] * 3
     assert load(hosted, "none", "/no/such/directory").status == 404
@@ -335,3 +338,24 @@ def test_overlapping_loads_and_unloads_of_one_name_are_all_answered(hosted: Endp
     unload(hosted, "x")
     assert (names(hosted), load(hosted, "x", bundles / "8" / "model").status) == ([], 200)
     assert is_answer_of(8, invoke(hosted, "x"))
+
+
+@pytest.mark.parametrize("name", ["a/b", "a\nERROR mme: a line that nobody logged", "x" * 1025, "\x00"])
+def test_a_name_that_no_path_can_hold_is_refused(hosted: Endpoint, bundles: Path, name: str) -> None:
+    query = urlencode({"model_name": name, "url": str(bundles / "1" / "model")})
+    assert ask(hosted, "POST", f"/models?{query}").status == 400
+    assert names(hosted) == []
+    assert not [line for line in hosted.log if line.startswith("ERROR mme: a line")]
+
+
+@pytest.mark.parametrize("url", ["", "/", "//", "/./", " "])
+def test_the_whole_machine_is_no_model(hosted: Endpoint, url: str) -> None:
+    assert ask(hosted, "POST", f"/models?{urlencode({'model_name': 'x', 'url': url})}").status == 400
+    assert names(hosted) == []
+
+
+@pytest.mark.parametrize("query", ["min_worker=2000", "min_worker=0", "max_worker=100", "min_worker=-1"])
+def test_a_model_has_some_workers_and_not_thousands(hosted: Endpoint, bundles: Path, query: str) -> None:
+    load(hosted, "one", bundles / "1" / "model")
+    assert ask(hosted, "PUT", f"/models/one?{query}&synchronous=true").status == 400
+    assert is_answer_of(1, invoke(hosted, "one"))

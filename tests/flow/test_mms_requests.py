@@ -46,14 +46,14 @@ class Ask:
     path: str
     body: str | None = None
     kind: str | None = None
-    ours: int | None = None  # where it is the model that answers, and ours differs from theirs
+    ours: int | None = None  # where ours differs: a model answers, or a caller's mistake is no 500 in Java's words
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}" + ("" if self.body is None else f" {self.body[:60]}")
 
 
-def post(fields: str) -> Ask:
-    return Ask("POST", "/models", fields, JSON)
+def post(fields: str, ours: int | None = None) -> Ask:
+    return Ask("POST", "/models", fields, JSON, ours)
 
 
 LOAD = f"/models?url={MODEL}&handler=service:handle"
@@ -100,7 +100,7 @@ LEFT_OUT = [
     post(f'{{"model_name": "fields", "url": "{MODEL}", "handler": "service:handle"}}'),
     Ask("DELETE", "/models/fields"),
     post(f'{{"model_name": "none", "url": "{MODEL}", "runtime": "java8"}}'),
-    post(f'{{"model_name": "none", "url": "{MODEL}", "batch_size": "many"}}'),
+    post(f'{{"model_name": "none", "url": "{MODEL}", "batch_size": "many"}}', ours=400),
     post('{"model_name": "none"}'),
     post('{"model_name": "none", "url": "/no/such/path"}'),
     post('{"model_name": "none", "url": "/tmp/../etc"}'),
@@ -113,10 +113,10 @@ LEFT_OUT = [
     Ask("POST", "/models/idle/invoke", CSV, "text/csv"),
     Ask("DELETE", "/models/idle"),
     # bodies
-    post("{"),
-    post(""),
-    post("[]"),
-    post("null"),
+    post("{", ours=400),
+    post("", ours=400),
+    post("[]", ours=400),
+    post("null", ours=400),
     post("{}"),
     Ask("POST", "/models", "{}", "text/plain"),
     Ask("POST", "/models"),
@@ -135,7 +135,7 @@ LEFT_OUT = [
     Ask("POST", "/none/predict", CSV, "text/csv"),
     Ask("POST", "/invocations", CSV, "text/csv"),
     Ask("GET", "/models/a%20b%2Fc"),
-    Ask("DELETE", "/models/%zz"),
+    Ask("DELETE", "/models/%zz", ours=400),
     Ask("GET", "/models?limit=x&next_page_token=y"),
     Ask("GET", "/models?limit=0"),
     Ask("GET", "/models?limit=-1&next_page_token=-5"),

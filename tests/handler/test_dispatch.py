@@ -11,7 +11,7 @@ import pytest
 
 from handler import errors
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import Dispatcher
+from handler.dispatch import Dispatcher, Named
 from handler.error_responses import FAULTS, fault_of, refusal
 from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import PreparedModel
@@ -255,7 +255,9 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.PayloadInvalid("line 1", "why"), 424, "ModelError", 400),
     (errors.BodyEmpty(), 424, "ModelError", 400),
     (errors.FeatureMismatch("why"), 424, "ModelError", 400),
+    (errors.AnswerTooLarge(2, 1), 424, "ModelError", 413),
     (errors.OutputUnsupported("x", "o", ["y"]), 424, "ModelError", 400),
+    (errors.TooMuchWork("why"), 424, "ModelError", 413),
     (errors.IterationsUndecided("why"), 424, "ModelError", 400),
     (errors.HookFailed("input_fn", 413, "why"), 424, "ModelError", 413),
     (errors.ArtifactBroken("u", "why"), 424, "ModelError", 422),
@@ -266,6 +268,7 @@ EXAMPLES: list[tuple[Exception, int, str, int | None]] = [
     (errors.NoRoom("t", 2, 1), 424, "ModelError", 507),
     (errors.TooManyModels("m", 3), 424, "ModelError", 507),
     (errors.ModelNotLoaded("m"), 503, "ServiceUnavailable", None),
+    (errors.CallerGone(), 503, "ServiceUnavailable", None),
     (errors.UnloadedMeanwhile("m"), 503, "ServiceUnavailable", None),
     (errors.Unavailable("draining", 7), 503, "ServiceUnavailable", None),
     (Surprise("secret"), 500, "InternalFailure", None),
@@ -323,3 +326,43 @@ def test_the_journal_gets_the_callers_id_the_stages_and_the_errors(desk: Desk) -
     assert [stage for stage, _ in good.stages_us] == ["wait", "decode", "predict", "encode"]
     assert (bad.request_id, bad.status, bad.is_hit) == ("mms-id", 400, None)
     assert replace(bad, error=None) != bad
+
+
+def test_an_answer_over_the_limit_is_refused_with_both_sizes_and_counted_as_the_callers() -> None:
+    desk = Desk(max_answer_bytes=10)
+    answer = desk.ask()
+    assert (answer.status, json.loads(answer.body)["OriginalStatusCode"]) == (424, 413)
+    n_bytes = len(Desk().ask().body)
+    assert f"{n_bytes} bytes, the limit is 10" in json.loads(answer.body)["Message"]
+    assert [(line.status, line.target) for line in desk.journal.lines] == [(424, "a")]
+
+
+def if_warm(desk: Desk, own: Named | None = None, **headers: str) -> Any:
+    named = {"content-type": "text/csv"} | {name.replace("_", "-"): value for name, value in headers.items()}
+    return desk.dispatcher.answer_if_warm(Request(named, CSV, "mms-id"), own)
+
+
+def test_a_target_in_the_attributes_is_as_warm_as_one_in_the_header(desk: Desk) -> None:
+    attributes = {"x_amzn_sagemaker_custom_attributes": "trace=7,TargetModel=a"}
+    assert if_warm(desk, **attributes) is None
+    assert if_warm(desk, **attributes) is None  # asking does not load it: that is for whoever waits
+    first = desk.ask(target=None, **attributes)
+    assert if_warm(desk, **attributes).body == first.body
+    assert if_warm(desk, x_amzn_sagemaker_custom_attributes="TargetModel=a,TargetModel=b") is None
+    assert if_warm(desk, x_amzn_sagemaker_custom_attributes="TargetModel=a,Output=contribs") is None
+    assert if_warm(desk) is None
+
+
+def test_a_model_may_be_asked_by_its_key_and_counts_under_its_name(desk: Desk) -> None:
+    desk.ask()
+    answer = if_warm(desk, Named("a", "known as"))
+    assert answer.body == desk.ask().body
+    assert [line.target for line in desk.journal.lines] == ["a", "known as", "a"]
+    assert if_warm(desk, Named("gone", "known as")) is None
+
+
+def test_who_would_be_turned_away_is_not_by_what_only_asks_for_warm_ones(desk: Desk) -> None:
+    desk.cache.waiting.n_waiting = 4
+    desk.cache.waiting._typical_s = 1.0
+    assert desk.cache.waiting.is_crowded
+    assert if_warm(desk, x_amzn_sagemaker_target_model="cold") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import http.client
 import json
 import os
@@ -51,6 +52,7 @@ class Endpoint:
     root      where the code is; else here
     mme       how to start it
     output    a descriptor for its standard output; it stays the caller's
+    errors    the same for its log, which is then not read here; None reads it into `log`
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Endpoint:
         root: Path | None = None,
         mme: Sequence[str | Path] = MME,
         output: int = subprocess.DEVNULL,
+        errors: int | None = None,
         port: int | None = None,
     ) -> None:
         self.port = port or free_port()
@@ -80,20 +83,40 @@ class Endpoint:
             cwd=root,
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.PIPE if errors is None else errors,
             text=True,
         )
         self._reader = threading.Thread(target=self._read_log)
         self._reader.start()
 
     def _read_log(self) -> None:
-        assert self._process.stderr is not None
+        if self._process.stderr is None:
+            self._await_ping()
+            return
         with self._process.stderr as lines:
             for line in lines:
                 self.log.append(line)
                 if "ready after" in line:
                     self._ready.set()
         self._ready.set()
+
+    def _await_ping(self) -> None:
+        while self._process.poll() is None and not self._ready.is_set():
+            time.sleep(0.1)
+            if self.ping() == http.HTTPStatus.OK:
+                self._ready.set()
+        self._ready.set()
+
+    def ping(self) -> int:
+        """The status of /ping; 0 when there is none within two seconds, as SageMaker asks."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/ping")
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            return 0
+        finally:
+            connection.close()
 
     def __enter__(self) -> Endpoint:
         self.wait_ready()

@@ -1,8 +1,6 @@
 import com.amazonaws.ml.mms.archive.ModelNotFoundException;
-import com.amazonaws.ml.mms.http.ErrorResponse;
 import com.amazonaws.ml.mms.http.HttpRequestHandler;
 import com.amazonaws.ml.mms.http.HttpRequestHandlerChain;
-import com.amazonaws.ml.mms.util.JsonUtils;
 import com.amazonaws.ml.mms.util.NettyUtils;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelOutboundHandler;
@@ -12,9 +10,7 @@ import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpResponseStatus;
-import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.QueryStringDecoder;
-import io.netty.util.CharsetUtil;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.concurrent.Executor;
@@ -88,25 +84,11 @@ final class Door extends HttpRequestHandler {
             @Override
             public void write(ChannelHandlerContext ctx, Object message, ChannelPromise promise) throws Exception {
                 if (message instanceof FullHttpResponse) {
-                    sayNotNow((FullHttpResponse) message);
                     answered();
                 }
                 super.write(ctx, message, promise);
             }
         };
-    }
-
-    /** MMS calls it an error of the server's when the runtime dies with a request; another is there in a second. */
-    private static void sayNotNow(FullHttpResponse response) {
-        if (!HttpResponseStatus.INTERNAL_SERVER_ERROR.equals(response.status())
-                || !response.content().toString(CharsetUtil.UTF_8).contains("\"Worker died.\"")) {
-            return;
-        }
-        HttpResponseStatus status = HttpResponseStatus.SERVICE_UNAVAILABLE;
-        var error = new ErrorResponse(status.code(), "ServiceUnavailableException", RESTARTING);
-        response.setStatus(status);
-        response.content().clear().writeCharSequence(JsonUtils.GSON_PRETTY.toJson(error) + '\n', CharsetUtil.UTF_8);
-        HttpUtil.setContentLength(response, response.content().readableBytes());
     }
 
     private void answered() {

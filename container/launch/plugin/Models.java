@@ -16,6 +16,7 @@ import com.amazonaws.ml.mms.util.JsonUtils;
 import com.amazonaws.ml.mms.util.NettyUtils;
 import com.amazonaws.ml.mms.wlm.Model;
 import com.amazonaws.ml.mms.wlm.ModelManager;
+import com.google.gson.JsonParseException;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.HttpHeaderValues;
@@ -52,6 +53,8 @@ final class Models extends ManagementRequestHandler {
     record Tools(Turnstile turnstile, Binder binder, Gate gate, Tidying tidying) {}
 
     private static final Pattern REMOTE = Pattern.compile("https?://.*", Pattern.CASE_INSENSITIVE | Pattern.DOTALL);
+    private static final Pattern NAME = Pattern.compile("[^/\\p{Cntrl}]{1,1024}");
+    private static final int MAX_WORKERS = 64; // each is two threads, a connection and its buffers
     // Names of sockets, never used again: a worker of an unloaded model may still be trying to connect.
     private static final AtomicInteger PORTS = new AtomicInteger(9000);
     // A load is answered, or given up by MMS, in its response timeout. This is for when MMS loses it.
@@ -98,6 +101,7 @@ final class Models extends ManagementRequestHandler {
                 if (HttpMethod.DELETE.equals(request.method())) {
                     unload(ctx, name);
                 } else {
+                    refuseWorkers(decoder);
                     super.handleRequest(ctx, request, decoder, segments);
                 }
             } finally {
@@ -108,9 +112,27 @@ final class Models extends ManagementRequestHandler {
         }
     }
 
+    /** With none, calls of a model would wait for ever; thousands are thousands of threads. */
+    private static void refuseWorkers(QueryStringDecoder decoder) {
+        int least = NettyUtils.getIntParameter(decoder, "min_worker", 1);
+        int most = NettyUtils.getIntParameter(decoder, "max_worker", least);
+        if (least < 1 || least > MAX_WORKERS || most > MAX_WORKERS) {
+            throw new BadRequestException("min_worker and max_worker go from 1 to " + MAX_WORKERS + ".");
+        }
+    }
+
     private static RegisterModelRequest parse(FullHttpRequest request, QueryStringDecoder decoder) {
         if (HttpHeaderValues.APPLICATION_JSON.contentEqualsIgnoreCase(HttpUtil.getMimeType(request))) {
-            return JsonUtils.GSON.fromJson(request.content().toString(CharsetUtil.UTF_8), RegisterModelRequest.class);
+            String text = request.content().toString(CharsetUtil.UTF_8);
+            try {
+                RegisterModelRequest wanted = JsonUtils.GSON.fromJson(text, RegisterModelRequest.class);
+                if (wanted != null) {
+                    return wanted;
+                }
+            } catch (JsonParseException e) { // its own words name classes of Java's
+                throw new BadRequestException("The body is no JSON object with model_name and url.");
+            }
+            throw new BadRequestException("The body is empty; send a JSON object with model_name and url.");
         }
         return new RegisterModelRequest(decoder);
     }
@@ -121,6 +143,9 @@ final class Models extends ManagementRequestHandler {
         String url = wanted.getModelUrl();
         if (url == null) {
             throw new BadRequestException("Parameter url is required.");
+        }
+        if (url.replaceAll("[/.\\s]", "").isEmpty()) { // the store itself, or all of the machine
+            throw new BadRequestException("Parameter url must name a model's directory or archive, not: " + url);
         }
         runtimeOf(wanted);
         if (REMOTE.matcher(url).matches()) {
@@ -135,6 +160,9 @@ final class Models extends ManagementRequestHandler {
         }
         if (wanted.getModelName() == null || wanted.getModelName().isEmpty()) {
             throw new InvalidModelException("Model name is not defined.");
+        }
+        if (!NAME.matcher(wanted.getModelName()).matches()) { // with a slash it could be neither invoked nor unloaded
+            throw new BadRequestException("A model's name has up to 1024 characters, none of them a slash or a control character.");
         }
         return wanted.getModelName();
     }

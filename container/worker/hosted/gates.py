@@ -76,6 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One question for each connection, as HTTP/1.0 has it: a kept one would keep a thread."""
 
     server: _Server
+    timeout = 10.0  # for the question to arrive: the listener is open to whoever is on this machine
 
     def do_POST(self) -> None:
         n_bytes = int(self.headers.get("Content-Length", 0))

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from container.link import wire
 from handler.cache.entry import Prepared
 from handler.cache.model_cache import Borrowed, ModelCache
-from handler.dispatch import Leased, Using
+from handler.dispatch import Leased, Named, Using
 from handler.error_responses import plain_fault_of
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
 from handler.messages import Answer, Request
@@ -77,6 +77,7 @@ class Hosted:
         self._lock = threading.Condition()
         self._ports: dict[int, _Port] = {}
         self._loads: dict[str, wire.Load] = {}  # by key, of models loaded or being loaded
+        self._named: dict[str, Named] = {}  # by model name, of models loaded
 
     def open(self, cache: ModelCache, answer: Callable[[Request, Leased], Answer]) -> None:
         """Take what leans on `prepare` itself, before the first connection."""
@@ -86,6 +87,12 @@ class Hosted:
     def prepare(self, key: str) -> Prepared:
         """The cache's way to a key's model."""
         return self._prepare(self._loads[key])
+
+    def named(self, model_name: str) -> Named | None:
+        """Where the cache has a model that is loaded under this name. What comes past MMS asks by name alone; the door lets
+        nobody in while a name changes hands."""
+        with self._lock:
+            return self._named.get(model_name)
 
     # -- the runtime's main thread -------------------------------------------------------------------------------------
 
@@ -134,12 +141,15 @@ class Hosted:
                     raise TooManyModels(load.model_name, self._max_models)
                 self._loads[key] = load
         try:
-            return self._cache.borrow(key, LOAD_WAIT_S)
+            borrowed = self._cache.borrow(key, LOAD_WAIT_S)
         except BaseException:
             with self._lock:
                 if not any(other.is_holding for other in place.leases):
                     self._loads.pop(key, None)
             raise
+        with self._lock:
+            self._named[load.model_name] = Named(key, load.model_name)
+        return borrowed
 
     def told(self) -> None:
         """Have the door's questions look again."""
@@ -162,6 +172,8 @@ class Hosted:
         place = lease.place
         with self._lock:
             is_last = borrowed is not None and not any(o.is_holding for o in place.leases if o is not lease)
+            if is_last and self._named.get(lease.name) == Named(lease.key, lease.name):
+                del self._named[lease.name]
         if borrowed is not None:
             if is_last:
                 self._cache.drop(lease.key)  # it stays whole until the next line

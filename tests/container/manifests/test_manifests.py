@@ -16,6 +16,7 @@ import botocore.validate
 import pytest
 import yaml
 
+from container.metrics.serving_port import TIMEOUT_S
 from container.settings import every_setting
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -66,14 +67,21 @@ def test_each_waits_longer_for_the_end_than_requests_are_waited_for(
     pod = kubernetes["Deployment"]["spec"]["template"]["spec"]
     assert seconds(compose["stop_grace_period"]) > DRAIN_S
     assert task["containerDefinitions"][0]["stopTimeout"] > DRAIN_S
-    assert pod["terminationGracePeriodSeconds"] > DRAIN_S
+    before_s = int(container(kubernetes)["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert before_s > 0  # or requests are still sent to who has gone
+    assert pod["terminationGracePeriodSeconds"] > before_s + DRAIN_S
 
 
 def test_compose_locks_the_container_down(compose: dict[str, Any]) -> None:
     assert compose["read_only"] is True
     assert compose["cap_drop"] == ["ALL"]
     assert compose["security_opt"] == ["no-new-privileges:true"]
-    assert [one.partition(":")[0] for one in compose["tmpfs"]] == ["/tmp"]
+    (scratch,) = compose["tmpfs"]
+    assert scratch.startswith("/tmp:")
+    assert {"noexec", "nosuid", "nodev"} <= set(scratch.partition(":")[2].split(","))
+    assert compose["cpus"] > 0
+    assert compose["ulimits"]["nofile"] >= 65536
+    assert compose["logging"]["options"]["mode"] == "non-blocking"
     assert compose["ports"] == [f"127.0.0.1:{PORT}:{PORT}"]
     assert all(one.endswith(":ro") for one in compose["volumes"])
 
@@ -89,7 +97,13 @@ def test_the_task_locks_the_container_down(task: dict[str, Any]) -> None:
     (one,) = task["containerDefinitions"]
     assert one["readonlyRootFilesystem"] is True
     assert one["linuxParameters"]["capabilities"] == {"drop": ["ALL"]}
-    assert [mount["containerPath"] for mount in one["linuxParameters"]["tmpfs"]] == ["/tmp"]
+    (scratch,) = one["linuxParameters"]["tmpfs"]
+    assert scratch["containerPath"] == "/tmp"
+    assert {"noexec", "nosuid", "nodev"} <= set(scratch["mountOptions"])
+    assert (
+        one["logConfiguration"]["options"]["mode"] == "non-blocking"
+    )  # or a log service that is away stops the container
+    assert [(limit["name"], limit["hardLimit"] >= 65536) for limit in one["ulimits"]] == [("nofile", True)]
     assert one["portMappings"][0]["containerPort"] == PORT
     # Fargate has neither tmpfs nor security options: whoever changes this has to mount a volume at /tmp.
     assert task["requiresCompatibilities"] == ["EC2"]
@@ -105,6 +119,9 @@ def test_kubernetes_locks_the_container_down(kubernetes: dict[str, dict[str, Any
         "capabilities": {"drop": ["ALL"]},
     }
     assert one["resources"]["limits"]["memory"] == one["resources"]["requests"]["memory"]
+    assert set(one["resources"]["limits"]) == {"cpu", "memory", "ephemeral-storage"}
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is kubernetes["ServiceAccount"]["automountServiceAccountToken"] is False
 
 
 def test_kubernetes_names_match(kubernetes: dict[str, dict[str, Any]]) -> None:
@@ -124,6 +141,41 @@ def test_kubernetes_names_match(kubernetes: dict[str, dict[str, Any]]) -> None:
     assert {mount["name"] for mount in one["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
 
 
-def test_the_user_is_the_images(kubernetes: dict[str, dict[str, Any]]) -> None:
+def test_the_user_is_the_images(kubernetes: dict[str, dict[str, Any]], task: dict[str, Any]) -> None:
     context = kubernetes["Deployment"]["spec"]["template"]["spec"]["securityContext"]
-    assert f"ARG RUN_AS={context['runAsUser']}:{context['runAsGroup']}" in (ROOT / "Dockerfile").read_text()
+    user = f"{context['runAsUser']}:{context['runAsGroup']}"
+    assert f"ARG RUN_AS={user}" in (ROOT / "Dockerfile").read_text()
+    assert task["containerDefinitions"][0]["user"] == user
+
+
+def test_what_is_deployed_is_named_by_its_digest(kubernetes: dict[str, dict[str, Any]], task: dict[str, Any]) -> None:
+    for image in (container(kubernetes)["image"], task["containerDefinitions"][0]["image"]):
+        assert re.fullmatch(r"[^@]+@sha256:[0-9a-f]{64}", image)
+
+
+def test_the_admin_port_is_open_to_prometheus_alone(kubernetes: dict[str, dict[str, Any]]) -> None:
+    policy = kubernetes["NetworkPolicy"]["spec"]
+    labels = kubernetes["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    rules = {rule["ports"][0]["port"]: rule["from"] for rule in policy["ingress"]}
+    assert set(rules) == {"http", "admin"}
+    assert rules["admin"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+
+
+def test_one_endpoint_stays_while_nodes_are_emptied(kubernetes: dict[str, dict[str, Any]]) -> None:
+    budget = kubernetes["PodDisruptionBudget"]["spec"]
+    assert budget["selector"] == kubernetes["Deployment"]["spec"]["selector"]
+    assert 0 < budget["minAvailable"] < kubernetes["Deployment"]["spec"]["replicas"]
+
+
+def test_probes_wait_longer_than_health_asks_the_serving_port(
+    kubernetes: dict[str, dict[str, Any]], task: dict[str, Any]
+) -> None:
+    one = container(kubernetes)
+    for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert one[name]["timeoutSeconds"] > TIMEOUT_S
+    assert one["livenessProbe"]["failureThreshold"] > 1
+    assert (
+        task["containerDefinitions"][0]["healthCheck"]["timeout"] > 2 * TIMEOUT_S
+    )  # the admin port, then the serving port

@@ -16,6 +16,7 @@ from container.metrics import admin
 from container.metrics.admin import AdminServer
 from container.metrics.history import History, Point
 from container.metrics.prometheus import PrometheusExporter
+from container.metrics.serving_port import ServingPort
 from handler.telemetry.recorder import LiveRecorder
 
 
@@ -162,20 +163,87 @@ def test_a_failing_process_is_an_error_and_not_a_hang(server: AdminServer, proce
     assert get(server, "/healthz")[0] == 200
 
 
+def until_open(server: AdminServer, n_connections: int) -> None:
+    deadline = time.monotonic() + 5
+    while len(server._server._open) != n_connections and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert len(server._server._open) == n_connections
+
+
 def test_connections_are_bounded_and_dawdlers_are_cut(server: AdminServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admin, "CONNECTION_S", 0.3)
     dawdlers = [socket.create_connection(server.address, timeout=10) for _ in range(admin.MAX_CONNECTIONS)]
-    deadline = time.monotonic() + 5
-    while len(server._server._open) < admin.MAX_CONNECTIONS and time.monotonic() < deadline:
-        time.sleep(0.005)
-    with socket.create_connection(server.address, timeout=10) as turned_away:
-        assert turned_away.recv(1) == b""
     for dawdler in dawdlers:
         assert dawdler.recv(1) == b""  # cut although none of them has said a word
         dawdler.close()
-    while server._server._open and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until_open(server, 0)
     assert get(server, "/healthz")[0] == 200
+
+
+def test_whoever_is_silent_longest_is_cut_for_the_next_who_comes(
+    server: AdminServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin._Handler, "timeout", 60.0)
+    silent = [socket.create_connection(server.address, timeout=10) for _ in range(admin.MAX_CONNECTIONS)]
+    silent[1].sendall(b"GET /healthz HTTP/1.1\r\nHost: local")  # half a request is none
+    until_open(server, admin.MAX_CONNECTIONS)
+    for n in range(3):
+        assert get(server, "/healthz")[0] == 200
+        assert silent[n].recv(1) == b""
+        until_open(server, admin.MAX_CONNECTIONS - 1)
+        silent.append(socket.create_connection(server.address, timeout=10))
+        until_open(server, admin.MAX_CONNECTIONS)
+    silent[-1].sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+    assert silent[-1].recv(12) == b"HTTP/1.0 200"
+    for one in silent:
+        one.close()
+
+
+def test_probes_are_answered_while_every_place_for_others_is_taken(server: AdminServer, process: Any) -> None:
+    held, models = threading.Event(), process.models
+
+    def slow_models() -> Any:
+        held.wait(10)
+        return models()
+
+    process.models = slow_models
+    waiting = [socket.create_connection(server.address, timeout=10) for _ in range(admin.MAX_ANSWERS)]
+    for one in waiting:
+        one.sendall(b"GET /models HTTP/1.0\r\n\r\n")
+    deadline = time.monotonic() + 5
+    while server._server.places._value and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert get(server, "/models")[0] == 503
+    assert get(server, "/healthz")[0] == get(server, "/readyz")[0] == 200
+    held.set()
+    for one in waiting:
+        assert one.recv(12) == b"HTTP/1.0 200"
+        one.close()
+
+
+def test_a_serving_port_that_falls_silent_is_told_once_it_has_answered(process: Any, recorder: LiveRecorder) -> None:
+    trouble, now_s = ["not open yet"], [0.0]
+    server = AdminServer(
+        source=process,
+        recorder=recorder,
+        history=History(),
+        prometheus=PrometheusExporter(recorder),
+        serving_port=ServingPort(lambda: trouble[0], clock=lambda: now_s[0]),
+    )
+    server.start()
+    try:
+        assert (get(server, "/healthz")[0], get(server, "/readyz")[0]) == (200, 503)  # it is still starting
+        trouble[0], now_s[0] = "", 10.0
+        assert (get(server, "/healthz")[0], get(server, "/readyz")[0]) == (200, 200)
+        trouble[0] = "no answer"
+        assert get(server, "/healthz")[0] == 200  # as it was a moment ago
+        now_s[0] = 20.0
+        status, _, body = get(server, "/healthz")
+        assert (status, json.loads(body)["reasons"]) == (503, ["no answer"])
+        assert get(server, "/readyz")[0] == 503
+        assert get(server, "/ping")[0] == 200  # Java's own question: to ask Java for it would go round in a circle
+    finally:
+        server.close()
 
 
 def test_closing_cuts_what_is_open_ends_every_thread_and_frees_the_port(process: Any, recorder: LiveRecorder) -> None:

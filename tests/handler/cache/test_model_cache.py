@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 from handler.cache.model_cache import ModelCache
 from handler.cache.waiting import SHORT_WAIT_S
 from handler.errors import ArtifactBroken, ArtifactMissing, ModelNotReady, NoRoom, Unavailable
-from handler.telemetry.recorder import EVICTIONS, MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, LiveRecorder
+from handler.telemetry.recorder import (
+    EVICTIONS,
+    LOADS_NOT_BEGUN,
+    MODEL_UNLOADING_TIME,
+    SINGLE_FLIGHT_WAITERS,
+    LiveRecorder,
+)
 from tests.rig.fakes import FakeClock, InlineExecutor
 
 WAIT_S = 10.0
@@ -680,3 +686,22 @@ def test_there_is_no_room_for_what_is_larger_than_the_budget() -> None:
     with pytest.raises(NoRoom, match="no room for an extra: it needs 101 bytes of a budget of 100"):
         cache.book("an extra", 101)
     assert loaded(cache) == ["a"]
+
+
+def test_a_caller_who_is_turned_away_begins_no_load_when_the_line_is_full(pool: ThreadPoolExecutor) -> None:
+    stock = Stock({"a": 1, "known": 1}, gate=threading.Event())
+    recorder = LiveRecorder()
+    cache = make_cache(stock, 100, executor=pool, max_waiting=1, max_line=3, recorder=recorder)
+    first = pool.submit(touch, cache, "a")
+    assert stock.begun.acquire(timeout=WAIT_S)
+    for number in range(10):
+        with pytest.raises(ModelNotReady):
+            cache.borrow(f"invented {number}", 0.0)
+    assert stock.begun.acquire(timeout=WAIT_S)
+    assert stock.begun.acquire(timeout=WAIT_S)
+    assert stock.prepared == ["a", "invented 0", "invented 1"]
+    assert recorder.collect().total(LOADS_NOT_BEGUN) == 8
+    assert stock.gate is not None
+    stock.gate.set()
+    first.result(WAIT_S)
+    assert not touch(cache, "known")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.forest import walker
-from handler.forest.packed import booster_bytes, document_of, pack, shape_of
+from handler.forest.packed import booster_bytes, document_of, is_sound, pack, shape_of
 from handler.forest.proof import sample
 from handler.importer import import_booster
 from handler.importer.learner import NO_NODE, Learner, Trees
@@ -263,3 +264,54 @@ def test_a_forest_is_a_fraction_of_its_document_and_its_booster_no_larger_than_f
     booster = loaded(document)
     assert 0.4 * booster_bytes(forest) < allocated_bytes() - before < booster_bytes(forest)
     booster.free()
+
+
+@pytest.fixture(scope="module")
+def sound() -> bytes:
+    forest = pack(learner_of(boosters.train(n_features=6, n_rounds=20)))
+    assert forest is not None
+    return forest
+
+
+def word(forest: bytes, at: int, value: int) -> bytes:
+    return forest[: 4 * at] + value.to_bytes(4, "little") + forest[4 * at + 4 :]
+
+
+def test_what_was_packed_is_sound_and_nothing_shorter_is(sound: bytes) -> None:
+    assert is_sound(sound)
+    for end in [*range(64), len(sound) // 2, len(sound) - 1]:
+        assert not is_sound(sound[:end])
+
+
+def test_every_index_out_of_range_is_seen(sound: bytes) -> None:
+    _, n_nodes, n_trees, n_groups, n_features, bits, *_ = struct.unpack_from("=8I", sound)
+    roots = 8 + n_groups
+    groups = roots + n_trees
+    nodes = groups + n_trees
+    for place, value in [
+        (0, 1),  # another magic
+        (1, n_nodes + 1),  # more nodes than there are
+        (2, 0), (2, n_trees + 1), (3, 0), (3, 2), (4, 1), (5, 0), (5, 31), (6, 6), (7, 2),
+        (roots, 1), (roots + 1, 0), (roots + 1, n_nodes), (roots + n_trees - 1, n_nodes),
+        (groups, n_groups), (groups + n_trees - 1, 0x7FFFFFFF),
+        (nodes + 1, 0xFFFFFFFF),  # a child beyond the end
+        (nodes + 2 * n_nodes - 1, 1 << bits + 1),  # of the last node
+        (nodes + 1, struct.unpack_from("=I", sound, 4 * nodes + 4)[0] >> bits << bits | (1 << bits) - 1),
+    ]:  # fmt: skip
+        assert n_features <= (1 << bits) - 1
+        assert not is_sound(word(sound, place, value)), (place, value)
+
+
+@settings(max_examples=500)
+@given(st.data())
+def test_whatever_is_sound_can_be_walked(sound: bytes, data: st.DataObject) -> None:
+    forest = sound
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, 200) | st.integers(0, len(sound) // 4 - 1))
+        forest = word(forest, at, data.draw(st.integers(0, 40) | st.integers(0, 2**32 - 1)))
+    if is_sound(forest):
+        shape = shape_of(forest)
+        assert shape.n_groups <= len(sound)
+        rows = np.zeros((9, shape.n_features), np.float32) if shape.n_features < 1000 else None
+        if rows is not None:
+            assert walked(forest, rows, Kind.VALUE).shape == (9, shape.n_outputs)

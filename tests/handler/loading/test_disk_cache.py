@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.errors import ArtifactMissing
+from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
+from handler.forest.packed import pack
+from handler.importer import import_booster
+from handler.loading import disk_cache as disk_cache_module
 from handler.loading.disk_cache import DiskCache, DiskCacheUnusable
 from handler.loading.loader import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
+from tests.rig import boosters
 from tests.rig.fakes import FakeClock, MemoryStore
 
 FACTS = (Facts("reg:squarederror", "gbtree", 2, 1, 1000, ("ä", "b"), ("q", "c"), ("base_score",)),)
@@ -219,7 +227,7 @@ def test_a_directory_that_others_may_write_into_is_refused(tmp_path: Path) -> No
         make(tmp_path / "file")
     (tmp_path / "real").mkdir(mode=0o700)
     os.symlink(tmp_path / "real", tmp_path / "link")
-    with pytest.raises(DiskCacheUnusable, match="no directory"):
+    with pytest.raises(DiskCacheUnusable, match="Not a directory"):
         make(tmp_path / "link")
 
 
@@ -307,3 +315,81 @@ def test_damage_on_disk_costs_a_download(desk: Desk, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
     assert desk.loader.prepare("a").documents == (b"one",)
     assert (desk.store.n_fetches, desk.n_examined) == (2, 2)
+
+
+def forged(path: Path, change: Callable[[bytearray], None]) -> None:
+    """The file with its documents changed and its checksum right again."""
+    data = bytearray(path.read_bytes())
+    change(data)
+    at = len(disk_cache_module.MAGIC)
+    data[at : at + 32] = hashlib.sha256(data[at + 32 :]).digest()
+    path.write_bytes(data)
+
+
+def test_a_directory_put_in_its_place_is_not_looked_into(tmp_path: Path) -> None:
+    disk_cache = make(tmp_path / "disk")
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+    (file,) = files(tmp_path / "disk")
+    shutil.copytree(tmp_path / "disk", tmp_path / "forged")
+    forged(tmp_path / "forged" / file.name, lambda data: data.__setitem__(-1, 0))
+    (tmp_path / "disk").rename(tmp_path / "old")
+    (tmp_path / "forged").rename(tmp_path / "disk")
+    kept = disk_cache.get("a")
+    assert kept is not None
+    assert kept.documents == DOCUMENTS
+    disk_cache.put("b", "v1", DOCUMENTS, FACTS)
+    assert has(disk_cache, "b")
+    assert len(files(tmp_path / "old")) == 2
+    disk_cache.close()
+
+
+@pytest.mark.parametrize("how", ["writable", "link", "fifo", "foreign"])
+def test_a_file_that_others_may_have_written_is_not_believed(tmp_path: Path, how: str) -> None:
+    if how == "foreign" and os.geteuid():
+        pytest.skip("only root can give a file away")
+    disk_cache = make(tmp_path)
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+    (file,) = files(tmp_path)
+    if how == "writable":
+        file.chmod(0o666)
+    elif how == "foreign":
+        os.chown(file, 12345, 12345)
+    else:
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere") if how == "link" else os.mkfifo(file)
+    assert disk_cache.get("a") is None
+    assert "a" not in disk_cache
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=200), st.integers(0, 400), st.integers(0, 200))
+def test_whatever_a_file_with_a_right_checksum_holds_is_found_or_not_found(junk: bytes, at: int, n_cut: int) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        disk_cache = make(Path(root))
+        disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+        (file,) = files(Path(root))
+        forged(file, lambda data: data.__setitem__(slice(43 + at, 43 + at + n_cut), junk))
+        kept = disk_cache.get("a")
+        assert kept is None or len(kept.documents) == len(kept.facts)
+        disk_cache.close()
+
+
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_a_packed_form_that_could_not_be_walked_is_fetched_anew(tmp_path: Path) -> None:
+    forest = pack(import_booster(boosters.document(boosters.train(6, 3)), "x").learner)
+    assert forest is not None
+    kept = (Facts("reg:squarederror", "gbtree", 6, 1, 1000, is_forest=True),)
+    store, disk_cache = MemoryStore(), make(tmp_path)
+    store.put("a", b"artifact")
+    disk_cache.put(store.uri("a"), "v0", [b"\xff" * len(forest)], kept)
+
+    @dataclass
+    class Sound:
+        documents: tuple[bytes, ...] = (forest,)  # type: ignore[assignment]
+        facts: tuple[Facts, ...] = kept
+
+    loader = ModelLoader(store, lambda *_: Sound(), BoosterPool(HandlePool()), 1, disk_cache=disk_cache)
+    assert loader.prepare("a").documents == (forest,)
+    assert store.n_fetches == 1
+    assert loader.prepare("a").documents == (forest,)  # from disk now
+    assert store.n_fetches == 1

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from handler.errors import AcceptUnsupported
-from handler.payload import ACCEPTED, Conventions, Predictions, encode
+from handler.payload import ACCEPTED, Conventions, Predictions, encode, media
 from handler.payload.decode import decode
 
 CSV, JSON, LINES, NPY, RECORDIO = ACCEPTED
@@ -138,6 +138,22 @@ def test_what_cannot_be_written_is_refused() -> None:
     for outputs in (np.ones((1, 1), np.float32), {"a": np.ones(1)}):
         with pytest.raises(AcceptUnsupported, match="application/xml"):
             encode(Predictions(outputs), "application/xml")
+
+
+@pytest.mark.parametrize("media_type", [media.CSV, media.JSON, media.JSONLINES])
+@pytest.mark.parametrize("shape", [(25, 1), (25, 3), (20, 1), (7, 2)])
+@pytest.mark.parametrize("one_line", [False, True])
+def test_an_answer_written_in_pieces_is_the_one_written_at_once(
+    media_type: str, shape: tuple[int, int], one_line: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    answers = [
+        Predictions(scores),
+        Predictions({"score": scores[:, 0], "contribs": scores, "label": np.arange(len(scores))}),
+    ]
+    whole = [encode(one, media_type, Conventions(one_line=one_line)) for one in answers]
+    monkeypatch.setitem(encode.__globals__, "PIECE_NUMBERS", 5)
+    assert [encode(one, media_type, Conventions(one_line=one_line)) for one in answers] == whole
 
 
 TEXTS = {"predicted_label": np.array(["no", 'ja, "sí"', "ü"]), "probability": np.array([0.5, 0.25, 0.75], np.float32)}

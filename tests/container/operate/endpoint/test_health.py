@@ -68,10 +68,25 @@ def test_another_ping_is_taken_at_its_status(body: bytes) -> None:
 
 
 def test_the_admin_port_is_asked_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    with answering(503, b"the runtime is gone") as sick, answering(200, b"alive") as well:
+    with (
+        answering(503, b"the runtime is gone") as sick,
+        answering(200, b"alive") as well,
+        answering(503, b"no") as busy,
+    ):
+        monkeypatch.setenv("MME_PORT", str(busy))
         assert main(["health", "--admin-port", str(sick)]) == Exit.FAILED
         monkeypatch.setenv("MME_ADMIN_PORT", str(well))
-        assert main(["health"]) == Exit.OK
+        assert main(["health"]) == Exit.OK  # the serving port answers; what it says is the admin port's to judge
+
+
+def test_a_serving_port_that_does_not_answer_is_a_failure_whatever_the_admin_port_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with answering(200, b"alive") as well, socket.socket() as deaf:
+        port = free_port()
+        deaf.bind(("127.0.0.1", port))
+        assert main(["health", "--admin-port", str(well), "--port", str(port)]) == Exit.FAILED
+    assert f"127.0.0.1:{port}" in capsys.readouterr().out
 
 
 def test_nobody_there_is_a_failure_with_the_address(capsys: pytest.CaptureFixture[str]) -> None:

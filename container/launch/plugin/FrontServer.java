@@ -1,5 +1,6 @@
 import com.amazonaws.ml.mms.ModelServer;
 import com.amazonaws.ml.mms.http.ApiDescriptionRequestHandler;
+import com.amazonaws.ml.mms.http.HttpRequestHandler;
 import com.amazonaws.ml.mms.http.HttpRequestHandlerChain;
 import com.amazonaws.ml.mms.http.InferenceRequestHandler;
 import com.amazonaws.ml.mms.http.InvalidRequestHandler;
@@ -8,36 +9,51 @@ import com.amazonaws.ml.mms.util.ConfigManager;
 import com.amazonaws.ml.mms.util.Connector;
 import com.amazonaws.ml.mms.util.ConnectorType;
 import io.netty.bootstrap.ServerBootstrap;
+import io.netty.channel.AdaptiveRecvByteBufAllocator;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelFuture;
 import io.netty.channel.ChannelInitializer;
 import io.netty.channel.ChannelOption;
+import io.netty.channel.ChannelPipeline;
 import io.netty.channel.EventLoopGroup;
-import io.netty.handler.codec.http.HttpObjectAggregator;
-import io.netty.handler.codec.http.HttpServerCodec;
 import io.netty.util.internal.logging.InternalLoggerFactory;
 import io.netty.util.internal.logging.Slf4JLoggerFactory;
+import java.io.IOException;
+import java.security.GeneralSecurityException;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.commons.cli.DefaultParser;
 
 /**
- * Multi Model Server for hosted mode: its own parts, with a {@link Door} in front of them and {@link Models} for its
- * management of models.
+ * Multi Model Server with our own way in: its parts, with a {@link Connection} in front of them that knows HTTP. Hosted there
+ * is also a {@link Door}, and {@link Models} for its management of models.
  *
- * <p>Stock MMS answers a load that meets an unload of the same name with a 500, with a model that nobody can unload, or not
- * at all; see {@link Models}. Nothing of it is changed here: this is a subclass that puts another pipeline together.
+ * <pre>
+ *   standalone   decoder, encoder   Connection   ramp                    MMS's handlers
+ *   hosted       decoder, encoder   Connection   ramp   answers   Door   MMS's handlers, with Models in the place of one
+ * </pre>
+ *
+ * <p>From the ramp small warm requests take the {@link Lane} past all that is behind it.
+ *
+ * <p>Stock MMS answers pipelined requests in any order, closes connections behind errors and keeps those it was asked to
+ * close; and a load that meets an unload of the same name with a 500, with a model that nobody can unload, or not at all.
+ * Nothing of it is changed here: this is a subclass that puts another pipeline together.
  */
-public final class HostedServer extends ModelServer {
+public final class FrontServer extends ModelServer {
 
-    private final int maxRequestBytes = ConfigManager.getInstance().getMaxRequestSize();
+    private static final AdaptiveRecvByteBufAllocator READS = new AdaptiveRecvByteBufAllocator(1024, 4096, 65536);
+
     private final Turnstile turnstile = new Turnstile();
     private final ExecutorService changes = changers();
-    private final Models.Tools tools = new Models.Tools(turnstile, new Binder(), new Gate(), new Tidying());
+    private final Connection.Limits limits;
+    private final Models.Tools tools;
 
-    private HostedServer(ConfigManager config) {
+    private FrontServer(ConfigManager config) {
         super(config);
+        boolean isHosted = System.getProperty("mme.gate") != null;
+        limits = new Connection.Limits(config.getMaxRequestSize(), Long.getLong("mme.bodies"), Words.of(isHosted));
+        tools = isHosted ? new Models.Tools(turnstile, new Binder(), new Gate(), new Tidying()) : null;
     }
 
     /** The command line is ModelServer's. */
@@ -47,7 +63,7 @@ public final class HostedServer extends ModelServer {
             ConfigManager.init(new ConfigManager.Arguments(new DefaultParser().parse(options, args, null, false)));
             PluginsManager.getInstance().initialize();
             InternalLoggerFactory.setDefaultFactory(Slf4JLoggerFactory.INSTANCE);
-            new HostedServer(ConfigManager.getInstance()).startAndWait();
+            new FrontServer(ConfigManager.getInstance()).startAndWait();
         } catch (Throwable t) {
             t.printStackTrace();
         } finally {
@@ -69,17 +85,28 @@ public final class HostedServer extends ModelServer {
     @Override
     public ChannelFuture initializeServer(
             Connector connector, EventLoopGroup serverGroup, EventLoopGroup workerGroup, ConnectorType type)
-            throws InterruptedException {
+            throws InterruptedException, IOException, GeneralSecurityException {
+        if (type == ConnectorType.MANAGEMENT_CONNECTOR) { // standalone: a socket that only we may enter
+            return super.initializeServer(connector, serverGroup, workerGroup, type);
+        }
+        Lane.openOn(workerGroup);
         ChannelInitializer<Channel> pipeline =
                 new ChannelInitializer<>() {
                     @Override
                     protected void initChannel(Channel channel) {
-                        Door door = new Door(handlers(type), turnstile, changes);
-                        channel.pipeline()
-                                .addLast("http", new HttpServerCodec())
-                                .addLast("aggregator", new HttpObjectAggregator(maxRequestBytes))
-                                .addLast("answers", door.answers())
-                                .addLast("handler", door);
+                        RequestDecoder decoder = new RequestDecoder();
+                        Connection connection = new Connection(limits, decoder);
+                        ChannelPipeline handlers = channel.pipeline();
+                        handlers.addLast("decoder", decoder)
+                                .addLast("encoder", connection.encoder())
+                                .addLast("connection", connection)
+                                .addLast("ramp", new Lane.Ramp(tools == null ? null : turnstile));
+                        if (tools == null) {
+                            handlers.addLast("handler", new HttpRequestHandler(handlers(type)));
+                        } else {
+                            Door door = new Door(handlers(type), turnstile, changes);
+                            handlers.addLast("answers", door.answers()).addLast("handler", door);
+                        }
                     }
                 };
         return new ServerBootstrap()
@@ -87,6 +114,7 @@ public final class HostedServer extends ModelServer {
                 .channel(connector.getServerChannel())
                 .option(ChannelOption.SO_BACKLOG, 1024)
                 .childOption(ChannelOption.SO_KEEPALIVE, true)
+                .childOption(ChannelOption.RCVBUF_ALLOCATOR, READS)
                 .childHandler(pipeline)
                 .bind(connector.getSocketAddress())
                 .sync()
@@ -98,9 +126,11 @@ public final class HostedServer extends ModelServer {
     private HttpRequestHandlerChain handlers(ConnectorType type) {
         PluginsManager plugins = PluginsManager.getInstance();
         HttpRequestHandlerChain first = new ApiDescriptionRequestHandler(type);
-        first.setNextHandler(new InferenceRequestHandler(plugins.getInferenceEndpoints()))
-                .setNextHandler(new Models(plugins.getManagementEndpoints(), tools))
-                .setNextHandler(new InvalidRequestHandler());
+        HttpRequestHandlerChain last = first.setNextHandler(new InferenceRequestHandler(plugins.getInferenceEndpoints()));
+        if (tools != null) {
+            last = last.setNextHandler(new Models(plugins.getManagementEndpoints(), tools));
+        }
+        last.setNextHandler(new InvalidRequestHandler());
         return first;
     }
 }

@@ -1,0 +1,391 @@
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.CompositeByteBuf;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.Channel;
+import io.netty.channel.ChannelDuplexHandler;
+import io.netty.channel.ChannelFutureListener;
+import io.netty.channel.ChannelHandler;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelPromise;
+import io.netty.channel.socket.DuplexChannel;
+import io.netty.handler.codec.http.DefaultFullHttpResponse;
+import io.netty.handler.codec.http.DefaultHttpRequest;
+import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpContent;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaderValues;
+import io.netty.handler.codec.http.HttpMethod;
+import io.netty.handler.codec.http.HttpRequest;
+import io.netty.handler.codec.http.HttpResponse;
+import io.netty.handler.codec.http.HttpResponseEncoder;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.handler.codec.http.HttpUtil;
+import io.netty.handler.codec.http.HttpVersion;
+import io.netty.handler.codec.http.LastHttpContent;
+import io.netty.util.CharsetUtil;
+import io.netty.util.ReferenceCountUtil;
+import io.netty.util.concurrent.ScheduledFuture;
+import java.io.IOException;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
+
+/**
+ * One caller's connection, as RFC 9110 and 9112 have it: requests one after another, each read within bounds of size and time,
+ * each answered in its turn, whoever answers it; and closed when the caller asks for it and not because of an error.
+ *
+ * <p>Rule: behind it there is never more than one request of a connection. So whatever is written is the answer to that one,
+ * and what answers nothing is dropped.
+ *
+ * <p>Fields are touched on the connection's event loop only.
+ */
+final class Connection extends ChannelDuplexHandler {
+
+    /**
+     * What all connections share.
+     *
+     * @param maxBodyBytes of one request
+     * @param maxAllBytes of all requests that are not answered yet, from the arrival of each piece to the answer
+     */
+    record Limits(int maxBodyBytes, long maxAllBytes, Words words, AtomicLong allBytes) {
+        Limits(int maxBodyBytes, long maxAllBytes, Words words) {
+            this(maxBodyBytes, maxAllBytes, words, new AtomicLong());
+        }
+    }
+
+    /** What there is too long a wait for. */
+    private enum Wait {
+        NOTHING(0),
+        HEAD(10),
+        BODY(60),
+        READER(60), // the caller does not read its answer
+        END(10); // the caller does not close, though told that we have
+
+        final int seconds;
+
+        Wait(int seconds) {
+            this.seconds = seconds;
+        }
+    }
+
+    private static final Logger LOGGER = LoggerFactory.getLogger(Connection.class);
+    private static final int MANY_PIECES = 1024;
+    private static final int SMALL_BODY_BYTES = 8 * 1024; // never refused for what others send
+    private static final int GONE_S = 30; // a caller's: MMS works on what it has sent, and holds it, for about as long
+    private static final FullHttpResponse CONTINUE =
+            new DefaultFullHttpResponse(HttpVersion.HTTP_1_1, HttpResponseStatus.CONTINUE, Unpooled.EMPTY_BUFFER);
+
+    private final Limits limits;
+    private final RequestDecoder decoder;
+    private final Deque<Object> waiting = new ArrayDeque<>(); // decoded, and not yet its turn
+    private Call call; // being received or answered; null between two
+    private boolean isAsked; // it is whole and has been passed on, or refused: its answer is all that is missing
+    private boolean isRefused; // it has been answered before its body was here, which is let pass
+    private ByteBuf body; // what of it is here
+    private int nBytes; // of this request, on the common account
+    private boolean isPumping;
+    private boolean isLast; // what has been answered is the last: nothing is read any more
+    private Wait wait = Wait.NOTHING;
+    private ScheduledFuture<?> clock;
+
+    Connection(Limits limits, RequestDecoder decoder) {
+        this.limits = limits;
+        this.decoder = decoder;
+    }
+
+    /** Writes answers, without their bodies where HEAD was asked. */
+    ChannelHandler encoder() {
+        return new HttpResponseEncoder() {
+            @Override
+            protected boolean isContentAlwaysEmpty(HttpResponse response) {
+                return call != null && call.isHead || super.isContentAlwaysEmpty(response);
+            }
+        };
+    }
+
+    // -- in ----------------------------------------------------------------------------------------------------------------
+
+    @Override
+    public void channelRead(ChannelHandlerContext ctx, Object message) {
+        if (isLast) {
+            ReferenceCountUtil.release(message);
+            return;
+        }
+        waiting.add(message);
+        pump(ctx);
+    }
+
+    /** Take what has arrived, up to the next request that has to wait for an answer. */
+    private void pump(ChannelHandlerContext ctx) {
+        if (isPumping) { // an answer was given at once; whoever is below goes on
+            return;
+        }
+        isPumping = true;
+        try {
+            while (!isAsked && !isLast && !waiting.isEmpty() && (call != null || ctx.channel().isWritable())) {
+                take(ctx, waiting.poll());
+            }
+        } finally {
+            isPumping = false;
+        }
+        if (isLast) {
+            forgetWaiting();
+        }
+        boolean mayRead = waiting.isEmpty();
+        if (ctx.channel().config().isAutoRead() != mayRead) {
+            ctx.channel().config().setAutoRead(mayRead);
+        }
+    }
+
+    private void take(ChannelHandlerContext ctx, Object message) {
+        if (message instanceof HttpRequest) {
+            begin(ctx, (HttpRequest) message);
+        }
+        if (message instanceof HttpContent) {
+            HttpContent content = (HttpContent) message;
+            try {
+                add(ctx, content);
+            } finally {
+                content.release();
+            }
+        }
+    }
+
+    private void begin(ChannelHandlerContext ctx, HttpRequest head) {
+        call = new Call(head, limits.words());
+        boolean isBroken = head.decoderResult().isFailure();
+        if (call.refusal != null) {
+            refuse(ctx, call.refusal, isBroken);
+        } else if (call.bodyBytes > limits.maxBodyBytes()) {
+            refuse(ctx, tooLarge(), true);
+        } else if (call.expectsContinue) {
+            ctx.writeAndFlush(CONTINUE.retainedDuplicate());
+        }
+    }
+
+    private void add(ChannelHandlerContext ctx, HttpContent content) {
+        if (call == null) {
+            return;
+        }
+        ByteBuf piece = content.content();
+        int size = piece.readableBytes();
+        if (!isRefused && content.decoderResult().isFailure()) {
+            refuse(ctx, limits.words().refusal(HttpResponseStatus.BAD_REQUEST, "the body's chunks cannot be read"), true);
+        } else if (!isRefused && size > 0) {
+            if (nBytes + (long) size > limits.maxBodyBytes()) {
+                refuse(ctx, tooLarge(), true);
+            } else if (limits.allBytes().addAndGet(size) > limits.maxAllBytes() && nBytes + size > SMALL_BODY_BYTES) {
+                limits.allBytes().addAndGet(-size);
+                String text = "too many bytes of requests are on their way; try again";
+                refuse(ctx, limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, text), false);
+            } else {
+                nBytes += size;
+                body = together(ctx, body, piece.retain());
+            }
+        }
+        if (content instanceof LastHttpContent) {
+            if (isRefused) {
+                ended(ctx);
+            } else {
+                isAsked = true;
+                ByteBuf whole = body == null ? Unpooled.EMPTY_BUFFER : body;
+                body = null;
+                ctx.fireChannelRead(call.whole(whole));
+            }
+        }
+    }
+
+    private static ByteBuf together(ChannelHandlerContext ctx, ByteBuf body, ByteBuf piece) {
+        if (body == null) {
+            return piece;
+        }
+        CompositeByteBuf pieces =
+                body instanceof CompositeByteBuf
+                        ? (CompositeByteBuf) body
+                        : ctx.alloc().compositeDirectBuffer(MANY_PIECES).addComponent(true, body);
+        return pieces.addComponent(true, piece);
+    }
+
+    private FullHttpResponse tooLarge() {
+        String text = "the body is over the limit of " + limits.maxBodyBytes() + " bytes";
+        return limits.words().refusal(HttpResponseStatus.REQUEST_ENTITY_TOO_LARGE, text);
+    }
+
+    /** Answer now. The rest of the body is read and dropped, so that the answer is not lost to a reset; if it is the last. */
+    private void refuse(ChannelHandlerContext ctx, FullHttpResponse refusal, boolean isTheLast) {
+        isRefused = true;
+        release();
+        send(ctx, refusal, isTheLast || call.expectsContinue);
+        ctx.flush();
+    }
+
+    // -- out ---------------------------------------------------------------------------------------------------------------
+
+    @Override
+    public void write(ChannelHandlerContext ctx, Object message, ChannelPromise promise) {
+        if (!(message instanceof FullHttpResponse)) {
+            ctx.write(message, promise);
+            return;
+        }
+        FullHttpResponse response = (FullHttpResponse) message;
+        if (!isAsked) { // nobody waits for it: MMS may answer twice when a worker dies
+            response.release();
+            return;
+        }
+        // MMS closes behind each error, when its promise is kept. It never is: who closes is decided here.
+        send(ctx, isOfDeadWorker(response) ? notNow(response) : response, false);
+        ended(ctx);
+        pump(ctx);
+    }
+
+    /** MMS calls it an error of the server's when the runtime dies with a request; another is there in a second. */
+    private static boolean isOfDeadWorker(FullHttpResponse response) {
+        return HttpResponseStatus.INTERNAL_SERVER_ERROR.equals(response.status())
+                && response.content().toString(CharsetUtil.UTF_8).contains("\"Worker died.\"");
+    }
+
+    private FullHttpResponse notNow(FullHttpResponse response) {
+        response.release();
+        return limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, Door.RESTARTING);
+    }
+
+    private void send(ChannelHandlerContext ctx, FullHttpResponse response, boolean isTheLast) {
+        boolean closes = isTheLast || !HttpUtil.isKeepAlive(call.head);
+        FullHttpResponse answer = call.isStream ? EventStream.of(response) : response;
+        answer.headers().set(HttpHeaderNames.CONNECTION, closes ? HttpHeaderValues.CLOSE : HttpHeaderValues.KEEP_ALIVE);
+        HttpUtil.setContentLength(answer, answer.content().readableBytes());
+        isLast = closes;
+        var sent = ctx.write(answer);
+        if (closes) {
+            sent.addListener((ChannelFutureListener) future -> endInPeace(ctx));
+        }
+    }
+
+    /** A request is over: answered, and read to its end. */
+    private void ended(ChannelHandlerContext ctx) {
+        release();
+        call = null;
+        isAsked = false;
+        isRefused = false;
+        watch(ctx);
+    }
+
+    private void release() {
+        if (body != null) {
+            body.release();
+            body = null;
+        }
+        if (nBytes > 0) {
+            limits.allBytes().addAndGet(-nBytes);
+            nBytes = 0;
+        }
+    }
+
+    /** Closing at once would reset the connection if the caller is still sending, and its answer with it (RFC 9112, 9.6). */
+    private void endInPeace(ChannelHandlerContext ctx) {
+        Channel channel = ctx.channel();
+        if (call == null || !(channel instanceof DuplexChannel)) { // all of the request has been read
+            channel.close();
+            return;
+        }
+        ((DuplexChannel) channel).shutdownOutput();
+        channel.config().setAutoRead(true);
+        watch(ctx);
+    }
+
+    // -- time --------------------------------------------------------------------------------------------------------------
+
+    @Override
+    public void channelReadComplete(ChannelHandlerContext ctx) throws Exception {
+        watch(ctx);
+        super.channelReadComplete(ctx);
+    }
+
+    @Override
+    public void channelWritabilityChanged(ChannelHandlerContext ctx) throws Exception {
+        watch(ctx);
+        pump(ctx);
+        super.channelWritabilityChanged(ctx);
+    }
+
+    /** Set the clock for what is waited for now. It runs from when the wait began, however often a byte comes. */
+    private void watch(ChannelHandlerContext ctx) {
+        Wait now = waitedFor(ctx);
+        if (now == wait) {
+            return;
+        }
+        if (clock != null) {
+            clock.cancel(false);
+            clock = null;
+        }
+        wait = now;
+        if (now != Wait.NOTHING) {
+            clock = ctx.executor().schedule(() -> tooLate(ctx), now.seconds, TimeUnit.SECONDS);
+        }
+    }
+
+    private Wait waitedFor(ChannelHandlerContext ctx) {
+        if (isLast) {
+            return Wait.END;
+        }
+        if (isAsked) {
+            return Wait.NOTHING;
+        }
+        if (call != null) {
+            return Wait.BODY;
+        }
+        if (!ctx.channel().isWritable()) {
+            return Wait.READER;
+        }
+        return decoder.isInsideHead() ? Wait.HEAD : Wait.NOTHING;
+    }
+
+    private void tooLate(ChannelHandlerContext ctx) {
+        clock = null;
+        if (isLast || wait == Wait.READER || isRefused) {
+            ctx.close();
+            return;
+        }
+        if (call == null) {
+            call = new Call(new DefaultHttpRequest(HttpVersion.HTTP_1_0, HttpMethod.GET, "/"), limits.words());
+        }
+        String what = wait == Wait.HEAD ? "head" : "body";
+        String text = "the request's " + what + " did not arrive within " + wait.seconds + " s";
+        refuse(ctx, limits.words().refusal(HttpResponseStatus.REQUEST_TIMEOUT, text), true);
+    }
+
+    // -- the end -----------------------------------------------------------------------------------------------------------
+
+    @Override
+    public void channelInactive(ChannelHandlerContext ctx) throws Exception {
+        isLast = true;
+        if (isAsked && nBytes > SMALL_BODY_BYTES) {
+            int held = nBytes;
+            nBytes = 0;
+            ctx.executor().schedule(() -> limits.allBytes().addAndGet(-held), GONE_S, TimeUnit.SECONDS);
+        }
+        release();
+        forgetWaiting();
+        if (clock != null) {
+            clock.cancel(false);
+            clock = null;
+        }
+        super.channelInactive(ctx);
+    }
+
+    private void forgetWaiting() {
+        waiting.forEach(ReferenceCountUtil::release);
+        waiting.clear();
+    }
+
+    @Override
+    public void exceptionCaught(ChannelHandlerContext ctx, Throwable cause) {
+        if (!(cause instanceof IOException)) { // callers that go are no news, and a line for each would be a way to fill the log
+            LOGGER.error("a connection is closed after a fault of ours", cause);
+        }
+        ctx.close();
+    }
+}

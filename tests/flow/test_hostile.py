@@ -1,0 +1,79 @@
+"""What a stranger does to an endpoint is his own loss: others are answered meanwhile, and all is well afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.rig.endpoint import Endpoint, is_running, until
+
+ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
+HEAD = (
+    "POST /invocations HTTP/1.1\r\nHost: x\r\nX-Amzn-SageMaker-Target-Model: us/0.tar.gz\r\nContent-Type: text/csv\r\n"
+)
+
+
+def answers(endpoint: Endpoint) -> bool:
+    return endpoint.post("us/0.tar.gz", ROW).status == 200
+
+
+def test_a_log_that_nobody_reads_stops_nothing(segments: Path, scratch: Path) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(theirs, b"x" * 4096)  # as full as it can be before the first line
+    os.set_blocking(theirs, True)
+    endpoint = Endpoint(segments, scratch, "--workers", "4", "--loaders", "2", "--access-log", "1", errors=theirs)
+    try:
+        endpoint.wait_ready()
+        ends = time.monotonic() + 2
+        while time.monotonic() < ends:  # each makes Java log an error
+            with socket.create_connection(("127.0.0.1", endpoint.port)) as one:
+                one.sendall(f"{HEAD}Content-Length: 100\r\n\r\n1".encode())
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        assert answers(endpoint)
+        assert endpoint.ping() == 200
+        os.kill(endpoint.runtime, signal.SIGKILL)
+        until(lambda: answers(endpoint))
+        assert endpoint.stop() == 0
+    finally:
+        endpoint.kill()
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.parametrize("what", ["", "tmp/relay.sock", "tmp"])
+def test_a_scratch_directory_that_somebody_removes_ends_the_endpoint_with_the_reason(
+    segments: Path, scratch: Path, what: str
+) -> None:
+    endpoint = Endpoint(segments, scratch, "--workers", "4", "--loaders", "2")
+    try:
+        endpoint.wait_ready()
+        (root,) = scratch.iterdir()
+        gone = root / what
+        shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+        assert endpoint.wait() == 1
+        assert any(f"{gone} was removed by somebody else" in line for line in endpoint.log)
+    finally:
+        endpoint.kill()
+
+
+def test_an_endpoint_that_was_killed_leaves_nothing_that_the_next_does_not_sweep(segments: Path, scratch: Path) -> None:
+    killed = Endpoint(segments, scratch, "--workers", "4", "--loaders", "2")
+    killed.wait_ready()
+    family = killed.family()
+    killed.kill()
+    until(lambda: not any(map(is_running, family)))
+    assert list(scratch.iterdir())
+    with Endpoint(segments, scratch, "--workers", "4", "--loaders", "2") as next_one:
+        assert answers(next_one)
+        assert len(list(scratch.iterdir())) == 1

@@ -1,0 +1,126 @@
+/* Drives walk.c and numbers.c with forests and texts that were changed at random, for AddressSanitizer and
+ * UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
+ *
+ * Everything lies in blocks of exactly its size, so that one step outside is seen.
+ */
+
+#include <inttypes.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+int forest_is_sound(const void *forest, int64_t n_bytes);
+void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
+int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
+
+enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 4, MAX_ROWS = 150 };
+static uint64_t state;
+
+static uint64_t draw(void) { /* xorshift64* */
+    state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
+    return state * 0x2545F4914F6CDD1Dull;
+}
+
+static uint32_t below(uint32_t n) { return (uint32_t)((draw() >> 16) % n); }
+
+/* Full trees of random depth, in the layout of packed.py. Returns the number of words. */
+static uint32_t make_forest(uint32_t *words) {
+    const uint32_t n_trees = 1 + below(MAX_TREES), n_groups = 1 + below(4), n_features = 1 + below(40), transform = below(6);
+    uint32_t feature_bits = 1;
+    while (1u << feature_bits < n_features) feature_bits++;
+    uint32_t depth[MAX_TREES], n_nodes = 0;
+    for (uint32_t tree = 0; tree < n_trees; tree++) n_nodes += (2u << (depth[tree] = below(MAX_DEPTH + 1))) - 1;
+    const uint32_t head[HEAD_WORDS] = {0x31464d4d, n_nodes, n_trees, n_groups, n_features, feature_bits, transform,
+                                       transform == 4 ? 1 : n_groups};
+    memcpy(words, head, sizeof head);
+    uint32_t *at = words + HEAD_WORDS;
+    for (uint32_t group = 0; group < n_groups; group++) *at++ = 0;
+    uint32_t root = 0;
+    for (uint32_t tree = 0; tree < n_trees; root += (2u << depth[tree++]) - 1) *at++ = root;
+    for (uint32_t tree = 0; tree < n_trees; tree++) *at++ = below(n_groups);
+    for (uint32_t tree = 0; tree < n_trees; tree++)
+        for (uint32_t node = 0; node < (2u << depth[tree]) - 1; node++) {
+            const float value = (float)below(1000) / 500 - 1;
+            memcpy(at++, &value, 4);
+            const uint32_t is_split = node < (1u << depth[tree]) - 1;
+            *at++ = (is_split ? node + 1 : 0) << (feature_bits + 1) | below(2) << feature_bits | below(n_features);
+        }
+    for (uint32_t node = 0; node < n_nodes; node++) *at++ = 0; /* hessian */
+    return (uint32_t)(at - words);
+}
+
+static int walk_one(void) {
+    static uint32_t words[HEAD_WORDS + 4 + 2 * MAX_TREES + 3 * MAX_TREES * (2 << MAX_DEPTH)];
+    uint32_t n_words = make_forest(words);
+    for (uint32_t change = below(4); change > 0; change--) {
+        uint32_t *at = words + (below(2) ? below(n_words) : below(n_words < 60 ? n_words : 60));
+        switch (below(4)) {
+        case 0: *at ^= 1u << below(32); break;
+        case 1: *at = below(64); break;
+        case 2: *at += below(5) - 2; break;
+        default: *at = (uint32_t)draw();
+        }
+    }
+    uint32_t n_bytes = 4 * n_words;
+    if (!below(20)) n_bytes = below(n_bytes + 1);
+    void *forest = malloc(n_bytes ? n_bytes : 1);
+    memcpy(forest, words, n_bytes);
+    const int is_sound = forest_is_sound(forest, n_bytes);
+    if (is_sound) {
+        const uint32_t *head = forest;
+        const uint32_t n_groups = head[3], n_features = head[4];
+        const int64_t n_rows = below(10) ? below(20) : below(MAX_ROWS);
+        if (n_features <= 4096) {
+            float *rows = malloc(4 * (size_t)n_features * (size_t)n_rows + 1), *out = malloc(4 * (size_t)n_groups * (size_t)n_rows + 1);
+            for (int64_t cell = 0; cell < n_rows * n_features; cell++) {
+                const uint32_t bits = below(8) ? 0x3f000000 + below(0x1000000) : (uint32_t)draw(); /* NaN and infinity too */
+                memcpy(rows + cell, &bits, 4);
+            }
+            forest_predict(forest, rows, n_rows, below(head[2] + 2), (int)below(2), out);
+            free(rows), free(out);
+        }
+    }
+    free(forest);
+    return is_sound;
+}
+
+static int read_one(void) {
+    static const char ALPHABET[] = "0123456789.,-+eE\n\r \tnaNxi";
+    const uint32_t n_bytes = 1 + below(200), n_columns = 1 + below(6), is_plain = below(2);
+    char *text = malloc(n_bytes);
+    uint32_t column = 1;
+    for (uint32_t at = 0; at < n_bytes; at++)
+        if (!is_plain)
+            text[at] = ALPHABET[below(sizeof ALPHABET - 1)];
+        else if (at && !below(4) && text[at - 1] >= '0') {
+            text[at] = column == n_columns ? '\n' : ',';
+            column = column == n_columns ? 1 : column + 1;
+        } else
+            text[at] = "0123456789"[below(10)];
+    if (is_plain && !below(4)) text[below(n_bytes)] = ALPHABET[below(sizeof ALPHABET - 1)];
+    text[n_bytes - 1] = '\n'; /* behind what counts, as the caller hands it over */
+    const int64_t max_cells = below(120);
+    float *out = malloc(4 * (size_t)max_cells + 1);
+    const int64_t n_rows = numbers_read(text, n_bytes - 1, n_columns, out, max_cells);
+    free(text), free(out);
+    return n_rows > 0;
+}
+
+int main(int argc, char **argv) {
+    const double seconds = argc > 1 ? atof(argv[1]) : 600;
+    state = argc > 2 ? strtoull(argv[2], 0, 10) | 1 : (uint64_t)time(0) << 1 | 1;
+    printf("seed      %" PRIu64 "\n", state);
+    const time_t ends = time(0) + (time_t)seconds;
+    uint64_t n_forests = 0, n_sound = 0, n_texts = 0, n_read = 0;
+    do {
+        for (int round = 0; round < 1000; round++) {
+            n_forests++, n_sound += (uint64_t)walk_one();
+            n_texts++, n_read += (uint64_t)read_one();
+        }
+    } while (time(0) < ends);
+    printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n", n_forests,
+           n_sound, n_texts, n_read);
+    return n_sound && n_read ? 0 : 1;
+}
