@@ -59,7 +59,7 @@ setup() {
     install --no-build-isolation --editable .
     echo "$wanted" >.venv/.installed
   fi
-  wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*/*.c; } | sha256sum)
+  wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*/*.[ch]; } | sha256sum)
   if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
     container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
     if command -v "${CC:-cc}" gcc clang >/dev/null; then PYTHON=.venv/bin/python handler/build.sh handler; else compile_with_zig; fi

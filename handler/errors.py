@@ -139,7 +139,7 @@ class ArtifactForbidden(ArtifactError):
     """`doing` is what was refused: read or written. `detail` is what the store said, for the log alone: it may name roles,
     keys and accounts."""
 
-    def __init__(self, uri: str, code: str, detail: str = "", doing: str = "read") -> None:
+    def __init__(self, uri: str, code: str, detail: str = "", *, doing: str = "read") -> None:
         super().__init__(uri, f"may not be {doing} ({code})")
         self.code = code
         self.detail = detail

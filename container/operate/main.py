@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from container import settings
 from container.link.loopback import asked_at
 from container.operate.artifacts import convert, inspect
+from container.operate.batch import command as batch
 from container.operate.demo import command as demo
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     convert.add_command(commands)
     release.add_commands(commands)
     dashboard.add_command(commands)
+    batch.add_command(commands)
     platform.add_command(commands)
     chosen = parser.parse_args(arguments)
     run = chosen.run

@@ -17,7 +17,8 @@ from handler.libxgboost import Booster, Kind
 
 N_FEATURES = 3
 N_TREES = 27  # more than walk.c has lanes, and a multiple of three groups
-N_ROWS = 11  # the same
+N_ROWS = 75  # enough to be scored in bulk, and no multiple of any width
+N_BULK_LEVELS = 6  # of the trees that it scores so
 # Of all objectives; each reads its own.
 _PARAMETERS = {
     "reg_loss_param": {"scale_pos_weight": "1"},
@@ -28,13 +29,18 @@ _PARAMETERS = {
     "aft_loss_param": {"aft_loss_distribution": "normal", "aft_loss_distribution_scale": "1"},
     "lambdarank_param": {"lambdarank_num_pair_per_sample": "1"},
 }
-N_NODES = 7  # of each tree: two levels of splits
+N_LEVELS = 2
 
 
 def walker_agrees() -> bool:
-    """For each transformation, and for dart's way to add. Raises XGBoostError when libxgboost does not load what we write."""
+    """For each transformation, for dart's way to add, and for trees of as many levels as are scored in bulk, and one more.
+    Raises XGBoostError when libxgboost does not load what we write."""
     one_each = {transform: objective for objective, transform in TRANSFORMS.items()}.values()
-    return all(agrees(sample(objective)) for objective in one_each) and agrees(sample("reg:squarederror", "dart"))
+    return (
+        all(agrees(sample(objective)) for objective in one_each)
+        and agrees(sample("reg:squarederror", "dart"))
+        and all(agrees(sample("reg:squarederror", n_levels=number)) for number in range(N_BULK_LEVELS + 2))
+    )
 
 
 def agrees(learner: Learner) -> bool:
@@ -48,7 +54,7 @@ def agrees(learner: Learner) -> bool:
     rows = _numbers(N_ROWS * N_FEATURES).reshape(N_ROWS, N_FEATURES)
     rows[::4, 1] = np.nan
     for kind in (Kind.VALUE, Kind.MARGIN):
-        for block in (rows, rows[:1]):
+        for block in (rows, rows[:11], rows[:1]):
             ours = walker.predict(
                 forest, block, shape.n_trees, shape.n_groups, shape.n_outputs, is_margin=kind is Kind.MARGIN
             )
@@ -58,13 +64,14 @@ def agrees(learner: Learner) -> bool:
     return True
 
 
-def sample(objective: str, booster: str = "gbtree") -> Learner:
-    """A small booster that nobody trained; of three classes where the objective wants classes."""
+def sample(objective: str, booster: str = "gbtree", n_levels: int = N_LEVELS) -> Learner:
+    """A small booster that nobody trained; of three classes where the objective wants classes. n_levels: of splits."""
     n_groups = 3 if objective.startswith("multi:") else 1
-    n_nodes = N_TREES * N_NODES
-    starts = np.arange(0, n_nodes + 1, N_NODES)
-    within = np.tile(np.arange(N_NODES), N_TREES)
-    is_split = within < N_NODES // 2
+    n_of_tree = 2 ** (n_levels + 1) - 1
+    n_nodes = N_TREES * n_of_tree
+    starts = np.arange(0, n_nodes + 1, n_of_tree)
+    within = np.tile(np.arange(n_of_tree), N_TREES)
+    is_split = within < n_of_tree // 2
     trees = Trees(
         starts=starts,
         left=np.where(is_split, 2 * within + 1, NO_NODE),

@@ -94,7 +94,7 @@ class S3WritingStore(S3Store):
         try:
             self._raise_ours(error, uri, client)
         except ArtifactForbidden as forbidden:
-            raise ArtifactForbidden(uri, forbidden.code, forbidden.detail, "written") from error
+            raise ArtifactForbidden(uri, forbidden.code, forbidden.detail, doing="written") from error
 
     def _same(self, target: str, data: bytes) -> str:
         """The version of what is there, if it is what was to be written."""

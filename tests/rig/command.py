@@ -69,6 +69,10 @@ class Command:
         until(found, PATIENCE_S)
         return found()[0]
 
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 

@@ -16,7 +16,7 @@ from handler.forest import walker
 from handler.forest.packed import booster_bytes, document_of, is_sound, pack, shape_of
 from handler.forest.proof import sample
 from handler.importer import import_booster
-from handler.importer.learner import Learner
+from handler.importer.learner import NO_NODE, Learner, Trees
 from handler.importer.writer import ubj_of
 from handler.libxgboost import Booster, Kind
 from tests.rig import boosters
@@ -55,9 +55,11 @@ def loaded(document: bytes) -> Booster:
     return booster
 
 
-def walked(forest: bytes, rows: np.ndarray[Any, Any], kind: Kind) -> np.ndarray[Any, Any]:
+def walked(forest: bytes, rows: np.ndarray[Any, Any], kind: Kind, n_trees: int | None = None) -> np.ndarray[Any, Any]:
     shape = shape_of(forest)
-    return walker.predict(forest, rows, shape.n_trees, shape.n_groups, shape.n_outputs, is_margin=kind is Kind.MARGIN)
+    return walker.predict(
+        forest, rows, n_trees or shape.n_trees, shape.n_groups, shape.n_outputs, is_margin=kind is Kind.MARGIN
+    )
 
 
 def near_thresholds(learner: Learner, n_rows: int) -> np.ndarray[Any, Any]:
@@ -77,7 +79,7 @@ def test_a_forest_scores_as_libxgboost_does_bit_for_bit(name: str) -> None:
     forest = pack(learner)
     assert forest is not None
     booster = loaded(ubj_of(learner))
-    for n_rows in (1, 2, 7, 8, 9, 64, 65, 200):
+    for n_rows in (1, 2, 7, 8, 9, 31, 32, 64, 65, 200, 1500):
         rows = near_thresholds(learner, n_rows)
         for kind in (Kind.VALUE, Kind.MARGIN):
             ours, theirs = walked(forest, rows, kind), booster.predict_dense(rows, kind)
@@ -143,6 +145,67 @@ def test_any_numbers_give_the_same_bits(objective: str, booster: str, seed: int)
     native = loaded(ubj_of(learner))
     for kind in (Kind.VALUE, Kind.MARGIN):
         assert walked(forest, rows, kind).tobytes() == native.predict_dense(rows, kind).tobytes()
+
+
+SPECIAL = np.array([-np.inf, np.inf, np.nan, 0.0, -0.0, 1e-45, 3.4e38], np.float32)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(["reg:squarederror", "binary:logistic", "multi:softprob", "multi:softmax"]),
+    st.sampled_from(["gbtree", "dart"]),
+    st.integers(0, 8),
+    st.sampled_from([31, 32, 33, 63, 100, 1024, 1025, 1040, 1056, 2081]),
+    st.integers(0, 2**32 - 1),
+)
+def test_rows_scored_in_bulk_have_the_bits_of_each_alone(
+    objective: str, booster: str, n_levels: int, n_rows: int, seed: int
+) -> None:
+    learner = sample(objective, booster, n_levels)
+    trees = learner.trees
+    assert trees is not None
+    draw = np.random.default_rng(seed)
+    is_split = trees.left != NO_NODE
+    n_nodes = len(is_split)
+    numbers = draw.integers(-3, 4, n_nodes).astype(np.float32) / np.float32(3)
+    numbers = np.where(is_split & (draw.random(n_nodes) < 0.05), draw.choice(SPECIAL, n_nodes), numbers)
+    trees.split_condition[:] = numbers
+    trees.default_left[:] = is_split & (draw.random(n_nodes) < 0.5)
+    _cut(trees, draw)
+    forest = pack(learner)
+    assert forest is not None
+    rows = draw.integers(-3, 4, (n_rows, learner.n_features)).astype(np.float32) / np.float32(3)
+    rows = np.where(draw.random(rows.shape) < 0.2, draw.choice(SPECIAL, rows.shape), rows)
+    for kind in (Kind.VALUE, Kind.MARGIN):
+        for n_trees in (3, 12, None):  # of a model that stopped early only the first trees answer
+            alone = np.concatenate([walked(forest, rows[at : at + 1], kind, n_trees) for at in range(n_rows)])
+            assert walked(forest, rows, kind, n_trees).tobytes() == alone.tobytes()
+        theirs = loaded(document_of(forest)).predict_dense(rows, kind)
+        assert np.array_equal(theirs, alone, equal_nan=True)
+
+
+def _cut(trees: Trees, draw: np.random.Generator) -> None:
+    """Make leaves of some splits, so that branches have different lengths."""
+    for node in np.flatnonzero((trees.left != NO_NODE) & (draw.random(len(trees.left)) < 0.1)):
+        trees.left[node] = trees.right[node] = NO_NODE
+        trees.split_index[node] = trees.default_left[node] = 0
+        trees.split_condition[node] = 0.25
+
+
+@pytest.mark.parametrize("n_features", [1, 16, 17, 500, 1023, 1025, 3000])
+def test_rows_of_any_width_have_the_bits_of_each_alone(n_features: int) -> None:
+    learner = sample("reg:squarederror", n_levels=4)
+    assert learner.trees is not None
+    learner.n_features = n_features
+    draw = np.random.default_rng(n_features)
+    is_split = learner.trees.left != NO_NODE
+    learner.trees.split_index[is_split] = draw.integers(0, n_features, int(is_split.sum()))
+    forest = pack(learner)
+    assert forest is not None
+    rows = draw.standard_normal((200, n_features), np.float32)
+    rows[draw.random(rows.shape) < 0.1] = np.nan
+    alone = np.concatenate([walked(forest, rows[at : at + 1], Kind.VALUE) for at in range(200)])
+    assert walked(forest, rows, Kind.VALUE).tobytes() == alone.tobytes()
 
 
 @pytest.mark.parametrize(

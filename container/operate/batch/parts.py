@@ -1,0 +1,148 @@
+"""One data file scored: a part beside it, row for row in the same order, and its errors.
+
+Rule: `score_part` is the whole of the work and the same wherever it runs: here, in a job, on another host. It is a function
+of the file, the models and what was asked, so the same part has the same bytes however often and wherever it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from container.operate.batch.asked import Asked
+from container.operate.batch.inputs import DataFile, on_disk
+from container.operate.batch.layout import Layout
+from container.operate.batch.scoring import Faults, ScoredWindow, score_window
+from container.operate.batch.shelf import Shelf
+from container.operate.batch.tables import PartWriter, Unread, Window, plain, windows
+from container.operate.batch.troubles import FileUnusable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class DoesNotFit(Exception):
+    """Its models and those that are loaded do not fit into memory together: see passes.py."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a part came to. missing: rows of segments whose model cannot be had, by target."""
+
+    n_rows: int = 0
+    n_errors: int = 0
+    targets: set[str] = field(default_factory=set)
+    missing: dict[str, int] = field(default_factory=dict)
+
+    def add(self, scored: ScoredWindow) -> None:
+        """All but its rows, which several passes see."""
+        self.n_errors += scored.faults.n_rows
+        self.targets |= scored.targets
+        for numbers, target, _ in scored.faults.runs:
+            if target in scored.missing and target is not None:
+                self.missing[target] = self.missing.get(target, 0) + len(numbers)
+
+
+def score_part(
+    file: DataFile,
+    asked: Asked,
+    layout: Layout,
+    shelf: Shelf,
+    scratch: Path,
+    *,
+    part: Path,
+    errors: Path,
+    endpoint_url: str | None,
+    on_rows: Callable[[int], None],
+) -> Counts:
+    """Score a file and write its part and its errors, which are there only if there are any.
+
+    on_rows  told how many rows more are done; what it raises ends the work
+    raises   FileUnusable, DoesNotFit
+    """
+    counts = Counts()
+    with on_disk(file, scratch, endpoint_url) as path, ErrorWriter(errors, file, asked) as refused:
+        rows: PartWriter | None = None
+        try:
+            for one in windows(path, file, asked):
+                if isinstance(one, Unread):
+                    faults = Faults()
+                    faults.add(np.array([one.number]), None, one.why)
+                    n_rows = 1
+                    counts.n_errors += 1
+                else:
+                    scored = score_window(one, file, asked, layout, shelf)
+                    if scored.n_later:
+                        raise DoesNotFit
+                    table = part_table(one, scored.answers, asked, layout)
+                    if rows is None:
+                        rows = PartWriter(part, asked.out_format, table.schema)
+                    rows.write(table)
+                    faults, n_rows = scored.faults, scored.n_rows
+                    counts.add(scored)
+                refused.write(error_table(file.name, faults))
+                counts.n_rows += n_rows
+                on_rows(n_rows)
+            if rows is None:
+                raise FileUnusable("no row of it can be read")
+        finally:
+            if rows is not None:
+                rows.close()
+    return counts
+
+
+def part_table(window: Window, answers: list[pa.Array], asked: Asked, layout: Layout) -> pa.Table:
+    import pyarrow as pa
+
+    names = [*asked.keep, *(column.name for column in layout)]
+    missing = [name for name in asked.keep if name not in window.table.column_names]
+    if missing:
+        raise FileUnusable(f"it has no column {missing[0]!r} to keep")
+    return pa.table([*(plain(window.table.column(name)) for name in asked.keep), *answers], names=names)
+
+
+class ErrorWriter:
+    """Rows without an answer, with the reason: file, row, segment, reason."""
+
+    def __init__(self, path: Path, file: DataFile, asked: Asked) -> None:
+        self._path = path
+        self._file = file
+        self._format = asked.out_format
+        self._writer: PartWriter | None = None
+
+    def __enter__(self) -> ErrorWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        """table: as `error_table` makes it."""
+        if not len(table):
+            return
+        if self._writer is None:
+            self._writer = PartWriter(self._path, self._format, table.schema)
+        self._writer.write(table)
+
+
+def error_table(name: str, faults: Faults) -> pa.Table:
+    """In the order of rows."""
+    import pyarrow as pa
+
+    numbers = np.concatenate([np.empty(0, np.int64), *(run for run, _, _ in faults.runs)])
+    of_run = np.repeat(np.arange(len(faults.runs)), [len(run) for run, _, _ in faults.runs])
+    order = np.argsort(numbers, kind="stable")
+    taken = pa.array(of_run[order])
+    return pa.table(
+        {
+            "file": pa.array([name], pa.string()).take(pa.array(np.zeros(len(numbers), np.int64))),
+            "row": pa.array(numbers[order], pa.int64()),
+            "segment": pa.array([target for _, target, _ in faults.runs], pa.string()).take(taken),
+            "reason": pa.array([why for _, _, why in faults.runs], pa.string()).take(taken),
+        }
+    )

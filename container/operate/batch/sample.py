@@ -1,0 +1,74 @@
+"""What a full run would meet, told from the first rows of the first file; nothing is written."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from container.operate.batch import inputs
+from container.operate.batch.asked import Asked
+from container.operate.batch.inputs import on_disk
+from container.operate.batch.layout import without_model
+from container.operate.batch.run import Models
+from container.operate.batch.scoring import layout_of_first, score_window
+from container.operate.batch.tables import Unread, Window, json_texts, windows
+from container.operate.batch.troubles import FileUnusable, RunRefused
+from container.settings import Settings
+
+N_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    facts: dict[str, Any]
+    first_rows: tuple[str, ...]
+
+
+def look(settings: Settings, asked: Asked, data: Sequence[str], n_rows: int) -> Seen:
+    """Raises CommandFailed."""
+    endpoint_url = settings.artifacts.endpoint_url
+    files = inputs.find(data, asked.data_format, endpoint_url)
+    file = files[0]
+    with ExitStack() as closing:
+        scratch = Path(
+            closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-", dir=settings.front.scratch))
+        )
+        models = Models(settings, closing, scratch)
+        try:
+            path = closing.enter_context(on_disk(file, scratch, endpoint_url))
+            window = _first(windows(path, file, asked), n_rows)
+            layout = layout_of_first(window, file, asked, models.shelf) or without_model(asked.outputs)
+            scored = score_window(window, file, asked, layout, models.shelf)
+        except FileUnusable as error:
+            raise RunRefused(f"{file.name}: {error.why}") from error
+    errors: Counter[str] = Counter()
+    for numbers, target, why in scored.faults.runs:
+        errors[f"{target or 'no segment'}: {why}"] += len(numbers)
+    answers = [json_texts(column) for column in scored.answers]
+    shown = [
+        "  ".join(f"{column.name} {answer[row]}" for column, answer in zip(layout, answers, strict=True))
+        for row in range(min(N_SHOWN, scored.n_rows))
+    ]
+    facts = {
+        "file": file.name,
+        "files": len(files),
+        "rows": scored.n_rows,
+        "columns": {field.name: str(field.type) for field in window.table.schema},
+        "segments": len(scored.targets | scored.missing),
+        "missing": sorted(scored.missing),
+        "errors": dict(errors.most_common()),
+        "answers": [column.name for column in layout],
+    }
+    return Seen(facts, tuple(shown))
+
+
+def _first(found: Iterator[Window | Unread], n_rows: int) -> Window:
+    window = next((one for one in found if isinstance(one, Window)), None)
+    if window is None:
+        raise FileUnusable("no row of it can be read")
+    return Window(window.table.slice(0, n_rows), window.numbers[:n_rows], window.is_named)

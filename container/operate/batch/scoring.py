@@ -1,0 +1,218 @@
+"""One window scored: rows grouped by segment, each group walked by its model, answers put back into the rows' places.
+
+Rule: a row's answer is a function of the row and its model, as at the endpoint; which rows stand beside it is no matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from container.operate.batch.asked import Asked
+from container.operate.batch.columns import Features
+from container.operate.batch.inputs import DataFile
+from container.operate.batch.layout import Column, Layout, as_lists, layout_of, named
+from container.operate.batch.segments import segments_of
+from container.operate.batch.shelf import NotNow, Shelf
+from handler.errors import ArtifactError, ArtifactMissing, RequestError, ServingError
+from handler.outputs import MAX_NUMBERS
+from handler.payload.rows import Floats
+from handler.predictor import Scorer
+from handler.scoring import predict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from container.operate.batch.tables import Window
+
+
+@dataclass(slots=True)
+class Faults:
+    """Rows that have no answer: numbers in the file, the segment's target, the reason. Runs of rows share the last two."""
+
+    runs: list[tuple[NDArray[np.int64], str | None, str]] = field(default_factory=list)
+
+    def add(self, numbers: NDArray[np.int64], target: str | None, why: str) -> None:
+        self.runs.append((numbers, target, why))
+
+    @property
+    def n_rows(self) -> int:
+        return sum(len(numbers) for numbers, _, _ in self.runs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredWindow:
+    """answers: a column for each of the layout, in the rows' order, null where there is none. n_later: rows of models that
+    have their turn in another pass, or had it."""
+
+    answers: list[pa.Array]
+    faults: Faults
+    n_rows: int
+    n_later: int
+    targets: frozenset[str]
+    missing: frozenset[str]
+
+
+def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, shelf: Shelf) -> ScoredWindow:
+    """Raises FileUnusable when the window's columns are not what was asked for, or a model cannot be had just now."""
+    n_rows = len(window.table)
+    segments = segments_of(window, file, asked)
+    order = np.argsort(segments.codes, kind="stable")
+    in_order = segments.codes[order]
+    starts = np.flatnonzero(np.concatenate(([True], in_order[1:] != in_order[:-1]))) if n_rows else np.empty(0, np.intp)
+    groups = [
+        (segments.named(int(in_order[start])), int(start), int(end))
+        for start, end in zip(starts, [*starts[1:], n_rows], strict=True)
+    ]
+    shelf.request(one.target for one, _, _ in groups if one.target is not None)
+    features = Features(window, order, asked)
+    faults = Faults()
+    gathered = [_Gathered(column, n_rows) for column in layout]
+    scored: set[str] = set()
+    missing: set[str] = set()
+    n_later = 0
+    for one, start, end in groups:
+        target = one.target
+        places = order[start:end]
+        if target is None:
+            if shelf.is_first_pass:
+                faults.add(window.numbers[places], None, one.why)
+            continue
+        model = shelf.model(target)
+        if isinstance(model, NotNow):
+            n_later += len(places)
+            continue
+        if isinstance(model, ServingError):
+            faults.add(window.numbers[places], target, _why(model))
+            missing.add(target)
+            continue
+        scored.add(target)
+        try:
+            names = features.names_for(model.facts)
+        except RequestError as error:
+            faults.add(window.numbers[places], target, str(error))
+            continue
+        block = features.block(names)
+        rows = block.values[start:end]
+        at: NDArray[np.intp] | slice = slice(start, end)
+        if block.unfit is not None and block.unfit[start:end].any():
+            unfit = block.unfit[start:end]
+            for place in places[unfit]:
+                faults.add(window.numbers[place : place + 1], target, features.why_unfit(names, int(place)))
+            rows = rows[~unfit]
+            at = start + np.flatnonzero(~unfit)
+            if not len(rows):
+                continue
+        if model.facts.categories:
+            odd = features.odd_codes(rows, model.facts)
+            if odd.any():
+                of_rows = order[at]
+                faults.add(
+                    window.numbers[of_rows[odd]], target, "a number in a column of categories is the code of none"
+                )
+                rows, at = rows[~odd], np.arange(len(order))[at][~odd]
+                if not len(rows):
+                    continue
+        objection = _score_group(model, rows, asked, gathered, at)
+        if objection is not None:
+            faults.add(window.numbers[order[at]], target, objection)
+    answers = [column.scattered(order) for column in gathered]
+    return ScoredWindow(answers, faults, n_rows, n_later, frozenset(scored), frozenset(missing))
+
+
+def _why(error: ServingError) -> str:
+    if isinstance(error, ArtifactMissing):
+        return "the segment has no model"
+    return f"the model is refused: {error.why}" if isinstance(error, ArtifactError) else str(error)
+
+
+def _score_group(
+    model: Scorer, rows: Floats, asked: Asked, gathered: list[_Gathered], at: NDArray[np.intp] | slice
+) -> str | None:
+    """Why these rows have no answer, or None when they have."""
+    try:
+        answers = [
+            named(predict(model, piece, asked.outputs, asked.rounds)) for piece in _pieces(model, rows, asked.outputs)
+        ]
+    except ServingError as error:
+        return str(error)
+    for one in gathered:
+        array = answers[0].get(one.column.name)
+        if array is None or not one.column.fits(array):
+            return f"the model answers {one.column.name} in another shape or type than the run's first model"
+    for one in gathered:
+        arrays = [answer[one.column.name] for answer in answers]
+        one.put(at, arrays[0] if len(arrays) == 1 else np.concatenate(arrays))
+    return None
+
+
+def _pieces(model: Scorer, rows: Floats, outputs: tuple[str, ...]) -> list[Floats]:
+    """Rows as many at once as the answers' size allows: contributions of many are refused, at the endpoint too."""
+    if not outputs:
+        return [rows]
+    per_row = model.facts.n_outputs * (len(outputs) + 2 * (model.facts.n_features + 1))
+    if "interactions" in outputs:
+        per_row += model.facts.n_outputs * (model.facts.n_features + 1) ** 2
+    n_at_once = max(1, MAX_NUMBERS // per_row)
+    return [rows[start : start + n_at_once] for start in range(0, len(rows), n_at_once)]
+
+
+class _Gathered:
+    """One column of answers, filled group by group, in the order of groups."""
+
+    def __init__(self, column: Column, n_rows: int) -> None:
+        self.column = column
+        self._n_rows = n_rows
+        self._is_answered = np.zeros(n_rows, np.bool_)
+        self._numbers = np.zeros(n_rows, column.cells) if column.depth == 0 else None
+        self._lists: list[tuple[Any, NDArray[Any]]] = []
+
+    def put(self, at: NDArray[np.intp] | slice, array: NDArray[Any]) -> None:
+        self._is_answered[at] = True
+        if self._numbers is not None:
+            self._numbers[at] = array
+        else:
+            self._lists.append((at, array))
+
+    def scattered(self, order: NDArray[np.intp]) -> pa.Array:
+        """In the rows' own order."""
+        import pyarrow as pa
+
+        if self._numbers is not None:
+            numbers = np.empty_like(self._numbers)
+            numbers[order] = self._numbers
+            is_answered = np.empty_like(self._is_answered)
+            is_answered[order] = self._is_answered
+            return pa.array(numbers, self.column.type, mask=None if is_answered.all() else ~is_answered)
+        if not self._lists:
+            return pa.nulls(self._n_rows, self.column.type)
+        together = pa.concat_arrays([as_lists(array, self.column) for _, array in self._lists])
+        rows = np.concatenate([order[at] for at, _ in self._lists])
+        taken = np.zeros(self._n_rows, np.int64)
+        taken[rows] = np.arange(len(rows))
+        is_absent = np.ones(self._n_rows, np.bool_)
+        is_absent[rows] = False
+        return together.take(pa.array(taken, mask=is_absent))
+
+
+def layout_of_first(window: Window, file: DataFile, asked: Asked, shelf: Shelf) -> Layout | None:
+    """The layout of the first model that a window names and that answers; None when none does."""
+    segments = segments_of(window, file, asked)
+    _, first = np.unique(segments.codes, return_index=True)
+    for row in sorted(first):
+        target = segments.named(int(segments.codes[row])).target
+        if target is None:
+            continue
+        model = shelf.model(target)
+        if isinstance(model, ServingError | NotNow):
+            continue
+        try:
+            return layout_of(
+                predict(model, np.zeros((1, model.facts.n_features), np.float32), asked.outputs, asked.rounds)
+            )
+        except ServingError:
+            continue
+    return None

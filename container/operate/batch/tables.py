@@ -1,0 +1,437 @@
+"""Data files as windows of Arrow columns, and parts written from them: Parquet, CSV, JSON lines.
+
+Rule: a window has rows of one file in the file's order and each row's number in it. A row that cannot be cut into cells is
+told with its number and is in no window; cells are not judged here.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from container.operate.batch.asked import Asked
+from container.operate.batch.inputs import DataFile
+from container.operate.batch.troubles import FileUnusable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Rows of one window. Groups of one segment are the longer the more there are, and each call of a model costs 5 us; but
+# a window of 1 M rows of six columns takes 150 MB with its copies, for each thread.
+MAX_WINDOW_ROWS = 1 << 17
+MIN_WINDOW_ROWS = 1 << 12
+WINDOW_BYTES = 64 << 20  # of float64 cells
+CSV_BLOCK_BYTES = 8 << 20
+SNIFFED_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """table: the rows. numbers: of each in its file, from one. is_named: its columns have names that somebody gave.
+    is_typed: text in it was written as text; in CSV everything is, numbers too."""
+
+    table: pa.Table
+    numbers: NDArray[np.int64]
+    is_named: bool
+    is_typed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A row that is in no window, and why."""
+
+    number: int
+    why: str
+
+
+def window_rows(n_columns: int) -> int:
+    return min(MAX_WINDOW_ROWS, max(MIN_WINDOW_ROWS, WINDOW_BYTES // (8 * max(1, n_columns))))
+
+
+def windows(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
+    """A file's rows. Raises FileUnusable."""
+    if file.size == 0:
+        raise FileUnusable("it is empty")
+    return _READERS[file.format](path, file, asked)
+
+
+def _parquet(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
+    del file
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _foreign_errors("Parquet"):
+        parquet = pq.ParquetFile(path, memory_map=False)
+        schema = parquet.schema_arrow
+        if len(set(schema.names)) < len(schema):
+            raise ValueError("a column's name is there twice")
+        texts = [field.name for field in schema if field.name in asked.fields and pa.types.is_string(field.type)]
+        if texts:  # as codes, which they are in the file already
+            parquet = pq.ParquetFile(path, memory_map=False, read_dictionary=texts)
+            schema = parquet.schema_arrow
+        n_rows = window_rows(len(schema))
+        batches = parquet.iter_batches(batch_size=n_rows, use_threads=False)
+    if not parquet.metadata.num_rows:
+        yield Window(schema.empty_table(), np.arange(0), is_named=True, is_typed=True)
+    first = 1
+    for table in _put_together(_guarded(batches, "Parquet"), n_rows):
+        yield Window(table, np.arange(first, first + len(table)), is_named=True, is_typed=True)
+        first += len(table)
+
+
+def _put_together(batches: Iterator[pa.RecordBatch], n_rows: int) -> Iterator[pa.Table]:
+    """Tables of n_rows, the last one shorter: readers stop at row groups and blocks, whatever they are asked for."""
+    import pyarrow as pa
+
+    held: list[Any] = []
+    n_held = 0
+    for batch in batches:
+        while n_held + len(batch) >= n_rows:
+            wanted = n_rows - n_held
+            yield pa.Table.from_batches([*held, batch.slice(0, wanted)])
+            held, n_held, batch = [], 0, batch.slice(wanted)  # noqa: PLW2901  what is left of it
+        if len(batch):
+            held.append(batch)
+            n_held += len(batch)
+    if held:
+        yield pa.Table.from_batches(held)
+
+
+def _guarded(batches: Any, what: str) -> Iterator[pa.RecordBatch]:
+    iterator = iter(batches)
+    while True:
+        with _foreign_errors(what):
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+        yield batch
+
+
+@contextmanager
+def _foreign_errors(what: str) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError, NotImplementedError, EOFError) as error:
+        raise FileUnusable(f"not {what}: {str(error).partition(chr(10))[0]}") from error
+
+
+def _csv(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
+    """Numbers are read as numbers as far as the file lets us, from there on as text, which `columns` makes numbers of: at the
+    first cell that is none pyarrow stops, without saying where."""
+    with _foreign_errors("CSV"):
+        sniffed = _sniff(path, file, asked)
+    n_done = 0
+    try:
+        for window in _csv_windows(path, file, asked, sniffed, is_text=False):
+            yield window
+            n_done = int(window.numbers[-1]) if isinstance(window, Window) and len(window.numbers) else n_done
+        return
+    except FileUnusable:
+        pass
+    # Again from the start, past what has been handed out: a fault is rare and reading is a tenth of the work.
+    for window in _csv_windows(path, file, asked, sniffed, is_text=True):
+        if isinstance(window, Unread):
+            if window.number > n_done:
+                yield window
+        elif not len(window.numbers) or int(window.numbers[-1]) > n_done:
+            skipped = int(np.searchsorted(window.numbers, n_done, side="right"))
+            yield Window(window.table.slice(skipped), window.numbers[skipped:], window.is_named)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sniffed:
+    names: tuple[str, ...]
+    numeric: tuple[str, ...]
+    delimiter: str
+
+
+def _sniff(path: Path, file: DataFile, asked: Asked) -> _Sniffed:
+    """Names, the separator and the columns of numbers, from the file's first lines."""
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    with _opened(path, file) as stream:
+        head = stream.read(SNIFFED_BYTES).removeprefix(b"\xef\xbb\xbf")
+    is_cut = len(head) >= SNIFFED_BYTES
+    if is_cut:
+        head = head[: head.rfind(b"\n") + 1] or head
+    first = head.partition(b"\n")[0]
+    delimiter = next((one for one in (",", ";", "\t") if one.encode() in first), ",")
+    table = csv.read_csv(
+        io.BytesIO(head),
+        _read_options(csv, asked, first, delimiter),
+        csv.ParseOptions(delimiter=delimiter, invalid_row_handler=lambda _: "skip"),
+        csv.ConvertOptions(**_NULLS),
+    )
+    if len(set(table.column_names)) < len(table.column_names):
+        raise ValueError("a column's name is there twice")
+    numeric = [
+        field.name
+        for field in table.schema
+        if field.name not in asked.text_columns
+        and (pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_null(field.type))
+    ]
+    return _Sniffed(tuple(table.column_names), tuple(numeric), delimiter)
+
+
+_NULLS: dict[str, Any] = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": True}
+
+
+def _read_options(csv: Any, asked: Asked, first_line: bytes, delimiter: str) -> Any:
+    if asked.has_header:
+        return csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES)
+    n_columns = first_line.count(delimiter.encode()) + 1
+    return csv.ReadOptions(
+        use_threads=False, block_size=CSV_BLOCK_BYTES, column_names=[str(number) for number in range(n_columns)]
+    )
+
+
+def _csv_windows(
+    path: Path, file: DataFile, asked: Asked, sniffed: _Sniffed, *, is_text: bool
+) -> Iterator[Window | Unread]:
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    unread: list[Unread] = []
+
+    def refuse(row: Any) -> str:
+        if not is_text:
+            return "error"
+        number = row.number - (1 if asked.has_header else 0)
+        unread.append(Unread(number, f"the row has {row.actual_columns} cells, the file {row.expected_columns}"))
+        return "skip"
+
+    types = {name: pa.string() for name in sniffed.names}
+    if not is_text:
+        types.update({name: pa.float64() for name in sniffed.numeric})
+    options = (
+        csv.ReadOptions(
+            use_threads=False,
+            block_size=CSV_BLOCK_BYTES,
+            column_names=list(sniffed.names),
+            skip_rows=1 if asked.has_header else 0,
+        ),
+        csv.ParseOptions(delimiter=sniffed.delimiter, invalid_row_handler=refuse),
+        csv.ConvertOptions(column_types=types, **_NULLS),
+    )
+    n_rows = window_rows(len(sniffed.names))
+    with _opened(path, file) as stream:
+        with _foreign_errors("CSV"):
+            try:
+                reader = csv.open_csv(stream, *options)
+            except pa.ArrowInvalid:
+                if not _is_only_header(path, file, asked):
+                    raise
+                empty = pa.table({name: pa.array([], kind) for name, kind in types.items()})
+                yield Window(empty, np.arange(0), is_named=asked.has_header)
+                return
+        next_number, n_told = 1, 0
+        for table in _put_together(_guarded(reader, "CSV"), n_rows):
+            # Rows that were skipped have numbers too. pyarrow parses ahead, so some may lie behind this window.
+            numbers = _numbers(next_number, len(table), {one.number for one in unread})
+            next_number = int(numbers[-1]) + 1 if len(numbers) else next_number
+            while n_told < len(unread) and unread[n_told].number < next_number:
+                yield unread[n_told]
+                n_told += 1
+            yield Window(table, numbers, is_named=asked.has_header)
+        yield from unread[n_told:]
+
+
+def _numbers(first: int, n_rows: int, skipped: set[int]) -> NDArray[np.int64]:
+    later = sorted(number for number in skipped if number >= first)
+    if not later or later[0] >= first + n_rows:
+        return np.arange(first, first + n_rows)
+    numbers = np.arange(first, first + n_rows + len(later))
+    return numbers[~np.isin(numbers, later)][:n_rows]
+
+
+def _is_only_header(path: Path, file: DataFile, asked: Asked) -> bool:
+    with _opened(path, file) as stream:
+        return asked.has_header and len(stream.read(SNIFFED_BYTES).strip().splitlines()) == 1
+
+
+@contextmanager
+def _opened(path: Path, file: DataFile) -> Iterator[BinaryIO]:
+    import gzip
+
+    with open(path, "rb") as stream:
+        if file.name.lower().endswith(".gz"):
+            with gzip.open(stream) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        else:
+            yield stream
+
+
+def _jsonl(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
+    """Columns are those of the first row; what a later row does not have is missing there."""
+    number = 0
+    names: tuple[str, ...] = ()
+    with _opened(path, file) as lines, _foreign_errors("JSON lines"):
+        while taken := list(itertools.islice(lines, window_rows(len(names) or 16))):
+            rows: list[dict[str, Any]] = []
+            numbers: list[int] = []
+            for line in taken:
+                number += 1
+                if not line.strip():
+                    continue
+                try:
+                    row = orjson.loads(line)
+                except orjson.JSONDecodeError as error:
+                    yield Unread(number, f"not JSON: {error}")
+                    continue
+                if not isinstance(row, dict):
+                    yield Unread(number, "not a JSON object")
+                    continue
+                names = names or tuple(row)
+                rows.append(row)
+                numbers.append(number)
+            if rows:
+                yield Window(_table_of(rows, names, asked), np.array(numbers, np.int64), is_named=True)
+
+
+def _table_of(rows: list[dict[str, Any]], names: tuple[str, ...], asked: Asked) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table(
+        {name: _column_of([row.get(name) for row in rows], is_feature=name not in asked.text_columns) for name in names}
+    )
+
+
+def _column_of(cells: list[Any], *, is_feature: bool) -> pa.Array:
+    """Numbers where all are, else text, from which `columns` reads what numbers there are. Strings keep their quotes
+    there, so that "1" is none."""
+    import pyarrow as pa
+
+    kinds = {type(cell) for cell in cells} - {type(None)}
+    if kinds in ({int, float}, {float}) or (is_feature and bool in kinds and kinds <= {int, float, bool}):
+        return pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())
+    if kinds in ({int}, set()) or (kinds in ({bool}, {str}) and not is_feature):
+        try:
+            return pa.array(cells, None if kinds else pa.float64())
+        except (OverflowError, pa.ArrowInvalid):  # an integer beyond 64 bits
+            return pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())
+    texts = [
+        cell if cell is None or (isinstance(cell, str) and not is_feature) else orjson.dumps(cell).decode()
+        for cell in cells
+    ]
+    return pa.array(texts, pa.string())
+
+
+_READERS = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}
+
+
+class PartWriter:
+    """Writes tables of one schema to a file, as one of the formats. The same tables make the same bytes."""
+
+    def __init__(self, path: Path, format: str, schema: pa.Schema) -> None:
+        self._format = format
+        self._schema = schema
+        if format == "parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            # Dictionaries of numbers that are all different took half of a run's time to write.
+            texts = [field.name for field in schema if pa.types.is_string(field.type)]
+            self._parquet = pq.ParquetWriter(path, schema, use_dictionary=texts or False)
+        else:
+            self._lines = open(path, "wb")  # noqa: SIM115  closed by `close`
+            if format == "csv":
+                self._csv_header = True
+
+    def write(self, table: pa.Table) -> None:
+        if self._format == "parquet":
+            self._parquet.write_table(_of_schema(table, self._schema))
+        elif self._format == "csv":
+            self._write_csv(table)
+        else:
+            self._write_jsonl(table)
+
+    def close(self) -> None:
+        """Raises OSError when the disk is full."""
+        if self._format == "parquet":
+            self._parquet.close()
+        else:
+            if self._format == "csv" and self._csv_header:
+                self._write_csv(self._schema.empty_table())
+            self._lines.close()
+
+    def _write_csv(self, table: pa.Table) -> None:
+        import pyarrow as pa
+        import pyarrow.csv as csv
+
+        columns = [pa.array(json_texts(column)) if _is_list(column.type) else column for column in table.columns]
+        plain = pa.table(columns, names=table.column_names)
+        csv.write_csv(plain, self._lines, csv.WriteOptions(include_header=self._csv_header, quoting_style="needed"))
+        self._csv_header = False
+
+    def _write_jsonl(self, table: pa.Table) -> None:
+        names = [orjson.dumps(name).decode() for name in table.column_names]
+        columns = [json_texts(column) for column in table.columns]
+        lines = [
+            "{" + ",".join(f"{name}:{cell or 'null'}" for name, cell in zip(names, cells, strict=True)) + "}\n"
+            for cells in zip(*columns, strict=True)
+        ]
+        self._lines.write("".join(lines).encode())
+
+
+def _of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """As the first table was. JSON lines alone say no type, and may change theirs. Raises FileUnusable."""
+    import pyarrow as pa
+
+    if table.schema.equals(schema):
+        return table
+    try:
+        return table.cast(schema)
+    except pa.ArrowInvalid as error:
+        raise FileUnusable(f"a column to keep changes its type: {error}") from error
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_list(kind))
+
+
+def plain(column: Any) -> Any:
+    """Values themselves, where they were codes of a dictionary."""
+    import pyarrow as pa
+
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def json_texts(column: Any) -> list[str | None]:
+    """Each cell as JSON; None for null. A float32 is the shortest text that reads back as the same float32."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_list(kind):
+        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+        if isinstance(array, pa.ChunkedArray):
+            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], kind)
+        cells = json_texts(array.flatten())
+        ends = np.concatenate(([0], np.cumsum(array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))))
+        return [
+            None if is_null else "[" + ",".join(cell or "null" for cell in cells[start:end]) + "]"
+            for is_null, start, end in zip(array.is_null().to_pylist(), ends[:-1], ends[1:], strict=True)
+        ]
+    if pa.types.is_floating(kind):
+        texts = column.cast(pa.string()).to_pylist()
+        return [None if text in (None, "nan", "inf", "-inf") else text for text in texts]
+    if pa.types.is_integer(kind):
+        whole: list[str | None] = column.cast(pa.string()).to_pylist()
+        return whole
+    if pa.types.is_boolean(kind):
+        return [None if cell is None else "true" if cell else "false" for cell in column.to_pylist()]
+    return [None if cell is None else orjson.dumps(cell, default=str).decode() for cell in column.to_pylist()]
