@@ -16,8 +16,8 @@ import numpy as np
 from container.operate.batch.asked import Asked
 from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout
+from container.operate.batch.models import RunModels
 from container.operate.batch.scoring import Faults, ScoredWindow, score_window
-from container.operate.batch.shelf import Shelf
 from container.operate.batch.tables import PartWriter, Unread, Window, plain, windows
 from container.operate.batch.troubles import FileUnusable
 
@@ -51,7 +51,7 @@ def score_part(
     file: DataFile,
     asked: Asked,
     layout: Layout,
-    shelf: Shelf,
+    models: RunModels,
     scratch: Path,
     *,
     part: Path,
@@ -75,7 +75,7 @@ def score_part(
                     n_rows = 1
                     counts.n_errors += 1
                 else:
-                    scored = score_window(one, file, asked, layout, shelf)
+                    scored = score_window(one, file, asked, layout, models)
                     if scored.n_later:
                         raise DoesNotFit
                     table = part_table(one, scored.answers, asked, layout)

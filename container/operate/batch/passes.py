@@ -1,6 +1,6 @@
 """A file scored in several passes, where its models do not fit into memory together.
 
-    pass 1   rows whose models are on the shelf      -> answers-0, errors-0
+    pass 1   rows whose models are on the models      -> answers-0, errors-0
     pass 2   rows of those that found no room then   -> answers-1, errors-1
     ...
     last     the file once more, for the columns to keep; answers and errors put together -> its part, its errors
@@ -21,9 +21,9 @@ import numpy as np
 from container.operate.batch.asked import Asked
 from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout
+from container.operate.batch.models import RunModels
 from container.operate.batch.parts import Counts, ErrorWriter, error_table, part_table
 from container.operate.batch.scoring import Faults, score_window
-from container.operate.batch.shelf import Shelf
 from container.operate.batch.tables import PartWriter, Unread, windows
 from container.operate.batch.troubles import FileUnusable
 
@@ -47,7 +47,7 @@ class FileInPasses:
         self.counts = Counts()
         self.seconds = 0.0
 
-    def go_by(self, shelf: Shelf, check: Callable[[], None]) -> None:
+    def go_by(self, models: RunModels, check: Callable[[], None]) -> None:
         """One pass. check: called between windows; what it raises ends the work. Raises FileUnusable."""
         import pyarrow as pa
 
@@ -61,7 +61,7 @@ class FileInPasses:
             for window in windows(path, self.file, self._asked):
                 if isinstance(window, Unread):
                     continue
-                scored = score_window(window, self.file, self._asked, self._layout, shelf)
+                scored = score_window(window, self.file, self._asked, self._layout, models)
                 answers.write_batch(pa.record_batch(scored.answers, schema=answers_schema))
                 errors.write_batch(_batch(error_table(self.file.name, scored.faults)))
                 self.counts.add(scored)

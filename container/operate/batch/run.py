@@ -26,12 +26,12 @@ from container.operate.batch.contents import by_content, models_by_content
 from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout, without_model
 from container.operate.batch.ledger import Entry, Ledger
+from container.operate.batch.models import RunModels
 from container.operate.batch.parts import DoesNotFit, error_table, score_part
 from container.operate.batch.passes import FileInPasses
 from container.operate.batch.progress import Progress
 from container.operate.batch.scoring import Faults, layout_of_first
 from container.operate.batch.share import Share
-from container.operate.batch.shelf import Shelf
 from container.operate.batch.tables import PartWriter, Window, windows
 from container.operate.batch.troubles import FileUnusable, RunIncomplete, RunRefused, RunStopped
 from container.settings import Settings
@@ -63,7 +63,7 @@ class Models:
             raise RunRefused(f"--models {settings.artifacts.models}: {error}") from error
         if not self.versions:
             raise RunRefused(f"--models {settings.artifacts.models}: there are none")
-        self.shelf = Shelf(
+        self.models = RunModels(
             models.loader,
             self.versions,
             models.parts.executor,
@@ -108,7 +108,7 @@ def run(
             versions = models_by_content(settings.artifacts.models, versions)
         ledger = Ledger(store, asked, files, versions)
         try:
-            work = _Work(settings, asked, files, models.shelf, ledger, scratch, stop)
+            work = _Work(settings, asked, files, models.models, ledger, scratch, stop)
             layout = ledger.read_layout() or ledger.begin(work.find_layout())
             done = {name for name, entry in ledger.entries().items() if not entry.failure}
             own = (share or Share()).files(files)
@@ -121,7 +121,7 @@ def run(
                 ledger.finish(summary, is_success=max_errors is None or summary["errors"] <= max_errors)
         except ArtifactError as error:
             raise RunIncomplete(f"--out {out}: {error}; the same command goes on") from error
-        return Outcome(summary, models.shelf.n_loads, len(mine), len(own) - len(mine))
+        return Outcome(summary, models.models.n_loads, len(mine), len(own) - len(mine))
 
 
 class _Work:
@@ -130,7 +130,7 @@ class _Work:
         settings: Settings,
         asked: Asked,
         files: Sequence[DataFile],
-        shelf: Shelf,
+        models: RunModels,
         ledger: Ledger,
         scratch: Path,
         stop: threading.Event,
@@ -138,7 +138,7 @@ class _Work:
         self._endpoint_url = settings.artifacts.endpoint_url
         self._asked = asked
         self._files = files
-        self._shelf = shelf
+        self._models = models
         self._ledger = ledger
         self._scratch = scratch
         self._stop = stop
@@ -152,7 +152,7 @@ class _Work:
                 with on_disk(file, self._scratch, self._endpoint_url) as path:
                     for window in windows(path, file, self._asked):
                         if isinstance(window, Window):
-                            layout = layout_of_first(window, file, self._asked, self._shelf)
+                            layout = layout_of_first(window, file, self._asked, self._models)
                             if layout is not None:
                                 return layout
                             break
@@ -200,7 +200,7 @@ class _Work:
         with self._counted(file, progress) as (folder, began):
             part, errors = folder / "part", folder / "errors"
             counts = score_part(
-                file, self._asked, layout, self._shelf, self._scratch,
+                file, self._asked, layout, self._models, self._scratch,
                 part=part, errors=errors, endpoint_url=self._endpoint_url, on_rows=on_rows,
             )  # fmt: skip
             self._ledger.put_part(file, part, errors, counts, time.perf_counter() - began)
@@ -217,7 +217,7 @@ class _Work:
                 with self._counted(one.file, progress, is_last=False) as (_, began):
                     is_done = False
                     try:
-                        one.go_by(self._shelf, self._check)
+                        one.go_by(self._models, self._check)
                         is_done = True
                     finally:
                         one.seconds += time.perf_counter() - began
@@ -234,7 +234,7 @@ class _Work:
             is_more = True
             while is_more:
                 self._each(list(waiting.values()), go_by)
-                is_more = self._shelf.next_pass()
+                is_more = self._models.next_pass()
             self._each(list(waiting.values()), finish)
 
     @contextmanager

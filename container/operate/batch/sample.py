@@ -42,8 +42,8 @@ def look(settings: Settings, asked: Asked, data: Sequence[str], n_rows: int) -> 
         try:
             path = closing.enter_context(on_disk(file, scratch, endpoint_url))
             window = _first(windows(path, file, asked), n_rows)
-            layout = layout_of_first(window, file, asked, models.shelf) or without_model(asked.outputs)
-            scored = score_window(window, file, asked, layout, models.shelf)
+            layout = layout_of_first(window, file, asked, models.models) or without_model(asked.outputs)
+            scored = score_window(window, file, asked, layout, models.models)
         except FileUnusable as error:
             raise RunRefused(f"{file.name}: {error.why}") from error
     errors: Counter[str] = Counter()

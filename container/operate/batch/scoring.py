@@ -15,8 +15,8 @@ from container.operate.batch.asked import Asked
 from container.operate.batch.columns import Features
 from container.operate.batch.inputs import DataFile
 from container.operate.batch.layout import Column, Layout, as_lists, layout_of, named
+from container.operate.batch.models import NotNow, RunModels
 from container.operate.batch.segments import segments_of
-from container.operate.batch.shelf import NotNow, Shelf
 from handler.errors import ArtifactError, ArtifactMissing, RequestError, ServingError
 from handler.outputs import MAX_NUMBERS
 from handler.payload.rows import Floats
@@ -56,7 +56,7 @@ class ScoredWindow:
     missing: frozenset[str]
 
 
-def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, shelf: Shelf) -> ScoredWindow:
+def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, models: RunModels) -> ScoredWindow:
     """Raises FileUnusable when the window's columns are not what was asked for, or a model cannot be had just now."""
     n_rows = len(window.table)
     segments = segments_of(window, file, asked)
@@ -67,7 +67,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, s
         (segments.named(int(in_order[start])), int(start), int(end))
         for start, end in zip(starts, [*starts[1:], n_rows], strict=True)
     ]
-    shelf.request(one.target for one, _, _ in groups if one.target is not None)
+    models.request(one.target for one, _, _ in groups if one.target is not None)
     features = Features(window, order, asked)
     faults = Faults()
     gathered = [_Gathered(column, n_rows) for column in layout]
@@ -78,10 +78,10 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, s
         target = one.target
         places = order[start:end]
         if target is None:
-            if shelf.is_first_pass:
+            if models.is_first_pass:
                 faults.add(window.numbers[places], None, one.why)
             continue
-        model = shelf.model(target)
+        model = models.model(target)
         if isinstance(model, NotNow):
             n_later += len(places)
             continue
@@ -198,7 +198,7 @@ class _Gathered:
         return together.take(pa.array(taken, mask=is_absent))
 
 
-def layout_of_first(window: Window, file: DataFile, asked: Asked, shelf: Shelf) -> Layout | None:
+def layout_of_first(window: Window, file: DataFile, asked: Asked, models: RunModels) -> Layout | None:
     """The layout of the first model that a window names and that answers; None when none does."""
     segments = segments_of(window, file, asked)
     _, first = np.unique(segments.codes, return_index=True)
@@ -206,7 +206,7 @@ def layout_of_first(window: Window, file: DataFile, asked: Asked, shelf: Shelf) 
         target = segments.named(int(segments.codes[row])).target
         if target is None:
             continue
-        model = shelf.model(target)
+        model = models.model(target)
         if isinstance(model, ServingError | NotNow):
             continue
         try:

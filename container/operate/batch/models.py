@@ -34,7 +34,7 @@ NOT_NOW = NotNow()
 Outcome = Scorer | ServingError | NotNow
 
 
-class Shelf:
+class RunModels:
     """versions: of each target that has a model. budget_bytes: what models may take. uri: before a target, its full name."""
 
     def __init__(
