@@ -60,7 +60,7 @@ class Input(NamedTuple):
     value: bytes
 
 
-class Request(NamedTuple):
+class Call(NamedTuple):
     """One HTTP request as MMS passes it on. Header names are lower case; of repeated ones the last wins."""
 
     request_id: bytes
@@ -69,13 +69,13 @@ class Request(NamedTuple):
 
 
 class Predict(NamedTuple):
-    requests: tuple[Request, ...]
+    requests: tuple[Call, ...]
 
 
 Message = Load | Predict
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """The answer to one request; MMS turns it into the HTTP response. Values of headers are single lines."""
 
     request_id: bytes
@@ -153,12 +153,12 @@ def _parse(data: bytes, max_frame_bytes: int) -> tuple[Message, int]:
     return load, cursor.at
 
 
-def _requests(cursor: _Cursor) -> tuple[Request, ...]:
-    requests: list[Request] = []
+def _requests(cursor: _Cursor) -> tuple[Call, ...]:
+    requests: list[Call] = []
     while (request_id := cursor.blob_or_end("request id", MAX_NAME_BYTES)) is not None:
         if len(requests) == MAX_BATCH:
             raise WireError(f"more than {MAX_BATCH} requests in a batch")
-        requests.append(Request(request_id, _headers(cursor), _inputs(cursor)))
+        requests.append(Call(request_id, _headers(cursor), _inputs(cursor)))
     return tuple(requests)
 
 
@@ -282,7 +282,7 @@ def failure_reply(status: int, text: str) -> bytes:
 _PREDICTED = _INT.pack(200) + _INT.pack(REPLY_PADDING_BYTES) + b"ok".ljust(REPLY_PADDING_BYTES)
 
 
-def predict_reply(answers: Sequence[Answer]) -> bytes:
+def predict_reply(answers: Sequence[Reply]) -> bytes:
     """The reply to `Predict`: one answer for every request of the batch, each with its own status."""
     parts: list[bytes] = [_PREDICTED]
     for answer in answers:

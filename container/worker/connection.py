@@ -239,7 +239,7 @@ class Connection:
         code, text = self._on_load(self, message)
         return wire.load_reply(code, text, os.getpid())
 
-    def _answer_one(self, request: wire.Request) -> wire.Answer:
+    def _answer_one(self, request: wire.Call) -> wire.Reply:
         return _as_answer(request, self._answer(_as_request(request, self._is_wanted)))
 
     def _is_wanted(self) -> bool:
@@ -262,12 +262,12 @@ class Connection:
             self._io_links.append(link)
 
 
-def _as_request(request: wire.Request, is_wanted: Callable[[], bool]) -> Request:
+def _as_request(request: wire.Call, is_wanted: Callable[[], bool]) -> Request:
     return Request(request.headers, _body(request), request.request_id.decode(errors="replace"), is_wanted)
 
 
-def _as_answer(request: wire.Request, answer: Answer) -> wire.Answer:
-    return wire.Answer(
+def _as_answer(request: wire.Call, answer: Answer) -> wire.Reply:
+    return wire.Reply(
         request.request_id,
         answer.status,
         _REASONS.get(answer.status, ""),
@@ -277,7 +277,7 @@ def _as_answer(request: wire.Request, answer: Answer) -> wire.Answer:
     )
 
 
-def _body(request: wire.Request) -> bytes:
+def _body(request: wire.Call) -> bytes:
     """The HTTP body. MMS also passes query parameters as inputs, before it."""
     for one in reversed(request.inputs):
         if one.name == "body":

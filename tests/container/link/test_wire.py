@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from container.link.wire import (
     MAX_NAME_BYTES,
-    Answer,
     FrameReader,
     Load,
     Message,
     Predict,
+    Reply,
     WireError,
     load_reply,
     predict_reply,
@@ -175,14 +175,14 @@ class ReplyDecoder:
         self.at += size
         return self.data[self.at - size : self.at]
 
-    def reply(self) -> tuple[int, str, list[Answer]]:
+    def reply(self) -> tuple[int, str, list[Reply]]:
         code, message, answers = self.integer(), self.blob().decode(), []
         while (size := self.integer()) != -1:
             self.at += size
             request_id = self.data[self.at - size : self.at]
             content_type, status, reason = self.blob().decode(), self.integer(), self.blob().decode()
             headers = tuple((self.blob().decode(), self.blob().decode()) for _ in range(self.integer()))
-            answers.append(Answer(request_id, status, reason, content_type, headers, self.blob()))
+            answers.append(Reply(request_id, status, reason, content_type, headers, self.blob()))
         assert self.at == len(self.data)
         return code, message, answers
 
@@ -198,15 +198,15 @@ header_text = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_si
 
 def test_netty_never_reads_less_of_a_reply_than_all_that_mms_cannot_wait_for() -> None:
     """AdaptiveRecvByteBufAllocator shrinks below 2 KiB only after reads of at most 1 KiB."""
-    largest = Answer(b"i" * 36, 429, "Too Many Requests", "application/x-recordio-protobuf", (("n", "v" * 691),), b"")
-    assert len(predict_reply([Answer(b"i", 200, "", "", (), b"")])) > 1024
+    largest = Reply(b"i" * 36, 429, "Too Many Requests", "application/x-recordio-protobuf", (("n", "v" * 691),), b"")
+    assert len(predict_reply([Reply(b"i", 200, "", "", (), b"")])) > 1024
     assert len(predict_reply([largest])) <= 2048
 
 
 @given(
     st.lists(
         st.builds(
-            Answer,
+            Reply,
             st.binary(min_size=1, max_size=40),
             st.integers(100, 599),
             header_text,
@@ -217,13 +217,13 @@ def test_netty_never_reads_less_of_a_reply_than_all_that_mms_cannot_wait_for() -
         max_size=4,
     )
 )
-def test_mms_reads_back_every_answer_as_it_was_given(answers: list[Answer]) -> None:
+def test_mms_reads_back_every_answer_as_it_was_given(answers: list[Reply]) -> None:
     code, _, read = ReplyDecoder(predict_reply(answers)).reply()
     assert code == 200
     assert read == answers
 
 
 def test_headers_that_mms_could_not_read_are_refused() -> None:
-    answer = Answer(b"id", 200, "OK", "text/csv", (("name", "v" * 700),), b"")
+    answer = Reply(b"id", 200, "OK", "text/csv", (("name", "v" * 700),), b"")
     with pytest.raises(WireError, match="MMS can read"):
         predict_reply([answer])
