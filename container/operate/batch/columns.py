@@ -6,7 +6,6 @@ float32 can hold. Names decide where model and data have both; where the model h
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from container.operate.batch.asked import Asked
-from handler.errors import FeatureMismatch
-from handler.payload.numbers import TOO_LARGE, shorten
+from handler.errors import FeatureMismatch, PayloadInvalid
+from handler.payload.numbers import TOO_LARGE, read_number, shorten
 from handler.payload.rows import MAX_NAMES_SHOWN, Floats
 from handler.predictor import Facts
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from container.operate.batch.tables import Window
 
 # As the endpoint reads CSV (handler/payload/delimited.py).
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?nan", re.ASCII | re.IGNORECASE)
 # Sets of columns whose blocks are kept for a window: models of one family have one.
 MAX_BLOCKS = 4
 
@@ -143,6 +141,14 @@ def floats_of(column: Any, *, is_typed: bool) -> tuple[Floats, dict[int, str]]:
         return column.to_numpy().astype(np.float32, copy=False), {}
 
 
+def _number_of(cell: str) -> float | None:
+    """As a body of text/csv would be read; None for what is no number."""
+    try:
+        return read_number(cell.strip(), "")
+    except PayloadInvalid:
+        return None
+
+
 def _floats_of_text(column: Any) -> tuple[Floats, dict[int, str]]:
     faults: dict[int, str] = {}
     values = np.full(len(column), np.nan)
@@ -152,7 +158,7 @@ def _floats_of_text(column: Any) -> tuple[Floats, dict[int, str]]:
             continue
         number = known.get(cell, ...)
         if number is ...:
-            number = float(cell) if _NUMBER.fullmatch(cell.strip()) else None
+            number = _number_of(cell)
             if len(known) < 1 << 16:
                 known[cell] = number
         if number is None:
