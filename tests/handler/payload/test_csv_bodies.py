@@ -233,3 +233,9 @@ def test_an_absurdly_wide_line_below_the_first_is_refused_uncut(second: bytes) -
 def test_a_hostile_body_is_refused_in_no_time(body: bytes) -> None:
     with pytest.raises(PayloadInvalid):
         rows_of(body)
+
+
+@pytest.mark.parametrize("body", [b"-0,1", b"1,-0", b"-0 ,1", b"1,-0\n2,-0", b"-0,nan"])
+def test_minus_zero_is_what_float_says_whichever_way_reads_it(body: bytes) -> None:
+    values = read_csv(body, 2).values
+    assert np.signbit(values[values == 0]).all()
