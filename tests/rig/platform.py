@@ -127,6 +127,13 @@ class Account:
             time.sleep(0.01)
         return told
 
+    def until_gone(self, name: str) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while self.platform.endpoints.find(name) is not None:
+            assert time.monotonic() < deadline
+            self.tick()
+            time.sleep(0.01)
+
     def tick(self, seconds: float = 0.0) -> None:
         if isinstance(self.platform.clock, ManualClock):
             self.platform.clock.advance(seconds)
