@@ -36,6 +36,16 @@ def container_environment(environ: Mapping[str, str] | None = None) -> dict[str,
     return {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
 
 
+# What would make a replica of a fleet something else than a standalone endpoint; where it listens its flags say.
+_NOT_FOR_REPLICA = re.compile(r"MME_HOSTED|SAGEMAKER_MULTI_MODEL")
+
+
+def replica_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of one endpoint of a fleet: all of ours."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if not _NOT_FOR_REPLICA.fullmatch(name)}
+
+
 def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of the runtime. Idle BLAS and OpenMP threads are memory, and its malloc must give memory back."""
     environ = os.environ if environ is None else environ
