@@ -227,6 +227,13 @@ class Front:
         default=20.0,
         flag="--drain",
     )
+    idle_s: float = _setting(
+        "seconds after which a connection without a request is closed, or within twice as many; longer than a balancer's",
+        _seconds(1, 86_400),
+        "MME_IDLE_S",
+        default=300.0,
+        flag="--idle",
+    )
     max_body_bytes: int = _setting(
         "largest request body and answer", size_bytes, "MME_MAX_BODY", default=MAX_BODY_BYTES, flag="--max-body"
     )

@@ -151,4 +151,4 @@ def _servers(fleet: Fleet, *, is_tracked: bool = False) -> Iterator[str]:
 
 
 def _check(one: Address) -> str:
-    return f"check inter {CHECK_S}s fall {FAILS} rise {PASSES} port {one.check_port}"
+    return f"check inter {CHECK_S}s fastinter 250ms fall {FAILS} rise {PASSES} port {one.check_port}"

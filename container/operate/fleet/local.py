@@ -23,7 +23,7 @@ from container.operate.exits import CommandFailed
 from container.operate.fleet.asked import Asker
 from container.operate.fleet.balancer import Balancer
 from container.operate.fleet.page import FleetFacts, FleetPage
-from container.operate.fleet.replicas import CHECK_S, FAILS, PASSES, Address, Fleet
+from container.operate.fleet.replicas import CHECK_S, PASSES, Address, Fleet
 from container.operate.printing import say
 from container.operate.serving import READY, ChildFailed, PortTaken, ServeChild, free_port
 
@@ -33,8 +33,8 @@ READY_S = 120.0  # for the slowest start there is: a warm list over a busy machi
 FIRST_PORT = 18081
 LOOK_S = 0.2
 AGAIN_S = 1.0  # between a replica's end and its next start
-# Until a balancer has seen that a replica is back, or gone.
-SEEN_S = CHECK_S * (max(FAILS, PASSES) + 1)
+# Until a balancer has seen that a replica is back.
+SEEN_S = CHECK_S * PASSES + 0.5
 
 
 @dataclass(frozen=True, slots=True)
