@@ -25,7 +25,7 @@ def mms_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 # Settings that hosted mode refuses; tests/container/test_environments.py holds this against settings.py.
 _STANDALONE_ONLY = re.compile(
-    r"MME_(FALLBACK|MODELS|S3_ENDPOINT_URL|MAX_AGE_S|DISK_DIR|DISK|PRELOAD|PIN|MIN_RESIDENCE_S|WAIT_S|WORKERS)"
+    r"MME_(FALLBACK|MODELS|S3_ENDPOINT_URL|MAX_AGE_S|DISK_DIR|DISK|PRELOAD|PIN|MIN_RESIDENCE_S|WAIT_S|WARM|WARM_MODELS|WARM_INTERVAL_S|WORKERS)"
 )
 
 

@@ -141,6 +141,7 @@ class LocalFleet:
             *("--models", self._wanted.models),
             *("--host", one.address.host, "--port", str(one.address.port)),
             *("--admin-port", str(one.address.admin_port)),
+            *("--replica", one.name),
             *("--log-level", "warning"),
             *self._wanted.serve,
         ]
