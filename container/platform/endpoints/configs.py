@@ -52,15 +52,15 @@ class Configs:
     def _create(self, call: Call) -> Mapping[str, Any]:
         given = dict(call.parameters)
         tags = given.pop("Tags", [])
-        for name in NOT_PLAYED:
-            if given.get(name):
-                raise NotPlayed("sagemaker", f"CreateEndpointConfig with {name}")
         arn = call.arn("endpoint-config", given["EndpointConfigName"])
         variants = given.get("ProductionVariants", [])
         names = [variant["VariantName"] for variant in variants]
         if len(set(names)) != len(names):
             raise ValidationException(f"Variant names must be unique, and these are not: {names}")
         given["ProductionVariants"] = [self._variant(call, variant) for variant in variants]
+        for name in NOT_PLAYED:
+            if given.get(name):
+                raise NotPlayed("sagemaker", f"CreateEndpointConfig with {name}")
         record = {**given, "EndpointConfigArn": arn, "CreationTime": self._clock.now()}
         with self._lock:
             if given["EndpointConfigName"] in self._configs:
@@ -70,8 +70,6 @@ class Configs:
         return {"EndpointConfigArn": arn}
 
     def _variant(self, call: Call, variant: Mapping[str, Any]) -> dict[str, Any]:
-        if "ServerlessConfig" in variant:
-            raise NotPlayed("sagemaker", "CreateEndpointConfig with ServerlessConfig")
         model = variant.get("ModelName")
         managed = variant.get("ManagedInstanceScaling")
         if model is None:
@@ -83,6 +81,8 @@ class Configs:
             raise ValidationException(f'Could not find model "{call.arn("model", model)}".')
         elif managed is not None:
             raise ValidationException("ManagedInstanceScaling is only supported for inference component endpoints.")
+        if "ServerlessConfig" in variant:
+            raise NotPlayed("sagemaker", "CreateEndpointConfig with ServerlessConfig")
         if "InstanceType" not in variant:
             raise ValidationException(f"InstanceType is required for variant {variant['VariantName']}")
         if managed is None and "InitialInstanceCount" not in variant:

@@ -175,8 +175,9 @@ class Running:
         try:
             while not self._is_ready(container):
                 is_patient = time.monotonic() - began_s < REAL_PATIENCE_S
-                is_alive = self._process is not None and self._process.poll() is None
-                if clock.monotonic() >= until_s and not (is_patient and is_alive):
+                # One that has not begun yet is not dead: where many start at once it waits for its turn.
+                has_died = self.n_deaths > 0 and (self._process is None or self._process.poll() is not None)
+                if clock.monotonic() >= until_s and (has_died or not is_patient):
                     raise StartFailed("did not pass the ping health check")
                 if self._stopping.wait(PING_EVERY_S):
                     raise StartFailed("was stopped before it was healthy")
