@@ -5,17 +5,21 @@ Rule: a config never changes. One in use may be deleted; the guide asks people n
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 from container.platform.clock import Clock
 from container.platform.endpoints.models import Models
+from container.platform.instance_types import INSTANCE_TYPES
 from container.platform.service.call import Call, Operation
 from container.platform.service.faults import NotPlayed, ValidationException
 from container.platform.service.pages import listed
 from container.platform.service.tags import Tags
 from container.platform.traps import Traps
+
+log = logging.getLogger("mme.platform")
 
 NOT_PLAYED = ("ShadowProductionVariants", "AsyncInferenceConfig", "ExplainerConfig")
 
@@ -85,6 +89,10 @@ class Configs:
             raise NotPlayed("sagemaker", "CreateEndpointConfig with ServerlessConfig")
         if "InstanceType" not in variant:
             raise ValidationException(f"InstanceType is required for variant {variant['VariantName']}")
+        if variant["InstanceType"] not in INSTANCE_TYPES:
+            log.warning(
+                "the memory of %s is not known here: its containers take what this machine has", variant["InstanceType"]
+            )
         if managed is None and "InitialInstanceCount" not in variant:
             raise ValidationException(f"InitialInstanceCount is required for variant {variant['VariantName']}")
         if managed is not None and self._traps.is_on("zero-refused") and managed.get("MinInstanceCount") == 0:
