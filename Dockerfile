@@ -16,8 +16,8 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends default
 COPY container/launch/plugin plugin
 RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-server.jar /build/classes && test -d /build/classes
 COPY handler/build.sh handler/
-COPY handler/forest/walk.c handler/forest/bulk.h handler/forest/
-COPY handler/payload/numbers.c handler/payload/
+COPY handler/forest/*.c handler/forest/*.h handler/forest/
+COPY handler/payload/*.c handler/payload/
 RUN handler/build.sh /build/compiled && test -e /build/compiled/libhandler.so
 
 # Our own wheel, on top of what it runs on. Only what it adds to the tree becomes a layer.

@@ -1,4 +1,4 @@
-/* Drives walk.c and numbers.c with forests and texts that were changed at random, for AddressSanitizer and
+/* Drives walk.c, line.c and numbers.c with forests and texts that were changed at random, for AddressSanitizer and
  * UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
@@ -11,12 +11,14 @@
 #include <string.h>
 #include <time.h>
 
+#include "../../handler/forest/line.h"
+
 int forest_is_sound(const void *forest, int64_t n_bytes);
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
 
 enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 4, MAX_ROWS = 150 };
-static uint64_t state;
+static uint64_t state, n_scored;
 
 static uint64_t draw(void) { /* xorshift64* */
     state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
@@ -51,6 +53,33 @@ static uint32_t make_forest(uint32_t *words) {
     return (uint32_t)(at - words);
 }
 
+/* A line that is mostly as many numbers as the forest has features, in a block of exactly its size. */
+static void score_line_with(const void *forest, uint32_t n_features, uint32_t n_trees) {
+    char line[64 * 40], text[TEXT_BYTES];
+    uint32_t n_bytes = 0;
+    for (uint32_t cell = below(20) ? 0 : 1; cell < n_features && n_bytes < sizeof line - 40; cell++)
+        n_bytes += (uint32_t)sprintf(line + n_bytes, cell ? ",%.*g" : "%.*g", (int)below(12), (double)below(1u << 31) / (1 + below(1u << 31)));
+    for (uint32_t change = below(10) ? 0 : below(4); n_bytes && change; change--) line[below(n_bytes)] = (char)draw();
+    if (below(2)) line[n_bytes++] = '\n';
+    char *body = malloc(n_bytes + 1);
+    memcpy(body, line, n_bytes);
+    n_scored += line_score(forest, n_features, n_trees, body, n_bytes, text) != NO_TEXT;
+    free(body);
+}
+
+/* Any float's text, where it has one, is read back as that float. */
+static void read_text_back(void) {
+    const uint32_t bits = (uint32_t)draw();
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    char text[TEXT_BYTES + 1];
+    const int n = line_text(value, text);
+    if (n == NO_TEXT) return;
+    text[n] = 0;
+    const float again = strtof(text, NULL);
+    if (memcmp(&again, &value, sizeof value)) printf("%s is not %a\n", text, (double)value), exit(1);
+}
+
 static int walk_one(void) {
     static uint32_t words[HEAD_WORDS + 4 + 2 * MAX_TREES + 3 * MAX_TREES * (2 << MAX_DEPTH)];
     uint32_t n_words = make_forest(words);
@@ -80,6 +109,7 @@ static int walk_one(void) {
             }
             forest_predict(forest, rows, n_rows, below(head[2] + 2), (int)below(2), out);
             free(rows), free(out);
+            if (n_groups == 1) score_line_with(forest, n_features, head[2]);
         }
     }
     free(forest);
@@ -118,9 +148,10 @@ int main(int argc, char **argv) {
         for (int round = 0; round < 1000; round++) {
             n_forests++, n_sound += (uint64_t)walk_one();
             n_texts++, n_read += (uint64_t)read_one();
+            read_text_back();
         }
     } while (time(0) < ends);
-    printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n", n_forests,
-           n_sound, n_texts, n_read);
-    return n_sound && n_read ? 0 : 1;
+    printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\nlines     %" PRIu64 " scored\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n",
+           n_forests, n_sound, n_scored, n_texts, n_read);
+    return n_sound && n_scored && n_read ? 0 : 1;
 }
