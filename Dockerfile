@@ -17,6 +17,7 @@ COPY container/launch/plugin plugin
 RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-server.jar /build/classes && test -d /build/classes
 COPY handler/build.sh handler/
 COPY handler/forest/*.c handler/forest/*.h handler/forest/
+COPY handler/importer/*.c handler/importer/
 COPY handler/payload/*.c handler/payload/
 RUN handler/build.sh /build/compiled && test -e /build/compiled/libhandler.so
 
