@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 
 from container.operate.batch.asked import Asked
-from container.operate.batch.inputs import DataFile
 from container.operate.batch.layout import Column, Layout
 from container.operate.batch.parts import Counts
-from container.operate.batch.troubles import RunRefused
+from container.operate.tables.files import DataFile
+from container.operate.troubles import Misused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING, WritingStore
 
@@ -79,19 +79,19 @@ class Ledger:
         }
 
     def read_layout(self) -> Layout | None:
-        """Of the run that lies here; None when none does. Raises RunRefused when it is another than this."""
+        """Of the run that lies here; None when none does. Raises Misused when it is another than this."""
         try:
             found = json.loads(self._store.fetch(RUN).data)
         except ArtifactMissing:
             return None
         except ValueError as error:
-            raise RunRefused(f"{self._store.uri(RUN)} is none of ours: {error}") from error
+            raise Misused(f"{self._store.uri(RUN)} is none of ours: {error}") from error
         mine = json.loads(json.dumps(self.identity))
         other = [name for name, value in mine.items() if found.get(name) != value]
         if other:
             what = {"files": "data", "n_files": "data", "models": "models", "n_models": "models", "asked": "options"}
             differs = ", ".join(dict.fromkeys(what.get(name, name) for name in other))
-            raise RunRefused(f"{self._store.uri('')} holds a run of other {differs}; choose another --out")
+            raise Misused(f"{self._store.uri('')} holds a run of other {differs}; choose another --out")
         return tuple(Column(**one) for one in found["layout"])
 
     def begin(self, layout: Layout) -> Layout:

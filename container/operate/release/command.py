@@ -23,7 +23,8 @@ from container import settings
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, fact, lines_of, size_text
 from container.operate.release import choice, place
-from container.operate.release.trouble import AGAIN, EXIT_CODES, LOOK, Misused, NotNow, NotWhole, told
+from container.operate.release.trouble import AGAIN, EXIT_CODES, LOOK, NotWhole, told
+from container.operate.troubles import Misused, NotNow
 
 if TYPE_CHECKING:
     from container.operate.release.diff import Gate

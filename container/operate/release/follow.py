@@ -28,7 +28,8 @@ from container.operate.release.move import finish
 from container.operate.release.place import Place
 from container.operate.release.registry import APPROVED, REGISTERED, REJECTED, Package, Registry
 from container.operate.release.rollback import take_back
-from container.operate.release.trouble import NotNow, Refused, aws_told
+from container.operate.release.trouble import aws_told
+from container.operate.troubles import NotNow, Refused
 from handler.errors import ArtifactError, ArtifactMissing
 from handler.stores.writing import NOTHING
 

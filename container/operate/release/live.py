@@ -19,7 +19,7 @@ from typing import Any
 
 from container.operate.release.place import Place
 from container.operate.release.shelf import digest_of
-from container.operate.release.trouble import NotNow, Refused
+from container.operate.troubles import NotNow, Refused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING, WritingStore
 

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from container.operate.artifacts.archive import pack_examined
+from container.operate.progress import each
 from container.operate.release import shelf
 from container.operate.release.golden import golden_of
 from container.operate.release.manifest import Features, Judged, Manifest, Segment, content_of
 from container.operate.release.place import Place
-from container.operate.release.progress import each
 from container.operate.release.sources import Found, Source
 from container.operate.release.trouble import NoneSound
 from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused

@@ -16,7 +16,8 @@ from typing import Any
 from container.operate.artifacts.archive import pack
 from container.operate.release.manifest import ID, Manifest
 from container.operate.release.place import Place
-from container.operate.release.trouble import Misused, aws_told
+from container.operate.release.trouble import aws_told
+from container.operate.troubles import Misused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING
 

@@ -17,8 +17,9 @@ from container.operate.main import main
 from container.operate.release import publish, shelf, sources
 from container.operate.release.manifest import Golden, Manifest
 from container.operate.release.publish import Published
-from container.operate.release.trouble import Misused, NoneSound, Refused
+from container.operate.release.trouble import NoneSound
 from container.operate.release.verify import agrees
+from container.operate.troubles import Misused, Refused
 from handler.archives.limits import Limits
 from handler.payload import decode
 from tests.rig import boosters
