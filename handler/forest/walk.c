@@ -293,6 +293,16 @@ void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint3
     }
 }
 
+/* Plain scores of groups of rows, each by a forest of one output. borders: two for each group, where its rows begin and end.
+ * rows: (n_rows, n_features), as many as each forest has. out: room for n_rows. */
+void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *rows, int64_t n_features,
+                     float *out) {
+    for (int64_t group = 0; group < n_groups; group++) {
+        const int64_t start = borders[2 * group], end = borders[2 * group + 1];
+        forest_predict(forests[group], rows + start * n_features, end - start, UINT32_MAX, 0, out + start);
+    }
+}
+
 /* An intercept as XGBoost stores it, before its link: what the sum of the leaves begins with. */
 float forest_margin(float intercept, int transform) {
     switch (transform) {

@@ -31,7 +31,7 @@ from container.operate.batch.scoring import Faults, layout_of_first
 from container.operate.batch.share import Share
 from container.operate.batch.writing import PartWriter
 from container.operate.tables.contents import by_content, models_by_content
-from container.operate.tables.files import DataFile, FileUnusable, find, on_disk
+from container.operate.tables.files import DataFile, FileUnusable, find, on_disk, s3_of
 from container.operate.tables.windows import Window, windows
 from container.operate.troubles import Misused, NotNow, Stopped
 from container.settings import Settings
@@ -57,7 +57,9 @@ class Models:
 
     def __init__(self, settings: Settings, closing: ExitStack, scratch: Path) -> None:
         try:
-            models = assembly.models_of_store(settings, LiveRecorder(), closing, hooks=None, scratch=scratch)
+            models = assembly.models_of_store(
+                settings, LiveRecorder(), closing, hooks=None, scratch=scratch, is_ready_at_once=False
+            )
             self.versions: Mapping[str, str] = {one.target: one.version for one in models.store.list()}
         except (StartRefused, ArtifactError) as error:
             raise Misused(f"--models {settings.artifacts.models}: {error}") from error
@@ -99,7 +101,7 @@ def run(
         )
         models = Models(settings, closing, scratch)
         try:
-            store = open_writing_store(out, s3=_s3(endpoint_url), makes=True)
+            store = open_writing_store(out, s3=s3_of(out, endpoint_url), makes=True)
         except (StartRefused, OSError) as error:
             raise Misused(f"--out {out}: {error}") from error
         closing.callback(store.close)
@@ -276,9 +278,3 @@ def _refuse_below(out: str, data: Sequence[str]) -> None:
                 is_below = f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
             if is_below:
                 raise Misused(f"--out {out}: neither may lie below the other, --data {location}")
-
-
-def _s3(endpoint_url: str | None) -> Any:
-    from handler.stores.s3 import S3Settings
-
-    return S3Settings(endpoint_url=endpoint_url)
