@@ -122,15 +122,16 @@ def models_of_store(
     hooks: Hooks | None,
     scratch: Path,
     is_ready_at_once: bool = True,
+    n_preforked: int | None = None,
 ) -> Models:
     """Models of settings.artifacts.models, loaded when they are borrowed and kept as new as their artifacts.
-    is_ready_at_once: as of `loading_parts`."""
+    is_ready_at_once, n_preforked: as of `loading_parts`; None is as many as an endpoint with these settings wants."""
     store = MonitoredStore(_open_store(settings), recorder)
     closing.callback(store.close)
     parts = loading_parts(
         settings,
         closing,
-        n_preforked=_n_preforked(settings),
+        n_preforked=n_preforked or _n_preforked(settings),
         hooks=hooks,
         scratch=scratch,
         is_ready_at_once=is_ready_at_once,

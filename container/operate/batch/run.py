@@ -58,8 +58,9 @@ class Models:
     def __init__(self, settings: Settings, closing: ExitStack, scratch: Path) -> None:
         try:
             models = assembly.models_of_store(
-                settings, LiveRecorder(), closing, hooks=None, scratch=scratch, is_ready_at_once=False
-            )
+                settings, LiveRecorder(), closing, hooks=None, scratch=scratch, is_ready_at_once=False,
+                n_preforked=int(container_cores()) + 1,  # each is 25 ms of work to have, and nobody waits for one of them
+            )  # fmt: skip
             self.versions: Mapping[str, str] = {one.target: one.version for one in models.store.list()}
         except (StartRefused, ArtifactError) as error:
             raise Misused(f"--models {settings.artifacts.models}: {error}") from error
