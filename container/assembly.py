@@ -123,10 +123,12 @@ def models_of_store(
     scratch: Path,
     is_ready_at_once: bool = True,
     n_preforked: int | None = None,
+    store: Store | None = None,
 ) -> Models:
     """Models of settings.artifacts.models, loaded when they are borrowed and kept as new as their artifacts.
-    is_ready_at_once, n_preforked: as of `loading_parts`; None is as many as an endpoint with these settings wants."""
-    store = MonitoredStore(_open_store(settings), recorder)
+    is_ready_at_once, n_preforked: as of `loading_parts`; None is as many as an endpoint with these settings wants.
+    store: another than these settings name; closed by `closing`."""
+    store = MonitoredStore(store or _open_store(settings), recorder)
     closing.callback(store.close)
     parts = loading_parts(
         settings,
