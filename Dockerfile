@@ -6,8 +6,10 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS packages
 ARG SOURCE_DATE_EPOCH=1577836800
+ARG LOCK=image.lock
 WORKDIR /build
-COPY requirements/image.lock requirements/build.lock container/image/install.sh container/image/classes.txt ./
+COPY requirements/build.lock container/image/install.sh container/image/classes.txt ./
+COPY requirements/${LOCK} image.lock
 RUN ./install.sh /layers
 
 # What is compiled: our endpoints for MMS's plugin interface and the walker. The compilers are left behind.

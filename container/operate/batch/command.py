@@ -188,7 +188,10 @@ def _need_pyarrow() -> None:
     try:
         import pyarrow  # noqa: F401 - to see whether it is there
     except ImportError as error:
-        raise Misused("it needs pyarrow: pip install 'multi-model-endpoint[arrow]'") from error
+        raise Misused(
+            "there is no pyarrow here: pip install 'multi-model-endpoint[arrow]'; an image has it when it was built with "
+            "`./build.sh image --arrow`"
+        ) from error
 
 
 def _score(
