@@ -9,12 +9,14 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
 from container.platform.alarms import CloudWatchAlarms
 from container.platform.bus import Bus
 from container.platform.clock import Clock
+from container.platform.endpoints.artifacts import own_client
 from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.containers import Ground, Images
 from container.platform.endpoints.deployments import Alarms
@@ -89,7 +91,9 @@ class Platform:
             self.models = Models(self.clock, self.tags, self.rights)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
             ground = Ground(self.clock, self.processes, Ports(), Images(images or {}), self.url, region)
-            around = Surroundings(ground, self.metrics, self.traps, self.rights, executor, self.root)
+            logs = cache(lambda: own_client("logs", self.url, region))
+            closing.callback(lambda: logs().close() if logs.cache_info().currsize else None)
+            around = Surroundings(ground, self.metrics, self.traps, self.rights, logs, executor, self.root)
             self.endpoints = Endpoints(self.clock, self.tags, self.models, self.configs, around, self.bus, self.alarms)
             closing.callback(self.endpoints.close)
             self.invoking = Invoking(self.endpoints, self.metrics)
