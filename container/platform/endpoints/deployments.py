@@ -30,6 +30,8 @@ from container.platform.stories import Tale
 
 log = logging.getLogger("mme.platform")
 
+# What SageMaker says of faults of its own.
+INTERNAL = "Request to service failed. If failure persists after retry, contact customer support."
 WATCH_EVERY_S = 10.0  # how often alarms are looked at; not said by the guide
 Part = Generator["float | Future[Any]", Any, None]
 
@@ -199,6 +201,9 @@ class Deployments:
                     yield start
                 except StartFailed as error:
                     failures.append(error)
+                except Exception:
+                    log.exception("an instance of %s cannot be started", endpoint.name)
+                    failures.append(StartFailed(INTERNAL))
         if failures:
             raise failures[0]
 
