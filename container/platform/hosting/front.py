@@ -13,10 +13,10 @@ import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from container.platform.contract import Reply
-from container.platform.errors import ModelError, ServiceError, ValidationError
-from container.platform.fleet import Fleet
-from container.platform.instance import as_fault
+from container.platform.hosting.contract import Reply
+from container.platform.hosting.errors import ModelError, ServiceError, ValidationError
+from container.platform.hosting.fleet import Fleet
+from container.platform.hosting.instance import as_fault
 from handler.errors import TargetInvalid
 from handler.targets import as_sent, parse_target
 
@@ -125,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, headers, reply.body)
 
     def _refuse(self, fault: ServiceError) -> None:
-        headers = {"Content-Type": "application/json", "x-amzn-errortype": fault.type}
-        self._send(fault.status, headers, json.dumps(fault.fields).encode())
+        headers = {"Content-Type": "application/json", "x-amzn-errortype": fault.code}
+        self._send(fault.status, headers, json.dumps({"Message": fault.message, **fault.fields}).encode())
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)
