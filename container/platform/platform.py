@@ -17,6 +17,7 @@ from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.models import Models
 from container.platform.metrics import Metrics
 from container.platform.processes import Processes
+from container.platform.scaling.room import Scaling
 from container.platform.service.desk import Desk
 from container.platform.service.moto import Moto
 from container.platform.service.server import Server
@@ -62,11 +63,14 @@ class Platform:
             closing.callback(self.processes.close)
             self.bus = Bus(self.clock, self.traps)
             self.metrics = Metrics(self.clock)
+            self.scaling = Scaling(
+                self.clock, self.metrics, self.bus, self.moto, lambda _: None, region=region, account=account
+            )
             self.tags = Tags(self.moto)
             self.models = Models(self.clock, self.tags)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
             desk = Desk(
-                [room.operations() for room in (self.tags, self.models, self.configs)],
+                [room.operations() for room in (self.tags, self.models, self.configs, self.scaling)],
                 self.moto,
                 region=region,
                 account=account,
@@ -79,6 +83,7 @@ class Platform:
                 closing.callback(kept.close)
                 kept.restore(self._rooms)
                 closing.callback(kept.keep, self._rooms)
+            self.scaling.start()
             self._closing = closing.pop_all()
 
     @property
