@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from container.platform.bus import Bus
 from container.platform.clock import Clock
 from container.platform.metrics import MetricName, Metrics
-from container.platform.scaling.evaluation import COMPARISONS, EXTRA_PERIODS, Missing, State, judge
+from container.platform.scaling.evaluation import COMPARISONS, Missing, State, judge, looked_at
 
 POLICY_ARN = "arn:aws:autoscaling:"
 MAX_HISTORY = 200
@@ -161,7 +161,7 @@ class Alarms:
         """Of the periods before `at`, oldest first. High-resolution periods begin on the dot, longer ones end at `at`."""
         end_s = int(at.timestamp())
         end_s -= end_s % rule.step_s
-        n = rule.n_periods + EXTRA_PERIODS
+        n = looked_at(rule.n_periods)
         spans = [end_s - (i + 1) * rule.period_s for i in reversed(range(n))]
         return [self._metrics.value(rule.metric, start, start + rule.period_s, rule.statistic) for start in spans]
 

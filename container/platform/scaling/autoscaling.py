@@ -296,10 +296,13 @@ class AutoScaling:
             return
         kind, least = policy.config["AdjustmentType"], policy.config.get("MinAdjustmentMagnitude")
         now = resource.desired()
-        wanted = arithmetic.adjusted(self._base(target, now, firing.at), adjustment, kind, least)
-        if wanted < now and arithmetic.adjusted(now, adjustment, kind, least) >= now:
-            wanted = now
-        self._scale(target, resource, wanted, cause, firing.at, policy.config.get("Cooldown", DEFAULT_COOLDOWN_S))
+        is_out = arithmetic.adjusted(now, adjustment, kind, least) >= now
+        base = self._base(target, now, firing.at) if is_out else now
+        wanted = arithmetic.adjusted(base, adjustment, kind, least)
+        cooldown_s = policy.config.get("Cooldown", DEFAULT_COOLDOWN_S)
+        self._scale(
+            target, resource, max(wanted, now) if is_out else wanted, cause, firing.at, cooldown_s, is_out=is_out
+        )
 
     def _track_out(self, target: Target, policy: Policy, firing: Firing, cause: str) -> None:
         resource = self._find(target.address)
@@ -347,11 +350,10 @@ class AutoScaling:
         at: datetime.datetime,
         cooldown_s: float,
         *,
-        is_out: bool | None = None,
+        is_out: bool,
     ) -> None:
         """The one way in which an alarm changes a count."""
         now = resource.desired()
-        is_out = wanted > now if is_out is None else is_out
         suspended = SUSPENDED[1] if is_out else SUSPENDED[0]
         if target.suspended[suspended] or self._is_under_way(target):
             return

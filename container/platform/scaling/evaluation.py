@@ -6,6 +6,7 @@ Source: CloudWatch user guide, "Configuring how CloudWatch alarms treat missing 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
@@ -13,8 +14,14 @@ from typing import Literal
 State = Literal["OK", "ALARM", "INSUFFICIENT_DATA"]
 Missing = Literal["missing", "ignore", "breaching", "notBreaching"]
 
-# CloudWatch looks at more periods than an alarm asks for, so that late figures count; its page draws 5 for an alarm of 3.
-EXTRA_PERIODS = 2
+
+def looked_at(n_periods: int) -> int:
+    """How many periods are looked at: more than an alarm asks for, so that late figures count.
+
+    source   the page draws 5 for an alarm of 3; the same share for others is inferred
+    """
+    return n_periods + math.ceil(n_periods * 2 / 3)
+
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "GreaterThanThreshold": operator.gt,
