@@ -6,18 +6,32 @@ Rule: everything a room needs is handed to it here.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from container.platform.bill.ledger import Ledger
+from container.platform.bill.meters import InstanceMeters
 from container.platform.bus import Bus
 from container.platform.clock import Clock
+from container.platform.components.components import Components
+from container.platform.components.ground import Grounds, Starter
+from container.platform.components.yard import Times
+from container.platform.counts import Counts
 from container.platform.endpoints.configs import Configs
+from container.platform.endpoints.containers import Ground, Images
+from container.platform.endpoints.endpoints import Endpoints
+from container.platform.endpoints.invoking import Invoking
 from container.platform.endpoints.models import Models
+from container.platform.endpoints.variants import Surroundings
 from container.platform.metrics import Metrics
+from container.platform.ports import Ports
 from container.platform.processes import Processes
+from container.platform.scaling.resources import VARIANT, Address
 from container.platform.scaling.room import Scaling
+from container.platform.service.call import Request, Response
 from container.platform.service.desk import Desk
 from container.platform.service.moto import Moto
 from container.platform.service.server import Server
@@ -27,6 +41,7 @@ from container.platform.traps import Traps
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
+MAX_THREADS = 64  # loads, starts and stops at the same time
 
 
 class Platform:
@@ -35,6 +50,8 @@ class Platform:
     port      0 is any that is free; see `url`
     clock     else one of `speed`
     state     a directory to go on from, and to write to in the end
+    images    image -> the command that stands for it, {port} being where it is to listen; else our own container
+    times     how long instances for components come and go; else as measured on SageMaker
     raises    OSError: the port is taken. TrapUnknown. StateRefused
     """
 
@@ -49,46 +66,89 @@ class Platform:
         traps: Iterable[str] = (),
         region: str = REGION,
         account: str = ACCOUNT,
+        images: Mapping[str, Sequence[str]] | None = None,
+        times: Times | None = None,
     ) -> None:
         self.region = region
         self.account = account
         self.traps = Traps(traps)
         with ExitStack() as closing:
             self.clock = clock or Clock(speed)
-            closing.callback(self.clock.close)
+            closing.callback(self.clock.close)  # and again in the end, where it is that has failed
             self.root = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-platform-")))
+            self._server = Server(host, port, self._answer)
+            closing.callback(self._server.close)
             self.moto = Moto(account)
             closing.callback(self.moto.close)
+            executor = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="platform")
+            closing.callback(executor.shutdown, cancel_futures=True)
             self.processes = Processes()
             closing.callback(self.processes.close)
             self.bus = Bus(self.clock, self.traps)
             self.metrics = Metrics(self.clock)
-            self.scaling = Scaling(
-                self.clock, self.metrics, self.bus, self.moto, lambda _: None, region=region, account=account
-            )
+            self.scaling = Scaling(self.clock, self.metrics, self.bus, self.moto, region, account)
+            self.alarms = self.scaling.alarms
+            self.ledger = Ledger(self.clock, region)
             self.tags = Tags(self.moto)
             self.models = Models(self.clock, self.tags)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
-            desk = Desk(
-                [room.operations() for room in (self.tags, self.models, self.configs, self.scaling)],
+            ground = Ground(self.clock, self.processes, Ports(), Images(images or {}), self.url, region)
+            around = Surroundings(ground, self.metrics, self.traps, executor, self.root)
+            self.endpoints = Endpoints(self.clock, self.tags, self.models, self.configs, around, self.bus, self.alarms)
+            closing.callback(self.endpoints.close)
+            self.invoking = Invoking(self.endpoints, self.metrics)
+            self.components = Components(
+                self.clock,
+                self.tags,
+                self.models,
+                self.metrics,
+                self.traps,
+                Grounds(self.endpoints).find,
+                Starter(around).start,
+                executor,
+                times,
+            )
+            closing.callback(self.components.close)
+            self._join(executor)
+            rooms = (
+                *(self.tags, self.models, self.configs, self.endpoints, self.invoking),
+                *(self.components, self.scaling),
+            )
+            self._desk = Desk(
+                [room.operations() for room in rooms],
                 self.moto,
                 region=region,
                 account=account,
                 is_throttling=self.traps.is_on("throttling"),
             )
-            self._server = Server(host, port, desk.answer)
-            closing.callback(self._server.close)
             if state is not None:
                 kept = State(state)
                 closing.callback(kept.close)
                 kept.restore(self._rooms)
                 closing.callback(kept.keep, self._rooms)
             self.scaling.start()
+            # First of all no story goes on, so that nothing starts while everything ends.
+            closing.callback(self.clock.close)
             self._closing = closing.pop_all()
 
     @property
     def url(self) -> str:
         return self._server.url
+
+    def _answer(self, request: Request) -> Response:
+        return self._desk.answer(request)
+
+    def _join(self, executor: Executor) -> None:
+        """Tell the rooms of one another."""
+        self.invoking.components = self.components
+        self.scaling.auto.find = Counts(self.endpoints, self.components).find
+        self.scaling.publish(self.components.publish)
+        self.endpoints.is_scaled = lambda endpoint, variant: self.scaling.auto.is_registered(
+            Address(f"endpoint/{endpoint}/variant/{variant}", VARIANT.dimension)
+        )
+        self.endpoints.on_news.append(InstanceMeters(self.ledger).hear)
+        self.endpoints.on_gone.append(lambda endpoint: executor.submit(self.components.endpoint_gone, endpoint.name))
+        self.endpoints.on_gone.append(lambda endpoint: self.scaling.auto.forget_endpoint(endpoint.name))
 
     @property
     def _rooms(self) -> dict[str, Kept]:
@@ -100,6 +160,7 @@ class Platform:
 
     def __enter__(self) -> Platform:
         self._server.serve()
+        self.endpoints.begin_minutes()
         return self
 
     def __exit__(

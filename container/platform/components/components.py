@@ -357,26 +357,3 @@ def _check_type(variant: Variant) -> None:
         capacity(variant.config["InstanceType"])
     except KeyError as error:
         raise ValidationException(f"mme platform does not know the memory of instance type {error}") from error
-
-
-class ComponentCount:
-    """What Application Auto Scaling asks of one component."""
-
-    def __init__(self, components: Components, component: Component) -> None:
-        self._components = components
-        self._component = component
-
-    def desired(self) -> int:
-        return self._component.desired
-
-    def is_settled(self) -> bool:
-        return self._component.status == "InService"
-
-    def trouble(self) -> str | None:
-        one = self._component
-        if one.status == "Failed" or (one.status == "InService" and one.reason):
-            return one.reason
-        return "it is being deleted" if one.status == "Deleting" else None
-
-    def set_desired(self, n: int) -> None:
-        self._components.set_desired(self._component.name, n)

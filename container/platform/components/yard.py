@@ -16,13 +16,10 @@ from typing import Any, Protocol
 from container.platform.clock import Clock
 from container.platform.components.component import Component, Copy, CopySpec, Served
 from container.platform.components.pool import NOT_ENOUGH, Need, Place, capacity, choose
+from container.platform.endpoints.containers import StartFailed
 from container.platform.stories import Story, Tale
 
 log = logging.getLogger(__name__)
-
-
-class StartRefused(Exception):
-    """No instance, or no healthy container, and why."""
 
 
 class Host(Protocol):
@@ -42,12 +39,12 @@ class Variant(Protocol):
         """Those that are there."""
 
     def start_one(self) -> Host:
-        """Raises StartRefused."""
+        """Raises StartFailed."""
 
     def stop_one(self, host: Host) -> None: ...
 
 
-# A healthy container on an instance; blocks. Raises StartRefused.
+# A healthy container on an instance; blocks. Raises StartFailed.
 StartCopy = Callable[[CopySpec, Host], Served]
 
 
@@ -169,7 +166,7 @@ class Yard:
             yield self._times.copy_s
         try:
             copy.served = yield self._executor.submit(self._start_copy, component.runs, host)
-        except StartRefused as error:
+        except StartFailed as error:
             component.copies.remove(copy)
             if not copy.is_leaving and copy.generation == component.generation:
                 self._fail(component, str(error))
@@ -245,7 +242,7 @@ class Yard:
             if self._times.instance_s:
                 yield self._times.instance_s
             yield self._executor.submit(self._variant.start_one)
-        except StartRefused as error:
+        except StartFailed as error:
             for component in self._waiting():
                 self._fail(component, str(error))
         finally:

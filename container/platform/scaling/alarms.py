@@ -124,10 +124,10 @@ class Alarms:
         with self._lock:
             return [self._alarms[name] for name in sorted(self._alarms)]
 
-    def state(self, name: str) -> State:
-        """Of an alarm that is not there, no data: as one that has never been looked at."""
+    def state(self, name: str) -> State | None:
+        """None when there is no such alarm."""
         found = self.find(name)
-        return found.state if found else "INSUFFICIENT_DATA"
+        return found.state if found else None
 
     def set_state(self, name: str, state: State, reason: str, reason_data: str = "{}") -> None:
         """By hand, until the next evaluation, actions and all. Raises KeyError."""

@@ -99,12 +99,15 @@ class Activity:
 
 
 class AutoScaling:
-    """All of one platform. Any thread may ask."""
+    """All of one platform. Any thread may ask.
 
-    def __init__(self, clock: Clock, alarms: Alarms, find: Finder, region: str, account: str) -> None:
+    find   what is at an address; set by whoever knows
+    """
+
+    def __init__(self, clock: Clock, alarms: Alarms, region: str, account: str) -> None:
         self._clock = clock
         self._alarms = alarms
-        self._find = find
+        self.find: Finder = lambda _: None
         self.region = region
         self.account = account
         self._lock = threading.RLock()
@@ -127,7 +130,7 @@ class AutoScaling:
                     raise ValidationException(
                         "Both minCapacity and maxCapacity must be provided to register a new scalable target"
                     )
-                if self._find(address) is None:
+                if self.find(address) is None:
                     raise ValidationException(f"The following resource doesn't exist: {address.resource_id}")
                 target = Target(
                     address, self._target_arn(), role_arn or self._linked_role(), self._clock.now(), least, most
@@ -148,6 +151,12 @@ class AutoScaling:
             for action in [one for one in self._actions.values() if one.address == address]:
                 self.delete_action(address, action.name)
             del self._targets[address]
+
+    def forget_endpoint(self, name: str) -> None:
+        """SageMaker deregisters the variants of an endpoint that is deleted."""
+        for target in self.targets():
+            if target.address.resource_id.startswith(f"endpoint/{name}/variant/"):
+                self.deregister(target.address)
 
     def target(self, address: Address) -> Target:
         """Raises ObjectNotFoundException."""
@@ -256,15 +265,15 @@ class AutoScaling:
             else:
                 self._track_in(target, firing, cause)
 
-    def settle(self, _at: datetime.datetime) -> None:
+    def settle(self, at: datetime.datetime) -> None:
         """Finish the activities whose resource is as it was wanted."""
         with self._lock:
             for activity in self._activities:
                 if activity.status == "InProgress":
-                    self._settle(activity)
+                    self._settle(activity, at)
 
-    def _settle(self, activity: Activity) -> None:
-        resource = self._find(activity.address)
+    def _settle(self, activity: Activity, at: datetime.datetime) -> None:
+        resource = self.find(activity.address)
         noun = activity.address.kind.noun
         trouble = "the resource is gone" if resource is None else resource.trouble()
         if trouble is not None:
@@ -275,7 +284,7 @@ class AutoScaling:
                     f"Successfully set desired {noun} to {activity.wanted}. Change successfully fulfilled by sagemaker."
                 )
                 self._finish(activity, "Successful", message)
-            else:
+            elif at > activity.start:  # a resource may need a moment to begin
                 self._finish(activity, "Overridden", f"Desired {noun} was set to {resource.desired()} by someone else.")
 
     def _finish(self, activity: Activity, status: str, message: str) -> None:
@@ -286,7 +295,7 @@ class AutoScaling:
 
     def _step(self, target: Target, policy: Policy, firing: Firing, cause: str) -> None:
         """In a cooldown, what the last step added counts as this one's."""
-        resource = self._find(target.address)
+        resource = self.find(target.address)
         if resource is None:
             return
         adjustment = arithmetic.step_adjustment(
@@ -305,7 +314,7 @@ class AutoScaling:
         )
 
     def _track_out(self, target: Target, policy: Policy, firing: Firing, cause: str) -> None:
-        resource = self._find(target.address)
+        resource = self.find(target.address)
         if resource is None:
             return
         base = self._base(target, resource.desired(), firing.at)
@@ -317,7 +326,7 @@ class AutoScaling:
 
     def _track_in(self, target: Target, firing: Firing, cause: str) -> None:
         """Only as far as every tracking policy that may scale in agrees to, and only when all of them have it in mind."""
-        resource = self._find(target.address)
+        resource = self.find(target.address)
         agreeing = [
             one for one in self.policies_of(target.address) if one.alarm_names and not one.config.get("DisableScaleIn")
         ]
@@ -413,7 +422,7 @@ class AutoScaling:
 
     def _bring_inside(self, target: Target, cause: str) -> None:
         with self._lock:
-            resource = self._find(target.address)
+            resource = self.find(target.address)
             if resource is not None and not self._is_under_way(target):
                 now = resource.desired()
                 wanted = min(max(now, target.least), target.most)

@@ -15,19 +15,16 @@ from container.platform.scaling.alarms import Alarms
 from container.platform.scaling.autoscaling import AutoScaling
 from container.platform.scaling.operations import Operations
 from container.platform.scaling.pulse import Pulse
-from container.platform.scaling.resources import Finder
 from container.platform.service.call import Operation
 from container.platform.service.moto import Moto
 
 
 class Scaling:
-    """find   what is at an address: variants and components are other rooms'"""
+    """`auto.find` is to be set by whoever knows what can be scaled."""
 
-    def __init__(
-        self, clock: Clock, metrics: Metrics, bus: Bus, moto: Moto, find: Finder, region: str, account: str
-    ) -> None:
+    def __init__(self, clock: Clock, metrics: Metrics, bus: Bus, moto: Moto, region: str, account: str) -> None:
         self.alarms = Alarms(clock, metrics, bus, region, account)
-        self.auto = AutoScaling(clock, self.alarms, find, region, account)
+        self.auto = AutoScaling(clock, self.alarms, region, account)
         self._operations = Operations(self.auto, self.alarms, clock)
         self._pulse = Pulse(clock)
         moto.on_first.append(lambda: _install(account, metrics, self.alarms))

@@ -14,14 +14,16 @@ import pytest
 from container.platform.bill.ledger import Ledger, Meter
 from container.platform.bus import Bus
 from container.platform.clock import ManualClock
-from container.platform.components.component import Component, CopySpec
-from container.platform.components.components import ComponentCount, Components, Ground
-from container.platform.components.yard import Host, StartRefused, Times
+from container.platform.components.component import CopySpec
+from container.platform.components.components import Components, Ground
+from container.platform.components.yard import Host, Times
+from container.platform.counts import Counts
+from container.platform.endpoints.containers import StartFailed
 from container.platform.endpoints.models import Models
 from container.platform.hosting.contract import Reply
 from container.platform.metrics import MetricName, Metrics
 from container.platform.scaling.alarms import Rule
-from container.platform.scaling.resources import COMPONENT, Address, Resource
+from container.platform.scaling.resources import COMPONENT
 from container.platform.scaling.room import Scaling
 from container.platform.service.call import Call, Request
 from container.platform.service.faults import ValidationException
@@ -68,7 +70,7 @@ class FakeVariant:
 
     def start_one(self) -> FakeHost:
         if self.refuses:
-            raise StartRefused(self.refuses)
+            raise StartFailed(self.refuses)
         name = f"i-{next(self._numbers)}"
         host = FakeHost(name, self.ledger.start("endpoint", "shop/AllTraffic", self.config["InstanceType"], name))
         self.there.append(host)
@@ -119,7 +121,8 @@ class Shop:
             AtOnce(),
             TIMES,
         )
-        self.scaling = Scaling(self.clock, self.metrics, bus, moto, self._resource, REGION, ACCOUNT)
+        self.scaling = Scaling(self.clock, self.metrics, bus, moto, REGION, ACCOUNT)
+        self.scaling.auto.find = Counts(None, self.components).find  # type: ignore[arg-type]  there are no endpoints
         self.scaling.publish(self.components.publish)
         self.scaling.start()
         self.operations = {**self.components.operations(), **self.scaling.operations(), **self.models.operations()}
@@ -182,13 +185,9 @@ class Shop:
 
     def _start_copy(self, runs: CopySpec, host: Host) -> FakeServed:
         if self.broken:
-            raise StartRefused(self.broken)
+            raise StartFailed(self.broken)
         self.served.append(FakeServed(runs))
         return self.served[-1]
-
-    def _resource(self, address: Address) -> Resource | None:
-        found: Component | None = self.components.find(address.names[0])
-        return ComponentCount(self.components, found) if found else None
 
 
 @pytest.fixture

@@ -61,7 +61,8 @@ class World:
         self.bus = Bus(self.clock, Traps())
         self.alarms = Alarms(self.clock, self.metrics, self.bus, "us-east-1", "123456789012")
         self.copies = Copies(self.clock)
-        self.scaling = AutoScaling(self.clock, self.alarms, self.find, "us-east-1", "123456789012")
+        self.scaling = AutoScaling(self.clock, self.alarms, "us-east-1", "123456789012")
+        self.scaling.find = self.find
         self.pulse = Pulse(self.clock)
         self.pulse.add(self.alarms.look)
         self.pulse.add(self.scaling.settle)
