@@ -109,6 +109,7 @@ class Endpoints:
             found = self._endpoints.get(endpoint)
             if found is None or variant not in found.blue.variants or found.status != sides.IN_SERVICE:
                 return False
+            found.status = sides.UPDATING
             found.story = Story(self._clock, self.deployments.scale(found, {variant: n}, {}))
             return True
 
@@ -117,13 +118,12 @@ class Endpoints:
         self._minute = self._clock.call_later(MINUTE_S, self._each_minute)
 
     def close(self) -> None:
-        """Every container is told to end; Processes waits for them."""
+        """Every container has ended."""
         if self._minute is not None:
             self._minute.cancel()
-        for endpoint in self.all():
-            for side in endpoint.sides():
-                for variant in side.variants.values():
-                    self._around.executor.submit(variant.close)
+        variants = [one for endpoint in self.all() for side in endpoint.sides() for one in side.variants.values()]
+        for end in [self._around.executor.submit(variant.close) for variant in variants]:
+            end.result()
 
     # -- operations ----------------------------------------------------------------------------------------------------
 
