@@ -86,7 +86,7 @@ class Platform:
             closing.callback(self.processes.close)
             self.bus = Bus(self.clock, self.traps)
             self.metrics = Metrics(self.clock)
-            self.scaling = Scaling(self.clock, self.metrics, self.bus, self.moto, region, account)
+            self.scaling = Scaling(self.clock, self.metrics, self.moto, region, account)
             self.alarms = self.scaling.alarms
             self.ledger = Ledger(self.clock, region)
             self.tags = Tags(self.moto)
@@ -142,6 +142,7 @@ class Platform:
         """Tell the rooms of one another."""
         self.invoking.components = self.components
         self.scaling.auto.find = Counts(self.endpoints, self.components).find
+        self.scaling.publish(self.invoking.publish)
         self.scaling.publish(self.components.publish)
         self.endpoints.is_scaled = lambda endpoint, variant: self.scaling.auto.is_registered(
             Address(f"endpoint/{endpoint}/variant/{variant}", VARIANT.dimension)
