@@ -12,8 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from container.platform.bill.ledger import Ledger
+from container.platform.bill.facts import Parts, facts, whole_bill
+from container.platform.bill.ledger import Bill, Ledger
 from container.platform.bill.meters import InstanceMeters
+from container.platform.bill.pages import pages
 from container.platform.bus import Bus
 from container.platform.clock import Clock
 from container.platform.components.components import Components
@@ -121,6 +123,11 @@ class Platform:
                 account=account,
                 is_throttling=self.traps.is_on("throttling"),
             )
+            parts = Parts(
+                *(self.clock, region, self.ledger, self.metrics, self.bus, self.traps),
+                *(self.endpoints, self.components, self.scaling),
+            )
+            self._server.pages |= pages(lambda: facts(parts))
             if state is not None:
                 kept = State(state)
                 closing.callback(kept.close)
@@ -134,6 +141,10 @@ class Platform:
     @property
     def url(self) -> str:
         return self._server.url
+
+    def bill(self) -> Bill:
+        """What all of it would have cost until now."""
+        return whole_bill(self.ledger, self.bus.sent, self.region)
 
     def _answer(self, request: Request) -> Response:
         return self._desk.answer(request)

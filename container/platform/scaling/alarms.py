@@ -198,7 +198,7 @@ def _reason(rule: Rule, state: State, values: Iterable[float | None], at: dateti
         plural = "datapoint was" if rule.n_periods == 1 else "datapoints were"
         return f"Insufficient Data: {rule.n_periods} {plural} unknown.", data
     breaks = COMPARISONS[rule.comparison]
-    n = sum(breaks(value, rule.threshold) for value in recent)
+    n = sum(breaks(value, rule.threshold) == (state == "ALARM") for value in recent)
     what = "greater" if "Greater" in rule.comparison else "less"
     equal = " or equal to" if "OrEqual" in rule.comparison else ""
     negated = "was" if state == "ALARM" else "was not"
