@@ -21,6 +21,7 @@ from container.platform.endpoints.containers import StartFailed
 from container.platform.endpoints.models import Models
 from container.platform.hosting.contract import Reply
 from container.platform.metrics import MetricName, Metrics
+from container.platform.rights import Rights
 from container.platform.scaling.alarms import Rule
 from container.platform.scaling.resources import COMPONENT
 from container.platform.scaling.room import Scaling
@@ -106,7 +107,7 @@ class Shop:
         scaling = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2, **managed}
         self.variant = FakeVariant(self.ledger, {"InstanceType": instance_type, "ManagedInstanceScaling": scaling})
         self.variant.start_one()
-        self.models = Models(self.clock, tags)
+        self.models = Models(self.clock, tags, Rights(moto, is_on=False))
         self.served: list[FakeServed] = []
         self.broken: str | None = None
         self.components = Components(
