@@ -19,7 +19,7 @@ from container.platform.components.components import Components
 from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.sides import Endpoint
 from container.platform.metrics import MetricName, Metrics
-from container.platform.scaling.autoscaling import Activity
+from container.platform.scaling.records import Activity
 from container.platform.scaling.room import Scaling
 from container.platform.traps import Traps
 
