@@ -170,7 +170,15 @@ class Platform:
     @property
     def _rooms(self) -> dict[str, Kept]:
         """Those whose knowledge --state keeps."""
-        return {"tags": self.tags, "models": self.models, "configs": self.configs, "endpoints": self.endpoints}
+        return {
+            "tags": self.tags,
+            "models": self.models,
+            "configs": self.configs,
+            "endpoints": self.endpoints,
+            "components": self.components,
+            "scaling": self.scaling.auto,
+            "ledger": self.ledger,
+        }
 
     def close(self) -> None:
         self._closing.close()

@@ -178,10 +178,10 @@ class Shop:
         hours, minutes, seconds = (int(part) for part in text.split(":"))
         self.clock.advance(3600 * hours + 60 * minutes + seconds - self.clock.monotonic())
 
-    def _ground(self, call: Call, endpoint: str, variant: str | None) -> Ground:
+    def _ground(self, endpoint: str, variant: str | None, arn: str) -> Ground:
         if endpoint != "shop":
-            raise ValidationException(f'Could not find endpoint "{call.arn("endpoint", endpoint)}".')
-        return Ground(call.arn("endpoint", endpoint), variant or "AllTraffic", self.variant)
+            raise ValidationException(f'Could not find endpoint "{arn}".')
+        return Ground(variant or "AllTraffic", self.variant)
 
     def _start_copy(self, runs: CopySpec, host: Host) -> FakeServed:
         if self.broken:
