@@ -205,11 +205,18 @@ class Endpoints:
         wanted = call.parameters["DesiredWeightsAndCapacities"]
         with self._lock:
             endpoint = self._idle(call)
+            names = [one["VariantName"] for one in wanted]
+            unknown = [name for name in names if name not in endpoint.blue.variants]
+            if unknown:
+                raise ValidationException(
+                    f'The variant name(s) "{", ".join(unknown)}" is/are not present within endpoint configuration '
+                    f'"{endpoint.blue.config_name}".'
+                )
             counts, weights = {}, {}
             for one in wanted:
-                variant = endpoint.blue.variants.get(one["VariantName"])
-                if variant is None:
-                    raise ValidationException(f'The variant name(s) "{one["VariantName"]}" is/are not present')
+                variant = endpoint.blue.variants[one["VariantName"]]
+                if names.count(variant.name) > 1:
+                    raise ValidationException(f'The variant name "{variant.name}" was non-unique within the request.')
                 if "DesiredInstanceCount" in one:
                     counts[variant.name] = one["DesiredInstanceCount"]
                 if "DesiredWeight" in one:
