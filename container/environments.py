@@ -82,6 +82,23 @@ def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     }
 
 
+def job_environment(url: str, region: str, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a job's program on the platform at `url`: nobody else's settings, and that platform for AWS."""
+    return {
+        **demo_environment(environ),
+        "AWS_ENDPOINT_URL": url,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_REGION": region,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def opt_ml(environ: Mapping[str, str] | None = None) -> Path:
+    """Where SageMaker puts a job's files. MME_OPT_ML: elsewhere, for a job on a machine that has no /opt/ml for it."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("MME_OPT_ML") or "/opt/ml")
+
+
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
     """MME_JAVA_HOME: a Java runtime to use instead of the installed wheel's."""
     environ = os.environ if environ is None else environ

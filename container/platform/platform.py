@@ -13,10 +13,13 @@ from types import TracebackType
 
 from container.platform.bus import Bus
 from container.platform.clock import Clock
+from container.platform.delivery import Delivery
 from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.models import Models
+from container.platform.jobs.room import Jobs
 from container.platform.metrics import Metrics
 from container.platform.processes import Processes
+from container.platform.registry.packages import Packages
 from container.platform.service.desk import Desk
 from container.platform.service.moto import Moto
 from container.platform.service.server import Server
@@ -60,13 +63,16 @@ class Platform:
             closing.callback(self.moto.close)
             self.processes = Processes()
             closing.callback(self.processes.close)
-            self.bus = Bus(self.clock, self.traps)
+            self.delivery = Delivery(self.moto, region)
+            closing.callback(self.delivery.close)
+            self.bus = Bus(self.clock, self.traps, self.delivery.deliver)
             self.metrics = Metrics(self.clock)
             self.tags = Tags(self.moto)
             self.models = Models(self.clock, self.tags)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
+            self.packages = Packages(self.clock, self.bus, self.tags)
             desk = Desk(
-                [room.operations() for room in (self.tags, self.models, self.configs)],
+                [room.operations() for room in (self.tags, self.models, self.configs, self.packages)],
                 self.moto,
                 region=region,
                 account=account,
@@ -74,6 +80,11 @@ class Platform:
             )
             self._server = Server(host, port, desk.answer)
             closing.callback(self._server.close)
+            self.jobs = Jobs(
+                self.clock, self.bus, self.traps, self.tags, self.models, self.url, region, self.root / "jobs"
+            )
+            desk.play(self.jobs.operations())
+            closing.callback(self.jobs.close)
             if state is not None:
                 kept = State(state)
                 closing.callback(kept.close)
@@ -88,7 +99,13 @@ class Platform:
     @property
     def _rooms(self) -> dict[str, Kept]:
         """Those whose knowledge --state keeps."""
-        return {"tags": self.tags, "models": self.models, "configs": self.configs}
+        return {
+            "tags": self.tags,
+            "models": self.models,
+            "configs": self.configs,
+            "packages": self.packages,
+            "jobs": self.jobs,
+        }
 
     def close(self) -> None:
         self._closing.close()

@@ -46,6 +46,16 @@ def find(objects: Objects, source: Input) -> list[Found]:
     return [one for one in found if not one.address.key.endswith("/")]
 
 
+def nothing_found(uri: str, region: str, role: str) -> str:
+    """In AWS's words."""
+    bucket = Address.of(uri).bucket
+    return (
+        f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in the '
+        f'selected region ({region}), that objects exist under that S3 prefix, and that the role "{role}" has '
+        f'"s3:ListBucket" permissions on bucket "{bucket}".'
+    )
+
+
 def share(found: list[Found], number: int, of: int) -> list[Found]:
     """Host `number`'s of so many, from 0."""
     return found[number::of]

@@ -14,8 +14,9 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
+from container.platform.clock import Clock, Timer
 from container.platform.jobs.objects import DataFault
 
 log = logging.getLogger("mme.platform.jobs")
@@ -27,18 +28,6 @@ INTERNAL = "InternalServerError: We encountered an internal error. Please try ag
 
 # What is wanted of a job.
 STOP, RUNTIME, WAIT, INTERRUPT, CLOSE = "stop", "max runtime", "max wait", "interruption", "close"
-
-
-class Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
-class Clock(Protocol):
-    """What a job needs of the platform's."""
-
-    def now(self) -> datetime: ...
-    def monotonic(self) -> float: ...
-    def call_later(self, seconds: float, what: Callable[[], None]) -> Timer: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +51,7 @@ class State:
     ended_at: datetime | None = None
     busy_s: float = 0.0  # of its hosts, in all attempts
     failure: str = ""
-    message: str = ""
+    exit_message: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -112,9 +101,13 @@ class Life:
             self._wanted.add(what)
             self._changed.notify_all()
 
+    def want_close(self) -> None:
+        """End it now."""
+        self.want(CLOSE)
+
     def close(self) -> None:
         """End it now, and wait for that."""
-        self.want(CLOSE)
+        self.want_close()
         if self._thread.ident is not None:
             self._thread.join()
 

@@ -38,7 +38,10 @@ def plan_of(asked: Mapping[str, Any], arn: str, environment: Mapping[str, str]) 
         kind=PROCESSING,
         name=asked["ProcessingJobName"],
         program=program_of(
-            program.get("ContainerEntrypoint", ()), program.get("ContainerArguments", ()), OUR_COMMAND
+            program.get("ContainerEntrypoint", ()),
+            program.get("ContainerArguments", ()),
+            OUR_COMMAND,
+            image=program["ImageUri"],
         ),
         hosts=hosts_of(_cluster(asked)["InstanceCount"]),
         environment={**environment, **asked.get("Environment", {})},
@@ -48,6 +51,8 @@ def plan_of(asked: Mapping[str, Any], arn: str, environment: Mapping[str, str]) 
         outputs=outputs,
         max_runtime_s=_stopping(asked)["MaxRuntimeInSeconds"],
         is_offline=network.get("EnableNetworkIsolation", False),
+        region=arn.split(":")[3],
+        role=asked["RoleArn"],
     )
 
 
@@ -58,7 +63,7 @@ def described(asked: Mapping[str, Any], arn: str, state: State) -> dict[str, Any
         "StoppingCondition": _stopping(asked),
         "ProcessingJobArn": arn,
         "ProcessingJobStatus": state.status,
-        "ExitMessage": state.message or None,
+        "ExitMessage": state.exit_message or None,
         "FailureReason": state.failure or None,
         "ProcessingStartTime": state.started_at,
         "ProcessingEndTime": state.ended_at,
@@ -68,7 +73,7 @@ def described(asked: Mapping[str, Any], arn: str, state: State) -> dict[str, Any
 
 
 def summed_up(answer: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("ProcessingJobName", "ProcessingJobArn", "CreationTime", "ProcessingEndTime", "LastModifiedTime")
+    names = ("ProcessingJobName", "ProcessingJobArn", "CreationTime", "ProcessingEndTime")
     return {name: answer.get(name) for name in (*names, "ProcessingJobStatus", "FailureReason", "ExitMessage")}
 
 

@@ -12,16 +12,26 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+from container.platform.clock import Clock
 from container.platform.jobs import channels, tree, uploads
 from container.platform.jobs.host import Host
 from container.platform.jobs.life import (
-    COMPLETED, FAILED, INTERRUPT, RUNTIME, STOP, STOPPED, WAIT, WINDOW_S, Clock, Life, State,
+    COMPLETED,
+    FAILED,
+    INTERRUPT,
+    RUNTIME,
+    STOP,
+    STOPPED,
+    WAIT,
+    WINDOW_S,
+    Life,
+    State,
 )  # fmt: skip
 from container.platform.jobs.logs import Stream
 from container.platform.jobs.objects import DataFault, Objects
@@ -31,6 +41,9 @@ from container.platform.jobs.rooms import Room
 log = logging.getLogger("mme.platform.jobs")
 
 MIRROR_EVERY_S = 1.0  # real seconds, between two looks at what has changed
+NO_CAPACITY = (
+    "CapacityError: Unable to provision requested ML compute capacity. Please retry using a different ML instance type."
+)
 ENDED, BROKE = "ended", "broke"
 
 
@@ -38,6 +51,7 @@ class Running(Life):
     """A training or a processing job.
 
     launch_s        from Starting to hosts that are there, by the platform's clock
+    has_capacity    whether hosts can be had at all
     interrupt_s     a spot job's first attempt is interrupted so long after its program began; None: it is not
     """
 
@@ -53,6 +67,7 @@ class Running(Life):
         *,
         launch_s: float = 0.0,
         interrupt_s: float | None = None,
+        has_capacity: bool = True,
     ) -> None:
         super().__init__(plan.name, clock, on_change)
         self._plan = plan
@@ -62,6 +77,7 @@ class Running(Life):
         self._folder = folder
         self._launch_s = launch_s
         self._interrupt_s = interrupt_s if plan.is_spot else None
+        self._has_capacity = has_capacity
         self._hosts: list[Host] = []
 
     def _work(self) -> None:
@@ -80,14 +96,19 @@ class Running(Life):
     def _attempt(self, folder: Path, number: int) -> str | None:
         """INTERRUPT when there is to be another one."""
         if reason := self._pause(self._launch_s):
-            return self._stopped(reason)
+            self._stopped(reason)
+            return None
+        if not self._has_capacity:
+            self._do_without()
+            return None
         began = self._clock.monotonic()
         hosts = self._hosts = [Host(name, folder / name) for name in self._plan.hosts]
         try:
             self._stage("Downloading", "Downloading input data", started_at=self.state.started_at or self._clock.now())
             mirrors = self._furnish(hosts)
             if reason := self._asked():
-                return self._stopped(reason)
+                self._stopped(reason)
+                return None
             self._stage("Training", "Training image download completed. Training in progress.")
             # Between attempts, it does not run.
             timer = self._after(self._plan.max_runtime_s - self.state.busy_s, RUNTIME)
@@ -108,14 +129,25 @@ class Running(Life):
             shutil.rmtree(folder, ignore_errors=True)
         return None
 
+    def _do_without(self) -> None:
+        """No instances: a spot job waits for them as long as it may."""
+        if self._plan.is_spot:
+            reason = self._until(lambda: False)
+            assert reason is not None
+            return self._stopped(reason)
+        return self._end(FAILED, NO_CAPACITY)
+
     def _furnish(self, hosts: list[Host]) -> list[uploads.Mirror]:
         """Everything that the programs find; what is to be mirrored while they run. Raises DataFault."""
         plan = self._plan
         found = {source: channels.find(self._objects, source) for source in plan.inputs}
+        for source, all_of_it in found.items():
+            if not all_of_it:
+                raise DataFault(channels.nothing_found(source.uri, plan.region, plan.role))
         kept = channels.find(self._objects, _as_input(plan)) if plan.checkpoints else []
         mirrors = []
         for at, host in enumerate(hosts):
-            tree.make(host.tree, plan.folders, plan.texts(host.name))
+            tree.make(host.tree, plan.folders, self._texts(host))
             for source, all_of_it in found.items():
                 mine = channels.share(all_of_it, at, len(hosts)) if source.is_sharded else all_of_it
                 channels.download(self._objects, mine, host.tree / source.path)
@@ -129,6 +161,13 @@ class Running(Life):
                 mirrors.append(uploads.Mirror(self._objects, directory, plan.checkpoints.address))
                 mirrors[-1].note()
         return mirrors
+
+    def _texts(self, host: Host) -> Mapping[str, str]:
+        """What they say of /opt/ml is said of the host's tree where no namespace shows it there."""
+        texts = self._plan.texts(host.name)
+        if self._room.is_namespace:
+            return texts
+        return {name: text.replace(tree.MOUNT, str(host.tree)) for name, text in texts.items()}
 
     def _run(self, hosts: list[Host], mirrors: list[uploads.Mirror], *, is_first: bool) -> str:
         """Why it is over, once no program runs any more and the mirrors show what they left."""
@@ -193,10 +232,10 @@ class Running(Life):
         if self._plan.kind is not TRAINING:
             message = "".join(tree.message(host.tree) for host in hosts)[: tree.MAX_MESSAGE_BYTES]
         if reason == ENDED:
-            self._end(COMPLETED, message=message)
+            self._end(COMPLETED, exit_message=message)
         elif reason == BROKE:
             broken = next(host for host in hosts if host.exit_code)
-            self._end(FAILED, self._why(broken), message=message)
+            self._end(FAILED, self._why(broken), exit_message=message)
         else:
             self._stopped(reason, message)
 
@@ -207,7 +246,7 @@ class Running(Life):
 
     def _stopped(self, reason: str, message: str = "") -> None:
         secondary = {RUNTIME: "MaxRuntimeExceeded", WAIT: "MaxWaitTimeExceeded"}.get(reason, "")
-        self._end(STOPPED, secondary=secondary, message=message)
+        self._end(STOPPED, secondary=secondary, exit_message=message)
 
     def _mirror(self, mirrors: list[uploads.Mirror], over: threading.Event) -> None:
         while mirrors and not over.wait(MIRROR_EVERY_S):

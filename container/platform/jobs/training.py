@@ -2,7 +2,8 @@
 
 Rule: what is asked for and not played is refused; a field that changes nothing here is echoed.
 
-Sources: botocore's model; SageMaker guide, your-algorithms-training-algo-running-container and model-train-storage-uncompressed.
+Sources: botocore's model; SageMaker guide, your-algorithms-training-algo-running-container and
+model-train-storage-uncompressed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,13 @@ SPOT_SHARE = 0.3
 ECHOED = (
     *("TrainingJobName", "HyperParameters", "AlgorithmSpecification", "RoleArn", "InputDataConfig", "OutputDataConfig"),
     *("ResourceConfig", "VpcConfig", "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption"),
-    *("EnableManagedSpotTraining", "CheckpointConfig", "DebugHookConfig", "ExperimentConfig", "DebugRuleConfigurations"),
+    *(
+        "EnableManagedSpotTraining",
+        "CheckpointConfig",
+        "DebugHookConfig",
+        "ExperimentConfig",
+        "DebugRuleConfigurations",
+    ),
     *("TensorBoardOutputConfig", "ProfilerConfig", "ProfilerRuleConfigurations", "Environment", "RetryStrategy"),
     *("RemoteDebugConfig", "InfraCheckConfig"),
 )
@@ -45,7 +52,10 @@ def plan_of(asked: Mapping[str, Any], arn: str, environment: Mapping[str, str]) 
         kind=TRAINING,
         name=asked["TrainingJobName"],
         program=program_of(
-            algorithm.get("ContainerEntrypoint", ()), algorithm.get("ContainerArguments", ()), ("train",)
+            algorithm.get("ContainerEntrypoint", ()),
+            algorithm.get("ContainerArguments", ()),
+            ("train",),
+            image=algorithm["TrainingImage"],
         ),
         hosts=hosts_of(resources["InstanceCount"]),
         environment={
@@ -64,6 +74,8 @@ def plan_of(asked: Mapping[str, Any], arn: str, environment: Mapping[str, str]) 
         max_wait_s=stopping.get("MaxWaitTimeInSeconds"),
         is_spot=asked.get("EnableManagedSpotTraining", False),
         is_offline=asked.get("EnableNetworkIsolation", False),
+        region=arn.split(":")[3],
+        role=asked["RoleArn"],
     )
 
 
@@ -99,7 +111,7 @@ def described(asked: Mapping[str, Any], arn: str, state: State) -> dict[str, Any
 
 
 def summed_up(answer: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime", "LastModifiedTime")
+    names = ("TrainingJobName", "TrainingJobArn", "CreationTime", "TrainingEndTime")
     return {name: answer.get(name) for name in (*names, "TrainingJobStatus", "SecondaryStatus")}
 
 

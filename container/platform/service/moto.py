@@ -37,6 +37,11 @@ class Moto:
         self._lock = threading.Lock()
         self._application: Any = None
 
+    @property
+    def is_awake(self) -> bool:
+        """Whether anything was ever asked, so that it may know something."""
+        return self._application is not None
+
     def pass_on(self, request: Request) -> Response:
         """moto's answer to a request, as it is."""
         answered: list[tuple[str, list[tuple[str, str]]]] = []
