@@ -108,9 +108,7 @@ class Account:
         return self._over(lambda: self.sagemaker.describe_training_job(TrainingJobName=name), "TrainingJobStatus")
 
     def processed(self, name: str) -> Mapping[str, Any]:
-        return self._over(
-            lambda: self.sagemaker.describe_processing_job(ProcessingJobName=name), "ProcessingJobStatus"
-        )
+        return self._over(lambda: self.sagemaker.describe_processing_job(ProcessingJobName=name), "ProcessingJobStatus")
 
     def transformed(self, name: str) -> Mapping[str, Any]:
         return self._over(lambda: self.sagemaker.describe_transform_job(TransformJobName=name), "TransformJobStatus")
