@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from container.platform.jobs import channels
@@ -258,7 +258,7 @@ def _texts(asked: Mapping[str, Any], host: str) -> dict[str, str]:
 
 def _told(value: Any) -> Any:
     if isinstance(value, datetime):
-        return str(int(value.astimezone(UTC).timestamp() * 1000))
+        return str(round(value.timestamp() * 1000))
     if isinstance(value, Mapping):
         return {name: _told(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

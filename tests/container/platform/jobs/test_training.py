@@ -64,7 +64,7 @@ mkdir model/deep; echo model >model/deep/m; ln -s deep/m model/link; echo metric
     events = account.events(told["TrainingJobArn"])
     assert [one["SecondaryStatus"] for one in events] == stages
     assert [one["TrainingJobStatus"] for one in events] == ["InProgress"] * 4 + ["Completed"]
-    assert events[-1]["CreationTime"] == str(int(told["CreationTime"].timestamp() * 1000))
+    assert events[-1]["CreationTime"] == str(round(told["CreationTime"].timestamp() * 1000))
     json.dumps(events)
 
 
