@@ -209,9 +209,9 @@ class Running(Life):
         # A host's failure is the job's; whoever still runs is asked to end, and then made to.
         number = SIGTERM if reason == INTERRUPT else self._plan.kind.stop_signal
         running = [host for host in hosts if host.exit_code is None]
+        window = self._clock.call_later(WINDOW_S, lambda: _kill(running))
         for host in running:
             host.signal(number)
-        window = self._clock.call_later(WINDOW_S, lambda: _kill(running))
         try:
             self._until(lambda: all(host.exit_code is not None for host in hosts), ())
         finally:

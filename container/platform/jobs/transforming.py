@@ -185,8 +185,8 @@ class Transforming(Life):
         return found if isinstance(found, dict) else {}
 
     def _end_host(self) -> None:
-        self._host.signal(SIGTERM)
         window = self._clock.call_later(WINDOW_S, self._host.kill)
+        self._host.signal(SIGTERM)
         self._until(lambda: self._host.exit_code is not None, ())
         window.cancel()
 

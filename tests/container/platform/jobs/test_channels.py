@@ -23,5 +23,5 @@ def test_a_file_lies_where_its_key_goes_on_after_the_prefix(key: str, prefix: st
 def test_each_object_is_of_one_host() -> None:
     objects = list(range(7))
     shares = [share(objects, at, 3) for at in range(3)]  # type: ignore[arg-type]
-    assert sorted(sum(shares, [])) == objects
+    assert sorted(one for mine in shares for one in mine) == objects
     assert {len(one) for one in shares} == {2, 3}

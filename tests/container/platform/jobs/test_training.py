@@ -104,10 +104,14 @@ ls input/data/split >model/split-$host; ls input/data/named >model/named-$host
 
 
 def test_a_failure_is_told_in_the_programs_words_and_the_other_hosts_are_ended(account: Account) -> None:
+    ready = account.folder / "ready"
     script = (
         HERE
-        + """
-grep -q '"current_host": "algo-1"' input/config/resourceconfig.json || { trap 'exit 0' TERM; while :; do sleep 1; done; }
+        + f"""
+if ! grep -q '"current_host": "algo-1"' input/config/resourceconfig.json; then
+    trap 'exit 0' TERM; touch {ready}; while :; do sleep 0.1; done
+fi
+while ! [ -e {ready} ]; do sleep 0.1; done
 printf '%01100d' 7 >output/failure; echo left >model/m; exit 3
 """
     )
