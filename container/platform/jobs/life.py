@@ -10,6 +10,7 @@ Sources: DescribeTrainingJob in botocore's model (statuses), SageMaker guide, yo
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -166,6 +167,8 @@ class Life:
         """So long by the platform's clock, or until something else is wanted."""
         if seconds <= 0:
             return self._asked()
+        if math.isinf(seconds):
+            return self._until(lambda: False)
         over = threading.Event()
 
         def ring() -> None:

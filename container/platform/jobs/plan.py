@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -82,16 +81,9 @@ def hosts_of(n_hosts: int) -> tuple[str, ...]:
     return tuple(sorted(f"algo-{at + 1}" for at in range(n_hosts)))
 
 
-def program_of(
-    entrypoint: Sequence[str], arguments: Sequence[str], default: Sequence[str], *, image: str
-) -> tuple[str, ...]:
-    """The words that are run.
-
-    default   the first words where neither an entry point nor arguments are given
-    image     a program on this machine stands for an image whose entry point it is; any other name is our own image's
-    """
-    own = (image,) if image.startswith("/") and os.access(image, os.X_OK) else OUR_ENTRYPOINT
-    words = (*(entrypoint or own), *(arguments or (() if entrypoint else default)))
+def program_of(entrypoint: Sequence[str], arguments: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
+    """The words that are run: the image's entry point is `mme`, and `default` its first words when none are given."""
+    words = (*(entrypoint or OUR_ENTRYPOINT), *(arguments or (() if entrypoint else default)))
     if words[0] == OUR_ENTRYPOINT[0]:
         return (sys.executable, "-m", "container.operate.main", *words[1:])
     return (shutil.which(words[0]) or words[0], *words[1:])

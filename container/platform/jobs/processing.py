@@ -41,7 +41,6 @@ def plan_of(asked: Mapping[str, Any], arn: str, environment: Mapping[str, str]) 
             program.get("ContainerEntrypoint", ()),
             program.get("ContainerArguments", ()),
             OUR_COMMAND,
-            image=program["ImageUri"],
         ),
         hosts=hosts_of(_cluster(asked)["InstanceCount"]),
         environment={**environment, **asked.get("Environment", {})},

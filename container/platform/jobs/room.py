@@ -17,7 +17,7 @@ from typing import Any
 
 from container import environments
 from container.platform.bus import Bus
-from container.platform.clock import Clock
+from container.platform.endpoints.containers import Ground
 from container.platform.endpoints.models import Models
 from container.platform.jobs import channels, processing, training, transform
 from container.platform.jobs.book import Book, Record
@@ -38,7 +38,6 @@ from handler import aws
 SLOW_START_S = 600.0
 # The trap comes while a program is at work: so many platform seconds after it began.
 INTERRUPT_S = 60.0
-KEY = "job"
 PATIENCE = aws.Patience(read_s=60.0, attempts=3)
 
 
@@ -83,19 +82,14 @@ KINDS = (
 
 
 class Jobs:
-    """url: the platform's own address, where S3 and the logs are. root: where hosts' trees lie while they live."""
+    """root: where hosts' trees lie while they live."""
 
-    def __init__(
-        self, clock: Clock, bus: Bus, traps: Traps, tags: Tags, models: Models,
-        url: str, region: str, root: Path,
-    ) -> None:  # fmt: skip
-        self._clock = clock
+    def __init__(self, ground: Ground, bus: Bus, traps: Traps, tags: Tags, models: Models, root: Path) -> None:
+        self._ground = ground
         self._bus = bus
         self._traps = traps
         self._tags = tags
         self._models = models
-        self._url = url
-        self._region = region
         self._root = root
         self._books = {written.kind: Book(written.taken) for written in KINDS}
 
@@ -136,7 +130,9 @@ class Jobs:
         return self._client("logs")
 
     def _client(self, service: str) -> Any:
-        return aws.local_client(service, self._url, PATIENCE, key=KEY, region=self._region)
+        return aws.local_client(
+            service, self._ground.address, PATIENCE, key=environments.PLATFORM_KEY, region=self._ground.region
+        )
 
     # -- creating ------------------------------------------------------------------------------------------------------
 
@@ -164,8 +160,8 @@ class Jobs:
 
         def life(record: Record) -> Life:
             return Transforming(
-                call.parameters, model, self._clock, self._told(KINDS[2], record), self._objects, self._logs,
-                self.room, self._environment, self._root / f"transform-{record.name}",
+                call.parameters, model, self._ground, self._told(KINDS[2], record), self._objects, self._logs,
+                self.room, self._root / f"transform-{record.name}",
                 launch_s=self._launch_s,
             )  # fmt: skip
 
@@ -182,7 +178,7 @@ class Jobs:
 
     def _running(self, plan: Plan, written: Written, record: Record) -> Life:
         return Running(
-            plan, self._clock, self._told(written, record), self._objects, self._logs, self.room,
+            plan, self._ground.clock, self._told(written, record), self._objects, self._logs, self.room,
             self._root / f"{plan.kind.name.lower()}-{plan.name}",
             launch_s=self._launch_s,
             interrupt_s=INTERRUPT_S if self._traps.is_on("spot-interruption") else None,
@@ -197,7 +193,7 @@ class Jobs:
 
     @property
     def _environment(self) -> dict[str, str]:
-        return environments.job_environment(self._url, self._region)
+        return environments.played_environment({}, address=self._ground.address, region=self._ground.region)
 
     def _refuse_empty(self, source: channels.Input, role: str) -> None:
         if source.data_type != channels.PREFIX:
@@ -207,7 +203,7 @@ class Jobs:
         except DataFault:
             is_there = False
         if not is_there:
-            refuse(channels.nothing_found(source.uri, self._region, role))
+            refuse(channels.nothing_found(source.uri, self._ground.region, role))
 
     # -- the rest ------------------------------------------------------------------------------------------------------
 

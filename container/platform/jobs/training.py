@@ -55,7 +55,6 @@ def plan_of(asked: Mapping[str, Any], arn: str, environment: Mapping[str, str]) 
             algorithm.get("ContainerEntrypoint", ()),
             algorithm.get("ContainerArguments", ()),
             ("train",),
-            image=algorithm["TrainingImage"],
         ),
         hosts=hosts_of(resources["InstanceCount"]),
         environment={

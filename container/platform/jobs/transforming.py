@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import socket
 import tarfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,26 +20,27 @@ from typing import Any
 
 import urllib3
 
-from container.platform.clock import Clock
+from container.environments import played_environment
+from container.platform.endpoints.containers import Ground, Spec
 from container.platform.jobs import channels, tree
 from container.platform.jobs.channels import Found
 from container.platform.jobs.host import Host
-from container.platform.jobs.life import COMPLETED, FAILED, STOPPED, WINDOW_S, Life, State
+from container.platform.jobs.life import COMPLETED, FAILED, STOPPED, Life, State
 from container.platform.jobs.logs import Stream
 from container.platform.jobs.objects import Address, DataFault, Objects
-from container.platform.jobs.plan import TRANSFORM, program_of
+from container.platform.jobs.plan import TRANSFORM
 from container.platform.jobs.rooms import Room
 
 # Real seconds: a container's own pace.
 HEALTHY_S = 480.0
 PING_S = 2.0
 PING_EVERY_S = 0.1
+# Of the platform's clock, between SIGTERM and SIGKILL, as a serving container has it.
+CONTAINER_WINDOW_S = 30.0
 DEFAULT_PAYLOAD_MB = 6
 DEFAULT_TIMEOUT_S = 600
 DEFAULT_RETRIES = 3
 NAME = "algo-1"
-# MMS refuses ports above.
-PORTS = range(20_000, 32_000)
 SEE_LOGS = "See job logs for more information"
 
 
@@ -59,23 +59,21 @@ class Transforming(Life):
         self,
         asked: Mapping[str, Any],
         model: Mapping[str, Any],
-        clock: Clock,
+        ground: Ground,
         on_change: Callable[[State], None],
         objects: Objects,
         logs: Any,
         room: Room,
-        environment: Mapping[str, str],
         folder: Path,
         *,
         launch_s: float = 0.0,
     ) -> None:
-        super().__init__(asked["TransformJobName"], clock, on_change)
+        super().__init__(asked["TransformJobName"], ground.clock, on_change)
+        self._ground = ground
         self._request = asked
         self._model = model["PrimaryContainer"]
-        self._is_offline = model.get("EnableNetworkIsolation", False)
         self._objects = objects
         self._room = room
-        self._environment = environment
         self._folder = folder
         self._launch_s = launch_s
         self._host = Host(NAME, folder / NAME)
@@ -133,16 +131,15 @@ class Transforming(Life):
         tree.make(self._host.tree, ("model",), {})
         if url := self._model.get("ModelDataUrl"):
             self._unpack(url)
-        port = _free_port()
-        environment = {
-            **self._environment,
-            **self._model.get("Environment", {}),
-            **self._request.get("Environment", {}),
-            "SAGEMAKER_BATCH": "true",
-            "SAGEMAKER_BIND_TO_PORT": str(port),
-        }
-        program = program_of((), (), ("serve",), image=self._model.get("Image", ""))
-        self._host.start(program, environment, (NAME,), self._room, self._stream, self._ring, is_offline=False)
+        port = self._ground.ports.take()
+        spec = Spec(
+            self._model.get("Image", ""),
+            {**self._model.get("Environment", {}), **self._request.get("Environment", {}), "SAGEMAKER_BATCH": "true"},
+            is_multi=False,
+        )
+        environment = played_environment(spec.environment, address=self._ground.address, region=self._ground.region)
+        program = self._ground.images.command(spec, port)
+        self._host.start(program, environment, (NAME,), self._room, self._stream, self._ring)
         return f"http://127.0.0.1:{port}"
 
     def _unpack(self, url: str) -> None:
@@ -185,7 +182,7 @@ class Transforming(Life):
         return found if isinstance(found, dict) else {}
 
     def _end_host(self) -> None:
-        window = self._clock.call_later(WINDOW_S, self._host.kill)
+        window = self._clock.call_later(CONTAINER_WINDOW_S, self._host.kill)
         self._host.signal(SIGTERM)
         self._until(lambda: self._host.exit_code is not None, ())
         window.cancel()
@@ -277,15 +274,3 @@ def _batches(lines: list[bytes], max_bytes: int) -> Iterator[bytes]:
         n_bytes += len(line)
     if batch:
         yield b"".join(batch)
-
-
-def _free_port() -> int:
-    for port in PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise DataFault("there is no free port on this machine")

@@ -55,10 +55,6 @@ class Desk:
         self._lock = threading.Lock()
         self._n_unmarked = 0
 
-    def play(self, operations: Mapping[tuple[str, str], Operation]) -> None:
-        """Those of one more room, which had to know the address first."""
-        self._operations.update(operations)
-
     def answer(self, request: Request) -> Response:
         target = request.headers.get("x-amz-target", "")
         asked = targeted(target) if target else None
