@@ -2,7 +2,7 @@
 
 Rule: they are handed on in the order they were sent, on one thread; nobody who sends waits for it.
 
-moto's own PutEvents leaves the account out and cannot write a time as the guide shows it, so its rules are asked here.
+moto's own PutEvents hands events on without the account, so its rules are asked here.
 Source: SageMaker guide, automating-sagemaker-with-eventbridge.
 """
 
@@ -14,7 +14,6 @@ import queue
 import threading
 import time
 import uuid
-from datetime import UTC
 from typing import Any
 
 from container.platform.bus import SOURCE, Event
@@ -56,7 +55,7 @@ class Delivery:
     def _hand_on(self, event: Event) -> None:
         from moto.events.models import events_backends
 
-        told = self._written(event)
+        id = str(uuid.uuid4())
         rules = events_backends[self._account][self._region].describe_event_bus(BUS).rules
         for rule in list(rules.values()):
             if rule.state != "ENABLED":
@@ -66,17 +65,18 @@ class Delivery:
                 one.targets = [target]
                 is_transformed = "InputTransformer" in target
                 one.send_to_targets(
-                    told | ({"ingestion-time": time.time()} if is_transformed else {}), transform_input=is_transformed
+                    self._written(event, id) | ({"ingestion-time": time.time()} if is_transformed else {}),
+                    transform_input=is_transformed,
                 )
 
-    def _written(self, event: Event) -> dict[str, Any]:
+    def _written(self, event: Event, id: str) -> dict[str, Any]:
         return {
             "version": "0",
-            "id": str(uuid.uuid4()),
+            "id": id,
             "detail-type": event.detail_type,
             "source": SOURCE,
             "account": self._account,
-            "time": event.at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "time": event.at.timestamp(),  # moto writes it as ISO 8601 where it hands it on
             "region": self._region,
             "resources": list(event.resources),
             "detail": dict(event.detail),
