@@ -123,6 +123,45 @@ class Endpoints:
         for end in [self._around.executor.submit(variant.close) for variant in variants]:
             end.result()
 
+    def dump(self) -> Any:
+        """Those that serve, as they are without what is under way: that is lost, as a rollback would have it."""
+        return [
+            {
+                "name": one.name, "arn": one.arn, "created_at": one.created_at, "modified_at": one.modified_at,
+                "status": one.status, "failure": one.failure, "deployment_config": one.deployment_config,
+                "config_name": one.blue.config_name,
+                "variants": [
+                    {
+                        "config": variant.config, "model": variant.model,
+                        "weight": variant.weight, "desired": variant.desired,
+                    }
+                    for variant in one.blue.variants.values()
+                ],
+            }
+            for one in self.all()
+            if one.status != sides.DELETING
+        ]  # fmt: skip
+
+    def restore(self, value: Any) -> None:
+        """Containers are started anew; until they are there, an endpoint is SystemUpdating."""
+        for one in value:
+            side = Side(one["config_name"], {})
+            for kept in one["variants"]:
+                variant = Variant(
+                    one["name"], one["config_name"], kept["config"], kept["model"], self._around, self._news
+                )
+                variant.weight = variant.desired_weight = kept["weight"]
+                variant.desired = kept["desired"]
+                side.variants[variant.name] = variant
+            endpoint = Endpoint(
+                one["name"], one["arn"], one["created_at"], one["modified_at"], side,
+                failure=one["failure"], deployment_config=one["deployment_config"], status=one["status"],
+            )  # fmt: skip
+            self._endpoints[endpoint.name] = endpoint
+            if endpoint.status != sides.FAILED:
+                endpoint.status = sides.CREATING if one["status"] == sides.CREATING else sides.SYSTEM_UPDATING
+                endpoint.story = Story(self._clock, self.deployments.create(endpoint))
+
     # -- operations ----------------------------------------------------------------------------------------------------
 
     def _create(self, call: Call) -> Mapping[str, Any]:
