@@ -130,7 +130,7 @@ def test_arguments_alone_keep_the_entry_point_of_the_image(account: Account) -> 
     ("asked", "code", "words"),
     [
         ({"ProcessingInputs": [s3_input("a", "s3://b/c", LocalPath="/opt/ml/input")]}, "ValidationException", "LocalPath"),
-        ({"ProcessingInputs": [s3_input("a", "s3://b", LocalPath="/opt/ml/processing/../")]}, "ValidationException", "LocalPath"),
+        ({"ProcessingInputs": [s3_input("a", "s3://b", LocalPath="/opt/ml/processing/..")]}, "ValidationException", "Local"),
         ({"ProcessingInputs": [s3_input("a", "s3://b/c", S3InputMode="Pipe")]}, "NotImplemented", "Pipe"),
         ({"ProcessingInputs": [s3_input("a", "s3://b/c", S3CompressionType="Gzip")]}, "ValidationException", "Gzip"),
         ({"ProcessingInputs": [s3_input("a", "s3://b/c"), s3_input("a", "s3://b/c")]}, "ValidationException", "unique"),
