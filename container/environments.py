@@ -95,6 +95,12 @@ def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     }
 
 
+def opt_ml(environ: Mapping[str, str] | None = None) -> Path:
+    """Where SageMaker puts a job's files. MME_OPT_ML: elsewhere, for a job on a machine that has no /opt/ml for it."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("MME_OPT_ML") or "/opt/ml")
+
+
 # The platform's containers call back to it with these; it checks none.
 PLATFORM_KEY = "platform"
 
