@@ -37,6 +37,11 @@ def container_environment(environ: Mapping[str, str] | None = None) -> dict[str,
     return {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
 
 
+def keep_ray_quiet() -> None:
+    """Of a Ray that this process starts: it does not tell its makers that it was."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of the runtime. Idle BLAS and OpenMP threads are memory, and its malloc must give memory back."""
     environ = os.environ if environ is None else environ
