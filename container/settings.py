@@ -229,6 +229,13 @@ class Front:
         default=20.0,
         flag="--drain",
     )
+    idle_s: float = _setting(
+        "seconds after which a connection without a request is closed, or within twice as many; longer than a balancer's",
+        _seconds(1, 86_400),
+        "MME_IDLE_S",
+        default=300.0,
+        flag="--idle",
+    )
     max_body_bytes: int = _setting(
         "largest request body and answer", size_bytes, "MME_MAX_BODY", default=MAX_BODY_BYTES, flag="--max-body"
     )
@@ -355,6 +362,31 @@ class Memory:
         "MME_PIN",
         default="",
         flag="--pin",
+        modes=STANDALONE,
+    )
+    warm: str = _setting(
+        "where the endpoint notes its busiest models now and then, to have them in memory before the next start is ready: a "
+        "location, or beside for the models' own with .warm behind it",
+        _text,
+        "MME_WARM",
+        default="",
+        flag="--warm",
+        modes=STANDALONE,
+    )
+    warm_models: int = _setting(
+        "how many of them; each takes a start some milliseconds",
+        _whole(1, 100_000),
+        "MME_WARM_MODELS",
+        default=1000,
+        flag="--warm-models",
+        modes=STANDALONE,
+    )
+    warm_interval_s: float = _setting(
+        "seconds between two notes",
+        _seconds(1, 86_400),
+        "MME_WARM_INTERVAL_S",
+        default=60.0,
+        flag="--warm-interval",
         modes=STANDALONE,
     )
     min_residence_s: float = _setting(
@@ -514,6 +546,10 @@ class Metrics:
     variant_name: str = _setting(
         "metrics dimension VariantName", _text, "MME_VARIANT_NAME", default="AllTraffic", flag="--variant-name"
     )
+    replica: str | None = _setting(
+        "name of this endpoint among those that share its name; else the host's", _text, "MME_REPLICA", default=None,
+        flag="--replica",
+    )  # fmt: skip
     access_log: float | None = _setting(
         "share of answered requests written to the access log, 0 to 1; errors always; no log without it",
         _share,

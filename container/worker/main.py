@@ -26,8 +26,10 @@ from container.worker.hosted.bundles import Bundles
 from container.worker.hosted.leases import Hosted
 from container.worker.hosted.management import Management
 from container.worker.hosted.renewal import HeldModels, Renewal, versioned
+from container.worker.notes import Notes
 from container.worker.preload import Preload
 from container.worker.runtime import Runtime
+from container.worker.warm import Place, WarmList
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import SMALL_CSV_BYTES, TARGET_HEADER, Dispatcher
@@ -38,6 +40,8 @@ from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
 from handler.scoring import parse_iterations
+from handler.stores.location import beside
+from handler.stores.writing import WritingStore, open_writing_store
 from handler.telemetry.recorder import LiveRecorder
 
 log = logging.getLogger("mme.runtime")
@@ -114,6 +118,7 @@ def _build_standalone(
         channel,
         answer=dispatcher.answer,
         answer_at_once=dispatcher.answer_at_once,
+        notes=Notes(recorder, watch.journal),
         answer_on_lane=None if dispatcher.is_slow else dispatcher.answer_if_warm,
         lane_body_bytes=SMALL_CSV_BYTES,
         pool=pool,
@@ -134,20 +139,44 @@ def _build_standalone(
 
 def _preload(settings: Settings, models: Models, channel: Channel, closing: ExitStack) -> Preload | None:
     pinned, preloaded = Patterns.parse(settings.memory.pin), Patterns.parse(settings.memory.preload)
-    if not (pinned or preloaded):
+    warm = _warm_list(settings, models.cache)
+    if not (pinned or preloaded or warm):
         return None
     preload = Preload(
         models.cache,
         models.store,
         pinned=pinned,
         preloaded=preloaded,
+        warm=() if warm is None else warm.targets(),
         n_threads=settings.memory.loaders,
         on_done=lambda: channel.send("preloaded"),
     )
+    if warm is not None:
+        warm.start()
+        closing.callback(warm.close)
     channel.send("preloading")
     preload.start()
     closing.callback(preload.close)
     return preload
+
+
+def _warm_list(settings: Settings, cache: ModelCache) -> WarmList | None:
+    """Raises LocationInvalid."""
+    memory = settings.memory
+    if not memory.warm:
+        return None
+    where = beside(settings.artifacts.models, ".warm") if memory.warm == "beside" else memory.warm
+
+    def opened() -> WritingStore:
+        s3 = None
+        if where.startswith("s3://"):
+            from handler.stores.s3 import S3Settings
+
+            s3 = S3Settings(endpoint_url=settings.artifacts.endpoint_url, max_connections=1, max_attempts=2)
+        return open_writing_store(where, s3=s3, makes=True)
+
+    place = Place(settings.metrics.endpoint_name, settings.metrics.replica or socket.gethostname())
+    return WarmList(opened, place, cache, max_models=memory.warm_models, interval_s=memory.warm_interval_s)
 
 
 def _build_hosted(
@@ -200,6 +229,7 @@ def _build_hosted(
     runtime = Runtime(
         channel,
         answer=dispatcher.answer,
+        notes=Notes(recorder, watch.journal),
         answer_on_lane=None if dispatcher.is_slow else answer_on_lane,
         lane_body_bytes=SMALL_CSV_BYTES,
         io_dir=launch.io_dir,

@@ -49,10 +49,11 @@ final class Connection extends ChannelDuplexHandler {
      *
      * @param maxBodyBytes of one request
      * @param maxAllBytes of all requests that are not answered yet, from the arrival of each piece to the answer
+     * @param idleSeconds for which a connection may be without a request; it may be twice as long, see {@link #lookWhetherIdle}
      */
-    record Limits(int maxBodyBytes, long maxAllBytes, Words words, AtomicLong allBytes) {
-        Limits(int maxBodyBytes, long maxAllBytes, Words words) {
-            this(maxBodyBytes, maxAllBytes, words, new AtomicLong());
+    record Limits(int maxBodyBytes, long maxAllBytes, long idleSeconds, Words words, AtomicLong allBytes) {
+        Limits(int maxBodyBytes, long maxAllBytes, long idleSeconds, Words words) {
+            this(maxBodyBytes, maxAllBytes, idleSeconds, words, new AtomicLong());
         }
     }
 
@@ -90,6 +91,9 @@ final class Connection extends ChannelDuplexHandler {
     private boolean isLast; // what has been answered is the last: nothing is read any more
     private Wait wait = Wait.NOTHING;
     private ScheduledFuture<?> clock;
+    private int nBegun; // requests, of which only whether there are more of them matters
+    private int nBegunAtLook;
+    private ScheduledFuture<?> idleLook;
 
     Connection(Limits limits, RequestDecoder decoder) {
         this.limits = limits;
@@ -155,6 +159,7 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private void begin(ChannelHandlerContext ctx, HttpRequest head) {
+        nBegun++;
         call = new Call(head, limits.words());
         boolean isBroken = head.decoderResult().isFailure();
         if (call.refusal != null) {
@@ -218,6 +223,9 @@ final class Connection extends ChannelDuplexHandler {
     private void refuse(ChannelHandlerContext ctx, FullHttpResponse refusal, boolean isTheLast) {
         isRefused = true;
         release();
+        if (refusal.status().code() >= 400) {
+            Lane.tellRefused(refusal.status().code());
+        }
         send(ctx, refusal, isTheLast || call.expectsContinue);
         ctx.flush();
     }
@@ -236,7 +244,11 @@ final class Connection extends ChannelDuplexHandler {
             return;
         }
         // MMS closes behind each error, when its promise is kept. It never is: who closes is decided here.
-        send(ctx, isOfDeadWorker(response) ? notNow(response) : response, false);
+        FullHttpResponse answer = isOfDeadWorker(response) ? notNow(response) : response;
+        if (HttpResponseStatus.SERVICE_UNAVAILABLE.equals(answer.status()) && isOfMms(answer)) {
+            Lane.tellRefused(HttpResponseStatus.SERVICE_UNAVAILABLE.code());
+        }
+        send(ctx, answer, false);
         ended(ctx);
         pump(ctx);
     }
@@ -247,13 +259,19 @@ final class Connection extends ChannelDuplexHandler {
                 && response.content().toString(CharsetUtil.UTF_8).contains("\"Worker died.\"");
     }
 
+    /** Or of ours: what the runtime answers it has counted itself. MMS says the first of these when its queue is full. */
+    private static boolean isOfMms(FullHttpResponse response) {
+        String text = response.content().toString(CharsetUtil.UTF_8);
+        return text.contains("has no worker to serve inference request") || text.contains(Door.RESTARTING);
+    }
+
     private FullHttpResponse notNow(FullHttpResponse response) {
         response.release();
         return limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, Door.RESTARTING);
     }
 
     private void send(ChannelHandlerContext ctx, FullHttpResponse response, boolean isTheLast) {
-        boolean closes = isTheLast || !HttpUtil.isKeepAlive(call.head);
+        boolean closes = isTheLast || Ending.hasBegun() || !HttpUtil.isKeepAlive(call.head);
         FullHttpResponse answer = call.isStream ? EventStream.of(response) : response;
         answer.headers().set(HttpHeaderNames.CONNECTION, closes ? HttpHeaderValues.CLOSE : HttpHeaderValues.KEEP_ALIVE);
         HttpUtil.setContentLength(answer, answer.content().readableBytes());
@@ -327,6 +345,26 @@ final class Connection extends ChannelDuplexHandler {
         }
     }
 
+    @Override
+    public void channelActive(ChannelHandlerContext ctx) throws Exception {
+        nextIdleLook(ctx);
+        super.channelActive(ctx);
+    }
+
+    private void nextIdleLook(ChannelHandlerContext ctx) {
+        idleLook = ctx.executor().schedule(() -> lookWhetherIdle(ctx), limits.idleSeconds(), TimeUnit.SECONDS);
+    }
+
+    /** Looked at now and then, so that a request does not set a clock: a warm one takes some microseconds in all. */
+    private void lookWhetherIdle(ChannelHandlerContext ctx) {
+        if (nBegun == nBegunAtLook && call == null && waitedFor(ctx) == Wait.NOTHING) {
+            ctx.close();
+            return;
+        }
+        nBegunAtLook = nBegun;
+        nextIdleLook(ctx);
+    }
+
     private Wait waitedFor(ChannelHandlerContext ctx) {
         if (isLast) {
             return Wait.END;
@@ -362,6 +400,9 @@ final class Connection extends ChannelDuplexHandler {
     @Override
     public void channelInactive(ChannelHandlerContext ctx) throws Exception {
         isLast = true;
+        if (isAsked && call.number != 0) {
+            Lane.tellGone(call.number);
+        }
         if (isAsked && nBytes > SMALL_BODY_BYTES) {
             int held = nBytes;
             nBytes = 0;
@@ -372,6 +413,9 @@ final class Connection extends ChannelDuplexHandler {
         if (clock != null) {
             clock.cancel(false);
             clock = null;
+        }
+        if (idleLook != null) {
+            idleLook.cancel(false);
         }
         super.channelInactive(ctx);
     }
