@@ -39,6 +39,11 @@ def container_environment(environ: Mapping[str, str] | None = None) -> dict[str,
     return {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
 
 
+def keep_ray_quiet() -> None:
+    """Of a Ray that this process starts: it does not tell its makers that it was."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 # What would make a replica of a fleet something else than a standalone endpoint; where it listens its flags say.
 _NOT_FOR_REPLICA = re.compile(r"MME_HOSTED|SAGEMAKER_MULTI_MODEL")
 
