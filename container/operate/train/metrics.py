@@ -65,7 +65,7 @@ def answers_of(objective: str, scores: NDArray[Any]) -> Doubles:
     if answers.shape[1] == 1:
         answers = answers[:, 0]
     if OBJECTIVES.get(objective, ("",))[0] == MARGINS:
-        return 1 / (1 + np.exp(-answers))  # type: ignore[no-any-return]
+        return 1 / (1 + np.exp(-answers))
     return answers
 
 

@@ -181,6 +181,8 @@ def _trials(search: Sequence[str], n_trials: int | None, seed: int) -> tuple[Val
             raise Misused("--trials: at least one")
         every = random.Random(seed).sample(every, n_trials)  # noqa: S311  the same for the same seed
     names = [name for name, _ in ways]
+    if "objective" in names:
+        raise Misused("--search: models of different objectives cannot be compared")
     return tuple(_values(dict(zip(names, one, strict=True))) for one in every)
 
 
