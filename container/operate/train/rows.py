@@ -135,7 +135,12 @@ class Rows:
         """Of all segments, here or elsewhere."""
         return tuple(self._numbers)
 
-    def segments(self) -> Iterator[SegmentRows]:
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Columns that are neither a feature nor anything else, because they hold words."""
+        return self._columns.unused if self._columns is not None else ()
+
+    def segments(self, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[SegmentRows]:
         """Those of this host, each once, larger ones of a block first. The rows are gone afterwards."""
         if self._spills:
             for spill in self._spills:
@@ -143,11 +148,11 @@ class Rows:
                 spill.seek(0)
                 block = np.fromfile(spill, np.float32).reshape(-1, self._width)
                 spill.close()
-                yield from self._grouped(block)
+                yield from self._grouped(block, is_wanted)
         elif self._blocks:
             block = np.concatenate(self._blocks)
             self._blocks.clear()
-            yield from self._grouped(block)
+            yield from self._grouped(block, is_wanted)
 
     def sample(self, key: str) -> SegmentRows:
         """Rows of all segments together, every so many-th."""
@@ -164,7 +169,7 @@ class Rows:
         assert self._columns is not None
         return N_BEFORE + len(self._columns.names)
 
-    def _grouped(self, block: Floats) -> Iterator[SegmentRows]:
+    def _grouped(self, block: Floats, is_wanted: Callable[[str], bool]) -> Iterator[SegmentRows]:
         numbers = block[:, _SEGMENT].view(np.int32) if len(block) else np.empty(0, np.int32)
         # NumPy sorts 16 bits by radix, ten times as fast as more.
         small = np.uint16 if len(self._numbers) <= 1 << 16 else np.int32
@@ -175,7 +180,9 @@ class Rows:
         keys = list(self._numbers)
         for at in np.argsort(starts - ends, kind="stable").tolist():
             start, end = int(starts[at]), int(ends[at])
-            yield self._rows_of(keys[int(in_order[start])], block[order[start:end]])
+            key = keys[int(in_order[start])]
+            if is_wanted(key):
+                yield self._rows_of(key, block[order[start:end]])
 
     def _rows_of(self, key: str, rows: Floats) -> SegmentRows:
         asked = self._asked
@@ -343,6 +350,7 @@ class _Layout:
     names: tuple[str, ...]
     is_named: bool
     codes: dict[str, dict[str, int]]
+    unused: tuple[str, ...] = ()
 
     def sorted(self) -> Columns:
         categories = {self.names.index(name): tuple(sorted(codes)) for name, codes in self.codes.items()}
@@ -415,7 +423,8 @@ def _layout_of(window: Window, asked: Asked) -> _Layout:
     missing = [name for name in asked.categories if name not in names]
     if missing:
         raise FileUnusable(f"--categories {missing[0]}: it is not among --features")
-    return _Layout(tuple(names), window.is_named, {name: {} for name in asked.categories})
+    unused = tuple(name for name in schema.names if name not in {*names, *asked.other_columns})
+    return _Layout(tuple(names), window.is_named, {name: {} for name in asked.categories}, unused)
 
 
 def _column(window: Window, name: str) -> Any:
