@@ -100,7 +100,7 @@ class Trained:
     n_held_out     of them, kept from training, which judged it
     first, last    of the data's dates; empty where there are none
     parameters     XGBoost's, but for what is the same in all runs
-    drift          of the feature whose values have moved most since the last release: population stability index
+    drift          of the feature whose values have moved most since the release that was live: population stability index
     """
 
     n_rows: int

@@ -1,9 +1,9 @@
-"""What the values of a segment's features look like, and how far they have moved since the last release.
+"""What the values of a segment's features look like, and how far they have moved since the release that is live.
 
     profiles/ID.npz     beside the release's manifest: of each segment and feature, where tenths of the rows end, and what
                         share of the rows each tenth has now; missing values are a share of their own
 
-Rule: it is the population stability index over tenths of what the last release was trained on: below 0.1 nothing has
+Rule: it is the population stability index over tenths of what the live release was trained on: below 0.1 nothing has
 happened, from 0.25 on the segment's world is another one.
 
 Source: Siddiqi, Credit Risk Scorecards, 2006, for the index and both marks.
@@ -129,12 +129,6 @@ class Profiles:
 
 def place_of(release: str) -> str:
     return f"{PROFILES}{release}.npz"
-
-
-def newest(shelf: WritingStore) -> str | None:
-    """The newest release that has profiles."""
-    names = [found.target[len(PROFILES) :].removesuffix(".npz") for found in shelf.list(PROFILES)]
-    return max(names, default=None)
 
 
 def read(shelf: WritingStore, release: str) -> Profiles | None:

@@ -20,6 +20,7 @@ from container.examine.quarantine import Quarantine
 from container.limits.cores import container_cores
 from container.operate.progress import each
 from container.operate.release import shelf
+from container.operate.release.live import read_current
 from container.operate.release.manifest import Manifest, content_of
 from container.operate.release.place import Place
 from container.operate.release.trouble import NoneSound
@@ -95,7 +96,7 @@ def run(
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-train-", dir=scratch)))
         live = {found.target: found.version for found in place.live.list()}
-        base = profiles.newest(place.shelf)
+        base = read_current(place.shelf).release or None
         made_with = f"XGBoost {library_version()}"
         ledger = Ledger(
             place.shelf, identity_of(asked, files, validation, live, base, made_with), f"{share.number:03d}"
