@@ -63,7 +63,7 @@ def _read(examined: Examined) -> list[Learner]:
 
 def _lines(learners: Sequence[Learner], facts: Facts, choice: random.Random) -> list[str]:
     """CSV lines of values on both sides of the model's own thresholds, with something missing where there is room."""
-    thresholds = _thresholds(learners)
+    thresholds = {feature: sorted(values) for feature, values in _thresholds(learners).items()}
     types, n_features = facts.feature_types, facts.n_features
     filled = sorted(thresholds, key=lambda feature: (-len(thresholds[feature]), feature))[:MAX_FILLED]
     filled = filled or list(range(min(n_features, MAX_FILLED)))
@@ -74,7 +74,7 @@ def _lines(learners: Sequence[Learner], facts: Facts, choice: random.Random) -> 
             if types and types[feature] == "c":
                 cells[feature] = "0"  # the first category; there need not be another
             else:
-                cells[feature] = repr(_value(sorted(thresholds.get(feature, PLAIN)), number, choice))
+                cells[feature] = repr(_value(thresholds.get(feature, PLAIN), number, choice))
         if number == N_ROWS - 1 and len(filled) > 1:
             cells[choice.choice(filled)] = ""
         lines.append(",".join(cells))
@@ -93,15 +93,17 @@ def _value(thresholds: list[float], number: int, choice: random.Random) -> float
 
 def _thresholds(learners: Sequence[Learner]) -> dict[int, list[float]]:
     """Where the model's trees split, by feature. Of categories and of linear models none."""
+    import numpy as np
+
     found: dict[int, list[float]] = {}
     for learner in learners:
         trees = learner.trees
         if trees is None:
             continue
-        is_split = (trees.left >= 0) & (trees.split_type == 0)
-        for feature, value in zip(
-            trees.split_index[is_split].tolist(), trees.split_condition[is_split].tolist(), strict=True
-        ):
-            if math.isfinite(value):
-                found.setdefault(feature, []).append(value)
+        is_split = (trees.left >= 0) & (trees.split_type == 0) & np.isfinite(trees.split_condition)
+        features, values = trees.split_index[is_split], trees.split_condition[is_split]
+        order = np.argsort(features, kind="stable")
+        starts = np.flatnonzero(np.diff(features[order], prepend=-1))
+        for feature, own in zip(features[order][starts].tolist(), np.split(values[order], starts[1:]), strict=False):
+            found.setdefault(feature, []).extend(own.tolist())
     return found
