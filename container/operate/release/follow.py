@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from container.operate.documents import read_as
 from container.operate.release import shelf
 from container.operate.release.approve import approve, reject
 from container.operate.release.choice import Choice
@@ -126,7 +127,7 @@ class Follower:
         """With the version that the next note is written over."""
         with suppress(ArtifactMissing):
             fetched = self._place.shelf.fetch(key)
-            return Noted(**json.loads(fetched.data)), fetched.version
+            return read_as(Noted, fetched.data, fetched.uri), fetched.version
         return None, NOTHING
 
     def _note(self, key: str, noted: Noted, over: str) -> None:
