@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from container.operate.release.manifest import Features, Segment
+from container.operate.documents import read_as
+from container.operate.release.manifest import Segment
 from container.operate.tables.files import DataFile
 from container.operate.train.asked import Asked
 from container.operate.train.profiles import Profile
 from container.operate.train.segment import Came
 from handler.errors import ArtifactChanged, ArtifactMissing
+from handler.payload.rows import Floats
 from handler.stores.writing import NOTHING, WritingStore
 
 RUNS = "runs/"
@@ -40,6 +42,23 @@ class Begun:
 
     made_at: str
     made_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    release: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A segment that is done. edges, shares: of its profile."""
+
+    key: str
+    failed: str
+    is_covered: bool
+    segment: Segment | None
+    edges: list[list[float]]
+    shares: list[list[float]]
 
 
 def identity_of(
@@ -88,16 +107,17 @@ class Ledger:
         try:
             self._store.put(f"{self._root}run.json", text, NOTHING)
         except ArtifactChanged:
-            found = json.loads(self._store.fetch(f"{self._root}run.json").data)
-            return Begun(found["made_at"], found["made_by"])
+            fetched = self._store.fetch(f"{self._root}run.json")
+            return read_as(Begun, fetched.data, fetched.uri)
         return begun
 
     def release(self) -> str | None:
         """The release that came of it before."""
         try:
-            return str(json.loads(self._store.fetch(f"{self._root}release.json").data)["release"])
+            fetched = self._store.fetch(f"{self._root}release.json")
         except ArtifactMissing:
             return None
+        return read_as(_Over, fetched.data, fetched.uri).release
 
     def read(self) -> dict[str, Came]:
         """What all hosts have done, by key."""
@@ -107,13 +127,13 @@ class Ledger:
             if host == self._host:
                 self._n_written = max(self._n_written, int(number) + 1)
             for line in self._store.fetch(found.target).data.splitlines():
-                came = _came(json.loads(line))
+                came = _came(read_as(_Entry, line, found.target))
                 done[came.key] = came
         return done
 
     def add(self, came: Came) -> None:
         """Note it; it is written with others, soon."""
-        self._lines.append(json.dumps(_values(came), separators=(",", ":"), allow_nan=False))
+        self._lines.append(json.dumps(asdict(_entry(came)), separators=(",", ":"), allow_nan=False))
         if len(self._lines) >= FLUSH_N or self._clock() - self._written_at >= FLUSH_S:
             self.flush()
 
@@ -127,39 +147,24 @@ class Ledger:
 
     def finish(self, release: str) -> None:
         """Note what came of it; entries are not needed any more."""
-        self._store.put(f"{self._root}release.json", json.dumps({"release": release}).encode())
+        self._store.put(f"{self._root}release.json", json.dumps(asdict(_Over(release))).encode())
         for found in list(self._store.list(f"{self._root}done/")):
             self._store.remove(found.target)
 
 
-def _values(came: Came) -> dict[str, Any]:
-    segment = came.segment
-    return {
-        "key": came.key,
-        "failed": came.failed,
-        "is_covered": came.is_covered,
-        "segment": None if segment is None else segment.to_dict() | {"features": asdict(segment.features)},
-        "profile": None if came.profile is None else [_floats(came.profile.edges), _floats(came.profile.shares)],
-    }
+def _entry(came: Came) -> _Entry:
+    profile = came.profile
+    lists = ([], []) if profile is None else (_lists(profile.edges), _lists(profile.shares))
+    return _Entry(came.key, came.failed, came.is_covered, came.segment, *lists)
 
 
-def _came(values: dict[str, Any]) -> Came:
-    segment, profile = values["segment"], values["profile"]
-    made = None
-    if segment is not None:
-        features = segment["features"]
-        made = Segment.from_dict(segment, Features(features["n"], tuple(features["names"]), tuple(features["types"])))
-    return Came(
-        values["key"],
-        made,
-        values["failed"],
-        values["is_covered"],
-        None if profile is None else Profile(*(np.array(one, np.float32) for one in profile)),
-    )
+def _came(entry: _Entry) -> Came:
+    profile = Profile(np.array(entry.edges, np.float32), np.array(entry.shares, np.float32)) if entry.edges else None
+    return Came(entry.key, entry.segment, entry.failed, entry.is_covered, profile)
 
 
-def _floats(values: Any) -> list[Any]:
-    found: list[Any] = np.nan_to_num(values).astype(np.float64).tolist()
+def _lists(values: Floats) -> list[list[float]]:
+    found: list[list[float]] = values.astype(np.float64).tolist()
     return found
 
 
