@@ -11,12 +11,9 @@ Rule: what was not measured holds no condition: where nothing was compared, thou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from container.operate.exits import Exit
-from container.operate.printing import say
 from container.operate.release import shelf
 from container.operate.release.approve import approve
 from container.operate.release.choice import Choice
@@ -36,16 +33,6 @@ class Verdict:
 
     release: str
     broken: tuple[str, ...]
-
-    def tell(self, is_json: bool) -> int:
-        if is_json:
-            print(json.dumps({"release": self.release, "approved": not self.broken, "broken": list(self.broken)}))
-        elif self.broken:
-            for why in self.broken:
-                say("not live", self.release, why)
-        else:
-            say("approved", self.release, "every condition holds")
-        return Exit.FAILED if self.broken else Exit.OK
 
 
 @dataclass(frozen=True, slots=True)

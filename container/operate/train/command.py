@@ -18,17 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import environments
+from container.operate.batch.jobs import ROOT
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, fact, say, size_text
 from container.operate.release import place
 from container.operate.release.trouble import told
 from container.operate.tables.reading import FORMATS
+from container.operate.train.job import TrainingJob, training_job_at
 from container.operate.troubles import Misused
 from handler.errors import StartRefused
 
 if TYPE_CHECKING:
     from container.operate.release.manifest import Manifest
     from container.operate.release.place import Place
+    from container.operate.train.approving import Verdict
     from container.operate.train.asked import Asked
     from container.operate.train.run import Outcome
 
@@ -64,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", nargs="+", metavar="LOCATION",
         help="files, directories, S3 prefixes or objects, or a SageMaker manifest (.manifest, .json)",
     )  # fmt: skip
-    place.add_arguments(parser, "--to")
+    place.add_arguments(parser, "--to", is_required=False)
     which = parser.add_argument_group("what is learned of what")
     which.add_argument("--segment-column", metavar="C", help="the column whose value is the target without .tar.gz")
     which.add_argument("--target", metavar="T", help="the target, with columns in braces: 'us/{city}.tar.gz'")
@@ -119,6 +122,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="SIZE", help="for rows, such as 1GiB, before they go to disk; default 256MiB"
     )
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+    parser.add_argument(
+        "--opt-ml", type=Path, default=ROOT, metavar="DIR",
+        help="where SageMaker puts a job's files (default /opt/ml); a job's hyperparameters are flags and XGBoost's names",
+    )  # fmt: skip
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -127,23 +134,52 @@ def run(chosen: argparse.Namespace) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    job: TrainingJob | None = None
     try:
-        return _run(chosen, stop)
+        job = training_job_at(chosen.opt_ml)
+        if job is not None:
+            chosen = _with_flags_of(job, chosen)
+        return _run(chosen, job, stop)
     except (CommandFailed, StartRefused) as error:
+        if job is not None:
+            job.say_why(str(error))
         if chosen.json:
             print(json.dumps({"error": type(error).__name__, "message": str(error)}))
         return complain("train", error if isinstance(error, CommandFailed) else Misused(str(error)))
+    except Exception as error:
+        if job is not None:
+            job.say_why(f"{type(error).__name__}: {error}")
+        raise
 
 
-def _run(chosen: argparse.Namespace, stop: threading.Event) -> int:
+def _with_flags_of(job: TrainingJob, chosen: argparse.Namespace) -> argparse.Namespace:
+    """The command line, and where it says nothing the job's hyperparameters and channels."""
+    parser = argparse.ArgumentParser(
+        prog="mme train", description="A job's hyperparameters are flags and XGBoost's names."
+    )
+    add_arguments(parser)
+    names = frozenset(
+        action.option_strings[0][2:] for action in parser._actions if action.option_strings[0][:2] == "--"
+    )
+    said = vars(chosen)
+    for name, value in vars(parser.parse_args(job.flags(names))).items():
+        if said.get(name) == parser.get_default(name):
+            said[name] = value
+    return argparse.Namespace(**said)
+
+
+def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Event) -> int:
     from container.operate.train import run as running
     from container.operate.train.approving import Conditions
     from container.operate.train.rows import BUDGET_BYTES
 
     if not chosen.data:
         raise Misused("--data: which rows?")
+    if not chosen.live:
+        raise Misused("--to: where do releases go?")
     asked = asked_of(chosen)
     conditions = None if chosen.approve_if is None else Conditions.parse(chosen.approve_if)
+    _need_pyarrow()
     began = time.monotonic()
     with told("the same command goes on"), closing(place.open_place(chosen)) as opened:
         from container.operate.release.who import who
@@ -156,13 +192,21 @@ def _run(chosen: argparse.Namespace, stop: threading.Event) -> int:
             who=me,
             note=chosen.note,
             stop=stop,
+            share=None if job is None else running.Share(job.share.number, job.share.of, is_job=True),
             budget_bytes=_memory(chosen.memory, BUDGET_BYTES),
         )
-        approved = None
+        verdict = None
         if conditions is not None and outcome.manifest is not None:
-            approved = conditions.approve(opened, outcome.manifest, me)
-        _tell(chosen, opened, outcome, time.monotonic() - began)
-        return Exit.OK if approved is None else approved.tell(chosen.json)
+            verdict = conditions.approve(opened, outcome.manifest, me)
+        _tell(chosen, opened, outcome, verdict, time.monotonic() - began)
+        return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
+
+
+def _need_pyarrow() -> None:
+    try:
+        import pyarrow  # noqa: F401 - to see whether it is there
+    except ImportError as error:
+        raise Misused("it needs pyarrow: pip install 'multi-model-endpoint[arrow]'") from error
 
 
 def asked_of(chosen: argparse.Namespace) -> Asked:
@@ -231,10 +275,11 @@ def _memory(text: str | None, otherwise: int) -> int:
     return otherwise if n_bytes is None else int(n_bytes)
 
 
-def _tell(chosen: argparse.Namespace, opened: Place, outcome: Outcome, took_s: float) -> None:
+def _tell(chosen: argparse.Namespace, opened: Place, outcome: Outcome, verdict: Verdict | None, took_s: float) -> None:
     manifest = outcome.manifest
     if chosen.json:
-        print(json.dumps(facts_of(outcome, took_s)))
+        judged = {} if verdict is None else {"approved": not verdict.broken, "broken": list(verdict.broken)}
+        print(json.dumps({**facts_of(outcome, took_s), **judged}))
         return
     before = [f"{outcome.n_before:,} were done before"] * bool(outcome.n_before)
     say("trained", f"{outcome.n_trained:,} segments", *before, f"{outcome.n_rows:,} rows", f"{took_s:.1f} s")
@@ -249,6 +294,11 @@ def _tell(chosen: argparse.Namespace, opened: Place, outcome: Outcome, took_s: f
         print(line)
     if not outcome.is_new:
         say("the same", f"as {manifest.id}; no other release was made")
+    if verdict is not None and not verdict.broken:
+        say("approved", manifest.id, "every condition holds")
+        return
+    for why in () if verdict is None else verdict.broken:
+        say("not live", why)
     say("next", f"mme release diff {manifest.id} --of {shlex.quote(opened.location)}")
 
 
