@@ -46,7 +46,6 @@ exit codes
   130  stopped by a signal: the same command goes on
 """
 N_SHOWN = 10
-DRIFT = 0.25  # from which on a segment's world is another one, see profiles.py
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -304,6 +303,7 @@ def _tell(chosen: argparse.Namespace, opened: Place, outcome: Outcome, verdict: 
 
 def manifest_lines(manifest: Manifest) -> list[str]:
     """What a release of trained models is, in a few lines."""
+    from container.operate.release.diff import FAR
     from container.operate.release.telling import refused_lines, some
 
     trained = [(key, one.trained) for key, one in sorted(manifest.segments.items()) if one.trained is not None]
@@ -319,7 +319,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     low = [key for key, one in trained if one.is_above_floor is False]
     lines += some("no better", [f"{key}: than a constant" for key in low])
     moved = sorted(((one.drift, key, one.drift_feature) for key, one in trained if one.drift), reverse=True)
-    lines += some("drift", [f"{key}  {feature} {drift:.2f}" for drift, key, feature in moved if drift >= DRIFT])
+    lines += some("drift", [f"{key}  {feature} {drift:.2f}" for drift, key, feature in moved if drift >= FAR])
     return [*lines, *refused_lines(manifest.refused)]
 
 
