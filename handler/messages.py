@@ -34,3 +34,21 @@ class Answer(NamedTuple):
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class Exchange(NamedTuple):
+    """One call and what became of it, for who writes calls down.
+
+    target     whose model answered; None when no target could be made out
+    version    of the artifact that answered; empty when none did
+    is_hit     None when the cache was never asked
+    stages_us  what took how long, in order; empty when no model was reached
+    """
+
+    request: Request
+    answer: Answer
+    target: str | None
+    version: str
+    is_hit: bool | None
+    stages_us: tuple[tuple[str, int], ...]
+    total_us: int
