@@ -53,9 +53,8 @@ class Journal(Protocol):
 
 
 class Tap(Protocol):
-    """Where whole calls are handed to, such as data capture."""
+    """Where whole calls are handed to, such as data capture. Never waits, never raises."""
 
-    def wants(self, target: str | None, status: int) -> bool: ...
     def take(self, call: Exchange) -> None: ...
 
 
@@ -184,9 +183,12 @@ class Dispatcher:
             self._recorder.count(FALLBACK_INVOCATIONS)
         wants_timing = TIMING in attributes
         journal = self._journal if self._journal is not None and self._journal.wants(200) else None
-        tap = self._tap if self._tap is not None and self._tap.wants(target, 200) else None
-        if borrowed.is_hit and not wants_timing and journal is None and stand_in is None and tap is None:
-            return Answer(200, scored.media_type, scored.body, _WARM)
+        if borrowed.is_hit and not wants_timing and journal is None and stand_in is None:
+            answer = Answer(200, scored.media_type, scored.body, _WARM)
+            if self._tap is not None:
+                marks = started, held, scored.decoded, scored.predicted, ended
+                self._tap.take(Exchange(request, answer, target, borrowed.version, True, 0, marks))
+            return answer
         stages_us = (
             ("wait", borrowed.wait_us),
             ("decode", (scored.decoded - held) // 1000),
@@ -200,8 +202,11 @@ class Dispatcher:
         if stand_in is not None:
             told += f",{stand_in.told}"
         answer = Answer(200, scored.media_type, scored.body, ((ATTRIBUTES_HEADER, told),))
-        if tap is not None:
-            tap.take(Exchange(request, answer, target, borrowed.version, borrowed.is_hit, stages_us, total_us))
+        if self._tap is not None:
+            marks = started, held, scored.decoded, scored.predicted, ended
+            self._tap.take(
+                Exchange(request, answer, target, borrowed.version, borrowed.is_hit, borrowed.wait_us, marks)
+            )
         return answer
 
     def answer_if_warm(self, request: Request, own: Named | None = None) -> Answer | None:
@@ -264,8 +269,9 @@ class Dispatcher:
                 Invocation(_request_id(request), target, fault.status, None, total_us, error=str(error))
             )
         refusal = self._framing.refusal(error, fault)
-        if self._tap is not None and self._tap.wants(target, fault.status):
-            self._tap.take(Exchange(request, refusal, target, "", None, (), total_us))
+        if self._tap is not None:
+            marks = started, started + total_us * 1000
+            self._tap.take(Exchange(request, refusal, target, "", None, 0, marks))
         return refusal
 
 

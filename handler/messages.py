@@ -42,7 +42,9 @@ class Exchange(NamedTuple):
     target     whose model answered; None when no target could be made out
     version    of the artifact that answered; empty when none did
     is_hit     None when the cache was never asked
-    stages_us  what took how long, in order; empty when no model was reached
+    wait_us    for the model's load
+    marks      when (perf_counter_ns) it began, had its model, its rows and its scores, and was over; of a call that failed
+               when it began and was over
     """
 
     request: Request
@@ -50,5 +52,5 @@ class Exchange(NamedTuple):
     target: str | None
     version: str
     is_hit: bool | None
-    stages_us: tuple[tuple[str, int], ...]
-    total_us: int
+    wait_us: int
+    marks: tuple[int, ...]

@@ -1,9 +1,9 @@
 """Captures calls: what is to be written down is handed over, and written by a thread of its own, some seconds later.
 
-    a call answered -> wants? -> take (an append) -> [queue] -> lines -> a part of a file -> the store, as one object
+    a call answered -> take (an append) -> [queues] -> lines -> a part of a file -> the store, as one object
 
-Rule: a call never waits for its capture and never fails for it. There is a bound in bytes on what is under way; what is over
-it, or what the store does not take, is dropped and counted.
+Rule: a call never waits for its capture and never fails for it. There is a bound in bytes on what is under way, a half of it
+for the queues and a half for the files; what is over it, or what the store does not take, is dropped and counted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -30,7 +30,9 @@ from handler.throttle import Throttle
 log = logging.getLogger("mme.capture")
 
 # Between two looks at the queue. Waking a thread for each call would cost more than the call.
-LOOK_S = 0.2
+LOOK_S = 0.1
+# Bodies up to this are counted by the call, which needs no lock.
+SMALL_BYTES = 1_024
 FILE_BYTES = 8 << 20
 # What a call takes besides its bodies, about: the objects here, the metadata in the line.
 CALL_BYTES = 1_000
@@ -94,15 +96,16 @@ class Capture:
         self._has_room = has_room
         self._clock_s = clock_s
         self._draw = draw
-        self._is_of_wanted_model = (
-            lru_cache(maxsize=REMEMBERED_TARGETS)(wanted.models.match) if wanted.models else lambda _: True
-        )
+        self._share = wanted.share
+        self._is_wanted_model = lru_cache(maxsize=REMEMBERED_TARGETS)(wanted.models.match) if wanted.models else None
+        self._small: deque[tuple[float, Exchange]] = deque()
+        self._max_small = max(1, max_bytes // 4 // (2 * SMALL_BYTES + CALL_BYTES))
+        self._large: deque[tuple[float, Exchange]] = deque()
         self._lock = threading.Lock()  # guards the number alone
-        self._under_way = 0  # bytes
-        self._queue: deque[tuple[float, Exchange]] = deque()
+        self._large_bytes = 0
         self._lines: list[bytes] = []  # below here all is the thread's
         self._lines_bytes = 0
-        self._began_s = 0.0
+        self._began_s, self._hour = 0.0, 0
         self._parts: deque[_Part] = deque()
         self._store: WritingStore | None = None
         self._complaints = Throttle(COMPLAIN_S)
@@ -112,22 +115,30 @@ class Capture:
 
     # -- on the thread of the call -------------------------------------------------------------------------------------
 
-    def wants(self, target: str | None, status: int) -> bool:
-        """Whether such a call is to be captured; asked before it is put together."""
-        if status >= FIRST_ERROR_STATUS:
-            return self._wanted.has_errors and (target is None or self._is_of_wanted_model(target))
-        share = self._wanted.share
-        return (share >= 1.0 or self._draw() < share) and target is not None and self._is_of_wanted_model(target)
-
     def take(self, call: Exchange) -> None:
-        """Hand a call over. Never waits, never raises."""
+        """Hand a call over, if such calls are captured. Never waits, never raises."""
+        if call.answer.status >= FIRST_ERROR_STATUS:
+            if not self._wanted.has_errors:
+                return
+        elif self._share < 1.0 and self._draw() >= self._share:
+            return
+        if self._is_wanted_model is not None and not (call.target and self._is_wanted_model(call.target)):
+            return
+        if len(call.request.body) > SMALL_BYTES or len(call.answer.body) > SMALL_BYTES:
+            self._take_large(call)
+        elif len(self._small) < self._max_small:
+            self._small.append((self._clock_s(), call))
+        else:
+            self._recorder.count(CAPTURE_DROPPED)
+
+    def _take_large(self, call: Exchange) -> None:
         n_bytes = _size(call)
         with self._lock:
-            has_room = self._under_way + n_bytes <= self._max_bytes
+            has_room = self._large_bytes + n_bytes <= self._max_bytes // 4
             if has_room:
-                self._under_way += n_bytes
+                self._large_bytes += n_bytes
         if has_room:
-            self._queue.append((self._clock_s(), call))
+            self._large.append((self._clock_s(), call))
         else:
             self._recorder.count(CAPTURE_DROPPED)
 
@@ -137,78 +148,70 @@ class Capture:
         """Write what is there, for at most so long; what is left then is counted as dropped."""
         self._stop.set()
         self._thread.join(deadline_s)
-        left = len(self._queue) + sum(part.n_calls for part in list(self._parts))
-        if self._thread.is_alive() and left:
+        if self._thread.is_alive():
+            left = len(self._small) + len(self._large) + sum(part.n_calls for part in list(self._parts))
             self._recorder.count(CAPTURE_DROPPED, left)
 
     def _write_all(self) -> None:
         while not self._stop.wait(LOOK_S):
             self._look()
         self._look(is_last=True)
-        self._drop_parts(len(self._parts))
+        while self._parts:
+            self._drop_oldest()
         if self._store is not None:
             self._store.close()
 
     def _look(self, *, is_last: bool = False) -> None:
         try:
-            self._take_lines()
+            for at_s, call in _emptied(self._small):
+                self._add(at_s, call)
+            for at_s, call in _emptied(self._large):
+                self._add(at_s, call)
+                with self._lock:
+                    self._large_bytes -= _size(call)
             if self._lines and (is_last or self._clock_s() - self._began_s >= self._interval_s):
                 self._end_part()
             self._put_parts()
         except Exception:  # whatever it is, the next look may fare better
             log.exception("calls could not be captured")
 
-    def _take_lines(self) -> None:
-        while self._queue:
-            at_s, call = self._queue.popleft()
-            if self._lines and at_s // HOUR_S != self._began_s // HOUR_S:
-                self._end_part()
-            if not self._lines:
-                self._began_s = at_s
-            text = line(at_s, call)
-            self._account(len(text) - _size(call))
-            self._lines.append(text)
-            self._lines_bytes += len(text)
-            if self._lines_bytes >= FILE_BYTES:
-                self._end_part()
+    def _add(self, at_s: float, call: Exchange) -> None:
+        if self._lines and int(at_s) // HOUR_S != self._hour:
+            self._end_part()
+        if not self._lines:
+            self._began_s, self._hour = at_s, int(at_s) // HOUR_S
+        text = line(at_s, call)
+        self._lines.append(text)
+        self._lines_bytes += len(text)
+        if self._lines_bytes >= FILE_BYTES:
+            self._end_part()
+            self._put_parts()
 
     def _end_part(self) -> None:
-        name = str(uuid.uuid4())
-        where = layout.key(self._endpoint, self._variant, self._began_s, name)
+        where = layout.key(self._endpoint, self._variant, self._began_s, str(uuid.uuid4()))
         self._parts.append(_Part(where, b"".join(self._lines), len(self._lines)))
         self._lines, self._lines_bytes = [], 0
+        # While the store is away the newest calls are kept.
+        while len(self._parts) > 1 and sum(len(part.data) for part in self._parts) > self._max_bytes // 2:
+            self._drop_oldest()
 
     def _put_parts(self) -> None:
         while self._parts:
             part = self._parts[0]
             if not self._has_room():
                 self._complain("there is no room left where they go")
-                self._drop_parts(1)
+                self._drop_oldest()
                 continue
             try:
                 self._opened().put(part.key, part.data)
             except ArtifactError as error:
                 self._complain(str(error))
-                self._make_way()
                 return
             self._parts.popleft()
-            self._account(-len(part.data))
             self._recorder.count(CAPTURED_CALLS, part.n_calls)
 
-    def _make_way(self) -> None:
-        """While the store is away the newest calls are kept, in half of what may be under way."""
-        while len(self._parts) > 1 and sum(len(part.data) for part in self._parts) > self._max_bytes // 2:
-            self._drop_parts(1)
-
-    def _drop_parts(self, n: int) -> None:
-        for _ in range(n):
-            part = self._parts.popleft()
-            self._account(-len(part.data))
-            self._recorder.count(CAPTURE_DROPPED, part.n_calls)
-
-    def _account(self, n_bytes: int) -> None:
-        with self._lock:
-            self._under_way += n_bytes
+    def _drop_oldest(self) -> None:
+        self._recorder.count(CAPTURE_DROPPED, self._parts.popleft().n_calls)
 
     def _opened(self) -> WritingStore:
         if self._store is None:
@@ -218,6 +221,12 @@ class Capture:
     def _complain(self, why: str) -> None:
         if self._complaints.is_due():
             log.error("captured calls are not written: %s", why)
+
+
+def _emptied(queue: deque[tuple[float, Exchange]]) -> Iterator[tuple[float, Exchange]]:
+    """What is there now; what comes meanwhile is for the next look."""
+    for _ in range(len(queue)):
+        yield queue.popleft()
 
 
 def _size(call: Exchange) -> int:

@@ -46,15 +46,14 @@ class Rig:
         self.store = Store(root)
         self.recorder = LiveRecorder()
         wanted = options.pop("wanted", Wanted(1.0, Patterns.parse(""), has_errors=False))
-        options = {"max_bytes": 1 << 20, "interval_s": 0.0, **options}
+        options = {"max_bytes": 16 << 20, "interval_s": 0.0, **options}
         self.capture = Capture(
             lambda: self.store, wanted, self.recorder, endpoint="acme/prod", variant="AllTraffic", **options
         )
 
     def call(self, target: str = "us/a.tar.gz", body: bytes = b"1,2", status: int = 200) -> None:
-        if self.capture.wants(target, status):
-            answer = Answer(status, "text/csv", b"0.5")
-            self.capture.take(Exchange(Request({}, body, "id"), answer, target, "1", True, (), 5))
+        answer = Answer(status, "text/csv", b"0.5")
+        self.capture.take(Exchange(Request({}, body, "id"), answer, target, "1", True, 0, (1, 2, 3, 4, 5)))
 
     def count(self, metric: Any) -> int:
         return self.recorder.collect().total(metric)
@@ -94,11 +93,14 @@ def test_a_file_lies_where_sagemaker_has_it(tmp_path: Path) -> None:
     assert hour.isoformat() == "2022-02-14T17:00:00+00:00"
 
 
-def test_a_store_that_is_silent_keeps_nobody_waiting_and_what_is_over_the_bound_is_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [100, 2000])
+def test_a_store_that_is_silent_keeps_nobody_waiting_and_what_is_over_the_bound_is_dropped(
+    tmp_path: Path, size: int
+) -> None:
     with rig(tmp_path, max_bytes=100_000) as one:
         one.store.may_answer.clear()
         for _ in range(200):
-            one.call(body=b"x" * 1000)
+            one.call(body=b"x" * size)
         assert one.count(CAPTURE_DROPPED) > 100
     assert one.count(CAPTURED_CALLS) + one.count(CAPTURE_DROPPED) == 200
     assert len(one.found()) == one.count(CAPTURED_CALLS) > 0
@@ -109,7 +111,7 @@ def test_what_a_store_that_is_away_does_not_take_is_kept_within_the_bound_and_wr
         one.store.is_away = True
         for _ in range(20):
             one.call()
-        until(lambda: not one.capture._queue, PATIENCE_S)
+        until(lambda: not one.capture._small, PATIENCE_S)
         one.store.is_away = False
         until(lambda: one.count(CAPTURED_CALLS) + one.count(CAPTURE_DROPPED) == 20, PATIENCE_S)
     assert len(one.found()) == one.count(CAPTURED_CALLS) > 0

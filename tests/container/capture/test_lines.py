@@ -11,6 +11,7 @@ import pytest
 from container.capture.lines import NoCapture, line, parse
 from handler.messages import Answer, Exchange, Request
 
+MARKS = (1_000_000, 1_005_000, 1_009_000, 1_018_000, 1_020_999)  # ns
 AT_S = 1_644_859_506.9  # 2022-02-14T17:25:06Z
 ID = "b7d5f3c1-9a52-4a4e-8f66-0c8b0f4dd6a1"
 SIDE = {
@@ -52,9 +53,7 @@ SCHEMA = {
 def call(body: bytes = b"1,2\n", content_type: str = "text/csv", **headers: str) -> Exchange:
     named = {"content-type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}
     answer = Answer(200, "text/csv; charset=utf-8", b"0.02")
-    return Exchange(
-        Request(named, body, ID), answer, "us/a.tar.gz", '"etag"', True, (("decode", 4), ("predict", 9)), 20
-    )
+    return Exchange(Request(named, body, ID), answer, "us/a.tar.gz", '"etag"', True, 3, MARKS)
 
 
 def test_a_line_is_sagemakers_with_ours_in_its_metadata() -> None:
@@ -75,7 +74,7 @@ def test_a_line_is_sagemakers_with_ours_in_its_metadata() -> None:
         "modelVersion": '"etag"',
         "cache": "hit",
         "status": 200,
-        "stagesUs": {"decode": 4, "predict": 9},
+        "stagesUs": {"wait": 3, "decode": 4, "predict": 9, "encode": 2},
         "totalUs": 20,
     }
 
