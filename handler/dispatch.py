@@ -56,6 +56,7 @@ class Tap(Protocol):
     """Where whole calls are handed to, such as data capture. Never waits, never raises."""
 
     def take(self, call: Exchange) -> None: ...
+    def take_failed(self, call: Exchange) -> None: ...
 
 
 class Using(Protocol):
@@ -187,7 +188,8 @@ class Dispatcher:
             answer = Answer(200, scored.media_type, scored.body, _WARM)
             if self._tap is not None:
                 marks = started, held, scored.decoded, scored.predicted, ended
-                self._tap.take(Exchange(request, answer, target, borrowed.version, True, 0, marks))
+                # As Exchange(...), in a third of the time.
+                self._tap.take(tuple.__new__(Exchange, (request, answer, target, borrowed.version, True, 0, marks)))
             return answer
         stages_us = (
             ("wait", borrowed.wait_us),
@@ -270,8 +272,9 @@ class Dispatcher:
             )
         refusal = self._framing.refusal(error, fault)
         if self._tap is not None:
-            marks = started, started + total_us * 1000
-            self._tap.take(Exchange(request, refusal, target, "", None, 0, marks))
+            ended = started + total_us * 1000
+            marks = started, ended, ended, ended, ended
+            self._tap.take_failed(Exchange(request, refusal, target, "", None, 0, marks))
         return refusal
 
 

@@ -44,7 +44,7 @@ class Exchange(NamedTuple):
     is_hit     None when the cache was never asked
     wait_us    for the model's load
     marks      when (perf_counter_ns) it began, had its model, its rows and its scores, and was over; of a call that failed
-               when it began and was over
+               all but the first are its end
     """
 
     request: Request
@@ -53,4 +53,4 @@ class Exchange(NamedTuple):
     version: str
     is_hit: bool | None
     wait_us: int
-    marks: tuple[int, ...]
+    marks: tuple[int, int, int, int, int]

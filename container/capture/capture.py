@@ -36,7 +36,6 @@ SMALL_BYTES = 1_024
 FILE_BYTES = 8 << 20
 # What a call takes besides its bodies, about: the objects here, the metadata in the line.
 CALL_BYTES = 1_000
-FIRST_ERROR_STATUS = 400
 HOUR_S = 3600
 COMPLAIN_S = 60.0
 REMEMBERED_TARGETS = 4_096
@@ -85,22 +84,24 @@ class Capture:
         interval_s: float,
         has_room: Callable[[], bool] = lambda: True,
         clock_s: Callable[[], float] = time.time,
+        counter_s: Callable[[], float] = time.perf_counter,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._open_store = open_store
-        self._wanted = wanted
         self._recorder = recorder
         self._endpoint, self._variant = endpoint, variant
         self._max_bytes = max_bytes
         self._interval_s = interval_s
         self._has_room = has_room
-        self._clock_s = clock_s
+        self._clock_s, self._counter_s = clock_s, counter_s
+        self._epoch_s = 0.0  # what the counter's zero is on the clock
         self._draw = draw
-        self._share = wanted.share
+        self._share, self._has_errors = wanted.share, wanted.has_errors
+        self._takes_all = wanted.share >= 1.0 and not wanted.models
         self._is_wanted_model = lru_cache(maxsize=REMEMBERED_TARGETS)(wanted.models.match) if wanted.models else None
-        self._small: deque[tuple[float, Exchange]] = deque()
+        self._small: deque[Exchange] = deque()
         self._max_small = max(1, max_bytes // 4 // (2 * SMALL_BYTES + CALL_BYTES))
-        self._large: deque[tuple[float, Exchange]] = deque()
+        self._large: deque[Exchange] = deque()
         self._lock = threading.Lock()  # guards the number alone
         self._large_bytes = 0
         self._lines: list[bytes] = []  # below here all is the thread's
@@ -117,19 +118,23 @@ class Capture:
 
     def take(self, call: Exchange) -> None:
         """Hand a call over, if such calls are captured. Never waits, never raises."""
-        if call.answer.status >= FIRST_ERROR_STATUS:
-            if not self._wanted.has_errors:
-                return
-        elif self._share < 1.0 and self._draw() >= self._share:
+        if not self._takes_all and not self._is_wanted(call):
             return
-        if self._is_wanted_model is not None and not (call.target and self._is_wanted_model(call.target)):
-            return
-        if len(call.request.body) > SMALL_BYTES or len(call.answer.body) > SMALL_BYTES:
-            self._take_large(call)
-        elif len(self._small) < self._max_small:
-            self._small.append((self._clock_s(), call))
+        small = self._small
+        if len(call[0][1]) <= SMALL_BYTES and len(call[1][2]) <= SMALL_BYTES and len(small) < self._max_small:
+            small.append(call)
         else:
-            self._recorder.count(CAPTURE_DROPPED)
+            self._take_large(call)
+
+    def take_failed(self, call: Exchange) -> None:
+        """The same of a call that was answered with an error."""
+        if self._has_errors and (self._is_wanted_model is None or self._is_wanted_model(call.target or "")):
+            self._take_large(call)
+
+    def _is_wanted(self, call: Exchange) -> bool:
+        return self._draw() < self._share and (
+            self._is_wanted_model is None or self._is_wanted_model(call.target or "")
+        )
 
     def _take_large(self, call: Exchange) -> None:
         n_bytes = _size(call)
@@ -138,7 +143,7 @@ class Capture:
             if has_room:
                 self._large_bytes += n_bytes
         if has_room:
-            self._large.append((self._clock_s(), call))
+            self._large.append(call)
         else:
             self._recorder.count(CAPTURE_DROPPED)
 
@@ -163,10 +168,11 @@ class Capture:
 
     def _look(self, *, is_last: bool = False) -> None:
         try:
-            for at_s, call in _emptied(self._small):
-                self._add(at_s, call)
-            for at_s, call in _emptied(self._large):
-                self._add(at_s, call)
+            self._epoch_s = self._clock_s() - self._counter_s()
+            for call in _emptied(self._small):
+                self._add(call)
+            for call in _emptied(self._large):
+                self._add(call)
                 with self._lock:
                     self._large_bytes -= _size(call)
             if self._lines and (is_last or self._clock_s() - self._began_s >= self._interval_s):
@@ -175,7 +181,8 @@ class Capture:
         except Exception:  # whatever it is, the next look may fare better
             log.exception("calls could not be captured")
 
-    def _add(self, at_s: float, call: Exchange) -> None:
+    def _add(self, call: Exchange) -> None:
+        at_s = self._epoch_s + call.marks[0] / 1e9  # SageMaker's inferenceTime is when the call came in
         if self._lines and int(at_s) // HOUR_S != self._hour:
             self._end_part()
         if not self._lines:
@@ -223,7 +230,7 @@ class Capture:
             log.error("captured calls are not written: %s", why)
 
 
-def _emptied(queue: deque[tuple[float, Exchange]]) -> Iterator[tuple[float, Exchange]]:
+def _emptied(queue: deque[Exchange]) -> Iterator[Exchange]:
     """What is there now; what comes meanwhile is for the next look."""
     for _ in range(len(queue)):
         yield queue.popleft()

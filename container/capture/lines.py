@@ -15,18 +15,18 @@ Source: SageMaker guide, "Capture data from real-time endpoint". Content types t
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from handler.messages import Exchange
 
 INFERENCE_ID_HEADER = "x-amzn-sagemaker-inference-id"
-_ENCODINGS = {"text/csv": "CSV", "application/json": "JSON", "application/jsonlines": "JSON"}
+_ENCODINGS = {"text/csv": b"CSV", "application/json": b"JSON", "application/jsonlines": b"JSON"}
 _CACHE = {True: b"hit", False: b"miss", None: b"none"}
 REMEMBERED = 4_096  # targets, about
 
@@ -54,60 +54,64 @@ class Captured:
 
 
 def line(at_s: float, call: Exchange) -> bytes:
-    """The call, with a newline behind it. There may be thousands a second: what calls have in common is made once."""
-    request, answer = call.request, call.answer
+    """The call, with a newline behind it. There may be thousands a second: what calls have in common is written once."""
+    request, answer, target, version, is_hit, wait_us, (started, held, decoded, predicted, ended) = call
     headers = request.headers
-    begin, middle, end = _common(
-        headers.get("content-type", ""), answer.content_type, call.target, call.version, answer.status, call.is_hit
+    form, asked, answered = _form(
+        headers.get("content-type", ""), answer.content_type, target, version, answer.status, is_hit
     )
-    asked_as, asked = _data(begin, request.body)
-    answered_as, answered = _data(middle, answer.body)
-    inference_id = headers.get(INFERENCE_ID_HEADER)
-    named = b"" if inference_id is None else b',"inferenceId":' + _text(inference_id)
-    return b"".join(
-        (
-            asked_as, asked, answered_as, answered, end, _text(request.request_id), named,
-            _second(int(at_s)), _stages(call), LINE_END,
-        )
+    name = _text(request.request_id)
+    if INFERENCE_ID_HEADER in headers:
+        name += b',"inferenceId":' + _text(headers[INFERENCE_ID_HEADER])
+    return form % (
+        asked(request.body), answered(answer.body), name, _second(int(at_s)), wait_us, (decoded - held) // 1000,
+        (predicted - decoded) // 1000, (ended - predicted) // 1000, (ended - started) // 1000,
     )  # fmt: skip
 
 
-LINE_END = b'},"eventVersion":"0"}\n'
-
-
-class _Side(NamedTuple):
-    """What stands before a body's text: of one that is text, and of bytes."""
-
-    encoding: str | None
-    as_text: bytes
-    as_bytes: bytes
+_Encode = Callable[[bytes], bytes]
 
 
 @lru_cache(maxsize=REMEMBERED)
-def _common(
+def _form(
     asked_type: str, answered_type: str, target: str | None, version: str, status: int, is_hit: bool | None
-) -> tuple[_Side, _Side, bytes]:
-    return (
-        _side(b'{"captureData":{"endpointInput":', "INPUT", asked_type),
-        _side(b'},"endpointOutput":', "OUTPUT", answered_type),
-        b'}},"eventMetadata":{"targetModel":%b,"modelVersion":%b,"cache":"%b","status":%d,"eventId":'
-        % (b"null" if target is None else _text(target), _text(version), _CACHE[is_hit], status),
+) -> tuple[bytes, _Encode, _Encode]:
+    """A line with places for what is a call's own, and how each body is written there."""
+    sides = [
+        b'{"observedContentType":%b,"mode":"%b",' % (_text(content_type), mode)
+        for content_type, mode in ((asked_type, b"INPUT"), (answered_type, b"OUTPUT"))
+    ]
+    metadata = b'{"targetModel":%b,"modelVersion":%b,"cache":"%b","status":%d,' % (
+        b"null" if target is None else _text(target), _text(version), _CACHE[is_hit], status,
+    )  # fmt: skip
+    asked_before, answered_before, metadata = (text.replace(b"%", b"%%") for text in (*sides, metadata))
+    form = (
+        b'{"captureData":{"endpointInput":' + asked_before + b'%b},"endpointOutput":' + answered_before + b"%b}}"
+        b',"eventMetadata":'
+        + metadata
+        + b'"eventId":%b,"inferenceTime":"%b","stagesUs":{"wait":%d,"decode":%d,"predict":%d,'
+        b'"encode":%d},"totalUs":%d},"eventVersion":"0"}\n'
     )
+    return form, _encode_as(asked_type), _encode_as(answered_type)
 
 
-def _side(before: bytes, mode: str, content_type: str) -> _Side:
+def _encode_as(content_type: str) -> _Encode:
     encoding = _ENCODINGS.get(content_type.partition(";")[0].strip().lower())
-    head = b'%b{"observedContentType":%b,"mode":"%b","encoding":"' % (before, _text(content_type), mode.encode())
-    return _Side(encoding, head + (encoding or "").encode() + b'","data":', head + b'BASE64","data":')
+    if encoding is None:
+        return _as_base64
+    before = b'"encoding":"%b","data":' % encoding
 
-
-def _data(side: _Side, body: bytes) -> tuple[bytes, bytes]:
-    if side.encoding is not None:
+    def encode(body: bytes) -> bytes:
         try:
-            return side.as_text, orjson.dumps(body.decode())
+            return before + orjson.dumps(body.decode())
         except UnicodeDecodeError:
-            pass
-    return side.as_bytes, b'"%b"' % base64.b64encode(body)
+            return _as_base64(body)
+
+    return encode
+
+
+def _as_base64(body: bytes) -> bytes:
+    return b'"encoding":"BASE64","data":"%b"' % base64.b64encode(body)
 
 
 def _text(text: str) -> bytes:
@@ -120,21 +124,7 @@ def _text(text: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _second(at_s: int) -> bytes:
-    return b',"inferenceTime":"%b"' % time_text(at_s).encode()
-
-
-def _stages(call: Exchange) -> bytes:
-    marks = call.marks
-    if len(marks) != 5:
-        return b',"stagesUs":{},"totalUs":%d' % ((marks[-1] - marks[0]) // 1000)
-    started, held, decoded, predicted, ended = marks
-    return b',"stagesUs":{"wait":%d,"decode":%d,"predict":%d,"encode":%d},"totalUs":%d' % (
-        call.wait_us,
-        (decoded - held) // 1000,
-        (predicted - decoded) // 1000,
-        (ended - predicted) // 1000,
-        (ended - started) // 1000,
-    )
+    return time_text(at_s).encode()
 
 
 def time_text(at_s: float) -> str:

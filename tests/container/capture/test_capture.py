@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ class Store(WritingDirectory):
 
 class Rig:
     def __init__(self, root: Path, **options: Any) -> None:
+        self.at_s = time.perf_counter()
         self.store = Store(root)
         self.recorder = LiveRecorder()
         wanted = options.pop("wanted", Wanted(1.0, Patterns.parse(""), has_errors=False))
@@ -53,7 +55,9 @@ class Rig:
 
     def call(self, target: str = "us/a.tar.gz", body: bytes = b"1,2", status: int = 200) -> None:
         answer = Answer(status, "text/csv", b"0.5")
-        self.capture.take(Exchange(Request({}, body, "id"), answer, target, "1", True, 0, (1, 2, 3, 4, 5)))
+        at = int(self.at_s * 1e9)
+        call = Exchange(Request({}, body, "id"), answer, target, "1", True, 0, (at, at, at, at, at))
+        (self.capture.take if status == 200 else self.capture.take_failed)(call)
 
     def count(self, metric: Any) -> int:
         return self.recorder.collect().total(metric)
@@ -82,7 +86,8 @@ def test_every_call_is_in_the_store_once_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_file_lies_where_sagemaker_has_it(tmp_path: Path) -> None:
-    with rig(tmp_path, clock_s=lambda: 1_644_859_506.123) as one:
+    with rig(tmp_path, clock_s=lambda: 1_644_859_506.123, counter_s=lambda: 0.0) as one:
+        one.at_s = 0.0
         one.call()
     (found,) = layout.files(one.store)
     folder, _, name = found.target.rpartition("/")
@@ -147,9 +152,7 @@ def test_a_share_is_drawn(tmp_path: Path) -> None:
 
 
 def test_an_hour_ends_a_file(tmp_path: Path) -> None:
-    now = iter([3599.0, 3601.0])
-    clock = lambda: next(now, 3602.0)  # noqa: E731
-    with rig(tmp_path, interval_s=3600.0, clock_s=clock) as one:
-        one.call()
-        one.call()
+    with rig(tmp_path, interval_s=3600.0, clock_s=lambda: 3700.0, counter_s=lambda: 3700.0) as one:
+        for one.at_s in (3599.0, 3601.0):
+            one.call()
     assert [found.target.split("/")[-2] for found in layout.files(one.store)] == ["00", "01"]
