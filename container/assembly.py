@@ -24,6 +24,7 @@ from container.limits.memory import container_limit, model_budget
 from container.settings import Settings
 from handler.archives.limits import Limits
 from handler.bounds import Bounds, Room
+from handler.cache.ages import Ages
 from handler.cache.model_cache import ModelCache
 from handler.error_responses import CONTAINER, SAGEMAKER, Framing, like_aws
 from handler.forest import walker
@@ -38,7 +39,7 @@ from handler.loading.pacing import Pacer
 from handler.patterns import Patterns
 from handler.payload import AWS, OURS, Conventions
 from handler.predictor import HandlePool
-from handler.revalidation.revalidator import Revalidator
+from handler.revalidation.revalidator import Replacing, Revalidator
 from handler.revalidation.sweeper import Sweeper
 from handler.scoring import PlainScoring, Scoring
 from handler.stores import Store, open_store, parse_location
@@ -82,16 +83,24 @@ class Models:
 
 
 def loading_parts(
-    settings: Settings, closing: ExitStack, *, n_preforked: int, hooks: Hooks | None, scratch: Path
+    settings: Settings,
+    closing: ExitStack,
+    *,
+    n_preforked: int,
+    hooks: Hooks | None,
+    scratch: Path,
+    is_ready_at_once: bool = True,
 ) -> LoadingParts:
-    """scratch: where model_fn's directory may be made."""
+    """scratch: where model_fn's directory may be made. is_ready_at_once: the examiner starts now and not when it is asked,
+    which it may never be where models are kept on disk."""
     artifacts = settings.artifacts
     quarantine = Quarantine(
         n_preforked,
         limits=Limits.of(artifacts.max_artifact_bytes, ignore_code=artifacts.ignore_code),
         as_boosters=hooks is not None and hooks.needs_objects,
     )
-    quarantine.start()
+    if is_ready_at_once:
+        quarantine.start()
     closing.callback(quarantine.close)
     trimmer = Trimmer()
     closing.callback(trimmer.close)
@@ -106,12 +115,29 @@ def loading_parts(
 
 
 def models_of_store(
-    settings: Settings, recorder: Recorder, closing: ExitStack, *, hooks: Hooks | None, scratch: Path
+    settings: Settings,
+    recorder: Recorder,
+    closing: ExitStack,
+    *,
+    hooks: Hooks | None,
+    scratch: Path,
+    is_ready_at_once: bool = True,
+    n_preforked: int | None = None,
+    store: Store | None = None,
 ) -> Models:
-    """Models of settings.artifacts.models, loaded when they are borrowed and kept as new as their artifacts."""
-    store = MonitoredStore(_open_store(settings), recorder)
+    """Models of settings.artifacts.models, loaded when they are borrowed and kept as new as their artifacts.
+    is_ready_at_once, n_preforked: as of `loading_parts`; None is as many as an endpoint with these settings wants.
+    store: another than these settings name; closed by `closing`."""
+    store = MonitoredStore(store or _open_store(settings), recorder)
     closing.callback(store.close)
-    parts = loading_parts(settings, closing, n_preforked=_n_preforked(settings), hooks=hooks, scratch=scratch)
+    parts = loading_parts(
+        settings,
+        closing,
+        n_preforked=n_preforked or _n_preforked(settings),
+        hooks=hooks,
+        scratch=scratch,
+        is_ready_at_once=is_ready_at_once,
+    )
     n_workers = settings.front.workers
     pacer = Pacer(lambda: cache.n_hits, container_cores())
     loader = ModelLoader(
@@ -150,29 +176,50 @@ def models_of_store(
     closing.callback(cache.close)
     parts.boosters.room = cache
     if settings.artifacts.max_age_s:
-        _keep_new(settings, recorder, closing, cache, store, admission, loader)
+        keep_new(
+            settings, recorder, closing, cache, cache.ages, admission.prepare_if_changed, (store, loader.confirmed)
+        )
     return Models(cache, store, loader, parts)
 
 
-def _keep_new(
+def loader_of_prefix(settings: Settings, recorder: Recorder, closing: ExitStack, parts: LoadingParts) -> ModelLoader:
+    """Hosted, of the objects that the platform unpacks."""
+    store = MonitoredStore(_open_store(settings), recorder)
+    closing.callback(store.close)
+    return ModelLoader(
+        store,
+        parts.quarantine.examine,
+        parts.boosters,
+        n_threads=1,
+        crew=parts.crew,
+        is_first_fold_only=settings.answers.folds == "first",
+    )
+
+
+def keep_new(
     settings: Settings,
     recorder: Recorder,
     closing: ExitStack,
-    cache: ModelCache,
-    store: Store,
-    admission: Admission[PreparedModel],
-    loader: ModelLoader,
+    cache: Replacing,
+    ages: Ages,
+    prepare_if_changed: Callable[[str, str], PreparedModel | None],
+    listing: tuple[Store, Callable[[str, str], None]] | None,
 ) -> None:
+    """Have models in memory compared with their artifacts from now on.
+
+    listing   the store, where models are called as their artifacts are, and who is told of what it shows unchanged
+    """
     n_checkers = _n_checkers(settings)
     checkers = ThreadPoolExecutor(n_checkers, thread_name_prefix="checker")
     closing.callback(checkers.shutdown, wait=False, cancel_futures=True)
-    revalidator = Revalidator(cache, admission.prepare_if_changed, checkers, recorder)
-    cache.ages.watch(settings.artifacts.max_age_s, revalidator.look)
+    revalidator = Revalidator(cache, prepare_if_changed, checkers, recorder)
+    ages.watch(settings.artifacts.max_age_s, revalidator.look)
+    store, confirmed = listing or (None, lambda *_: None)
     sweeper = Sweeper(
-        cache.ages,
+        ages,
         store,
         revalidator.check,
-        loader.confirmed,
+        confirmed,
         checkers,
         max_age_s=settings.artifacts.max_age_s,
         n_at_once=n_checkers,

@@ -174,8 +174,10 @@ def _setting(
     default: Any,
     flag: str,
     modes: frozenset[str] = HOSTED | STANDALONE,
+    needs: str = "",
 ) -> Any:
-    metadata = {"help": help, "parse": parse, "variables": variables, "flag": flag, "modes": modes}
+    """needs   the setting without which it means nothing in hosted mode"""
+    metadata = {"help": help, "parse": parse, "variables": variables, "flag": flag, "modes": modes, "needs": needs}
     return field(default=default, metadata=metadata)
 
 
@@ -277,12 +279,12 @@ class Artifacts:
     """Where artifacts are, and what is kept of them."""
 
     models: str = _setting(
-        "where the artifacts are: s3://bucket/prefix/ or a directory",
+        "where the artifacts are: s3://bucket/prefix/ or a directory; hosted, what the platform unpacks from: overwritten "
+        "ones are noticed then",
         _text,
         "MME_MODELS",
         default="",
         flag="--models",
-        modes=STANDALONE,
     )
     endpoint_url: str | None = _setting(
         "another S3 than Amazon's, such as http://127.0.0.1:5000",
@@ -290,7 +292,7 @@ class Artifacts:
         "MME_S3_ENDPOINT_URL",
         default=None,
         flag="--s3-endpoint-url",
-        modes=STANDALONE,
+        needs="models",
     )
     max_artifact_bytes: int = _setting(
         "largest artifact fetched", size_bytes, "MME_MAX_ARTIFACT", default=ARTIFACT_MAX_BYTES, flag="--max-artifact"
@@ -308,7 +310,7 @@ class Artifacts:
         "MME_MAX_AGE_S",
         default=60.0,
         flag="--max-age",
-        modes=STANDALONE,
+        needs="models",
     )
     disk_dir: str | None = _setting(
         "directory in which examined models are kept, so that a reload needs no S3; none without it",
@@ -692,3 +694,6 @@ def _refuse_ignored(hosted: bool, given: Mapping[str, _Given | None]) -> None:
         wrote = given[one.name]
         if wrote is not None and mode not in one.metadata["modes"]:
             raise SettingInvalid(wrote.where, wrote.text, f"a setting of {mode} mode, which would ignore it")
+        needed = one.metadata["needs"]
+        if hosted and wrote is not None and needed and given[needed] is None:
+            raise SettingInvalid(wrote.where, wrote.text, f"used in hosted mode without --{needed}")

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from container import assembly
-from container.assembly import Models
+from container.assembly import LoadingParts, Models
 from container.capture.capture import Capture, Wanted
 from container.capture.room import room_of
 from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
+from container.link import wire
 from container.link.channel import Channel
 from container.log_stream import take_over_stderr
 from container.settings import Settings
@@ -26,6 +27,8 @@ from container.worker.guard import MemoryGuard
 from container.worker.hosted.bundles import Bundles
 from container.worker.hosted.leases import Hosted
 from container.worker.hosted.management import Management
+from container.worker.hosted.renewal import HeldModels, Renewal, versioned
+from container.worker.notes import Notes
 from container.worker.preload import Preload
 from container.worker.runtime import Runtime
 from container.worker.warm import Place, WarmList
@@ -34,7 +37,7 @@ from handler.cache.model_cache import ModelCache
 from handler.dispatch import SMALL_CSV_BYTES, TARGET_HEADER, Dispatcher
 from handler.errors import ServingError, StartRefused
 from handler.hooks.module import Hooks
-from handler.loading.loader import BundleLoader
+from handler.loading.loader import BundleLoader, PreparedModel
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
@@ -117,6 +120,7 @@ def _build_standalone(
         channel,
         answer=dispatcher.answer,
         answer_at_once=dispatcher.answer_at_once,
+        notes=Notes(recorder, watch.journal),
         answer_on_lane=None if dispatcher.is_slow else dispatcher.answer_if_warm,
         lane_body_bytes=SMALL_CSV_BYTES,
         pool=pool,
@@ -191,11 +195,13 @@ def _build_hosted(
         parts.crew,
         is_first_fold_only=settings.answers.folds == "first",
     )
-    hosted = Hosted(
-        prepare=lambda load: parts.hook(load.model_name, loader.prepare(bundles.path_of(load))),
-        trim=parts.trimmer.trim_now,
-        max_models=_max_models(settings),
-    )
+    renewal = _renewal(settings, recorder, closing, parts)
+
+    def prepare(load: wire.Load) -> PreparedModel:
+        prepared = loader.prepare(bundles.path_of(load))
+        return parts.hook(load.model_name, prepared if renewal is None else versioned(prepared))
+
+    hosted = Hosted(prepare=prepare, trim=parts.trimmer.trim_now, max_models=_max_models(settings), renewal=renewal)
     cache = ModelCache(
         budget_bytes=assembly.memory_for_models(settings),
         prepare=hosted.prepare,
@@ -205,8 +211,12 @@ def _build_hosted(
         give_up=parts.boosters.give_up,
         on_freed=parts.trimmer.freed,  # again, a moment after an unload: its thread has ended by then
         room_wait_s=0.0,  # the platform makes room when it is told that there is none
+        is_pinned=lambda _: renewal is not None,  # one that was renewed is here before its connection holds it
     )
     closing.callback(cache.close)
+    if renewal is not None:
+        held = HeldModels(cache)
+        assembly.keep_new(settings, recorder, closing, held, cache.ages, renewal.prepare_if_changed, None)
     parts.boosters.room = cache
     dispatcher = _dispatcher(settings, cache, recorder, watch, hooks, closing)
     hosted.open(cache, dispatcher.answer)
@@ -218,6 +228,7 @@ def _build_hosted(
     runtime = Runtime(
         channel,
         answer=dispatcher.answer,
+        notes=Notes(recorder, watch.journal),
         answer_on_lane=None if dispatcher.is_slow else answer_on_lane,
         lane_body_bytes=SMALL_CSV_BYTES,
         io_dir=launch.io_dir,
@@ -226,6 +237,13 @@ def _build_hosted(
     )
     watch.start(cache, runtime.reasons_not_ready, launch.io_dir / RELAY)
     return runtime
+
+
+def _renewal(settings: Settings, recorder: LiveRecorder, closing: ExitStack, parts: LoadingParts) -> Renewal | None:
+    if not settings.artifacts.models or not settings.artifacts.max_age_s:
+        return None
+    loader = assembly.loader_of_prefix(settings, recorder, closing, parts)
+    return Renewal(loader, extra_bytes=OF_MODEL.worker_bytes, hook=parts.hook)
 
 
 def _watched(settings: Settings, closing: ExitStack) -> tuple[LiveRecorder, Watch]:

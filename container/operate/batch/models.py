@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
-from container.operate.batch.troubles import FileUnusable, RunRefused
+from container.operate.tables.files import FileUnusable
+from container.operate.troubles import Misused
 from handler.errors import ArtifactError, ArtifactMissing, ArtifactUnavailable, ServingError
 from handler.loading.loader import PreparedModel
 from handler.predictor import Scorer
@@ -26,12 +27,12 @@ class Loader(Protocol):
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None: ...
 
 
-class NotNow:
+class InAnotherPass:
     """The target has its turn in another pass, or has had it."""
 
 
-NOT_NOW = NotNow()
-Outcome = Scorer | ServingError | NotNow
+IN_ANOTHER_PASS = InAnotherPass()
+Outcome = Scorer | ServingError | InAnotherPass
 
 
 class RunModels:
@@ -47,6 +48,9 @@ class RunModels:
         self._uri = uri
         self._lock = threading.Lock()  # guards what follows
         self._flights: dict[str, Future[Outcome]] = {}
+        self._ready: dict[
+            str, Scorer
+        ] = {}  # of those that have landed; read without the lock, for each group of each window
         self._n_bytes = 0
         self._is_full = False  # until the pass ends: whoever was sent away once is sent away by all
         self._had: set[str] = set()  # turns in earlier passes
@@ -60,12 +64,19 @@ class RunModels:
     def request(self, targets: Iterable[str]) -> None:
         """Begin to load what is not here, as far as there is room."""
         for target in targets:
-            self._flight(target)
+            if target not in self._ready:
+                self._flight(target)
 
     def model(self, target: str) -> Outcome:
         """The target's model, or why there is none. Raises FileUnusable when it cannot be had just now."""
+        ready = self._ready.get(target)
+        if ready is not None:
+            return ready
         flight = self._flight(target)
-        return NOT_NOW if flight is None else flight.result()
+        outcome = IN_ANOTHER_PASS if flight is None else flight.result()
+        if not isinstance(outcome, ServingError | InAnotherPass):
+            self._ready[target] = outcome
+        return outcome
 
     def next_pass(self) -> bool:
         """Let go of all models, whose data has gone by. False when none is left that was sent away."""
@@ -73,11 +84,12 @@ class RunModels:
             is_more = self._is_full
             for target, flight in self._flights.items():
                 outcome = flight.result()
-                if outcome is not NOT_NOW:
+                if outcome is not IN_ANOTHER_PASS:
                     self._had.add(target)
-                if not isinstance(outcome, ServingError | NotNow):
+                if not isinstance(outcome, ServingError | InAnotherPass):
                     outcome.close()
             self._flights.clear()
+            self._ready.clear()
             self._n_bytes = 0
             self._is_full = False
             self._n_passes += 1
@@ -98,7 +110,7 @@ class RunModels:
             # One that is larger than all room there is has its turn alone.
             if self._n_bytes and self._n_bytes + prepared.n_bytes > self._budget_bytes:
                 self._is_full = True
-                return NOT_NOW
+                return IN_ANOTHER_PASS
             self._n_bytes += prepared.n_bytes
             self.n_loads += 1
         return prepared.load()
@@ -119,5 +131,5 @@ class RunModels:
         except ArtifactError as error:
             return error
         if prepared is None or prepared.version != version:
-            raise RunRefused(f"{self._uri}{target} was overwritten after the run began; start another run")
+            raise Misused(f"{self._uri}{target} was overwritten after the run began; start another run")
         return prepared

@@ -20,22 +20,26 @@ import numpy as np
 
 from container import assembly
 from container.limits.cores import container_cores
-from container.operate.batch import inputs
 from container.operate.batch.asked import Asked
-from container.operate.batch.contents import by_content, models_by_content
-from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout, without_model
 from container.operate.batch.ledger import Entry, Ledger
 from container.operate.batch.models import RunModels
 from container.operate.batch.parts import DoesNotFit, error_table, score_part
 from container.operate.batch.passes import FileInPasses
 from container.operate.batch.progress import Progress
+from container.operate.batch.released import ReleasedStore
 from container.operate.batch.scoring import Faults, layout_of_first
 from container.operate.batch.share import Share
-from container.operate.batch.tables import PartWriter, Window, windows
-from container.operate.batch.troubles import FileUnusable, RunIncomplete, RunRefused, RunStopped
+from container.operate.batch.writing import PartWriter
+from container.operate.release.place import releases_beside
+from container.operate.release.shelf import manifest
+from container.operate.tables.contents import by_content, models_by_content
+from container.operate.tables.files import DataFile, FileUnusable, find, on_disk, s3_of
+from container.operate.tables.windows import Window, windows
+from container.operate.troubles import Misused, NotNow, Stopped
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
+from handler.stores import open_store
 from handler.stores.writing import open_writing_store
 from handler.telemetry.recorder import LiveRecorder
 
@@ -52,17 +56,32 @@ class Outcome:
     n_done_before: int
 
 
-class Models:
-    """A run's models: those that were below the prefix when it began."""
+@dataclass(frozen=True, slots=True)
+class FromRelease:
+    """A release whose models score, instead of those that are live. releases: where it lies; None is beside these."""
 
-    def __init__(self, settings: Settings, closing: ExitStack, scratch: Path) -> None:
+    id: str
+    releases: str | None = None
+
+
+class Models:
+    """A run's models: those that were below the prefix when it began, or those of a release."""
+
+    def __init__(
+        self, settings: Settings, closing: ExitStack, scratch: Path, release: FromRelease | None = None
+    ) -> None:
         try:
-            models = assembly.models_of_store(settings, LiveRecorder(), closing, hooks=None, scratch=scratch)
+            store = None if release is None else _open_release(settings, release)
+            models = assembly.models_of_store(
+                settings, LiveRecorder(), closing, hooks=None, scratch=scratch, is_ready_at_once=False,
+                n_preforked=int(container_cores()) + 1,  # each is 25 ms of work to have, and nobody waits for one of them
+                store=store,
+            )  # fmt: skip
             self.versions: Mapping[str, str] = {one.target: one.version for one in models.store.list()}
         except (StartRefused, ArtifactError) as error:
-            raise RunRefused(f"--models {settings.artifacts.models}: {error}") from error
+            raise Misused(f"--models {settings.artifacts.models}: {error}") from error
         if not self.versions:
-            raise RunRefused(f"--models {settings.artifacts.models}: there are none")
+            raise Misused(f"--models {settings.artifacts.models}: there are none")
         self.models = RunModels(
             models.loader,
             self.versions,
@@ -79,32 +98,34 @@ def run(
     out: str,
     *,
     share: Share | None = None,
+    release: FromRelease | None = None,
     max_errors: int | None,
     stop: threading.Event,
 ) -> Outcome:
     """Score what is left of a run. Raises CommandFailed.
 
     share       a job's: what lies on this host is then known by its content; None is everything
+    release     whose models score; None is what is live
     max_errors  with more there is no _SUCCESS; None is any number
     stop        set by whoever wants it to end soon
     """
     endpoint_url = settings.artifacts.endpoint_url
     _refuse_below(out, data)
-    files = inputs.find(data, asked.data_format, endpoint_url)
+    files = find(data, asked.data_format, endpoint_url)
     if share is not None:
         files = by_content(files)
     with ExitStack() as closing:
         scratch = Path(
             closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-", dir=settings.front.scratch))
         )
-        models = Models(settings, closing, scratch)
+        models = Models(settings, closing, scratch, release)
         try:
-            store = open_writing_store(out, s3=_s3(endpoint_url), makes=True)
+            store = open_writing_store(out, s3=s3_of(out, endpoint_url), makes=True)
         except (StartRefused, OSError) as error:
-            raise RunRefused(f"--out {out}: {error}") from error
+            raise Misused(f"--out {out}: {error}") from error
         closing.callback(store.close)
         versions = models.versions
-        if share is not None:
+        if share is not None and release is None:  # a release's are digests
             versions = models_by_content(settings.artifacts.models, versions)
         ledger = Ledger(store, asked, files, versions)
         try:
@@ -120,7 +141,7 @@ def run(
                 summary = ledger.summary(entries)
                 ledger.finish(summary, is_success=max_errors is None or summary["errors"] <= max_errors)
         except ArtifactError as error:
-            raise RunIncomplete(f"--out {out}: {error}; the same command goes on") from error
+            raise NotNow(f"--out {out}: {error}; the same command goes on") from error
         return Outcome(summary, models.models.n_loads, len(mine), len(own) - len(mine))
 
 
@@ -158,7 +179,7 @@ class _Work:
                             break
             except FileUnusable as error:
                 if error.is_passing:
-                    raise RunIncomplete(f"{file.name}: {error.why}; the same command goes on") from error
+                    raise NotNow(f"{file.name}: {error.why}; the same command goes on") from error
         return without_model(self._asked.outputs)
 
     def score(self, files: Sequence[DataFile], layout: Layout) -> None:
@@ -170,7 +191,7 @@ class _Work:
         finally:
             progress.close()
         if self._passing:
-            raise RunIncomplete(
+            raise NotNow(
                 f"{len(self._passing)} files could not be had just now, first {self._passing[0]}; the same command goes on"
             )
 
@@ -189,7 +210,7 @@ class _Work:
 
     def _check(self) -> None:
         if self._stop.is_set():
-            raise RunStopped("stopped; the same command goes on")
+            raise Stopped("stopped; the same command goes on")
 
     def _score_one(self, file: DataFile, layout: Layout, progress: Progress) -> None:
         def on_rows(n_rows: int) -> None:
@@ -266,6 +287,15 @@ class _Work:
         return self._ledger.put_failure(file, why, path.read_bytes(), seconds)
 
 
+def _open_release(settings: Settings, release: FromRelease) -> ReleasedStore:
+    """Raises Misused; Refused when there is no such release."""
+    artifacts = settings.artifacts
+    where = release.releases or releases_beside(artifacts.models)
+    s3 = s3_of(where, artifacts.endpoint_url)
+    shelf = open_store(where, max_artifact_bytes=artifacts.max_artifact_bytes, s3=s3)
+    return ReleasedStore(shelf, manifest(shelf, release.id))
+
+
 def _refuse_below(out: str, data: Sequence[str]) -> None:
     """Parts among the data would be data of the next call."""
     for location in data:
@@ -275,10 +305,4 @@ def _refuse_below(out: str, data: Sequence[str]) -> None:
             else:
                 is_below = f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
             if is_below:
-                raise RunRefused(f"--out {out}: neither may lie below the other, --data {location}")
-
-
-def _s3(endpoint_url: str | None) -> Any:
-    from handler.stores.s3 import S3Settings
-
-    return S3Settings(endpoint_url=endpoint_url)
+                raise Misused(f"--out {out}: neither may lie below the other, --data {location}")
