@@ -95,6 +95,12 @@ def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     }
 
 
+def let_openmp_sleep() -> None:
+    """Of this process, before libgomp is loaded: where cores are shared, threads that spin for one another cost many times
+    what they do. What the user has set stays."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
     """MME_JAVA_HOME: a Java runtime to use instead of the installed wheel's."""
     environ = os.environ if environ is None else environ

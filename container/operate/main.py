@@ -23,6 +23,7 @@ from container.operate.fleet import command as fleet
 from container.operate.platform import command as platform
 from container.operate.printing import say
 from container.operate.release import command as release
+from container.operate.train import command as train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models.add_command(commands)
     inspect.add_command(commands)
     convert.add_command(commands)
+    train.add_command(commands)
     release.add_commands(commands)
     dashboard.add_command(commands)
     batch.add_command(commands)

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from container.operate.release.manifest import Golden
 
 if TYPE_CHECKING:
     from container.examine.quarantine import Examined
+    from handler.importer.learner import Learner
+    from handler.predictor import Facts
 
 N_ROWS = 3
 PLAIN = [-1.0, 0.5, 2.0]  # values for a model without thresholds: a linear one, or one leaf
 MAX_FILLED = 32  # features of a row that have a value; of the others it is missing
 
 
-def golden_of(examined: Examined, seed: str) -> Golden | None:
-    """examined: with its origins, so that its documents are XGBoost's. None for a model whose scores are no numbers."""
+def golden_of(examined: Examined, seed: str, learners: Sequence[Learner] | None = None) -> Golden | None:
+    """examined: with its origins, so that its documents are XGBoost's. learners: the same documents, read, where somebody has
+    read them. None for a model whose scores are no numbers."""
     import numpy as np
 
     from handler.errors import RequestError
@@ -29,7 +33,7 @@ def golden_of(examined: Examined, seed: str) -> Golden | None:
     from handler.scoring import predict, read_rows
 
     facts = facts_of_ensemble(examined.facts)
-    lines = _lines(examined, facts.n_features, random.Random(seed))  # noqa: S311  the same for the same model
+    lines = _lines(learners or _read(examined), facts, random.Random(seed))  # noqa: S311  the same for the same model
     pool = HandlePool()
     models: list[Scorer] = [
         Model(pool.load(document), one, pool.rest)
@@ -51,10 +55,16 @@ def golden_of(examined: Examined, seed: str) -> Golden | None:
     return Golden(tuple(lines), answers)
 
 
-def _lines(examined: Examined, n_features: int, choice: random.Random) -> list[str]:
+def _read(examined: Examined) -> list[Learner]:
+    from handler.importer.booster import import_booster
+
+    return [import_booster(document, "what libxgboost wrote").learner for document in examined.documents]
+
+
+def _lines(learners: Sequence[Learner], facts: Facts, choice: random.Random) -> list[str]:
     """CSV lines of values on both sides of the model's own thresholds, with something missing where there is room."""
-    thresholds = _thresholds(examined)
-    types = examined.facts[0].feature_types
+    thresholds = {feature: sorted(values) for feature, values in _thresholds(learners).items()}
+    types, n_features = facts.feature_types, facts.n_features
     filled = sorted(thresholds, key=lambda feature: (-len(thresholds[feature]), feature))[:MAX_FILLED]
     filled = filled or list(range(min(n_features, MAX_FILLED)))
     lines = []
@@ -64,7 +74,7 @@ def _lines(examined: Examined, n_features: int, choice: random.Random) -> list[s
             if types and types[feature] == "c":
                 cells[feature] = "0"  # the first category; there need not be another
             else:
-                cells[feature] = repr(_value(sorted(thresholds.get(feature, PLAIN)), number, choice))
+                cells[feature] = repr(_value(thresholds.get(feature, PLAIN), number, choice))
         if number == N_ROWS - 1 and len(filled) > 1:
             cells[choice.choice(filled)] = ""
         lines.append(",".join(cells))
@@ -81,19 +91,19 @@ def _value(thresholds: list[float], number: int, choice: random.Random) -> float
     return float(np.nextafter(np.float32(at), np.float32(choice.choice((-np.inf, np.inf)) if number else -np.inf)))
 
 
-def _thresholds(examined: Examined) -> dict[int, list[float]]:
+def _thresholds(learners: Sequence[Learner]) -> dict[int, list[float]]:
     """Where the model's trees split, by feature. Of categories and of linear models none."""
-    from handler.importer.booster import import_booster
+    import numpy as np
 
     found: dict[int, list[float]] = {}
-    for document in examined.documents:
-        trees = import_booster(document, "what libxgboost wrote").learner.trees
+    for learner in learners:
+        trees = learner.trees
         if trees is None:
             continue
-        is_split = (trees.left >= 0) & (trees.split_type == 0)
-        for feature, value in zip(
-            trees.split_index[is_split].tolist(), trees.split_condition[is_split].tolist(), strict=True
-        ):
-            if math.isfinite(value):
-                found.setdefault(feature, []).append(value)
+        is_split = (trees.left >= 0) & (trees.split_type == 0) & np.isfinite(trees.split_condition)
+        features, values = trees.split_index[is_split], trees.split_condition[is_split]
+        order = np.argsort(features, kind="stable")
+        starts = np.flatnonzero(np.diff(features[order], prepend=-1))
+        for feature, own in zip(features[order][starts].tolist(), np.split(values[order], starts[1:]), strict=False):
+            found.setdefault(feature, []).extend(own.tolist())
     return found
