@@ -24,6 +24,8 @@ from handler.stores.directory_writing import WritingDirectory
 
 NAMES = ("age", "income")
 N_ROWS = 400
+LABELS = np.zeros(N_ROWS, np.float32)
+DAY = Window(datetime.now(UTC) - timedelta(days=2), datetime.now(UTC) - timedelta(days=1))
 
 
 def call(
@@ -139,10 +141,8 @@ def test_what_cannot_be_is_said_in_one_line(
 
 def test_too_few_rows_are_not_ranked() -> None:
     features, columns = Features(2, NAMES), Columns(2, NAMES)
-    profile = profile_of(SegmentRows("k", rows(1), np.zeros(N_ROWS, np.float32)), columns)
-    reader = Reader(
-        {"k": features}, Window(datetime.now(UTC) - timedelta(days=2), datetime.now(UTC) - timedelta(days=1)), 100
-    )
+    profile = profile_of(SegmentRows("k", rows(1), LABELS, None, None, None), columns)
+    reader = Reader({"k": features}, DAY, 100)
     for at, row in enumerate(rows(3, 5.0)[:20]):
         reader._take(line(time.time(), call("k", csv(row), 1.0, at)))
     judged = judge("k", reader.seen["k"], features, profile, {0: 0, 1: 1}, 100)
@@ -152,10 +152,9 @@ def test_too_few_rows_are_not_ranked() -> None:
 
 def test_a_sample_is_bounded_and_the_same_each_time() -> None:
     features = Features(2, NAMES)
-    window = Window(datetime.now(UTC) - timedelta(days=2), datetime.now(UTC) - timedelta(days=1))
     samples = []
     for _ in range(2):
-        reader = Reader({"k": features}, window, 50)
+        reader = Reader({"k": features}, DAY, 50)
         for at in range(2000):
             reader._take(line(time.time(), call("k", f"{at},1", 1.0, at)))
         assert 50 <= reader.seen["k"].n_rows < 50 * 12
@@ -166,7 +165,7 @@ def test_a_sample_is_bounded_and_the_same_each_time() -> None:
 
 def test_an_index_is_zero_where_nothing_has_moved_and_missing_values_count() -> None:
     values = rows(1)
-    profile = profile_of(SegmentRows("k", values, np.zeros(N_ROWS, np.float32)), Columns(2, NAMES))
+    profile = profile_of(SegmentRows("k", values, LABELS, None, None, None), Columns(2, NAMES))
     assert isinstance(profile, Profile)
     from container.operate.train.profiles import index_of
 
