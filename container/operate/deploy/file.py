@@ -23,7 +23,7 @@ KINDS = (MULTI_MODEL, ZERO, SERVERLESS)
 WITH_INSTANCES = frozenset({MULTI_MODEL, ZERO})
 ALL_AT_ONCE, CANARY, LINEAR, ROLLING = "all-at-once", "canary", "linear", "rolling"
 
-# A model's name is the deployment's, a dash and ten digits, within SageMaker's 63. Source: botocore's ModelName, EndpointName.
+# A model's name is the deployment's, a dash and ten digits, within SageMaker's 63. Source: botocore's ModelName.
 MAX_NAME_CHARS = 50
 # Source: botocore's ContainerDefinition, EnvironmentMap, which holds 100; of a component AWS documents 16.
 MAX_VARIABLES, MAX_COMPONENT_VARIABLES = 100, 16
@@ -79,7 +79,12 @@ def _whole(low: int, high: int) -> Callable[[object], int]:
 
 def _number(low: float, high: float) -> Callable[[object], float]:
     def parse(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or math.isnan(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+            or math.isnan(value)
+        ):
             raise ValueError(f"a number from {low:g} to {high:g}")
         return float(value)
 
@@ -169,7 +174,10 @@ class Scaling:
     """[scaling]: when there are more or fewer of them."""
 
     calls_a_minute: float = _key(
-        _number(0.01, 1e9), "calls a minute that one instance, or one copy, shall get", default=6000.0, kinds=WITH_INSTANCES
+        _number(0.01, 1e9),
+        "calls a minute that one instance, or one copy, shall get",
+        default=6000.0,
+        kinds=WITH_INSTANCES,
     )
     out_s: int = _key(_whole(0, 3600), "seconds from one more to the next", default=60, kinds=WITH_INSTANCES)
     in_s: int = _key(_whole(0, 3600), "seconds from one fewer to the next", default=300, kinds=WITH_INSTANCES)
@@ -181,7 +189,10 @@ class Zero:
 
     copies: int = _key(_whole(1, 1000), "copies at most, over all machines", default=1, kinds=_ONLY_ZERO)
     memory: int = _key(
-        _memory, 'MiB that a copy reserves; "auto" works it out from the machine and the models', default=0, kinds=_ONLY_ZERO
+        _memory,
+        'MiB that a copy reserves; "auto" works it out from the machine and the models',
+        default=0,
+        kinds=_ONLY_ZERO,
     )
     cores: float = _key(_number(0.25, 512), "processors that a copy reserves", default=1.0, kinds=_ONLY_ZERO)
     start_s: int = _key(_whole(60, 3600), "seconds that a copy has to become healthy", default=300, kinds=_ONLY_ZERO)
@@ -204,9 +215,14 @@ class Update:
     """[update]: how a new fleet takes over from the old one."""
 
     way: str = _key(
-        _one_of(ALL_AT_ONCE, CANARY, LINEAR, ROLLING), "all-at-once, canary, linear or rolling", default=CANARY, kinds=_ONLY_MULTI
+        _one_of(ALL_AT_ONCE, CANARY, LINEAR, ROLLING),
+        "all-at-once, canary, linear or rolling",
+        default=CANARY,
+        kinds=_ONLY_MULTI,
     )
-    step_percent: int = _key(_whole(5, 50), "share of the fleet in the first, or in each, step", default=50, kinds=_ONLY_MULTI)
+    step_percent: int = _key(
+        _whole(5, 50), "share of the fleet in the first, or in each, step", default=50, kinds=_ONLY_MULTI
+    )
     wait_s: int = _key(_whole(0, 3600), "seconds of each step, in which alarms may stop it", default=300)
     old_s: int = _key(_whole(0, 3600), "seconds that the old fleet stays after that", default=300, kinds=_NOT_ZERO)
     most_s: int = _key(_whole(600, 28_800), "seconds after which it is rolled back", default=3600)
@@ -225,11 +241,13 @@ class Alarms:
     model_errors: int = _key(_whole(0, 1_000_000), "calls a minute that the model did not answer", default=20)
     latency_ms: int = _key(_whole(0, 60_000), "milliseconds of the slowest hundredth", default=0)
     minutes: int = _key(_whole(1, 60), "minutes in a row", default=1)
-    idle_hours: int = _key(_whole(0, 24), "hours in which machines run and nobody calls", default=24, kinds=WITH_INSTANCES)
+    idle_hours: int = _key(
+        _whole(0, 24), "hours in which machines run and nobody calls", default=24, kinds=WITH_INSTANCES
+    )
     tell: tuple[str, ...] = _key(_texts, "SNS topics, by ARN", default=())
 
 
-_TABLES: dict[str, tuple[type, frozenset[str]]] = {
+TABLES: dict[str, tuple[type, frozenset[str]]] = {
     "instances": (Instances, WITH_INSTANCES),
     "scaling": (Scaling, WITH_INSTANCES),
     "zero": (Zero, _ONLY_ZERO),
@@ -243,7 +261,10 @@ _TABLES: dict[str, tuple[type, frozenset[str]]] = {
 class Wanted:
     """What should be. A group that the kind does not know is None."""
 
-    kind: str = _key(_one_of(*KINDS), "multi-model: machines that SageMaker puts models on; zero: none while nobody calls; serverless")
+    kind: str = _key(
+        _one_of(*KINDS),
+        "multi-model: machines that SageMaker puts models on; zero: none while nobody calls; serverless",
+    )
     name: str = _key(_name, "the endpoint's name, and the beginning of all names under it", example='"prices"')
     image: str = _key(
         _matching(r"\S{1,255}", "an image's address"), "the image, by digest or by a tag that never moves",
@@ -255,7 +276,9 @@ class Wanted:
         _number(0.01, 1e9), "USD that a month may cost at most; what may cost more is refused", example="500"
     )
     region: str = _key(_matching(r"|[a-z]{2}(-[a-z]+)+-\d", "a region"), "else this machine's", default="")
-    environment: tuple[tuple[str, str], ...] = _key(_pairs, "variables of the container, as mme serve --help has them", default=())
+    environment: tuple[tuple[str, str], ...] = _key(
+        _pairs, "variables of the container, as mme serve --help has them", default=()
+    )
     tags: tuple[tuple[str, str], ...] = _key(_pairs, "put on everything that can carry tags", default=())
     instances: Instances | None = None
     scaling: Scaling | None = None
@@ -291,15 +314,7 @@ def parse(text: str, path: str = "the file") -> Wanted:
         raise FileInvalid(path, f"kind is missing: one of {', '.join(KINDS)}")
     try:
         kind = _row(Wanted, "kind").parse(told["kind"])
-        groups = {}
-        for name, (group, kinds) in _TABLES.items():
-            values = told.pop(name, {})
-            if not isinstance(values, dict):
-                raise ValueError(f"{name} is a table: [{name}]")  # noqa: TRY004
-            if kind in kinds:
-                groups[name] = _read_table(group, values, kind, f"{name}.")
-            elif values:
-                raise ValueError(f"[{name}] means nothing where kind is {kind}")
+        groups = _groups(told, kind)
         wanted = Wanted(**_values(Wanted, told, kind, ""), **groups)
         _check(wanted)
     except ValueError as error:
@@ -321,8 +336,18 @@ def _row(table: type, name: str) -> Row:
     return rows(table)[name][1]
 
 
-def _read_table(table: type, told: dict[str, Any], kind: str, prefix: str) -> Any:
-    return table(**_values(table, told, kind, prefix))
+def _groups(told: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Taken out of `told`. Raises ValueError."""
+    groups = {}
+    for name, (table, kinds) in TABLES.items():
+        values = told.pop(name, {})
+        if not isinstance(values, dict):
+            raise ValueError(f"{name} is a table: [{name}]")  # noqa: TRY004  the kind that is told
+        if kind in kinds:
+            groups[name] = table(**_values(table, values, kind, f"{name}."))
+        elif values:
+            raise ValueError(f"[{name}] means nothing where kind is {kind}")
+    return groups
 
 
 def _values(table: type, told: dict[str, Any], kind: str, prefix: str) -> dict[str, Any]:
@@ -331,7 +356,7 @@ def _values(table: type, told: dict[str, Any], kind: str, prefix: str) -> dict[s
     values = {}
     for name, value in told.items():
         if name not in known:
-            others = usable + ([*_TABLES] if not prefix else [])
+            others = usable + ([*TABLES] if not prefix else [])
             raise ValueError(f"there is no key {prefix}{name}{nearest(name, others)}")
         if name not in usable:
             raise ValueError(f"{prefix}{name} means nothing where kind is {kind}")

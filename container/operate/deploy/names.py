@@ -1,4 +1,4 @@
-"""What things are called: by their content where AWS never lets them change, so that the same file always means the same things.
+"""What things are called: by their content where AWS never lets them change, so that one file always means the same things.
 
 Rule: a name says whose it is and, where it ends in a digest, that what it names is exactly that. Counts are not content: they
 change in place.
@@ -14,7 +14,10 @@ from typing import Any
 Json = dict[str, Any]
 
 DEPLOYMENT = "mme.deployment"  # the tag that says whose something is
-ASKED, BEFORE = "mme.asked", "mme.before"  # tags of an endpoint: the config last asked for, and the one that was there then
+ASKED, BEFORE = (
+    "mme.asked",
+    "mme.before",
+)  # tags of an endpoint: the config last asked for, and the one that was there then
 BOUNDS = "mme.bounds"  # tag of an endpoint: the scaling bounds last asked for, as `1-4`, and those before
 VARIANT = "AllTraffic"  # a new config must have the same variants, so there is one name for ever
 N_DIGITS = 10

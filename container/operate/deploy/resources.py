@@ -1,10 +1,11 @@
 """What a file stands for at AWS: the requests that make it, member by member as the API spells them.
 
-Rule: nothing here asks or decides. `apply` sends these requests, `template` writes the same as CloudFormation, and both change
-together because there is one description.
+Rule: nothing here asks or decides. `apply` sends these requests, `template` writes the same as CloudFormation, and both
+change together because there is one description.
 
-Sources: botocore's models of sagemaker, application-autoscaling and cloudwatch; SageMaker guide, endpoint-auto-scaling-zero-instances
-(both policies, the wake alarm), deployment-guardrails-configuration (alarms on the new config's dimension).
+Sources: botocore's models of sagemaker, application-autoscaling and cloudwatch; SageMaker guide,
+endpoint-auto-scaling-zero-instances (both policies, the wake alarm), deployment-guardrails-configuration (alarms on the new
+config's dimension).
 """
 
 from __future__ import annotations
@@ -12,7 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from container.operate.deploy.file import ALL_AT_ONCE, CANARY, LINEAR, MULTI_MODEL, ROLLING, SERVERLESS, ZERO, Wanted
-from container.operate.deploy.names import DEPLOYMENT, VARIANT, Json, alarm_prefix, digest, named, policy_prefix, tag_list
+from container.operate.deploy.names import (
+    DEPLOYMENT,
+    VARIANT,
+    Json,
+    alarm_prefix,
+    digest,
+    named,
+    policy_prefix,
+    tag_list,
+)
 
 NAMESPACE = "sagemaker"  # Application Auto Scaling's for all of SageMaker
 WAKE_POLICY = "@wake"  # in an alarm's actions: the ARN of the policy that wakes, known only when that is there
@@ -47,7 +57,7 @@ class Resources:
     @property
     def rollback_alarms(self) -> list[str]:
         """Names of those that stop an update."""
-        return [one["AlarmName"] for one in self.alarms if _kind(one["AlarmName"]) in _STOP_UPDATES]
+        return [one["AlarmName"] for one in self.alarms if alarm_word(one["AlarmName"]) in STOP_UPDATES]
 
 
 def resources(wanted: Wanted, memory_mib: int = 0) -> Resources:
@@ -221,7 +231,9 @@ def _policies(wanted: Wanted, target: Json | None) -> tuple[Json, ...]:
     assert wanted.scaling is not None
     of = scalable(wanted.kind, wanted.name)
     metric = (
-        "SageMakerInferenceComponentInvocationsPerCopy" if wanted.kind == ZERO else "SageMakerVariantInvocationsPerInstance"
+        "SageMakerInferenceComponentInvocationsPerCopy"
+        if wanted.kind == ZERO
+        else "SageMakerVariantInvocationsPerInstance"
     )
     made: list[Json] = [
         {
@@ -254,10 +266,11 @@ def _policies(wanted: Wanted, target: Json | None) -> tuple[Json, ...]:
     )
 
 
-_STOP_UPDATES = ("5xx", "model-errors", "latency")
+STOP_UPDATES = ("5xx", "model-errors", "latency")
 
 
-def _kind(alarm: str) -> str:
+def alarm_word(alarm: str) -> str:
+    """`5xx`, of mme/prices/5xx-0123456789."""
     return alarm.rsplit("/", 1)[-1].rsplit("-", 1)[0]
 
 
@@ -298,7 +311,8 @@ def _alarms(wanted: Wanted, config: str, tags: list[Json]) -> tuple[Json, ...]:
     if asked.idle_hours and wanted.kind != SERVERLESS:
         made["idle"] = _idle_alarm(wanted)
     return tuple(
-        {"AlarmName": f"{alarm_prefix(wanted.name)}{word}-{digest(one)}", **one, "Tags": tags} for word, one in made.items()
+        {"AlarmName": f"{alarm_prefix(wanted.name)}{word}-{digest(one)}", **one, "Tags": tags}
+        for word, one in made.items()
     )
 
 

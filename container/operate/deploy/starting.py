@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from dataclasses import MISSING
 
-from container.operate.deploy.file import _TABLES, Wanted, rows
+from container.operate.deploy.file import TABLES, Wanted, rows
 
 _COLUMN = 44
 
 
 def file_of(kind: str) -> str:
     """The text of a file of that kind. Keys with a default are there as comments."""
-    lines = [f"# mme deploy plan FILE says what it would do and cost; mme deploy apply FILE does it.\n{_line('kind', f'{kind!r}', '')}"]
+    first = "# mme deploy plan FILE says what it would do and cost; mme deploy apply FILE does it."
+    lines = [first, _line("kind", _shown(kind), "")]
     for name, (one, row) in rows(Wanted).items():
         if name in ("kind", "environment", "tags"):
             continue
         has_default = one.default is not MISSING
         lines.append(_line(name, _shown(one.default) if has_default else row.example, row.what, is_comment=has_default))
-    for name, (table, kinds) in _TABLES.items():
+    for name, (table, kinds) in TABLES.items():
         if kind not in kinds:
             continue
         lines.append(f"\n[{name}]" + (f"    # {title.strip()}" if (title := _title(table)) else ""))
@@ -34,16 +35,15 @@ def file_of(kind: str) -> str:
     lines.append(f"\n[environment]    # {rows(Wanted)['environment'][1].what}")
     lines.append('# MME_LOG_LEVEL = "info"')
     lines.append(f"\n[tags]    # {rows(Wanted)['tags'][1].what}")
-    return "\n".join(lines).replace("'", '"') + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def _title(table: type) -> str:
-    return (table.__doc__ or "").partition(": ")[2].rstrip(".").replace("'", "’")
+    return (table.__doc__ or "").partition(": ")[2].rstrip(".")
 
 
 def _line(name: str, value: str, what: str, *, is_comment: bool = False) -> str:
     text = f"{'# ' if is_comment else ''}{name} = {value}"
-    what = what.replace("'", "’")
     return f"{text:<{_COLUMN}}  # {what}" if what else text
 
 
