@@ -68,7 +68,8 @@ USES = {
     "container.worker.hosted.gates._QUESTION": "fullmatch",
     "container.launch.binder._LINE": "fullmatch",
     "container.launch.stubs._REQUEST": "fullmatch",
-    "container.platform.front._PATH": "fullmatch",
+    "container.platform.hosting.front._PATH": "fullmatch",
+    "container.platform.service.reading._IN_BRACKETS": "sub",
 }
 
 # Repeated to any length, with an end that does not fit, they make an expression that can try twice try for ever.

@@ -21,7 +21,7 @@ from container.operate.printing import say
 from container.operate.serving import READY
 
 if TYPE_CHECKING:
-    from container.platform.contract import Container
+    from container.platform.hosting.contract import Container
 
 START_S = 480.0  # SageMaker's window for a container's first healthy ping
 PING_EVERY_S = 0.5
@@ -71,11 +71,11 @@ def run(chosen: argparse.Namespace) -> int:
 def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     # Imported here so that the other commands do not pay for it.
     from container.operate.serving import PortTaken
-    from container.platform.contract import Container
-    from container.platform.figures import Figures
-    from container.platform.fleet import Fleet
-    from container.platform.front import InvokeServer
-    from container.platform.instance import Instance
+    from container.platform.hosting.contract import Container
+    from container.platform.hosting.figures import Figures
+    from container.platform.hosting.fleet import Fleet
+    from container.platform.hosting.front import InvokeServer
+    from container.platform.hosting.instance import Instance
     from handler.stores import open_store
     from handler.stores.s3 import S3Settings
 
@@ -155,7 +155,7 @@ def _root(given: Path | None, closing: ExitStack) -> Path:
 
 def _wait_healthy(container: Container) -> None:
     """SageMaker pings until the first 200, then asks for the models, and gives a container up that cannot list them."""
-    from container.platform.contract import ContainerGone, ContainerSlow
+    from container.platform.hosting.contract import ContainerGone, ContainerSlow
 
     deadline = time.monotonic() + START_S
     while not container.is_healthy():

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from container.platform.contract import Container
-from container.platform.errors import ModelError, ModelNotReady, ValidationError
-from container.platform.figures import Figures
-from container.platform.fleet import Fleet
-from container.platform.instance import Clocks, Instance
+from container.platform.hosting.contract import Container
+from container.platform.hosting.errors import ModelError, ModelNotReady, ValidationError
+from container.platform.hosting.figures import Figures
+from container.platform.hosting.fleet import Fleet
+from container.platform.hosting.instance import Clocks, Instance
 from tests.rig import boosters
 from tests.rig.endpoint import until
 from tests.rig.fakes import MemoryStore

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 
-from container.platform.contract import Reply
-from container.platform.figures import Figures
-from container.platform.instance import Instance
+from container.platform.hosting.contract import Reply
+from container.platform.hosting.figures import Figures
+from container.platform.hosting.instance import Instance
 
 
 class Fleet:

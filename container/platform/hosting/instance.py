@@ -19,10 +19,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from container.platform.contract import Container, ContainerGone, ContainerSlow, Reply
-from container.platform.disk import ArchiveUnreadable, Disk, DiskFull
-from container.platform.errors import ModelError, ModelNotReady, ServiceError, ServiceUnavailable, ValidationError
-from container.platform.figures import Figures
+from container.platform.hosting.contract import Container, ContainerGone, ContainerSlow, Reply
+from container.platform.hosting.disk import ArchiveUnreadable, Disk, DiskFull
+from container.platform.hosting.errors import (
+    ModelError,
+    ModelNotReady,
+    ServiceError,
+    ServiceUnavailable,
+    ValidationError,
+)
+from container.platform.hosting.figures import Figures
 from handler.cache.singleflight import Flights
 from handler.errors import ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
 from handler.stores import Store

@@ -13,10 +13,10 @@ import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from container.platform.contract import Reply
-from container.platform.errors import ModelError, ServiceError, ValidationError
-from container.platform.fleet import Fleet
-from container.platform.instance import as_fault
+from container.platform.hosting.contract import Reply
+from container.platform.hosting.errors import ModelError, ServiceError, ValidationError
+from container.platform.hosting.fleet import Fleet
+from container.platform.hosting.instance import as_fault
 from handler.errors import TargetInvalid
 from handler.targets import as_sent, parse_target
 

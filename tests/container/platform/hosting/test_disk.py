@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from container.platform.disk import ArchiveUnreadable, Disk, DiskFull
+from container.platform.hosting.disk import ArchiveUnreadable, Disk, DiskFull
 from handler.stores import open_store
 
-REPORTS = Path(__file__).resolve().parents[2] / "fixtures" / "bugs" / "f10"
+REPORTS = Path(__file__).resolve().parents[3] / "fixtures" / "bugs" / "f10"
 DISK_BYTES = 1 << 20
 
 
