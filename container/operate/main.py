@@ -17,6 +17,7 @@ from container.link.loopback import asked_at
 from container.operate.artifacts import convert, inspect
 from container.operate.batch import command as batch
 from container.operate.demo import command as demo
+from container.operate.deploy import command as deploy
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.platform import command as platform
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     release.add_commands(commands)
     dashboard.add_command(commands)
     batch.add_command(commands)
+    deploy.add_command(commands)
     platform.add_command(commands)
     chosen = parser.parse_args(arguments)
     run = chosen.run

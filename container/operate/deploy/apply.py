@@ -1,7 +1,7 @@
 """A plan carried out, and looked at again until there is nothing left to do.
 
-Rule: any call may be the last. What was done is found by looking, never remembered, so that a second `apply` goes on where the
-first was cut off. InService is not success: success is the config that was asked for.
+Rule: any call may be the last. What was done is found by looking, never remembered, so that a second `apply` goes on where
+the first was cut off. InService is not success: success is the config that was asked for.
 """
 
 from __future__ import annotations
@@ -225,8 +225,7 @@ class Carrier:
                 break
             self._sleep(
                 until,
-                f"the component is {status} and is billed; while it is, AWS does not delete it either, but it does delete the "
-                f"endpoint under it",
+                f"the component is {status} and is billed; while it is, AWS deletes the endpoint under it, but not it,",
             )
         if status == "Failed" and step.operation:
             self._component_failed(told)

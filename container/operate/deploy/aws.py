@@ -1,7 +1,7 @@
 """AWS asked: one call at a time, its errors told as ours.
 
-Rule: every call of `mme deploy` goes through `Aws.call`, by the names that AWS gives service and operation, so that what is sent
-can be seen, counted and tried in one place.
+Rule: every call of `mme deploy` goes through `Aws.call`, by the names that AWS gives service and operation, so that what is
+sent can be seen, counted and tried in one place.
 """
 
 from __future__ import annotations

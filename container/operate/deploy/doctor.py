@@ -1,7 +1,7 @@
 """Each trap that costs money or answers, as a check: what is wrong, what it costs, the call that mends it.
 
-Rule: a check is a function of what was seen. It says nothing where it could not look. A mend that could harm who calls is told
-and never made by itself: `is_safe` is for those that only put back what the file says.
+Rule: a check is a function of what was seen. It says nothing where it could not look. A mend that could harm who calls is
+told and never made by itself: `is_safe` is for those that only put back what the file says.
 
 Source of the traps: SageMaker guide, endpoint-auto-scaling-zero-instances; Application Auto Scaling's API (SuspendedState,
 NotScaledReasons); reports linked in README.md of this room.
@@ -319,7 +319,8 @@ def _alarms(seen: _Seen) -> Iterator[Finding]:
             yield Finding(f"{word}-alarm-mute", f"alarm {one['AlarmName']} does nothing when it rings", harm, line)
         if one.get("Threshold") != alarm["Threshold"]:
             yield Finding(
-                f"{word}-alarm-deaf", f"alarm {one['AlarmName']} rings at {one.get('Threshold'):g}, not {alarm['Threshold']:g}",
+                f"{word}-alarm-deaf",
+                f"alarm {one['AlarmName']} rings at {one.get('Threshold')}, not {alarm['Threshold']}",
                 harm, mend, is_safe,
             )  # fmt: skip
         if word == "wake":

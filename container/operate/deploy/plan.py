@@ -225,10 +225,11 @@ class _Planner:
             return
         if fleet < 2 and update.way != "all-at-once":
             self.notices.append(
-                f"one machine has no half: the update is all-at-once instead of {update.way}, then watched for {update.wait_s} s"
+                f"one machine has no half: the update is all-at-once instead of {update.way}, "
+                f"then watched for {update.wait_s} s"
             )
         self.notices.append(
-            "each model is loaded anew on the new fleet, so first calls are slower; warm = [...] spares the busiest"
+            "each model is loaded anew on the new fleet: first calls are slower, but of those in update.warm"
         )
         if not self.made.rollback_alarms:
             self.notices.append("no alarm watches the update, so nothing but a fleet that does not start rolls it back")

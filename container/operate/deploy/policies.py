@@ -1,7 +1,7 @@
 """IAM policies with least rights: of who deploys, of the execution role, and of callers.
 
-Rule: a right is here because a call of `mme deploy`, of SageMaker for the container, or of a caller needs it, and names what it
-is for as narrowly as the service can.
+Rule: a right is here because a call of `mme deploy`, of SageMaker for the container, or of a caller needs it, and names what
+it is for as narrowly as the service can.
 
 Source: SageMaker guide, sagemaker-roles, endpoint-auto-scaling-prerequisites, multi-model-endpoint-security (the condition
 sagemaker:TargetModel); Service Authorization Reference.
@@ -13,7 +13,8 @@ from container.operate.deploy.file import MULTI_MODEL, SERVERLESS, ZERO, Wanted
 from container.operate.deploy.names import Json
 
 VERSION = "2012-10-17"
-SERVICE_LINKED = "aws-service-role/sagemaker.application-autoscaling.amazonaws.com/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+SCALING_SERVICE = "sagemaker.application-autoscaling.amazonaws.com"
+SERVICE_LINKED = f"aws-service-role/{SCALING_SERVICE}/AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
 
 
 def bucket_of(models: str) -> tuple[str, str]:
@@ -112,7 +113,7 @@ def deployer_policy(wanted: Wanted) -> Json:
                 "ScaleForUs",
                 ["iam:CreateServiceLinkedRole"],
                 [f"{at}:iam::*:role/{SERVICE_LINKED}"],
-                {"StringLike": {"iam:AWSServiceName": "sagemaker.application-autoscaling.amazonaws.com"}},
+                {"StringLike": {"iam:AWSServiceName": SCALING_SERVICE}},
             )
         )
     return _document(*statements)
@@ -134,7 +135,7 @@ _SCALING = (
 
 
 def caller_policy(wanted: Wanted, targets: list[str] | None = None) -> Json:
-    """Who may call the endpoint. targets: patterns of targets, such as eu/*; AWS knows targets of multi-model endpoints alone."""
+    """Who may call the endpoint. targets: patterns such as eu/*; AWS knows the targets of multi-model endpoints alone."""
     at = f"arn:{partition_of(wanted.role)}:sagemaker:*:*"
     named = [f"{at}:endpoint/{wanted.name}"]
     if wanted.kind == ZERO:
