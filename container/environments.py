@@ -82,6 +82,27 @@ def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     }
 
 
+# The platform's containers call back to it with these; it checks none.
+PLATFORM_KEY = "platform"
+
+
+def played_environment(
+    given: Mapping[str, str], *, address: str, region: str, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of a container or job of the platform's: the image's own, which here is this machine's without what
+    is meant for others, then what SageMaker gives, with the AWS at `address`; `given` last."""
+    environ = os.environ if environ is None else environ
+    return {
+        **demo_environment(environ),
+        "AWS_ACCESS_KEY_ID": PLATFORM_KEY,
+        "AWS_SECRET_ACCESS_KEY": PLATFORM_KEY,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ENDPOINT_URL": address,
+        **given,
+    }
+
+
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
     """MME_JAVA_HOME: a Java runtime to use instead of the installed wheel's."""
     environ = os.environ if environ is None else environ

@@ -6,17 +6,26 @@ Rule: everything a room needs is handed to it here.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
+from container.platform.alarms import CloudWatchAlarms
 from container.platform.bus import Bus
 from container.platform.clock import Clock
 from container.platform.endpoints.configs import Configs
+from container.platform.endpoints.containers import Ground, Images
+from container.platform.endpoints.deployments import Alarms
+from container.platform.endpoints.endpoints import Endpoints
+from container.platform.endpoints.invoking import Invoking
 from container.platform.endpoints.models import Models
+from container.platform.endpoints.variants import Surroundings
 from container.platform.metrics import Metrics
+from container.platform.ports import Ports
 from container.platform.processes import Processes
+from container.platform.service.call import Request, Response
 from container.platform.service.desk import Desk
 from container.platform.service.moto import Moto
 from container.platform.service.server import Server
@@ -26,6 +35,7 @@ from container.platform.traps import Traps
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
+MAX_THREADS = 64  # loads, starts and stops at the same time
 
 
 class Platform:
@@ -34,6 +44,7 @@ class Platform:
     port      0 is any that is free; see `url`
     clock     else one of `speed`
     state     a directory to go on from, and to write to in the end
+    images    image -> the command that stands for it, {port} being where it is to listen; else our own container
     raises    OSError: the port is taken. TrapUnknown. StateRefused
     """
 
@@ -48,42 +59,56 @@ class Platform:
         traps: Iterable[str] = (),
         region: str = REGION,
         account: str = ACCOUNT,
+        images: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.region = region
         self.account = account
         self.traps = Traps(traps)
         with ExitStack() as closing:
             self.clock = clock or Clock(speed)
-            closing.callback(self.clock.close)
+            closing.callback(self.clock.close)  # and again in the end, where it is that has failed
             self.root = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-platform-")))
+            self._server = Server(host, port, self._answer)
+            closing.callback(self._server.close)
             self.moto = Moto(account)
             closing.callback(self.moto.close)
+            executor = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="platform")
+            closing.callback(executor.shutdown, cancel_futures=True)
             self.processes = Processes()
             closing.callback(self.processes.close)
             self.bus = Bus(self.clock, self.traps)
             self.metrics = Metrics(self.clock)
             self.tags = Tags(self.moto)
+            self.alarms: Alarms = CloudWatchAlarms(self.moto, region)
             self.models = Models(self.clock, self.tags)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
-            desk = Desk(
-                [room.operations() for room in (self.tags, self.models, self.configs)],
+            ground = Ground(self.clock, self.processes, Ports(), Images(images or {}), self.url, region)
+            around = Surroundings(ground, self.metrics, self.traps, executor, self.root)
+            self.endpoints = Endpoints(self.clock, self.tags, self.models, self.configs, around, self.bus, self.alarms)
+            closing.callback(self.endpoints.close)
+            self.invoking = Invoking(self.endpoints, self.metrics)
+            self._desk = Desk(
+                [room.operations() for room in (self.tags, self.models, self.configs, self.endpoints, self.invoking)],
                 self.moto,
                 region=region,
                 account=account,
                 is_throttling=self.traps.is_on("throttling"),
             )
-            self._server = Server(host, port, desk.answer)
-            closing.callback(self._server.close)
             if state is not None:
                 kept = State(state)
                 closing.callback(kept.close)
                 kept.restore(self._rooms)
                 closing.callback(kept.keep, self._rooms)
+            # First of all no story goes on, so that nothing starts while everything ends.
+            closing.callback(self.clock.close)
             self._closing = closing.pop_all()
 
     @property
     def url(self) -> str:
         return self._server.url
+
+    def _answer(self, request: Request) -> Response:
+        return self._desk.answer(request)
 
     @property
     def _rooms(self) -> dict[str, Kept]:
@@ -95,6 +120,7 @@ class Platform:
 
     def __enter__(self) -> Platform:
         self._server.serve()
+        self.endpoints.begin_minutes()
         return self
 
     def __exit__(

@@ -12,8 +12,8 @@ from container.platform.instance_types import INSTANCE_TYPES
 PRICES_OF = datetime.date(2026, 9, 28)
 HOURS_PER_MONTH = 730  # as AWS's own calculator takes a month
 
-# Other regions by what m5.large costs on EC2 there, from AWS's EC2 price page. SageMaker's own prices follow it: ml.m5.large is
-# 0.115 in Virginia, 0.128 in Ireland, 0.138 in Frankfurt. For other types that is inferred, good to a few per cent.
+# Other regions by what m5.large costs on EC2 there, from AWS's EC2 price page. SageMaker's own prices follow it: ml.m5.large
+# is 0.115 in Virginia, 0.128 in Ireland, 0.138 in Frankfurt. For other types that is inferred, good to a few per cent.
 _M5_LARGE_ON_EC2_USD = {
     "us-east-1": 0.096,
     "us-east-2": 0.096,

@@ -59,6 +59,10 @@ class Container:
     def invoke(self, name: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
         return self._call("POST", f"/models/{quote(name, safe='')}/invoke", timeout_s, body, headers)
 
+    def invoke_single(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
+        """Of a container with one model."""
+        return self._call("POST", "/invocations", timeout_s, body, headers)
+
     def loaded(self) -> Iterator[str]:
         """Names of the loaded models, fetched page by page."""
         token: str | None = None

@@ -125,8 +125,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, headers, reply.body)
 
     def _refuse(self, fault: ServiceError) -> None:
-        headers = {"Content-Type": "application/json", "x-amzn-errortype": fault.type}
-        self._send(fault.status, headers, json.dumps(fault.fields).encode())
+        headers = {"Content-Type": "application/json", "x-amzn-errortype": fault.code}
+        self._send(fault.status, headers, json.dumps({"Message": fault.message, **fault.fields}).encode())
 
     def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)

@@ -114,10 +114,10 @@ class Instance:
                 try:
                     reply = self.container.invoke(self._disk.opaque(target), body, headers, _left(deadline))
                 except ContainerSlow as error:
-                    raise ModelError(0, f"Your invocation timed out while waiting for a response: {error}") from error
+                    raise timed_out(error) from error
                 except ContainerGone as error:
                     self._forget_unless_loaded(target)
-                    raise ModelError(0, f"The connection was closed by the container: {error}") from error
+                    raise broken_off(error) from error
                 is_known = reply.status != 404 or not self._is_lost(target)
             if not self._is_cached:
                 self._executor.submit(self._leave, target)
@@ -277,6 +277,33 @@ class Instance:
 def as_fault(error: Exception) -> ServiceError:
     """What went wrong, for the caller; a fault of ours when it is none of his."""
     return error if isinstance(error, ServiceError) else ServiceError(f"{type(error).__name__}: {error}")
+
+
+class SingleModel:
+    """An instance whose container has one model, or finds its models itself: calls go straight to it."""
+
+    def __init__(self, name: str, container: Container, clocks: Clocks = Clocks()) -> None:
+        self.name = name
+        self.container = container
+        self._clocks = clocks
+        self.n_outstanding = 0
+
+    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """The container's answer, whatever its status. Raises ServiceError."""
+        try:
+            return self.container.invoke_single(body, headers, self._clocks.invoke_s)
+        except ContainerSlow as error:
+            raise timed_out(error) from error
+        except ContainerGone as error:
+            raise broken_off(error) from error
+
+
+def timed_out(error: ContainerSlow) -> ModelError:
+    return ModelError(0, f"Your invocation timed out while waiting for a response: {error}")
+
+
+def broken_off(error: ContainerGone) -> ModelError:
+    return ModelError(0, f"The connection was closed by the container: {error}")
 
 
 def _left(deadline: float) -> float:

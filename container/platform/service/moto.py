@@ -64,6 +64,13 @@ class Moto:
         model = operation_model(call.service, call.operation)
         return value if model is None else _known(model.output_shape, value)
 
+    def backend(self, service: str, region: str) -> Any:
+        """moto's own object for a service of this account."""
+        from moto.backends import get_backend
+
+        backend: Any = get_backend(service)[self._account][region]
+        return backend
+
     def close(self) -> None:
         """Forget all that this account has."""
         if self._application is None:
