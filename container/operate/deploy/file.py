@@ -46,11 +46,15 @@ def _matching(pattern: str, wanted: str) -> Callable[[object], str]:
     return parse
 
 
+_NAME = re.compile(r"[a-zA-Z0-9-]+")
+_VARIABLE = re.compile(r"[a-zA-Z_]\w*", re.ASCII)
+
+
 def _name(value: object) -> str:
     if (
         not isinstance(value, str)
         or not 0 < len(value) <= MAX_NAME_CHARS
-        or not re.fullmatch(r"[a-zA-Z0-9-]+", value)
+        or not _NAME.fullmatch(value)
         or value[0] == "-"
         or value[-1] == "-"
     ):
@@ -387,7 +391,7 @@ def _check(wanted: Wanted) -> None:
     if len(wanted.environment) > most - 2:  # two are ours: see resources.py
         raise ValueError(f"environment has {len(wanted.environment)} variables; {most - 2} is the most")
     for name, _ in wanted.environment:
-        if not re.fullmatch(r"[a-zA-Z_]\w*", name, re.ASCII):
+        if not _VARIABLE.fullmatch(name):
             raise ValueError(f"environment.{name} is no variable's name")
         if name in ("MME_MODELS", "MME_HOSTED", "SAGEMAKER_MULTI_MODEL"):
             raise ValueError(f"environment.{name} is the deployment's own")

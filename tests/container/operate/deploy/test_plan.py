@@ -286,7 +286,7 @@ def test_old_configs_stay_for_going_back_and_older_ones_go_with_their_models() -
     configs = {**there.configs, **{name: {"ProductionVariants": [{"ModelName": name}]} for name in names}}
     tags = {**there.endpoint_tags, BEFORE: names[4]}
     planned = plan(
-        of, replace(there, configs=configs, models={**there.models, **dict.fromkeys(names, {})}, endpoint_tags=tags)
+        of, replace(there, configs=configs, models={**there.models, **{name: {} for name in names}}, endpoint_tags=tags)
     )
     gone = [(step.operation, *step.arguments.values()) for step in planned.steps]
     assert gone == [
