@@ -136,6 +136,6 @@ def _told(operation: str, error: ClientError) -> CommandFailed:
         return NotNow(
             f"{operation}: the credentials ran out or are not valid ({code}); renew them and call again, it goes on"
         )
-    if code in _THROTTLED or status >= 500:
+    if code in _THROTTLED or (status >= 500 and code != "NotImplemented"):
         return NotNow(f"{operation}: AWS is busy ({code}); call again, it goes on")
     return AwsRefused(operation, code, message, status)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Do = Callable[[argparse.Namespace, "Aws", "Wanted"], int]
 IAM_KINDS = ("deployer", "execution", "caller")
+ROOM_FOR_MODELS = 0.7  # of a machine's memory; the rest is the container's own, bodies, and the system's
 # Named here, too, so that --help needs no look into the file's rows; a test holds them against those.
 KINDS = ("multi-model", "zero", "serverless")
 
@@ -38,6 +39,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     one.add_argument("kind", choices=KINDS)
     one.set_defaults(run=_init)
 
+    _add_costs(verbs)
     _verb(verbs, "plan", _plan, "what would be done, in which order, and what a month costs at least and at most")
 
     one = _verb(verbs, "apply", _apply, "make it so; called again, it goes on")
@@ -68,6 +70,50 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     one.add_argument(
         "--memory", type=int, default=1024, metavar="MIB", help="what a copy reserves where the file says auto"
     )
+
+
+def _add_costs(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    text = "what a month of your models costs, an endpoint each, all on one, at zero, serverless or as a nightly job"
+    one = verbs.add_parser("costs", help=text, description=text[0].upper() + text[1:] + ".")
+    one.add_argument("--models", type=int, required=True, metavar="N", help="how many models")
+    one.add_argument("--kib", type=float, default=70.0, metavar="KIB", help="of one in memory; default %(default)s")
+    one.add_argument("--busy", type=float, default=1.0, metavar="SHARE", help="share in memory at a time; default all")
+    one.add_argument("--calls-a-day", type=float, default=10_000, metavar="N", help="default %(default)s")
+    one.add_argument(
+        "--awake", type=float, default=8.0, metavar="H", help="hours a day with calls; default %(default)s"
+    )
+    one.add_argument("--wakes", type=float, default=1.0, metavar="N", help="first calls a day; default %(default)s")
+    one.add_argument("--job", type=float, default=0.5, metavar="H", help="hours of a nightly job; default %(default)s")
+    one.add_argument("--type", default="ml.m5.large", help="the machine that holds many; default %(default)s")
+    one.add_argument("--each-type", default="ml.t2.medium", metavar="TYPE", help="that holds one; default %(default)s")
+    one.add_argument("--least", type=int, default=1, metavar="N", help="machines of an endpoint; default %(default)s")
+    one.add_argument("--region", default="us-east-1", help="default %(default)s")
+    one.add_argument("--picture", type=Path, metavar="FILE.svg", help="draw it, too")
+    one.add_argument("--json", action="store_true", help="print the facts as JSON")
+    one.set_defaults(run=_costs)
+
+
+def _costs(chosen: argparse.Namespace) -> int:
+    from container.operate.deploy.compare import Load, Machines, compared, picture
+    from container.platform.bill.prices import PRICES_OF, PriceUnknown, price_usd_per_hour
+    from container.platform.instance_types import INSTANCE_TYPES
+
+    load = Load(
+        chosen.models, int(chosen.kib * 1024), chosen.busy, chosen.calls_a_day,
+        awake_h=chosen.awake, n_wakes=chosen.wakes, job_h=chosen.job,
+    )  # fmt: skip
+    try:
+        each, shared = (price_usd_per_hour(one, chosen.region) for one in (chosen.each_type, chosen.type))
+    except PriceUnknown as error:
+        return complain("deploy costs", Misused(str(error)))
+    room = int(INSTANCE_TYPES[chosen.type].memory_bytes * ROOM_FOR_MODELS)
+    lines = compared(load, Machines(each, shared, room, chosen.least))
+    if chosen.picture is not None:
+        chosen.picture.write_text(picture(lines, f"{chosen.models:,} models, {chosen.region}, prices of {PRICES_OF}"))
+    facts = {"prices_of": str(PRICES_OF), "lines": [vars_of(line) for line in lines]}
+    _print(chosen, facts, [f"{line.name:<18}{line.usd:>12,.2f} USD a month  {line.how}" for line in lines])
+    _next(chosen, "mme deploy init zero > prices.toml")
+    return Exit.OK
 
 
 def _verb(

@@ -1,4 +1,4 @@
-"""`apply` against SageMaker played on this machine: what it does, that it does it once, and that it may be cut off anywhere."""
+"""`apply` against SageMaker played on this machine: what it does, that it does it once, that it may be cut off."""
 
 from __future__ import annotations
 
@@ -110,9 +110,7 @@ def test_an_endpoint_comes_answers_and_a_second_apply_changes_nothing(played: Pl
     assert again.changes == []
 
 
-def test_an_update_that_is_cut_off_after_each_change_in_turn_ends_as_one_that_was_not(
-    played: Platform, made: Any
-) -> None:
+def test_cut_off_at_each_change_in_turn_it_ends_as_one_that_was_not(played: Platform, made: Any) -> None:
     """Each `apply` here is cut off after, or before, its first change; so every change in turn is the last of one."""
 
     def cut_to_pieces(of: Wanted) -> list[str]:
@@ -149,7 +147,7 @@ def test_an_update_that_is_cut_off_after_each_change_in_turn_ends_as_one_that_wa
 def test_an_image_that_never_answers_is_rolled_back_in_silence_and_told(played: Platform, made: Any) -> None:
     of, broken = made(), made(image=BROKEN, more=QUICK)
     run(played.url, of)
-    with pytest.raises(NotAsAsked, match="rolled back: .* answers, not .*: the rollback was silent"):
+    with pytest.raises(NotAsAsked, match=r"rolled back: .* answers, not .*: the rollback was silent"):
         run(played.url, broken)
     there = look(Asked(played.url), broken)
     planned = plan(broken, there)

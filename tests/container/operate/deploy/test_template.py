@@ -68,7 +68,8 @@ def test_an_execution_role_of_ours_lacks_nothing_and_one_without_a_right_lacks_t
 @pytest.mark.parametrize(
     ("pattern", "text", "is_match"),
     [
-        ("s3:Get*", "s3:GetObject", True), ("s3:*", "ecr:x", False), ("*", "", True), ("a?c", "abc", True), ("a?c", "ac", False),
+        ("s3:Get*", "s3:GetObject", True), ("s3:*", "ecr:x", False), ("*", "", True), ("a?c", "abc", True),
+        ("a?c", "ac", False),
         ("arn:aws:s3:::acme/*", "arn:aws:s3:::acme/prod/x", True), ("a*b*c", "a1b2b3c", True), ("a*b", "a*bc", False),
         ("*" * 50 + "x", "y" * 5000, False),
     ],
