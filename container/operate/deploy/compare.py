@@ -2,8 +2,8 @@
 
 Rule: arithmetic only. Every figure that goes in is an argument with its meaning said, and prices are the table's.
 
-Held against AWS's own sum (blog "Save on inference costs by using Amazon SageMaker multi-model endpoints", 2019): 1,000 models
-of 10 MB cost 171,360 USD a month on an endpoint each and 1,017 USD on one.
+Held against AWS's own sum (blog "Save on inference costs by using Amazon SageMaker multi-model endpoints", 2019): 1,000
+models of 10 MB cost 171,360 USD a month on an endpoint each and 1,017 USD on one.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ WIDTH, ROW, LEFT, BAR = 760, 34, 150, 430
 def picture(lines: tuple[Line, ...], title: str) -> str:
     """An SVG of bars, each ten times as long as a tenth of its cost would be on a scale of powers of ten."""
     low = math.floor(math.log10(max(0.01, min(line.usd for line in lines))))
-    high = math.ceil(math.log10(max(1.0, max(line.usd for line in lines))))
+    high = math.ceil(math.log10(max(1.0, *(line.usd for line in lines))))
     scale = BAR / max(1, high - low)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{ROW * (len(lines) + 2)}" '

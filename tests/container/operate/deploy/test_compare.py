@@ -8,7 +8,7 @@ import pytest
 
 from container.operate.deploy.compare import GIB, Load, Machines, compared, picture
 
-# AWS's blog of 2019: two ml.c5.large (0.119) for each of 1,000 models; two ml.r5.2xlarge (0.706) for all, 10 % busy; 720 hours.
+# AWS's blog of 2019: two ml.c5.large (0.119) for each of 1,000 models; two ml.r5.2xlarge (0.706) for all; 720 hours.
 AWS_LOAD = Load(n_models=1000, model_bytes=10 << 20, share_busy=0.1)
 AWS_MACHINES = Machines(each_usd=0.119, shared_usd=0.706, shared_bytes=48 * GIB, n_least=2, hours_a_month=720)
 
@@ -41,5 +41,5 @@ def test_the_picture_is_an_svg_with_every_line() -> None:
     text = " ".join(one.text or "" for one in drawn.iter() if one.tag.endswith("text"))
     assert all(line.name in text for line in lines)
     assert "171,360 USD" in text
-    bars = [float(one.get("width", "0")) for one in drawn.iter() if one.tag.endswith("rect")][1:]
+    bars = [float(one.get("width", "0")) for one in list(drawn.iter("{*}rect"))[1:]]
     assert bars[0] == max(bars)
