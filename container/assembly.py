@@ -24,6 +24,7 @@ from container.limits.memory import container_limit, model_budget
 from container.settings import Settings
 from handler.archives.limits import Limits
 from handler.bounds import Bounds, Room
+from handler.cache.ages import Ages
 from handler.cache.model_cache import ModelCache
 from handler.error_responses import CONTAINER, SAGEMAKER, Framing, like_aws
 from handler.forest import walker
@@ -38,7 +39,7 @@ from handler.loading.pacing import Pacer
 from handler.patterns import Patterns
 from handler.payload import AWS, OURS, Conventions
 from handler.predictor import HandlePool
-from handler.revalidation.revalidator import Revalidator
+from handler.revalidation.revalidator import Replacing, Revalidator
 from handler.revalidation.sweeper import Sweeper
 from handler.scoring import PlainScoring, Scoring
 from handler.stores import Store, open_store, parse_location
@@ -150,29 +151,50 @@ def models_of_store(
     closing.callback(cache.close)
     parts.boosters.room = cache
     if settings.artifacts.max_age_s:
-        _keep_new(settings, recorder, closing, cache, store, admission, loader)
+        keep_new(
+            settings, recorder, closing, cache, cache.ages, admission.prepare_if_changed, (store, loader.confirmed)
+        )
     return Models(cache, store, loader, parts)
 
 
-def _keep_new(
+def loader_of_prefix(settings: Settings, recorder: Recorder, closing: ExitStack, parts: LoadingParts) -> ModelLoader:
+    """Hosted, of the objects that the platform unpacks."""
+    store = MonitoredStore(_open_store(settings), recorder)
+    closing.callback(store.close)
+    return ModelLoader(
+        store,
+        parts.quarantine.examine,
+        parts.boosters,
+        n_threads=1,
+        crew=parts.crew,
+        is_first_fold_only=settings.answers.folds == "first",
+    )
+
+
+def keep_new(
     settings: Settings,
     recorder: Recorder,
     closing: ExitStack,
-    cache: ModelCache,
-    store: Store,
-    admission: Admission[PreparedModel],
-    loader: ModelLoader,
+    cache: Replacing,
+    ages: Ages,
+    prepare_if_changed: Callable[[str, str], PreparedModel | None],
+    listing: tuple[Store, Callable[[str, str], None]] | None,
 ) -> None:
+    """Have models in memory compared with their artifacts from now on.
+
+    listing   the store, where models are called as their artifacts are, and who is told of what it shows unchanged
+    """
     n_checkers = _n_checkers(settings)
     checkers = ThreadPoolExecutor(n_checkers, thread_name_prefix="checker")
     closing.callback(checkers.shutdown, wait=False, cancel_futures=True)
-    revalidator = Revalidator(cache, admission.prepare_if_changed, checkers, recorder)
-    cache.ages.watch(settings.artifacts.max_age_s, revalidator.look)
+    revalidator = Revalidator(cache, prepare_if_changed, checkers, recorder)
+    ages.watch(settings.artifacts.max_age_s, revalidator.look)
+    store, confirmed = listing or (None, lambda *_: None)
     sweeper = Sweeper(
-        cache.ages,
+        ages,
         store,
         revalidator.check,
-        loader.confirmed,
+        confirmed,
         checkers,
         max_age_s=settings.artifacts.max_age_s,
         n_at_once=n_checkers,

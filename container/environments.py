@@ -25,15 +25,28 @@ def mms_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 
 # Settings that hosted mode refuses; tests/container/test_environments.py holds this against settings.py.
 _STANDALONE_ONLY = re.compile(
-    r"MME_(FALLBACK|MODELS|S3_ENDPOINT_URL|MAX_AGE_S|DISK_DIR|DISK|PRELOAD|PIN|MIN_RESIDENCE_S|WAIT_S|WORKERS)"
+    r"MME_(FALLBACK|DISK_DIR|DISK|PRELOAD|PIN|MIN_RESIDENCE_S|WAIT_S|WARM|WARM_MODELS|WARM_INTERVAL_S|WORKERS)"
 )
+_OF_MODELS = re.compile(r"MME_(S3_ENDPOINT_URL|MAX_AGE_S)")  # refused where there is no MME_MODELS
 
 
 def container_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment that the platform gives a multi-model container: what is meant for a standalone one is not for it."""
     environ = os.environ if environ is None else environ
     kept = {name: value for name, value in environ.items() if not _STANDALONE_ONLY.fullmatch(name)}
+    if not kept.get("MME_MODELS"):
+        kept = {name: value for name, value in kept.items() if not _OF_MODELS.fullmatch(name)}
     return {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
+
+
+# What would make a replica of a fleet something else than a standalone endpoint; where it listens its flags say.
+_NOT_FOR_REPLICA = re.compile(r"MME_HOSTED|SAGEMAKER_MULTI_MODEL")
+
+
+def replica_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of one endpoint of a fleet: all of ours."""
+    environ = os.environ if environ is None else environ
+    return {name: value for name, value in environ.items() if not _NOT_FOR_REPLICA.fullmatch(name)}
 
 
 def runtime_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:

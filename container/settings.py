@@ -174,8 +174,10 @@ def _setting(
     default: Any,
     flag: str,
     modes: frozenset[str] = HOSTED | STANDALONE,
+    needs: str = "",
 ) -> Any:
-    metadata = {"help": help, "parse": parse, "variables": variables, "flag": flag, "modes": modes}
+    """needs   the setting without which it means nothing in hosted mode"""
+    metadata = {"help": help, "parse": parse, "variables": variables, "flag": flag, "modes": modes, "needs": needs}
     return field(default=default, metadata=metadata)
 
 
@@ -227,6 +229,13 @@ class Front:
         default=20.0,
         flag="--drain",
     )
+    idle_s: float = _setting(
+        "seconds after which a connection without a request is closed, or within twice as many; longer than a balancer's",
+        _seconds(1, 86_400),
+        "MME_IDLE_S",
+        default=300.0,
+        flag="--idle",
+    )
     max_body_bytes: int = _setting(
         "largest request body and answer", size_bytes, "MME_MAX_BODY", default=MAX_BODY_BYTES, flag="--max-body"
     )
@@ -270,12 +279,12 @@ class Artifacts:
     """Where artifacts are, and what is kept of them."""
 
     models: str = _setting(
-        "where the artifacts are: s3://bucket/prefix/ or a directory",
+        "where the artifacts are: s3://bucket/prefix/ or a directory; hosted, what the platform unpacks from: overwritten "
+        "ones are noticed then",
         _text,
         "MME_MODELS",
         default="",
         flag="--models",
-        modes=STANDALONE,
     )
     endpoint_url: str | None = _setting(
         "another S3 than Amazon's, such as http://127.0.0.1:5000",
@@ -283,7 +292,7 @@ class Artifacts:
         "MME_S3_ENDPOINT_URL",
         default=None,
         flag="--s3-endpoint-url",
-        modes=STANDALONE,
+        needs="models",
     )
     max_artifact_bytes: int = _setting(
         "largest artifact fetched", size_bytes, "MME_MAX_ARTIFACT", default=ARTIFACT_MAX_BYTES, flag="--max-artifact"
@@ -301,7 +310,7 @@ class Artifacts:
         "MME_MAX_AGE_S",
         default=60.0,
         flag="--max-age",
-        modes=STANDALONE,
+        needs="models",
     )
     disk_dir: str | None = _setting(
         "directory in which examined models are kept, so that a reload needs no S3; none without it",
@@ -353,6 +362,31 @@ class Memory:
         "MME_PIN",
         default="",
         flag="--pin",
+        modes=STANDALONE,
+    )
+    warm: str = _setting(
+        "where the endpoint notes its busiest models now and then, to have them in memory before the next start is ready: a "
+        "location, or beside for the models' own with .warm behind it",
+        _text,
+        "MME_WARM",
+        default="",
+        flag="--warm",
+        modes=STANDALONE,
+    )
+    warm_models: int = _setting(
+        "how many of them; each takes a start some milliseconds",
+        _whole(1, 100_000),
+        "MME_WARM_MODELS",
+        default=1000,
+        flag="--warm-models",
+        modes=STANDALONE,
+    )
+    warm_interval_s: float = _setting(
+        "seconds between two notes",
+        _seconds(1, 86_400),
+        "MME_WARM_INTERVAL_S",
+        default=60.0,
+        flag="--warm-interval",
         modes=STANDALONE,
     )
     min_residence_s: float = _setting(
@@ -512,6 +546,10 @@ class Metrics:
     variant_name: str = _setting(
         "metrics dimension VariantName", _text, "MME_VARIANT_NAME", default="AllTraffic", flag="--variant-name"
     )
+    replica: str | None = _setting(
+        "name of this endpoint among those that share its name; else the host's", _text, "MME_REPLICA", default=None,
+        flag="--replica",
+    )  # fmt: skip
     access_log: float | None = _setting(
         "share of answered requests written to the access log, 0 to 1; errors always; no log without it",
         _share,
@@ -624,3 +662,6 @@ def _refuse_ignored(hosted: bool, given: Mapping[str, _Given | None]) -> None:
         wrote = given[one.name]
         if wrote is not None and mode not in one.metadata["modes"]:
             raise SettingInvalid(wrote.where, wrote.text, f"a setting of {mode} mode, which would ignore it")
+        needed = one.metadata["needs"]
+        if hosted and wrote is not None and needed and given[needed] is None:
+            raise SettingInvalid(wrote.where, wrote.text, f"used in hosted mode without --{needed}")

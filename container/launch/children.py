@@ -57,17 +57,19 @@ class Children:
         command: Sequence[str],
         *,
         environment: Mapping[str, str],
+        input: int | None = None,
         output: int | None = None,
         pass_fds: Sequence[int] = (),
     ) -> Child:
         """Start a process in a session of its own, where a terminal's Ctrl-C does not reach it.
 
+        input    descriptor for its standard input; None is nothing
         output   descriptor for both of its streams; None is ours
         """
         process = subprocess.Popen(
             command,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if input is None else input,
             stdout=output,
             stderr=output,
             pass_fds=pass_fds,

@@ -93,6 +93,7 @@ class Supervisor:
         self._runtime: Child | None = None
         self._channel: Channel | None = None
         self._jvm: Child | None = None
+        self._jvm_ending: int | None = None  # what it reads to its end as "the end is near"
         self._gates: socket.socket | None = None
         self._held: dict[int, socket.socket] = {}  # by slot: MMS's connections, which outlive a runtime
         self._closing = contextlib.ExitStack()
@@ -230,6 +231,13 @@ class Supervisor:
         self._drained_status = status
         self._drain_until = time.monotonic() + self._settings.front.drain_s
         runtime.send("drain")
+        self._tell_jvm_of_end()
+
+    def _tell_jvm_of_end(self) -> None:
+        """Its standard input ends; see plugin/Ending.java."""
+        if self._jvm_ending is not None:
+            os.close(self._jvm_ending)
+            self._jvm_ending = None
 
     def _look_after_scratch(self) -> None:
         """Without it no worker can connect again and no runtime can be started: whoever started us has to do it anew."""
@@ -389,6 +397,8 @@ class Supervisor:
 
     def _start_jvm(self) -> None:
         self._jvm_output, theirs = os.pipe2(os.O_CLOEXEC)
+        stdin, self._jvm_ending = os.pipe2(os.O_CLOEXEC)
+        self._closing.callback(self._tell_jvm_of_end)
         command = mms.command(self._scratch, self._settings, environments.java_home(), self._gate_port)
         try:
             self._jvm = self._children.start(
@@ -398,12 +408,14 @@ class Supervisor:
                     **environments.mms_environment(),
                     **(mms.HOSTED_ENVIRONMENT if self._settings.front.hosted else {}),
                 },
+                input=stdin,
                 output=theirs,
             )
         except OSError as error:
             raise LaunchFailed(f"cannot start Java ({command[0]}): {error.strerror}") from error
         finally:
             os.close(theirs)
+            os.close(stdin)
         os.set_blocking(self._jvm_output, False)
         self._watch(self._jvm_output, select.EPOLLIN, self._on_jvm_output)
 

@@ -20,6 +20,7 @@ from container.operate.demo import command as demo
 from container.operate.deploy import command as deploy
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
+from container.operate.fleet import command as fleet
 from container.operate.platform import command as platform
 from container.operate.printing import say
 from container.operate.release import command as release
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dashboard.add_command(commands)
     batch.add_command(commands)
     deploy.add_command(commands)
+    fleet.add_command(commands)
     platform.add_command(commands)
     chosen = parser.parse_args(arguments)
     run = chosen.run

@@ -78,9 +78,25 @@ class ServeChild:
             raise ChildFailed(f"the endpoint ended with status {self._process.wait()} before it was ready")
         return self.ready_s
 
+    @property
+    def is_ready(self) -> bool:
+        return self.ready_s is not None and not self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait(self) -> int:
         """Its exit status, once it has one."""
         return self._process.wait()
+
+    def ask_to_end(self) -> None:
+        """Without waiting for it, as one of several that end side by side."""
+        self._process.terminate()
 
     def __enter__(self) -> ServeChild:
         return self

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from container import assembly
-from container.assembly import Models
+from container.assembly import LoadingParts, Models
 from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
+from container.link import wire
 from container.link.channel import Channel
 from container.log_stream import take_over_stderr
 from container.settings import Settings
@@ -24,18 +25,22 @@ from container.worker.guard import MemoryGuard
 from container.worker.hosted.bundles import Bundles
 from container.worker.hosted.leases import Hosted
 from container.worker.hosted.management import Management
+from container.worker.hosted.renewal import HeldModels, Renewal, versioned
 from container.worker.preload import Preload
 from container.worker.runtime import Runtime
+from container.worker.warm import Place, WarmList
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import SMALL_CSV_BYTES, TARGET_HEADER, Dispatcher
 from handler.errors import ServingError, StartRefused
 from handler.hooks.module import Hooks
-from handler.loading.loader import BundleLoader
+from handler.loading.loader import BundleLoader, PreparedModel
 from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
 from handler.scoring import parse_iterations
+from handler.stores.location import beside
+from handler.stores.writing import WritingStore, open_writing_store
 from handler.telemetry.recorder import LiveRecorder
 
 log = logging.getLogger("mme.runtime")
@@ -132,20 +137,44 @@ def _build_standalone(
 
 def _preload(settings: Settings, models: Models, channel: Channel, closing: ExitStack) -> Preload | None:
     pinned, preloaded = Patterns.parse(settings.memory.pin), Patterns.parse(settings.memory.preload)
-    if not (pinned or preloaded):
+    warm = _warm_list(settings, models.cache)
+    if not (pinned or preloaded or warm):
         return None
     preload = Preload(
         models.cache,
         models.store,
         pinned=pinned,
         preloaded=preloaded,
+        warm=() if warm is None else warm.targets(),
         n_threads=settings.memory.loaders,
         on_done=lambda: channel.send("preloaded"),
     )
+    if warm is not None:
+        warm.start()
+        closing.callback(warm.close)
     channel.send("preloading")
     preload.start()
     closing.callback(preload.close)
     return preload
+
+
+def _warm_list(settings: Settings, cache: ModelCache) -> WarmList | None:
+    """Raises LocationInvalid."""
+    memory = settings.memory
+    if not memory.warm:
+        return None
+    where = beside(settings.artifacts.models, ".warm") if memory.warm == "beside" else memory.warm
+
+    def opened() -> WritingStore:
+        s3 = None
+        if where.startswith("s3://"):
+            from handler.stores.s3 import S3Settings
+
+            s3 = S3Settings(endpoint_url=settings.artifacts.endpoint_url, max_connections=1, max_attempts=2)
+        return open_writing_store(where, s3=s3, makes=True)
+
+    place = Place(settings.metrics.endpoint_name, settings.metrics.replica or socket.gethostname())
+    return WarmList(opened, place, cache, max_models=memory.warm_models, interval_s=memory.warm_interval_s)
 
 
 def _build_hosted(
@@ -165,11 +194,13 @@ def _build_hosted(
         parts.crew,
         is_first_fold_only=settings.answers.folds == "first",
     )
-    hosted = Hosted(
-        prepare=lambda load: parts.hook(load.model_name, loader.prepare(bundles.path_of(load))),
-        trim=parts.trimmer.trim_now,
-        max_models=_max_models(settings),
-    )
+    renewal = _renewal(settings, recorder, closing, parts)
+
+    def prepare(load: wire.Load) -> PreparedModel:
+        prepared = loader.prepare(bundles.path_of(load))
+        return parts.hook(load.model_name, prepared if renewal is None else versioned(prepared))
+
+    hosted = Hosted(prepare=prepare, trim=parts.trimmer.trim_now, max_models=_max_models(settings), renewal=renewal)
     cache = ModelCache(
         budget_bytes=assembly.memory_for_models(settings),
         prepare=hosted.prepare,
@@ -179,8 +210,12 @@ def _build_hosted(
         give_up=parts.boosters.give_up,
         on_freed=parts.trimmer.freed,  # again, a moment after an unload: its thread has ended by then
         room_wait_s=0.0,  # the platform makes room when it is told that there is none
+        is_pinned=lambda _: renewal is not None,  # one that was renewed is here before its connection holds it
     )
     closing.callback(cache.close)
+    if renewal is not None:
+        held = HeldModels(cache)
+        assembly.keep_new(settings, recorder, closing, held, cache.ages, renewal.prepare_if_changed, None)
     parts.boosters.room = cache
     dispatcher = _dispatcher(settings, cache, recorder, watch, hooks)
     hosted.open(cache, dispatcher.answer)
@@ -200,6 +235,13 @@ def _build_hosted(
     )
     watch.start(cache, runtime.reasons_not_ready, launch.io_dir / RELAY)
     return runtime
+
+
+def _renewal(settings: Settings, recorder: LiveRecorder, closing: ExitStack, parts: LoadingParts) -> Renewal | None:
+    if not settings.artifacts.models or not settings.artifacts.max_age_s:
+        return None
+    loader = assembly.loader_of_prefix(settings, recorder, closing, parts)
+    return Renewal(loader, extra_bytes=OF_MODEL.worker_bytes, hook=parts.hook)
 
 
 def _watched(settings: Settings, closing: ExitStack) -> tuple[LiveRecorder, Watch]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactError, ArtifactUnavailable, NoRoom, ServingError, Unavailable
@@ -29,6 +29,7 @@ class Preload:
     """Loads what matches, on threads of its own. Owned by the runtime's main: `start`, then `close`.
 
     pinned      loaded first, and never evicted afterwards
+    warm        loaded next, and no more of it than there is room for; asked for on one of the threads
     n_threads   models loaded at the same time
     on_done     called once, on one of the threads, when all that could be loaded is; not when closed before
     """
@@ -40,6 +41,7 @@ class Preload:
         *,
         pinned: Patterns,
         preloaded: Patterns,
+        warm: Iterable[str] = (),
         n_threads: int,
         on_done: Callable[[], object],
     ) -> None:
@@ -47,6 +49,7 @@ class Preload:
         self._store = store
         self._pinned = pinned
         self._preloaded = preloaded
+        self._warm = warm
         self._on_done = on_done
         self._lock = threading.Lock()  # guards everything below
         self._targets = self._matching()
@@ -74,8 +77,13 @@ class Preload:
 
     def _matching(self) -> Iterator[str]:
         yield from self._pinned.targets(self._store)
-        for target in self._preloaded.targets(self._store):
+        warm = set()
+        for target in self._warm:
             if not self._pinned.match(target):
+                warm.add(target)
+                yield target
+        for target in self._preloaded.targets(self._store):
+            if not self._pinned.match(target) and target not in warm:
                 yield target
 
     def _work(self) -> None:

@@ -403,12 +403,12 @@ class ModelCache:
                 self._index.take_out(entry)
         self._free(idle)
 
-    def replace(self, target: str, version: str, prepared: Prepared) -> bool:
+    def replace(self, target: str, version: str, prepared: Prepared, *, may_leave: bool = True) -> bool:
         """Load a newer model beside the one of `version`, then let it take its place between two requests.
 
         A request that has borrowed the old one keeps it until it lets go; the next one borrows the new one.
-        returns  False when that version is not here any more, or when the budget could never hold both: then the old
-                 one has left, and the next borrower loads the new one
+        returns  False when that version is not here any more, or when the budget could never hold both and the old one
+                 may leave: then it has, and the next borrower loads the new one
         raises   NoRoom, and what loading raises; the old one stays
         """
         with self._lock:
@@ -416,7 +416,7 @@ class ModelCache:
             if old is None or old.version != version:
                 return False
         most = self.room_bytes(target)
-        if prepared.n_bytes <= most < old.n_bytes + prepared.n_bytes:
+        if may_leave and prepared.n_bytes <= most < old.n_bytes + prepared.n_bytes:
             self.drop(target, version)
             return False
         return self._enter(self._make(target, prepared), old)

@@ -45,6 +45,7 @@ class Aging(Protocol):
 class Sweeper:
     """A thread; owned by the runtime's main: `start`, then `close`.
 
+    store       listed where that is cheaper; None where models have other names than their objects
     check       compares one model with its artifact; False: the store is away, and there is no use in asking on
     confirmed   told of what a listing has shown unchanged
     executor    runs the checks, `n_at_once` at a time; owned and shut down by the caller
@@ -53,7 +54,7 @@ class Sweeper:
     def __init__(
         self,
         ages: Aging,
-        store: Store,
+        store: Store | None,
         check: Callable[[str, str], bool],
         confirmed: Callable[[str, str], None],
         executor: Executor,
@@ -123,13 +124,14 @@ class Sweeper:
             self._is_away = True
 
     def _is_listing_worth(self, n_models: int) -> bool:
-        if self._clock() < self._no_listing_until:
+        if self._store is None or self._clock() < self._no_listing_until:
             return False
         n_requests = max(1.0, self._n_keys / self._store.listed_per_request)
         return n_requests * LISTING_WORTH_REQUESTS < n_models
 
     def _after_listing(self, present: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
         """What is to be asked for: what a listing did not show unchanged, or what is due where there was none."""
+        assert self._store is not None
         began = self._clock()
         most_keys = len(present) / LISTING_WORTH_REQUESTS * self._store.listed_per_request
         unchanged: set[str] = set()

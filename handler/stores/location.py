@@ -77,6 +77,16 @@ def parse_location(location: str) -> S3Location | Path:
     return root
 
 
+def beside(location: str, suffix: str) -> str:
+    """The location of that name beside another: `s3://acme/prod/` has `s3://acme/prod.warm/`. Raises LocationInvalid."""
+    if location.startswith("s3://"):
+        where = parse_location(location)
+        assert isinstance(where, S3Location)
+        if not where.prefix:
+            raise LocationInvalid(location, "is a whole bucket, and nothing is beside it")
+    return location.rstrip("/") + suffix + "/"
+
+
 def _shown(rest: str, bucket: str) -> str:
     return rest.partition("/")[0] if not bucket.startswith("arn:") else bucket
 

@@ -53,6 +53,15 @@ def test_a_hosted_container_is_given_no_setting_that_it_would_refuse() -> None:
         for variable in one.metadata["variables"]
     }
     assert environments.container_environment(standalone_only) == {"SAGEMAKER_MULTI_MODEL": "true"}
+    needing = {
+        variable: "1"
+        for one in settings.every_setting()
+        if one.metadata["needs"]
+        for variable in one.metadata["variables"]
+    }
+    assert environments.container_environment(needing) == {"SAGEMAKER_MULTI_MODEL": "true"}
+    needing["MME_MODELS"] = "s3://bucket/live/"
+    assert environments.container_environment(needing) == {**needing, "SAGEMAKER_MULTI_MODEL": "true"}
     kept = {"MME_MEMORY": "1GiB", "MME_LOADERS": "2"}
     assert environments.container_environment(kept) == {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
 

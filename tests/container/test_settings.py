@@ -140,14 +140,13 @@ def test_no_two_groups_have_a_setting_of_one_name() -> None:
 @pytest.mark.parametrize(
     ("flags", "environ", "says"),
     [
-        ({"models": "m"}, {}, "--models: 'm' is not a setting of hosted mode"),
-        ({}, {"MME_MODELS": "m"}, "MME_MODELS: 'm' is not a setting of hosted mode"),
-        ({"disk_dir": "/d"}, {}, "--disk-dir"),
+        ({"disk_dir": "/d"}, {}, "--disk-dir: '/d' is not a setting of hosted mode"),
+        ({}, {"MME_DISK_DIR": "/d"}, "MME_DISK_DIR: '/d' is not a setting of hosted mode"),
         ({"disk_bytes": "1G"}, {}, "--disk"),
         ({"preload": "all"}, {}, "--preload"),
         ({"pin": "a*"}, {}, "--pin"),
         ({"min_residence_s": "1"}, {}, "--min-residence"),
-        ({"max_age_s": "1"}, {}, "--max-age"),
+        ({"max_age_s": "1"}, {}, "--max-age: '1' is not used in hosted mode without --models"),
         ({"wait_s": "1"}, {}, "--wait"),
         ({"fallback": "_default.tar.gz"}, {}, "--fallback"),
         ({"workers": "1"}, {}, "--workers"),
@@ -157,6 +156,12 @@ def test_no_two_groups_have_a_setting_of_one_name() -> None:
 def test_hosted_mode_refuses_what_it_would_ignore(flags: dict[str, str], environ: dict[str, str], says: str) -> None:
     with pytest.raises(SettingInvalid, match=says):
         settings.read({"hosted": "true", **flags}, environ)
+
+
+def test_hosted_mode_takes_the_prefix_that_the_platform_unpacks_from() -> None:
+    flags = {"hosted": "true", "models": "s3://b/live/", "max_age_s": "5", "endpoint_url": "http://127.0.0.1:1"}
+    artifacts = settings.read(flags, {}).artifacts
+    assert (artifacts.models, artifacts.max_age_s, artifacts.endpoint_url) == ("s3://b/live/", 5, "http://127.0.0.1:1")
 
 
 def test_standalone_mode_refuses_what_it_would_ignore() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -39,11 +40,11 @@ class Handler(BaseHTTPRequestHandler):
             self.say(200)
         elif HOW == "wrong":
             self.say(500, {"message": "wrong on purpose"})
-        elif self.path == "/models/die" or body == b"die":
-            os._exit(3)
         elif self.path != "/invocations" and self.path.split("/")[2] not in MODELS:
             self.say(404)
         else:
+            if body == b"slow":
+                time.sleep(0.2)
             self.say(200, {
                 "who": os.environ.get("WHO"), "pid": os.getpid(), "body": body.decode(), "path": self.path,
                 "session": self.headers.get("X-Amzn-SageMaker-Session-Id"), "environment": dict(os.environ),

@@ -49,10 +49,11 @@ final class Connection extends ChannelDuplexHandler {
      *
      * @param maxBodyBytes of one request
      * @param maxAllBytes of all requests that are not answered yet, from the arrival of each piece to the answer
+     * @param idleSeconds for which a connection may be without a request; it may be twice as long, see {@link #lookWhetherIdle}
      */
-    record Limits(int maxBodyBytes, long maxAllBytes, Words words, AtomicLong allBytes) {
-        Limits(int maxBodyBytes, long maxAllBytes, Words words) {
-            this(maxBodyBytes, maxAllBytes, words, new AtomicLong());
+    record Limits(int maxBodyBytes, long maxAllBytes, long idleSeconds, Words words, AtomicLong allBytes) {
+        Limits(int maxBodyBytes, long maxAllBytes, long idleSeconds, Words words) {
+            this(maxBodyBytes, maxAllBytes, idleSeconds, words, new AtomicLong());
         }
     }
 
@@ -90,6 +91,9 @@ final class Connection extends ChannelDuplexHandler {
     private boolean isLast; // what has been answered is the last: nothing is read any more
     private Wait wait = Wait.NOTHING;
     private ScheduledFuture<?> clock;
+    private int nBegun; // requests, of which only whether there are more of them matters
+    private int nBegunAtLook;
+    private ScheduledFuture<?> idleLook;
 
     Connection(Limits limits, RequestDecoder decoder) {
         this.limits = limits;
@@ -155,6 +159,7 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private void begin(ChannelHandlerContext ctx, HttpRequest head) {
+        nBegun++;
         call = new Call(head, limits.words());
         boolean isBroken = head.decoderResult().isFailure();
         if (call.refusal != null) {
@@ -253,7 +258,7 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private void send(ChannelHandlerContext ctx, FullHttpResponse response, boolean isTheLast) {
-        boolean closes = isTheLast || !HttpUtil.isKeepAlive(call.head);
+        boolean closes = isTheLast || Ending.hasBegun() || !HttpUtil.isKeepAlive(call.head);
         FullHttpResponse answer = call.isStream ? EventStream.of(response) : response;
         answer.headers().set(HttpHeaderNames.CONNECTION, closes ? HttpHeaderValues.CLOSE : HttpHeaderValues.KEEP_ALIVE);
         HttpUtil.setContentLength(answer, answer.content().readableBytes());
@@ -327,6 +332,26 @@ final class Connection extends ChannelDuplexHandler {
         }
     }
 
+    @Override
+    public void channelActive(ChannelHandlerContext ctx) throws Exception {
+        nextIdleLook(ctx);
+        super.channelActive(ctx);
+    }
+
+    private void nextIdleLook(ChannelHandlerContext ctx) {
+        idleLook = ctx.executor().schedule(() -> lookWhetherIdle(ctx), limits.idleSeconds(), TimeUnit.SECONDS);
+    }
+
+    /** Looked at now and then, so that a request does not set a clock: a warm one takes some microseconds in all. */
+    private void lookWhetherIdle(ChannelHandlerContext ctx) {
+        if (nBegun == nBegunAtLook && call == null && waitedFor(ctx) == Wait.NOTHING) {
+            ctx.close();
+            return;
+        }
+        nBegunAtLook = nBegun;
+        nextIdleLook(ctx);
+    }
+
     private Wait waitedFor(ChannelHandlerContext ctx) {
         if (isLast) {
             return Wait.END;
@@ -372,6 +397,9 @@ final class Connection extends ChannelDuplexHandler {
         if (clock != null) {
             clock.cancel(false);
             clock = null;
+        }
+        if (idleLook != null) {
+            idleLook.cancel(false);
         }
         super.channelInactive(ctx);
     }

@@ -52,7 +52,9 @@ public final class FrontServer extends ModelServer {
     private FrontServer(ConfigManager config) {
         super(config);
         boolean isHosted = System.getProperty("mme.gate") != null;
-        limits = new Connection.Limits(config.getMaxRequestSize(), Long.getLong("mme.bodies"), Words.of(isHosted));
+        limits =
+                new Connection.Limits(
+                        config.getMaxRequestSize(), Long.getLong("mme.bodies"), Long.getLong("mme.idle"), Words.of(isHosted));
         tools = isHosted ? new Models.Tools(turnstile, new Binder(), new Gate(), new Tidying()) : null;
     }
 
@@ -63,6 +65,7 @@ public final class FrontServer extends ModelServer {
             ConfigManager.init(new ConfigManager.Arguments(new DefaultParser().parse(options, args, null, false)));
             PluginsManager.getInstance().initialize();
             InternalLoggerFactory.setDefaultFactory(Slf4JLoggerFactory.INSTANCE);
+            Ending.await();
             new FrontServer(ConfigManager.getInstance()).startAndWait();
         } catch (Throwable t) {
             t.printStackTrace();

@@ -7,21 +7,21 @@ float32 can hold. Names decide where model and data have both; where the model h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from container.operate.batch.asked import Asked
-from handler.errors import FeatureMismatch, PayloadInvalid
-from handler.payload.numbers import TOO_LARGE, read_number, shorten
+from container.operate.tables.floats import floats_of
+from handler.errors import FeatureMismatch
+from handler.payload.numbers import TOO_LARGE
 from handler.payload.rows import MAX_NAMES_SHOWN, Floats
 from handler.predictor import Facts
 
 if TYPE_CHECKING:
-    from container.operate.batch.tables import Window
+    from container.operate.tables.windows import Window
 
-# As the endpoint reads CSV (handler/payload/delimited.py).
 # Sets of columns whose blocks are kept for a window: models of one family have one.
 MAX_BLOCKS = 4
 
@@ -117,53 +117,3 @@ class Features:
         if made is None:
             made = self._columns[name] = floats_of(self._window.table.column(name), is_typed=self._window.is_typed)
         return made
-
-
-def floats_of(column: Any, *, is_typed: bool) -> tuple[Floats, dict[int, str]]:
-    """A column as float32, null as NaN, and the cells that are no numbers, by row.
-
-    is_typed   what is written as text is no number, whatever it looks like
-
-    Numbers go through float64, as the endpoint reads Parquet and CSV.
-    """
-    import pyarrow as pa
-    import pyarrow.types as types
-
-    kind = column.type
-    if not is_typed and types.is_string(kind):
-        return _floats_of_text(column)
-    if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)):
-        faults = dict.fromkeys(np.flatnonzero(column.is_valid().to_numpy()).tolist(), f"a {kind}")
-        return np.full(len(column), np.nan, np.float32), faults
-    if not (types.is_float32(kind) or types.is_float64(kind)):
-        column = column.cast(pa.float64(), safe=False)
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and found by that
-        return column.to_numpy().astype(np.float32, copy=False), {}
-
-
-def _number_of(cell: str) -> float | None:
-    """As a body of text/csv would be read; None for what is no number."""
-    try:
-        return read_number(cell.strip(), "")
-    except PayloadInvalid:
-        return None
-
-
-def _floats_of_text(column: Any) -> tuple[Floats, dict[int, str]]:
-    faults: dict[int, str] = {}
-    values = np.full(len(column), np.nan)
-    known: dict[str, float | None] = {}
-    for row, cell in enumerate(column.to_pylist()):
-        if cell is None or not cell.strip():
-            continue
-        number = known.get(cell, ...)
-        if number is ...:
-            number = _number_of(cell)
-            if len(known) < 1 << 16:
-                known[cell] = number
-        if number is None:
-            faults[row] = shorten(cell)
-        else:
-            values[row] = number
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32), faults

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import settings
-from container.operate.batch.asked import FORMATS, Asked
+from container.operate.batch.asked import Asked
 from container.operate.batch.jobs import ROOT, Job, job_at
-from container.operate.batch.troubles import RunRefused
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, say
+from container.operate.tables.reading import FORMATS
+from container.operate.troubles import Misused
 from handler.errors import StartRefused
 from handler.outputs import parse_outputs
 
@@ -105,7 +106,7 @@ def run(chosen: argparse.Namespace) -> int:
     except (CommandFailed, StartRefused) as error:
         if job is not None:
             job.say_why(str(error))
-        return complain("score", error if isinstance(error, CommandFailed) else RunRefused(str(error)))
+        return complain("score", error if isinstance(error, CommandFailed) else Misused(str(error)))
     except Exception as error:
         if job is not None:
             job.say_why(f"{type(error).__name__}: {error}")
@@ -114,7 +115,7 @@ def run(chosen: argparse.Namespace) -> int:
 
 def _run(chosen: argparse.Namespace, job: Job | None, stop: threading.Event) -> int:
     if not chosen.data:
-        raise RunRefused("--data: which rows?")
+        raise Misused("--data: which rows?")
     asked = asked_of(chosen)
     chosen_settings = settings_of(chosen)
     _need_pyarrow()
@@ -135,14 +136,14 @@ def with_flags_of(job: Job, chosen: argparse.Namespace) -> argparse.Namespace:
 
 
 def asked_of(chosen: argparse.Namespace) -> Asked:
-    """Raises RunRefused."""
+    """Raises Misused."""
     is_from_path = chosen.target_from == "path"
     if is_from_path and chosen.segment_column:
-        raise RunRefused("--segment-column and --target-from: which of them says the model?")
+        raise Misused("--segment-column and --target-from: which of them says the model?")
     template = chosen.target
     if template is None:
         if not (is_from_path or chosen.segment_column):
-            raise RunRefused("which model scores a row? use --segment-column, --target or --target-from path")
+            raise Misused("which model scores a row? use --segment-column, --target or --target-from path")
         template = f"{{{'path' if is_from_path else chosen.segment_column}}}.tar.gz"
     asked = Asked(
         target_template=template,
@@ -155,10 +156,10 @@ def asked_of(chosen: argparse.Namespace) -> Asked:
         has_header=not chosen.no_header,
     )
     if chosen.segment_column and chosen.segment_column not in asked.fields:
-        raise RunRefused(f"--target {template!r} does not name --segment-column {chosen.segment_column!r}")
+        raise Misused(f"--target {template!r} does not name --segment-column {chosen.segment_column!r}")
     clash = set(asked.keep) & set(asked.outputs or ("score",))
     if clash or len(set(asked.keep)) < len(asked.keep):
-        raise RunRefused(f"--keep {chosen.keep}: two columns would have one name")
+        raise Misused(f"--keep {chosen.keep}: two columns would have one name")
     return asked
 
 
@@ -173,7 +174,7 @@ def _need_pyarrow() -> None:
     try:
         import pyarrow  # noqa: F401 - to see whether it is there
     except ImportError as error:
-        raise RunRefused("it needs pyarrow: pip install 'multi-model-endpoint[arrow]'") from error
+        raise Misused("it needs pyarrow: pip install 'multi-model-endpoint[arrow]'") from error
 
 
 def _score(
@@ -182,7 +183,7 @@ def _score(
     from container.operate.batch.run import run as run_all
 
     if not chosen.out:
-        raise RunRefused("--out: where should the run lie?")
+        raise Misused("--out: where should the run lie?")
     max_errors = 0 if chosen.strict else chosen.max_errors
     began = time.monotonic()
     outcome = run_all(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from container.operate.batch.share import Share
-from container.operate.batch.troubles import RunRefused
+from container.operate.troubles import Misused
 
 ROOT = Path("/opt/ml")
 MAX_MESSAGE_CHARS = 1024
@@ -48,7 +48,7 @@ class Job:
 
 
 def job_at(root: Path = ROOT) -> Job | None:
-    """The job that this process is; None when it is none. Raises RunRefused for one that cannot be understood."""
+    """The job that this process is; None when it is none. Raises Misused for one that cannot be understood."""
     found = next((root / name for name in _RESOURCES if (root / name).is_file()), None)
     parameters = root / _PARAMETERS
     if found is None:
@@ -56,7 +56,7 @@ def job_at(root: Path = ROOT) -> Job | None:
     resources = _read(found)
     hosts, host = sorted(resources.get("hosts", [])), resources.get("current_host")
     if host not in hosts:
-        raise RunRefused(f"{found}: current_host {host!r} is not among hosts {hosts}")
+        raise Misused(f"{found}: current_host {host!r} is not among hosts {hosts}")
     flags = _flags(_read(parameters)) if parameters.is_file() else ()
     return Job(root, Share(hosts.index(host), len(hosts)), flags)
 
@@ -65,9 +65,9 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise RunRefused(f"{path}: {error}") from error
+        raise Misused(f"{path}: {error}") from error
     if not isinstance(found, dict):
-        raise RunRefused(f"{path}: not a JSON object")
+        raise Misused(f"{path}: not a JSON object")
     return found
 
 

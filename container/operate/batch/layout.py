@@ -18,6 +18,7 @@ from handler.payload import Predictions
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MAX_DEPTH = 2
 # By NumPy's letter for a kind, and d for float64: labels may be numbers, truths or words.
 _CELLS: dict[str, np.dtype[Any]] = {
     "f": np.dtype(np.float32),
@@ -44,6 +45,11 @@ class Column:
         for _ in range(self.depth):
             kind = pa.list_(kind)
         return kind
+
+    @property
+    def is_one(self) -> bool:
+        """Whether there is such a column, in what was read back."""
+        return self.letter in _CELLS and 0 <= self.depth <= MAX_DEPTH
 
     @property
     def cells(self) -> np.dtype[Any]:

@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 
 from container.operate.batch.asked import Asked
-from container.operate.batch.inputs import DataFile
 from container.operate.batch.layout import Column, Layout
 from container.operate.batch.parts import Counts
-from container.operate.batch.troubles import RunRefused
+from container.operate.documents import read_as
+from container.operate.tables.files import DataFile
+from container.operate.troubles import Misused, Refused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING, WritingStore
 
@@ -52,6 +53,11 @@ class Entry:
     missing: dict[str, int]
     seconds: float
     failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    layout: tuple[Column, ...]
 
 
 class Ledger:
@@ -79,20 +85,22 @@ class Ledger:
         }
 
     def read_layout(self) -> Layout | None:
-        """Of the run that lies here; None when none does. Raises RunRefused when it is another than this."""
+        """Of the run that lies here; None when none does. Raises Misused when it is another than this."""
         try:
-            found = json.loads(self._store.fetch(RUN).data)
+            fetched = self._store.fetch(RUN)
         except ArtifactMissing:
             return None
-        except ValueError as error:
-            raise RunRefused(f"{self._store.uri(RUN)} is none of ours: {error}") from error
+        found = read_as(dict[str, Any], fetched.data, fetched.uri)
         mine = json.loads(json.dumps(self.identity))
         other = [name for name, value in mine.items() if found.get(name) != value]
         if other:
             what = {"files": "data", "n_files": "data", "models": "models", "n_models": "models", "asked": "options"}
             differs = ", ".join(dict.fromkeys(what.get(name, name) for name in other))
-            raise RunRefused(f"{self._store.uri('')} holds a run of other {differs}; choose another --out")
-        return tuple(Column(**one) for one in found["layout"])
+            raise Misused(f"{self._store.uri('')} holds a run of other {differs}; choose another --out")
+        layout = read_as(_Run, fetched.data, fetched.uri).layout
+        if not all(column.is_one for column in layout):
+            raise Refused(f"{fetched.uri} is not as it was written: its layout has columns that there are not")
+        return layout
 
     def begin(self, layout: Layout) -> Layout:
         """Write down which run this is; the layout it has, which another host may have written a moment ago."""
@@ -105,7 +113,8 @@ class Ledger:
 
     def entries(self) -> dict[str, Entry]:
         """Of all hosts, by the name of the data file."""
-        found = (Entry(**json.loads(self._store.fetch(one.target).data)) for one in self._store.list(_LEDGER))
+        fetched = [self._store.fetch(one.target) for one in self._store.list(_LEDGER)]
+        found = [read_as(Entry, one.data, one.uri) for one in fetched]
         entries = {entry.name: entry for entry in found}
         self._had_failed = frozenset(name for name, entry in entries.items() if entry.failure)
         return entries
@@ -142,7 +151,7 @@ class Ledger:
         missing: dict[str, int] = {}
         for entry in entries.values():
             if entry.used:
-                used |= self._used(entry.used)
+                used |= self._used(entry)
             for target, n_rows in entry.missing.items():
                 missing[target] = missing.get(target, 0) + n_rows
         targets = list(self._at)
@@ -169,8 +178,16 @@ class Ledger:
         bits[[self._at[target] for target in targets]] = 1
         return base64.b64encode(zlib.compress(np.packbits(bits).tobytes())).decode()
 
-    def _used(self, text: str) -> Any:
-        return np.unpackbits(np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8), count=len(self._at))
+    def _used(self, entry: Entry) -> Any:
+        """Raises Refused where these are no bits over the run's targets."""
+        n_bytes = -(-len(self._at) // 8)
+        try:
+            packed = zlib.decompressobj().decompress(base64.b64decode(entry.used, validate=True), n_bytes + 1)
+        except (ValueError, zlib.error) as error:
+            raise Refused(f"the ledger's entry of {entry.name} is not as it was written: {error}") from error
+        if len(packed) != n_bytes:
+            raise Refused(f"the ledger's entry of {entry.name} is not as it was written: it is of other models")
+        return np.unpackbits(np.frombuffer(packed, np.uint8), count=len(self._at))
 
 
 def _digest(lines: Any) -> str:

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
-from container.operate.batch.troubles import FileUnusable, RunRefused
+from container.operate.tables.files import FileUnusable
+from container.operate.troubles import Misused
 from handler.errors import ArtifactError, ArtifactMissing, ArtifactUnavailable, ServingError
 from handler.loading.loader import PreparedModel
 from handler.predictor import Scorer
@@ -26,12 +27,12 @@ class Loader(Protocol):
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None: ...
 
 
-class NotNow:
+class InAnotherPass:
     """The target has its turn in another pass, or has had it."""
 
 
-NOT_NOW = NotNow()
-Outcome = Scorer | ServingError | NotNow
+IN_ANOTHER_PASS = InAnotherPass()
+Outcome = Scorer | ServingError | InAnotherPass
 
 
 class RunModels:
@@ -65,7 +66,7 @@ class RunModels:
     def model(self, target: str) -> Outcome:
         """The target's model, or why there is none. Raises FileUnusable when it cannot be had just now."""
         flight = self._flight(target)
-        return NOT_NOW if flight is None else flight.result()
+        return IN_ANOTHER_PASS if flight is None else flight.result()
 
     def next_pass(self) -> bool:
         """Let go of all models, whose data has gone by. False when none is left that was sent away."""
@@ -73,9 +74,9 @@ class RunModels:
             is_more = self._is_full
             for target, flight in self._flights.items():
                 outcome = flight.result()
-                if outcome is not NOT_NOW:
+                if outcome is not IN_ANOTHER_PASS:
                     self._had.add(target)
-                if not isinstance(outcome, ServingError | NotNow):
+                if not isinstance(outcome, ServingError | InAnotherPass):
                     outcome.close()
             self._flights.clear()
             self._n_bytes = 0
@@ -98,7 +99,7 @@ class RunModels:
             # One that is larger than all room there is has its turn alone.
             if self._n_bytes and self._n_bytes + prepared.n_bytes > self._budget_bytes:
                 self._is_full = True
-                return NOT_NOW
+                return IN_ANOTHER_PASS
             self._n_bytes += prepared.n_bytes
             self.n_loads += 1
         return prepared.load()
@@ -119,5 +120,5 @@ class RunModels:
         except ArtifactError as error:
             return error
         if prepared is None or prepared.version != version:
-            raise RunRefused(f"{self._uri}{target} was overwritten after the run began; start another run")
+            raise Misused(f"{self._uri}{target} was overwritten after the run began; start another run")
         return prepared

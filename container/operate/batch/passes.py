@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from container.operate.batch.asked import Asked
-from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout
 from container.operate.batch.models import RunModels
 from container.operate.batch.parts import Counts, ErrorWriter, error_table, part_table
 from container.operate.batch.scoring import Faults, score_window
-from container.operate.batch.tables import PartWriter, Unread, windows
-from container.operate.batch.troubles import FileUnusable
+from container.operate.batch.writing import PartWriter
+from container.operate.tables.files import DataFile, FileUnusable, on_disk
+from container.operate.tables.windows import Unread, windows
 
 if TYPE_CHECKING:
     import pyarrow as pa

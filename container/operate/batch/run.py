@@ -20,10 +20,7 @@ import numpy as np
 
 from container import assembly
 from container.limits.cores import container_cores
-from container.operate.batch import inputs
 from container.operate.batch.asked import Asked
-from container.operate.batch.contents import by_content, models_by_content
-from container.operate.batch.inputs import DataFile, on_disk
 from container.operate.batch.layout import Layout, without_model
 from container.operate.batch.ledger import Entry, Ledger
 from container.operate.batch.models import RunModels
@@ -32,8 +29,11 @@ from container.operate.batch.passes import FileInPasses
 from container.operate.batch.progress import Progress
 from container.operate.batch.scoring import Faults, layout_of_first
 from container.operate.batch.share import Share
-from container.operate.batch.tables import PartWriter, Window, windows
-from container.operate.batch.troubles import FileUnusable, RunIncomplete, RunRefused, RunStopped
+from container.operate.batch.writing import PartWriter
+from container.operate.tables.contents import by_content, models_by_content
+from container.operate.tables.files import DataFile, FileUnusable, find, on_disk
+from container.operate.tables.windows import Window, windows
+from container.operate.troubles import Misused, NotNow, Stopped
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
 from handler.stores.writing import open_writing_store
@@ -60,9 +60,9 @@ class Models:
             models = assembly.models_of_store(settings, LiveRecorder(), closing, hooks=None, scratch=scratch)
             self.versions: Mapping[str, str] = {one.target: one.version for one in models.store.list()}
         except (StartRefused, ArtifactError) as error:
-            raise RunRefused(f"--models {settings.artifacts.models}: {error}") from error
+            raise Misused(f"--models {settings.artifacts.models}: {error}") from error
         if not self.versions:
-            raise RunRefused(f"--models {settings.artifacts.models}: there are none")
+            raise Misused(f"--models {settings.artifacts.models}: there are none")
         self.models = RunModels(
             models.loader,
             self.versions,
@@ -90,7 +90,7 @@ def run(
     """
     endpoint_url = settings.artifacts.endpoint_url
     _refuse_below(out, data)
-    files = inputs.find(data, asked.data_format, endpoint_url)
+    files = find(data, asked.data_format, endpoint_url)
     if share is not None:
         files = by_content(files)
     with ExitStack() as closing:
@@ -101,7 +101,7 @@ def run(
         try:
             store = open_writing_store(out, s3=_s3(endpoint_url), makes=True)
         except (StartRefused, OSError) as error:
-            raise RunRefused(f"--out {out}: {error}") from error
+            raise Misused(f"--out {out}: {error}") from error
         closing.callback(store.close)
         versions = models.versions
         if share is not None:
@@ -120,7 +120,7 @@ def run(
                 summary = ledger.summary(entries)
                 ledger.finish(summary, is_success=max_errors is None or summary["errors"] <= max_errors)
         except ArtifactError as error:
-            raise RunIncomplete(f"--out {out}: {error}; the same command goes on") from error
+            raise NotNow(f"--out {out}: {error}; the same command goes on") from error
         return Outcome(summary, models.models.n_loads, len(mine), len(own) - len(mine))
 
 
@@ -158,7 +158,7 @@ class _Work:
                             break
             except FileUnusable as error:
                 if error.is_passing:
-                    raise RunIncomplete(f"{file.name}: {error.why}; the same command goes on") from error
+                    raise NotNow(f"{file.name}: {error.why}; the same command goes on") from error
         return without_model(self._asked.outputs)
 
     def score(self, files: Sequence[DataFile], layout: Layout) -> None:
@@ -170,7 +170,7 @@ class _Work:
         finally:
             progress.close()
         if self._passing:
-            raise RunIncomplete(
+            raise NotNow(
                 f"{len(self._passing)} files could not be had just now, first {self._passing[0]}; the same command goes on"
             )
 
@@ -189,7 +189,7 @@ class _Work:
 
     def _check(self) -> None:
         if self._stop.is_set():
-            raise RunStopped("stopped; the same command goes on")
+            raise Stopped("stopped; the same command goes on")
 
     def _score_one(self, file: DataFile, layout: Layout, progress: Progress) -> None:
         def on_rows(n_rows: int) -> None:
@@ -275,7 +275,7 @@ def _refuse_below(out: str, data: Sequence[str]) -> None:
             else:
                 is_below = f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
             if is_below:
-                raise RunRefused(f"--out {out}: neither may lie below the other, --data {location}")
+                raise Misused(f"--out {out}: neither may lie below the other, --data {location}")
 
 
 def _s3(endpoint_url: str | None) -> Any:

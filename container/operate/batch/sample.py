@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from container.operate.batch import inputs
 from container.operate.batch.asked import Asked
-from container.operate.batch.inputs import on_disk
 from container.operate.batch.layout import without_model
 from container.operate.batch.run import Models
 from container.operate.batch.scoring import layout_of_first, score_window
-from container.operate.batch.tables import Unread, Window, json_texts, windows
-from container.operate.batch.troubles import FileUnusable, RunRefused
+from container.operate.batch.writing import json_texts
+from container.operate.tables.files import FileUnusable, find, on_disk
+from container.operate.tables.windows import Unread, Window, windows
+from container.operate.troubles import Misused
 from container.settings import Settings
 
 N_SHOWN = 3
@@ -32,7 +32,7 @@ class Seen:
 def look(settings: Settings, asked: Asked, data: Sequence[str], n_rows: int) -> Seen:
     """Raises CommandFailed."""
     endpoint_url = settings.artifacts.endpoint_url
-    files = inputs.find(data, asked.data_format, endpoint_url)
+    files = find(data, asked.data_format, endpoint_url)
     file = files[0]
     with ExitStack() as closing:
         scratch = Path(
@@ -45,7 +45,7 @@ def look(settings: Settings, asked: Asked, data: Sequence[str], n_rows: int) -> 
             layout = layout_of_first(window, file, asked, models.models) or without_model(asked.outputs)
             scored = score_window(window, file, asked, layout, models.models)
         except FileUnusable as error:
-            raise RunRefused(f"{file.name}: {error.why}") from error
+            raise Misused(f"{file.name}: {error.why}") from error
     errors: Counter[str] = Counter()
     for numbers, target, why in scored.faults.runs:
         errors[f"{target or 'no segment'}: {why}"] += len(numbers)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from container.operate.batch.asked import Asked
 from container.operate.batch.columns import Features
-from container.operate.batch.inputs import DataFile
 from container.operate.batch.layout import Column, Layout, as_lists, layout_of, named
-from container.operate.batch.models import NotNow, RunModels
-from container.operate.batch.segments import segments_of
+from container.operate.batch.models import InAnotherPass, RunModels
+from container.operate.tables.files import DataFile
+from container.operate.tables.segments import segments_of
 from handler.errors import ArtifactError, ArtifactMissing, RequestError, ServingError
 from handler.outputs import MAX_NUMBERS
 from handler.payload.rows import Floats
@@ -26,7 +26,7 @@ from handler.scoring import predict
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from container.operate.batch.tables import Window
+    from container.operate.tables.windows import Window
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
                 faults.add(window.numbers[places], None, one.why)
             continue
         model = models.model(target)
-        if isinstance(model, NotNow):
+        if isinstance(model, InAnotherPass):
             n_later += len(places)
             continue
         if isinstance(model, ServingError):
@@ -207,7 +207,7 @@ def layout_of_first(window: Window, file: DataFile, asked: Asked, models: RunMod
         if target is None:
             continue
         model = models.model(target)
-        if isinstance(model, ServingError | NotNow):
+        if isinstance(model, ServingError | InAnotherPass):
             continue
         try:
             return layout_of(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from container.operate.batch.inputs import DataFile
+from container.operate.tables.files import DataFile
 
 
 @dataclass(frozen=True, slots=True)

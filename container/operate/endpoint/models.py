@@ -23,7 +23,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="List the models a running endpoint holds in memory. It must have been started with --admin-port.",
         epilog="exit codes: 0 listed, 1 the port answered something else, 6 nobody answers at the address",
     )
-    parser.add_argument("--admin", default="http://127.0.0.1:9090", metavar="URL", help="default %(default)s")
+    parser.add_argument(
+        "--admin",
+        default="http://127.0.0.1:9090",
+        metavar="URL",
+        help="the endpoint's admin port, or a fleet's page; default %(default)s",
+    )
     parser.add_argument("--contains", default="", metavar="TEXT", help="only models whose key holds this")
     parser.add_argument("--sort", choices=SORTS, default="hits", help="default %(default)s")
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="at most so many; default %(default)s")
@@ -56,12 +61,17 @@ def run(chosen: argparse.Namespace) -> int:
 def _print(page: dict[str, Any]) -> None:
     models = page["models"]
     width = max([len(model["name"]) for model in models] + [5])
-    print(f"{'model':{width}}  {'KiB':>8}  {'hits':>8}  {'age':>8}  {'idle':>8}  {'pinned':6}".rstrip())
+    is_fleet = any("replicas" in model for model in models)
+    on = "on" if is_fleet else ""
+    print(f"{'model':{width}}  {'KiB':>8}  {'hits':>8}  {'age':>8}  {'idle':>8}  {'pinned':6}  {on}".rstrip())
     for model in models:
         size = f"{model['n_bytes'] / 1024:,.0f}"
         age, idle = _ago(model["age_s"]), _ago(model["idle_s"])
         pinned = "pinned" if model["is_pinned"] else ""
-        print(f"{model['name']:{width}}  {size:>8}  {model['hits']:>8,}  {age:>8}  {idle:>8}  {pinned}".rstrip())
+        on = ", ".join(model.get("replicas", ()))
+        print(
+            f"{model['name']:{width}}  {size:>8}  {model['hits']:>8,}  {age:>8}  {idle:>8}  {pinned:6}  {on}".rstrip()
+        )
     print(f"{len(models)} of {page['total']} in memory")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from container.operate.progress import each
 from container.operate.release import shelf
 from container.operate.release.choice import Choice
 from container.operate.release.diff import Diff, Gate, compare
@@ -14,8 +15,7 @@ from container.operate.release.live import BY_HAND, Current, Entry, State, look,
 from container.operate.release.manifest import Manifest
 from container.operate.release.move import Moved, Plan, move, remark
 from container.operate.release.place import N_AT_ONCE, Place
-from container.operate.release.progress import each
-from container.operate.release.trouble import Refused
+from container.operate.troubles import Refused
 from handler.stores.writing import NOTHING
 
 APPROVED, REJECTED = "approve", "reject"

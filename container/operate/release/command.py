@@ -23,7 +23,8 @@ from container import settings
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, fact, lines_of, size_text
 from container.operate.release import choice, place
-from container.operate.release.trouble import AGAIN, EXIT_CODES, LOOK, Misused, NotNow, NotWhole, told
+from container.operate.release.trouble import AGAIN, EXIT_CODES, LOOK, NotWhole, told
+from container.operate.troubles import Misused, NotNow
 
 if TYPE_CHECKING:
     from container.operate.release.diff import Gate
@@ -133,6 +134,7 @@ def _add_publish(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--ignore-code", dest="ignore_code", action="store_const", const="true",
         help="look past the code/ directory of archives that carry one",
     )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="examine all of it and say what would be written")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     parser.set_defaults(run=lambda chosen: _run("publish", _publish, chosen))
 
@@ -177,6 +179,8 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
     from container.operate.release.who import who
     from handler.archives.limits import Limits
 
+    if chosen.dry_run and chosen.registry is not None:
+        raise Misused("--dry-run registers nothing; leave --registry out")
     judged = _metrics(chosen.metrics, opened)
     limits = _limits(chosen, Limits)
     found = sources.find(chosen.paths, chosen.as_key, limits, opened.endpoint_url)
@@ -193,6 +197,7 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
             made_from=chosen.paths,
             note=chosen.note,
             judged=judged,
+            dry_run=chosen.dry_run,
         )
     manifest = published.manifest
     package = None if chosen.registry is None else _registry(opened).register(manifest, chosen.registry, chosen.image)
@@ -203,6 +208,7 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
                     "release": manifest.id,
                     "package": package,
                     "is_new": published.is_new,
+                    "dry_run": chosen.dry_run,
                     "n_segments": len(manifest.segments),
                     "n_uploaded": published.n_uploaded,
                     "n_uploaded_bytes": published.n_uploaded_bytes,
@@ -214,9 +220,13 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
         return Exit.OK
     telling.printed(telling.manifest_lines(manifest))
     uploaded = f"{published.n_uploaded:,} artifacts, {size_text(published.n_uploaded_bytes)}"
-    print(fact("uploaded", uploaded if published.n_uploaded else "nothing: all of it was there"))
+    missing = uploaded if published.n_uploaded else "nothing: all of it is there"
+    print(fact("to upload" if chosen.dry_run else "uploaded", missing))
     if not published.is_new:
-        print(fact("the same", f"as {manifest.id}; no other release was made"))
+        print(fact("the same", f"as {manifest.id}; no other release is made"))
+    if chosen.dry_run:
+        print(fact("dry run", "nothing was written; the release gets its name when it is"))
+        return Exit.OK
     if package is not None:
         print(fact("registered", package))
     print(fact("next", f"mme release diff {manifest.id} --of {opened.location}"))

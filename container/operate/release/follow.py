@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from container.operate.documents import read_as
 from container.operate.release import shelf
 from container.operate.release.approve import approve, reject
 from container.operate.release.choice import Choice
@@ -28,7 +29,8 @@ from container.operate.release.move import finish
 from container.operate.release.place import Place
 from container.operate.release.registry import APPROVED, REGISTERED, REJECTED, Package, Registry
 from container.operate.release.rollback import take_back
-from container.operate.release.trouble import NotNow, Refused, aws_told
+from container.operate.release.trouble import aws_told
+from container.operate.troubles import NotNow, Refused
 from handler.errors import ArtifactError, ArtifactMissing
 from handler.stores.writing import NOTHING
 
@@ -125,7 +127,7 @@ class Follower:
         """With the version that the next note is written over."""
         with suppress(ArtifactMissing):
             fetched = self._place.shelf.fetch(key)
-            return Noted(**json.loads(fetched.data)), fetched.version
+            return read_as(Noted, fetched.data, fetched.uri), fetched.version
         return None, NOTHING
 
     def _note(self, key: str, noted: Noted, over: str) -> None:

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from container.operate.progress import each
 from container.operate.release import shelf
 from container.operate.release.live import SEEN, STATES, Current, State, read_history, read_state, settled
 from container.operate.release.place import N_AT_ONCE, Place
-from container.operate.release.progress import each
 from handler.errors import ArtifactMissing
 from handler.stores.store import StoredObject
 

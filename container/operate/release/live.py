@@ -15,11 +15,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+from msgspec import Meta
+
+from container.operate.documents import read_as
 from container.operate.release.place import Place
 from container.operate.release.shelf import digest_of
-from container.operate.release.trouble import NotNow, Refused
+from container.operate.troubles import NotNow, Refused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING, WritingStore
 
@@ -97,6 +100,22 @@ class Current:
         return self.change.release if self.change else ""
 
 
+@dataclass(frozen=True, slots=True)
+class _Format:
+    format: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A state as it is kept. entries: digest, which of the releases, version."""
+
+    before: str
+    prior: str
+    releases: tuple[str, ...]
+    entries: dict[str, tuple[str, Annotated[int, Meta(ge=0)], str]]
+    moves: dict[str, str]
+
+
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
@@ -106,18 +125,10 @@ def read_current(shelf: WritingStore) -> Current:
         fetched = shelf.fetch(CURRENT)
     except ArtifactMissing:
         return Current()
-    facts = json.loads(fetched.data)
-    if facts["format"] != FORMAT:
-        raise Refused(f"{fetched.uri} is of format {facts['format']}, which this release of mme does not read")
-    return Current(
-        fetched.version,
-        facts["revision"],
-        facts["state"],
-        facts["is_settled"],
-        Change(**facts["change"]) if facts["change"] else None,
-        Change(**facts["last"]) if facts["last"] else None,
-        facts["verdicts"],
-    )
+    format = read_as(_Format, fetched.data, fetched.uri).format
+    if format != FORMAT:
+        raise Refused(f"{fetched.uri} is of format {format}, which this release of mme does not read")
+    return replace(read_as(Current, fetched.data, fetched.uri), version=fetched.version)
 
 
 def move_current(shelf: WritingStore, over: Current, to: Current) -> Current:
@@ -156,13 +167,20 @@ def write_seen(shelf: WritingStore, state: State) -> None:
 def read_state(shelf: WritingStore, name: str) -> State:
     if not name:
         return State()
-    facts = json.loads(shelf.fetch(name).data)
-    releases = facts["releases"]
-    entries = {key: Entry(digest, releases[at], version) for key, (digest, at, version) in facts["entries"].items()}
+    fetched = shelf.fetch(name)
+    written = read_as(_Written, fetched.data, fetched.uri)
+    try:
+        entries = {
+            key: Entry(digest, written.releases[at], version) for key, (digest, at, version) in written.entries.items()
+        }
+    except IndexError:
+        raise Refused(f"{fetched.uri} is not as it was written: it names fewer releases than it is of") from None
     with suppress(ArtifactMissing):
-        for key, version in json.loads(shelf.fetch(name + SEEN).data).items():
-            entries[key] = replace(entries[key], version=version)
-    return State(name, facts["before"], facts["prior"], entries, facts["moves"])
+        seen = shelf.fetch(name + SEEN)
+        for key, version in read_as(dict[str, str], seen.data, seen.uri).items():
+            if key in entries:
+                entries[key] = replace(entries[key], version=version)
+    return State(name, written.before, written.prior, entries, written.moves)
 
 
 def write_history(shelf: WritingStore, change: Change) -> None:
@@ -176,7 +194,8 @@ def read_history(shelf: WritingStore, current: Current, n_newest: int) -> list[C
     for revision in range(current.revision, max(0, current.revision - n_newest), -1):
         if revision not in changes:
             with suppress(ArtifactMissing):
-                changes[revision] = Change(**json.loads(shelf.fetch(f"{HISTORY}{revision:08d}.json").data))
+                fetched = shelf.fetch(f"{HISTORY}{revision:08d}.json")
+                changes[revision] = read_as(Change, fetched.data, fetched.uri)
     return [changes[revision] for revision in sorted(changes, reverse=True)]
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from container.operate.release.trouble import Refused
+from container.operate.troubles import Refused
 
 FORMAT = 1
 ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from container.operate.progress import each
 from container.operate.release.live import (
     Change,
     Current,
@@ -28,9 +29,8 @@ from container.operate.release.live import (
     write_state,
 )
 from container.operate.release.place import N_AT_ONCE, Place
-from container.operate.release.progress import each
 from container.operate.release.shelf import artifact_key, digest_of
-from container.operate.release.trouble import NotNow
+from container.operate.troubles import NotNow
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING
 

@@ -17,7 +17,7 @@ import argparse
 from dataclasses import dataclass
 
 from container import settings
-from container.operate.release.trouble import Misused
+from container.operate.troubles import Misused
 from handler.stores import LocationInvalid, S3Location, parse_location
 from handler.stores.writing import WritingStore, open_writing_store
 

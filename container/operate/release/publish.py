@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from container.operate.artifacts.archive import pack_examined
+from container.operate.progress import each
 from container.operate.release import shelf
 from container.operate.release.golden import golden_of
 from container.operate.release.manifest import Features, Judged, Manifest, Segment, content_of
 from container.operate.release.place import Place
-from container.operate.release.progress import each
 from container.operate.release.sources import Found, Source
 from container.operate.release.trouble import NoneSound
 from handler.errors import ArtifactBroken, ArtifactForbidden, ArtifactMissing, ArtifactRefused
@@ -59,10 +59,11 @@ def publish(
     made_from: Iterable[str],
     note: str,
     judged: dict[str, Judged] | None = None,
+    dry_run: bool = False,
 ) -> Published:
-    """judged: by key. Raises NoneSound, ArtifactError of the shelf."""
+    """judged: by key. dry_run: all but the writing. Raises NoneSound, ArtifactError of the shelf."""
     examiner = quarantine.fingerprint()
-    publisher = _Publisher(place, quarantine, _known(place, examiner))
+    publisher = _Publisher(place, quarantine, _known(place, examiner), writes=not dry_run)
     segments: dict[str, Segment] = {}
     refused = dict(found.refused)
     n_uploaded = n_uploaded_bytes = 0
@@ -86,7 +87,8 @@ def publish(
         *(f"{made_at:%Y%m%d-%H%M%S}-{content}", f"{made_at:%Y-%m-%dT%H:%M:%SZ}", made_by, tuple(made_from)),
         *(note, examiner, segments, refused),
     )
-    shelf.put_manifest(place.shelf, manifest)
+    if not dry_run:
+        shelf.put_manifest(place.shelf, manifest)
     return Published(manifest, n_uploaded, n_uploaded_bytes, True)
 
 
@@ -108,10 +110,11 @@ def _known(place: Place, examiner: str) -> dict[str, Segment]:
 class _Publisher:
     """What the threads that publish share."""
 
-    def __init__(self, place: Place, quarantine: Quarantine, known: dict[str, Segment]) -> None:
+    def __init__(self, place: Place, quarantine: Quarantine, known: dict[str, Segment], *, writes: bool) -> None:
         self._place = place
         self._quarantine = quarantine
         self._known = known
+        self._writes = writes
         self._lock = threading.Lock()
         self._there = {digest for digest, _ in shelf.artifacts(place.shelf)}
 
@@ -142,13 +145,14 @@ class _Publisher:
         return packed
 
     def _put(self, segment: Segment, packed: bytes) -> int:
-        """Bytes that went up; 0 when it was there."""
+        """Bytes that go up; 0 when it is there."""
         with self._lock:
             is_there = segment.digest in self._there
             self._there.add(segment.digest)
         if is_there:
             return 0
-        shelf.put_artifact(self._place.shelf, packed)
+        if self._writes:
+            shelf.put_artifact(self._place.shelf, packed)
         return len(packed)
 
 

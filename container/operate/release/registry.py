@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from container.operate.artifacts.archive import pack
+from container.operate.documents import read_as
 from container.operate.release.manifest import ID, Manifest
 from container.operate.release.place import Place
-from container.operate.release.trouble import Misused, aws_told
+from container.operate.release.trouble import aws_told
+from container.operate.troubles import Misused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.writing import NOTHING
 
@@ -38,6 +40,11 @@ class Package:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    arn: str
+
+
 class Registry:
     """The packages of one place. client: boto3's for sagemaker."""
 
@@ -51,8 +58,8 @@ class Registry:
         """The ARN of the release's package in that group, made if there is none. Raises NotNow, Refused."""
         noted = f"{REGISTERED}{group}/{manifest.id}.json"
         with suppress(ArtifactMissing):
-            arn: str = json.loads(self._place.shelf.fetch(noted).data)["arn"]
-            return arn
+            fetched = self._place.shelf.fetch(noted)
+            return read_as(_Registered, fetched.data, fetched.uri).arn
         packed = f"{PACKAGES}{manifest.id}.tar.gz"
         self._place.shelf.put(packed, pack({"release.json": manifest.to_json()}), NOTHING)
         container = {"ModelDataUrl": self._place.shelf.uri(packed)} | ({"Image": image} if image else {})
@@ -75,7 +82,7 @@ class Registry:
                 },
                 ClientToken=manifest.id,  # made twice, because the answer was lost, it is the same package
             )
-        arn = answer["ModelPackageArn"]
+        arn: str = answer["ModelPackageArn"]
         with suppress(ArtifactChanged):
             self._place.shelf.put(noted, json.dumps({"arn": arn}).encode(), NOTHING)
         return arn

@@ -13,7 +13,7 @@ from container.operate.release.choice import Choice
 from container.operate.release.live import BY_HAND, Current, Entry, State, look, read_history, read_state, settled
 from container.operate.release.move import Moved, Plan, move
 from container.operate.release.place import Place
-from container.operate.release.trouble import Refused
+from container.operate.troubles import Refused
 from handler.errors import ArtifactMissing
 from handler.stores.writing import NOTHING
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from container.operate.release.manifest import ID, Manifest
-from container.operate.release.trouble import Refused
+from container.operate.troubles import Refused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.store import StoredObject
 from handler.stores.writing import NOTHING, WritingStore

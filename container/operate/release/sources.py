@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from container.operate.release.trouble import Misused, Refused
+from container.operate.troubles import Misused, Refused
 from handler.archives.limits import Limits
 from handler.errors import ArtifactMissing, ArtifactRefused, ArtifactUnavailable, TargetInvalid
 from handler.stores.writing import WritingStore, open_writing_store

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from container.operate.exits import CommandFailed, Exit
+from container.operate.troubles import Misused, NotNow, Refused
 from handler.errors import ArtifactChanged, ArtifactError, ArtifactForbidden, ArtifactUnavailable, TargetInvalid
 from handler.stores import LocationInvalid
 
@@ -19,18 +20,6 @@ exit codes
   5  not now: the store failed, or somebody else was faster; look and call again
   6  nobody answers at the address
 """
-
-
-class Refused(CommandFailed):
-    exit = Exit.REFUSED
-
-
-class Misused(CommandFailed):
-    exit = Exit.USAGE
-
-
-class NotNow(CommandFailed):
-    exit = Exit.NOT_NOW
 
 
 class NotWhole(CommandFailed):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from container.operate.progress import each
 from container.operate.release.live import Current, Entry, State, read_history, read_state
 from container.operate.release.manifest import Golden
 from container.operate.release.place import Place
-from container.operate.release.progress import each
 from container.operate.release.shelf import Manifests
-from container.operate.release.trouble import Refused
+from container.operate.troubles import Refused
 from handler.errors import ArtifactMissing, RequestError
 
 RIGHT, OLD, WRONG, FAILED, UNKNOWN = "right", "old", "wrong", "failed", "unknown"

@@ -112,10 +112,17 @@ class Running:
             self.stop()
             raise
 
-    def stop(self) -> None:
-        """SIGTERM, and SIGKILL after SageMaker's patience. Its watcher is over then."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM, and no other container in its place. Does not wait."""
         self.is_ready = False
         self._stopping.set()
+        with self._lock:
+            if self._process is not None:
+                self._process.terminate()
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL after SageMaker's patience. Its watcher is over then."""
+        self.ask_to_stop()
         with self._lock:
             process = self._process
         if process is not None:

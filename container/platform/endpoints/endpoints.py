@@ -33,6 +33,7 @@ class Endpoints:
 
     is_scaled   whether a variant is registered with Application Auto Scaling; set by the room that knows
     on_news     called when an instance begins or ends to cost money
+    on_gone     called with an endpoint that has been deleted
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Endpoints:
         self.deployments = Deployments(clock, around.executor, alarms, self._tell)
         self.is_scaled: Callable[[str, str], bool] = lambda _endpoint, _variant: False
         self.on_news: list[Callable[[InstanceNews], None]] = []
+        self.on_gone: list[Callable[[Endpoint], object]] = []
 
     def operations(self) -> dict[tuple[str, str], Operation]:
         return {
@@ -107,6 +109,7 @@ class Endpoints:
             found = self._endpoints.get(endpoint)
             if found is None or variant not in found.blue.variants or found.status != sides.IN_SERVICE:
                 return False
+            found.status = sides.UPDATING
             found.story = Story(self._clock, self.deployments.scale(found, {variant: n}, {}))
             return True
 
@@ -115,13 +118,12 @@ class Endpoints:
         self._minute = self._clock.call_later(MINUTE_S, self._each_minute)
 
     def close(self) -> None:
-        """Every container is told to end; Processes waits for them."""
+        """Every container has ended."""
         if self._minute is not None:
             self._minute.cancel()
-        for endpoint in self.all():
-            for side in endpoint.sides():
-                for variant in side.variants.values():
-                    self._around.executor.submit(variant.close)
+        variants = [one for endpoint in self.all() for side in endpoint.sides() for one in side.variants.values()]
+        for end in [self._around.executor.submit(variant.close) for variant in variants]:
+            end.result()
 
     # -- operations ----------------------------------------------------------------------------------------------------
 
@@ -279,6 +281,8 @@ class Endpoints:
         with self._lock:
             self._endpoints.pop(endpoint.name, None)
         self._tags.forget(endpoint.arn)
+        for hear in self.on_gone:
+            hear(endpoint)
 
     def _news(self, news: InstanceNews) -> None:
         for hear in self.on_news:

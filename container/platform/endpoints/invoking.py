@@ -77,7 +77,7 @@ class Invoking:
             )
         variant = _variant(endpoint, side, given.get("TargetVariant"))
         target = _target(variant, call)
-        return self._measured(variant, lambda: variant.invoke(target, given["Body"], headers))
+        return self._measured(call, variant, lambda: variant.invoke(target, given["Body"], headers))
 
     def _of_component(
         self, endpoint: Endpoint, side: Side, call: Call, headers: Mapping[str, str]
@@ -96,9 +96,11 @@ class Invoking:
         if self.components is None:
             raise ValidationError(f"Inference Component {component} was not found")
         components, (variant,) = self.components, side.variants.values()
-        return self._measured(variant, lambda: components.invoke(endpoint.name, component, given["Body"], headers))
+        return self._measured(
+            call, variant, lambda: components.invoke(endpoint.name, component, given["Body"], headers)
+        )
 
-    def _measured(self, variant: Variant, ask: Callable[[], Reply]) -> Mapping[str, Any]:
+    def _measured(self, call: Call, variant: Variant, ask: Callable[[], Reply]) -> Mapping[str, Any]:
         """The answer, with what the call was worth to CloudWatch. Raises ServiceFault."""
         started_s = time.monotonic()
         status = 500
@@ -110,6 +112,8 @@ class Invoking:
                 raise ModelError(reply.status, reply.body.decode(errors="replace"))
             status = 200
         except ServiceFault as error:
+            if isinstance(error, ModelError):
+                _say_where_the_log_is(error, call)
             status = error.original if isinstance(error, ModelError) and error.original else error.status
             raise
         finally:
@@ -135,6 +139,15 @@ class Invoking:
         for name, value, unit in values:
             for dimensions in both:
                 self._metrics.put(NAMESPACE, name, dimensions, value, unit)
+
+
+def _say_where_the_log_is(error: ModelError, call: Call) -> None:
+    group = f"/aws/sagemaker/Endpoints/{call.parameters['EndpointName']}"
+    error.fields["LogStreamArn"] = f"arn:aws:logs:{call.region}:{call.account}:log-group:{group}"
+    error.message += (
+        f" See https://{call.region}.console.aws.amazon.com/cloudwatch/home?region={call.region}#logEventViewer:"
+        f"group={group} in account {call.account} for more information."
+    )
 
 
 def _variant(endpoint: Endpoint, side: Side, wanted: str | None) -> Variant:

@@ -191,12 +191,12 @@ class Variant:
         self.tell(InstanceNews(self.endpoint, self.name, instance, is_start=False))
 
     def close(self) -> None:
-        """End all of them, those too that are just starting, and start no more."""
+        """End all of them, those too that are just starting, side by side, and start no more."""
         with self._lock:
             self.is_closed = True
-        for starting in list(self._starting):
-            if starting.running is not None:
-                starting.running.stop()
+        running = [one.running for one in (*self._starting, *self.instances) if one.running is not None]
+        for one in running:
+            one.ask_to_stop()
         while self.instances:
             self.stop_one()
         if self._store is not None:

@@ -11,7 +11,7 @@ import io
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -36,6 +36,7 @@ class Moto:
         self._account = account
         self._lock = threading.Lock()
         self._application: Any = None
+        self.on_first: list[Callable[[], None]] = []  # called before moto is asked for the first time
 
     def pass_on(self, request: Request) -> Response:
         """moto's answer to a request, as it is."""
@@ -86,6 +87,9 @@ class Moto:
         with self._lock:
             if self._application is None:
                 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+                for prepare in self.on_first:
+                    prepare()
 
                 self._application = DomainDispatcherApplication(create_backend_app)
             return self._application

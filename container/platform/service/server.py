@@ -66,6 +66,12 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1  # head and body in one write
     server: Server
 
+    def handle_expect_100(self) -> bool:
+        """At once: boto3 waits a second for it before each PutObject."""
+        super().handle_expect_100()
+        self.wfile.flush()
+        return True
+
     def _any(self) -> None:
         try:
             body = self._body()

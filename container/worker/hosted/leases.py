@@ -19,9 +19,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from container.link import wire
+from container.worker.hosted.renewal import Renewal
 from handler.cache.entry import Prepared
 from handler.cache.model_cache import Borrowed, ModelCache
-from handler.dispatch import Leased, Named, Using
+from handler.dispatch import TARGET_HEADER, Leased, Named, Using
 from handler.error_responses import plain_fault_of
 from handler.errors import ModelNotLoaded, ServingError, TooManyModels, UnloadedMeanwhile
 from handler.messages import Answer, Request
@@ -60,6 +61,7 @@ class Hosted:
     prepare        examines what a load names
     trim           gives freed memory back to the system before it returns
     max_models     models loaded at once; one more gets TooManyModels
+    renewal        told which object a model comes from; None where nothing is renewed
     """
 
     def __init__(
@@ -68,8 +70,10 @@ class Hosted:
         prepare: Callable[[wire.Load], Prepared],
         trim: Callable[[], None],
         max_models: int,
+        renewal: Renewal | None = None,
     ) -> None:
         self._prepare = prepare
+        self._renewal = renewal
         self._answer: Callable[[Request, Leased], Answer]
         self._cache: ModelCache
         self._trim = trim
@@ -153,12 +157,18 @@ class Hosted:
         with self._lock:
             self._named[lease.name] = Named(lease.key, lease.name)
 
+    def renewed(self, lease: Lease) -> Borrowed | None:
+        """The model as it is now, where it may have been renewed; the caller gives back the one it had."""
+        return None if self._renewal is None else self._cache.borrow_present(lease.key)
+
     def told(self) -> None:
         """Have the door's questions look again."""
         with self._lock:
             self._lock.notify_all()
 
     def answer(self, request: Request, lease: Lease) -> Answer:
+        if self._renewal is not None:
+            self._renewal.learn(lease.key, request.headers.get(TARGET_HEADER))
         return self._answer(request, lease)
 
     def load_answered(self, lease: Lease, refusal: ServingError | None) -> None:
@@ -182,6 +192,8 @@ class Hosted:
             borrowed.__exit__(None, None, None)
         if is_last:
             self._trim()
+            if self._renewal is not None:
+                self._renewal.forget(lease.key)
         with self._lock:
             if is_last:
                 self._loads.pop(lease.key, None)
@@ -275,6 +287,11 @@ class Lease:
             if self._error is None or isinstance(self._error, UnloadedMeanwhile):
                 raise ModelNotLoaded(self._model_name)
             raise self._error
+        current = self._hosted.renewed(self)
+        if current is not None:
+            if current.model is not self._borrowed.model:
+                self._borrowed, current = current, self._borrowed
+            current.__exit__(None, None, None)
         # The platform loads a model for the call that comes next, so that one was no hit. It stays borrowed afterwards.
         is_first, self._was_asked = not self._was_asked, True
         if is_first:

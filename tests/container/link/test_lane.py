@@ -5,10 +5,13 @@ from __future__ import annotations
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from container.link.lane import MAX_FRAME_BYTES, NOT_AT_ONCE, greeting, parse, reply
 from container.link.wire import WireError
 from handler.messages import Answer, Request
+from tests.rig.damage import damaged
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -81,3 +84,16 @@ def test_a_reply_says_its_length_and_what_it_is_made_of() -> None:
 
 def test_the_greeting_says_which_bodies_are_worth_sending() -> None:
     assert greeting(7000) == b"MMEL\x00\x00\x1b\x58"
+
+
+@given(data=st.one_of(st.binary(max_size=200), damaged(FULL)))
+def test_whatever_comes_is_a_request_or_refused_and_is_never_read_past_its_end(data: bytes) -> None:
+    at = 0
+    try:
+        while (found := parse(data, at)) is not None:
+            request, end = found
+            assert at + 47 <= end <= len(data)
+            assert len(request.body) <= end - at
+            at = end
+    except WireError:
+        return

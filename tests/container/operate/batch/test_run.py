@@ -14,11 +14,14 @@ import pytest
 import xgboost
 
 from container import settings
-from container.operate.batch import inputs, run, tables
+from container.operate.batch import run
 from container.operate.batch.asked import Asked
 from container.operate.batch.columns import Features
 from container.operate.batch.share import Share
-from container.operate.batch.troubles import CommandFailed, FileUnusable, RunIncomplete, RunRefused, RunStopped
+from container.operate.exits import CommandFailed
+from container.operate.tables import files, windows
+from container.operate.tables.files import FileUnusable
+from container.operate.troubles import Misused, NotNow, Stopped
 from handler.predictor import Facts
 from tests.rig import boosters
 from tests.rig.faulty_s3 import ENVIRONMENT, FaultyS3, cut_short, status
@@ -121,8 +124,8 @@ def test_windows_groups_and_threads_change_no_bit(
 ) -> None:
     data = table(1000, 3)
     write(data, tmp_path / "data/a.parquet")
-    monkeypatch.setattr(tables, "MAX_WINDOW_ROWS", 33)
-    monkeypatch.setattr(tables, "MIN_WINDOW_ROWS", 33)
+    monkeypatch.setattr(windows, "MAX_WINDOW_ROWS", 33)
+    monkeypatch.setattr(windows, "MIN_WINDOW_ROWS", 33)
     score(models, tmp_path / "data", tmp_path / "out")
     part = pq.read_table(tmp_path / "out/rows/a.parquet")
     assert part.column("score").to_numpy().tobytes() == wanted(data).tobytes()
@@ -133,8 +136,8 @@ def test_windows_groups_and_threads_change_no_bit(
 def test_models_that_do_not_fit_together_are_loaded_once_each_and_answer_alike(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out_format: str
 ) -> None:
-    monkeypatch.setattr(tables, "MAX_WINDOW_ROWS", 77)
-    monkeypatch.setattr(tables, "MIN_WINDOW_ROWS", 77)
+    monkeypatch.setattr(windows, "MAX_WINDOW_ROWS", 77)
+    monkeypatch.setattr(windows, "MIN_WINDOW_ROWS", 77)
     for number in range(3):
         cities: list[str | None] = [["0", "1", None, "2", "nowhere", "3", "broken"][at % 7] for at in range(400)]
         write(table(400, number, cities), tmp_path / f"data/{number}.csv")
@@ -301,10 +304,10 @@ def test_a_manifest_names_the_files(models: Path, tmp_path: Path) -> None:
     assert outcome.summary is not None
     assert (outcome.summary["files"], outcome.summary["rows"]) == (2, 40)
     manifest.write_text(json.dumps([{"prefix": f"{tmp_path}/data/"}, "a.parquet", "d.parquet"]))
-    with pytest.raises(RunRefused, match=r"d\.parquet does not exist"):
+    with pytest.raises(Misused, match=r"d\.parquet does not exist"):
         score(models, [str(manifest)], tmp_path / "out2")
     manifest.write_text('{"a": 1}')
-    with pytest.raises(RunRefused, match="is no manifest"):
+    with pytest.raises(Misused, match="is no manifest"):
         score(models, [str(manifest)], tmp_path / "out2")
 
 
@@ -325,14 +328,14 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(models: Pat
     stop = threading.Event()
     real = run.score_part
 
-    def until_three(file: inputs.DataFile, *arguments: Any, **options: Any) -> Any:
+    def until_three(file: files.DataFile, *arguments: Any, **options: Any) -> Any:
         if file.name == "3.parquet":
             stop.set()
         return real(file, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "score_part", until_three)
-        with pytest.raises(RunStopped):
+        with pytest.raises(Stopped):
             score(models, tmp_path / "data", tmp_path / "out", stop=stop)
     assert not (tmp_path / "out/_SUCCESS").exists()
     assert not (tmp_path / "out/rows/3.parquet").exists()
@@ -367,13 +370,13 @@ def test_another_run_in_the_same_place_is_refused(models: Path, tmp_path: Path, 
         (tmp_path / "models/us/0.tar.gz").write_bytes(boosters.segment_archive(1))
     else:
         asked = Asked(target_template="us/{city}.tar.gz")
-    with pytest.raises(RunRefused, match=f"a run of other {what}"):
+    with pytest.raises(Misused, match=f"a run of other {what}"):
         score(tmp_path / "models", tmp_path / "data", tmp_path / "out", asked)
 
 
 def test_the_place_of_a_run_may_not_lie_among_its_data(models: Path, tmp_path: Path) -> None:
     write(table(10, 1), tmp_path / "data/a.parquet")
-    with pytest.raises(RunRefused, match="below the other"):
+    with pytest.raises(Misused, match="below the other"):
         score(models, tmp_path / "data", tmp_path / "data/out")
 
 
@@ -496,7 +499,7 @@ def test_while_s3_refuses_nothing_is_lost_and_the_same_command_goes_on(s3: Fault
         cities: list[str | None] = ["2" if name == "b" else "1"] * 50
         s3.put(f"data/{name}.parquet", as_bytes(table(50, at, cities)))
     s3.faults[key] = status(403, "ExpiredToken")
-    with pytest.raises(RunIncomplete, match=r"1 files could not be had.*b\.parquet"):
+    with pytest.raises(NotNow, match=r"1 files could not be had.*b\.parquet"):
         score_s3(s3)
     assert "out/rows/a.parquet" in s3.objects
     assert "out/rows/c.parquet" in s3.objects
@@ -517,6 +520,6 @@ def test_a_model_that_is_overwritten_while_a_run_lasts_ends_it(s3: FaultyS3, mon
         s3.put("models/us/2.tar.gz", boosters.segment_archive(3))
 
     monkeypatch.setattr(run.Models, "__init__", then_overwritten)
-    with pytest.raises(RunRefused, match="was overwritten after the run began"):
+    with pytest.raises(Misused, match="was overwritten after the run began"):
         score_s3(s3)
     assert "out/rows/a.parquet" not in s3.objects

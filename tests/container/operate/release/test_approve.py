@@ -14,7 +14,7 @@ from container.operate.release.live import read_current, read_history
 from container.operate.release.manifest import Features, Judged, Manifest
 from container.operate.release.move import Moved
 from container.operate.release.rollback import rollback, take_back
-from container.operate.release.trouble import NotNow, Refused
+from container.operate.troubles import NotNow, Refused
 from handler.patterns import Patterns
 from tests.rig.shop import Shop
 

@@ -21,7 +21,7 @@ from container.operate.release.live import read_current, read_history
 from container.operate.release.manifest import Manifest
 from container.operate.release.place import place_at
 from container.operate.release.registry import Registry
-from container.operate.release.trouble import Misused, Refused
+from container.operate.troubles import Misused, Refused
 from tests.rig.shop import Shop
 
 APPROVED, REJECTED, PENDING = "Approved", "Rejected", "PendingManualApproval"

@@ -17,8 +17,9 @@ from container.operate.main import main
 from container.operate.release import publish, shelf, sources
 from container.operate.release.manifest import Golden, Manifest
 from container.operate.release.publish import Published
-from container.operate.release.trouble import Misused, NoneSound, Refused
+from container.operate.release.trouble import NoneSound
 from container.operate.release.verify import agrees
+from container.operate.troubles import Misused, Refused
 from handler.archives.limits import Limits
 from handler.payload import decode
 from tests.rig import boosters
@@ -251,6 +252,24 @@ def test_a_manifest_is_read_as_it_was_written(source: Path, published: Publish) 
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     with pytest.raises(Refused):
         Manifest.from_json(data, "x")
+
+
+def test_a_dry_run_examines_and_writes_nothing(
+    tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (source / "broken.tar.gz").write_bytes(b"no archive")
+    to = ["--to", str(tmp_path / "live")]
+    assert main(["publish", str(source), *to, "--dry-run", "--json"]) == Exit.OK
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["dry_run"], facts["n_uploaded"], list(facts["refused"])) == (True, 3, ["broken.tar.gz"])
+    assert [path for path in tmp_path.glob("live*/**/*") if path.is_file()] == []
+    assert main(["publish", str(source), *to, "--dry-run"]) == Exit.OK
+    assert "nothing was written" in capsys.readouterr().out
+    assert main(["publish", str(source), *to, "--dry-run", "--registry", "G"]) == Exit.USAGE
+    assert main(["publish", str(source), *to]) == Exit.OK
+    assert main(["publish", str(source), *to, "--dry-run", "--json"]) == Exit.OK
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (facts["is_new"], facts["n_uploaded"]) == (False, 0)
 
 
 def test_as_a_shell_sees_it(tmp_path: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from container.operate.batch.asked import Asked, fields_of, filled
-from container.operate.batch.inputs import DataFile
-from container.operate.batch.troubles import FileUnusable
+from container.operate.tables.files import DataFile, FileUnusable
+from container.operate.tables.reading import Reading, fields_of, filled
 from handler.errors import TargetInvalid
 from handler.targets import parse_target
 
 if TYPE_CHECKING:
-    from container.operate.batch.tables import Window
+    from container.operate.tables.windows import Window
 
 
 # Targets that are remembered between windows, which mostly name the same segments.
@@ -48,7 +47,7 @@ class Segments:
         return named(self.template, self.values[code])
 
 
-def segments_of(window: Window, file: DataFile, asked: Asked) -> Segments:
+def segments_of(window: Window, file: DataFile, asked: Reading) -> Segments:
     """Raises FileUnusable when the columns are not there, or the path has not what the template asks for."""
     if asked.is_from_path:
         return Segments(np.zeros(len(window.table), np.uint16), [_of_path(file, asked)], asked.target_template)
@@ -111,7 +110,7 @@ def text_of(value: Any) -> str | None:
     return str(value)
 
 
-def _of_path(file: DataFile, asked: Asked) -> tuple[str | None, ...]:
+def _of_path(file: DataFile, asked: Reading) -> tuple[str | None, ...]:
     folder, _, name = file.stem.rpartition("/")
     values = {"path": file.stem, "folder": folder, "name": name}
     values.update(part.split("=", 1) for part in folder.split("/") if "=" in part)  # type: ignore[misc]

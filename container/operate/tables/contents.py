@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from container.operate.batch.inputs import DataFile
-from container.operate.batch.troubles import RunRefused
+from container.operate.tables.files import DataFile
+from container.operate.troubles import Misused
 
 
 def by_content(files: Sequence[DataFile]) -> tuple[DataFile, ...]:
@@ -35,4 +35,4 @@ def _digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise RunRefused(f"{path}: {error.strerror}") from error
+        raise Misused(f"{path}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Data files as windows of Arrow columns, and parts written from them: Parquet, CSV, JSON lines.
+"""Data files as windows of Arrow columns: Parquet, CSV, JSON lines.
 
 Rule: a window has rows of one file in the file's order and each row's number in it. A row that cannot be cut into cells is
 told with its number and is in no window; cells are not judged here.
@@ -18,9 +18,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from container.operate.batch.asked import Asked
-from container.operate.batch.inputs import DataFile
-from container.operate.batch.troubles import FileUnusable
+from container.operate.tables.files import DataFile, FileUnusable
+from container.operate.tables.reading import Reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,14 +56,14 @@ def window_rows(n_columns: int) -> int:
     return min(MAX_WINDOW_ROWS, max(MIN_WINDOW_ROWS, WINDOW_BYTES // (8 * max(1, n_columns))))
 
 
-def windows(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
+def windows(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread]:
     """A file's rows. Raises FileUnusable."""
     if file.size == 0:
         raise FileUnusable("it is empty")
     return _READERS[file.format](path, file, asked)
 
 
-def _parquet(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
+def _parquet(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread]:
     del file
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -127,7 +126,7 @@ def _foreign_errors(what: str) -> Iterator[None]:
         raise FileUnusable(f"not {what}: {str(error).partition(chr(10))[0]}") from error
 
 
-def _csv(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
+def _csv(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread]:
     """Numbers are read as numbers as far as the file lets us, from there on as text, which `columns` makes numbers of: at the
     first cell that is none pyarrow stops, without saying where."""
     with _foreign_errors("CSV"):
@@ -157,7 +156,7 @@ class _Sniffed:
     delimiter: str
 
 
-def _sniff(path: Path, file: DataFile, asked: Asked) -> _Sniffed:
+def _sniff(path: Path, file: DataFile, asked: Reading) -> _Sniffed:
     """Names, the separator and the columns of numbers, from the file's first lines."""
     import pyarrow as pa
     import pyarrow.csv as csv
@@ -189,7 +188,7 @@ def _sniff(path: Path, file: DataFile, asked: Asked) -> _Sniffed:
 _NULLS: dict[str, Any] = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": True}
 
 
-def _read_options(csv: Any, asked: Asked, first_line: bytes, delimiter: str) -> Any:
+def _read_options(csv: Any, asked: Reading, first_line: bytes, delimiter: str) -> Any:
     if asked.has_header:
         return csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES)
     n_columns = first_line.count(delimiter.encode()) + 1
@@ -199,7 +198,7 @@ def _read_options(csv: Any, asked: Asked, first_line: bytes, delimiter: str) -> 
 
 
 def _csv_windows(
-    path: Path, file: DataFile, asked: Asked, sniffed: _Sniffed, *, is_text: bool
+    path: Path, file: DataFile, asked: Reading, sniffed: _Sniffed, *, is_text: bool
 ) -> Iterator[Window | Unread]:
     import pyarrow as pa
     import pyarrow.csv as csv
@@ -257,7 +256,7 @@ def _numbers(first: int, n_rows: int, skipped: set[int]) -> NDArray[np.int64]:
     return numbers[~np.isin(numbers, later)][:n_rows]
 
 
-def _is_only_header(path: Path, file: DataFile, asked: Asked) -> bool:
+def _is_only_header(path: Path, file: DataFile, asked: Reading) -> bool:
     with _opened(path, file) as stream:
         return asked.has_header and len(stream.read(SNIFFED_BYTES).strip().splitlines()) == 1
 
@@ -274,7 +273,7 @@ def _opened(path: Path, file: DataFile) -> Iterator[BinaryIO]:
             yield stream
 
 
-def _jsonl(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread]:
+def _jsonl(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread]:
     """Columns are those of the first row; what a later row does not have is missing there."""
     number = 0
     names: tuple[str, ...] = ()
@@ -301,7 +300,7 @@ def _jsonl(path: Path, file: DataFile, asked: Asked) -> Iterator[Window | Unread
                 yield Window(_table_of(rows, names, asked), np.array(numbers, np.int64), is_named=True)
 
 
-def _table_of(rows: list[dict[str, Any]], names: tuple[str, ...], asked: Asked) -> pa.Table:
+def _table_of(rows: list[dict[str, Any]], names: tuple[str, ...], asked: Reading) -> pa.Table:
     import pyarrow as pa
 
     return pa.table(
@@ -330,108 +329,3 @@ def _column_of(cells: list[Any], *, is_feature: bool) -> pa.Array:
 
 
 _READERS = {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}
-
-
-class PartWriter:
-    """Writes tables of one schema to a file, as one of the formats. The same tables make the same bytes."""
-
-    def __init__(self, path: Path, format: str, schema: pa.Schema) -> None:
-        self._format = format
-        self._schema = schema
-        if format == "parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            # Dictionaries of numbers that are all different took half of a run's time to write.
-            texts = [field.name for field in schema if pa.types.is_string(field.type)]
-            self._parquet = pq.ParquetWriter(path, schema, use_dictionary=texts or False)
-        else:
-            self._lines = open(path, "wb")  # noqa: SIM115  closed by `close`
-            if format == "csv":
-                self._csv_header = True
-
-    def write(self, table: pa.Table) -> None:
-        if self._format == "parquet":
-            self._parquet.write_table(_of_schema(table, self._schema))
-        elif self._format == "csv":
-            self._write_csv(table)
-        else:
-            self._write_jsonl(table)
-
-    def close(self) -> None:
-        """Raises OSError when the disk is full."""
-        if self._format == "parquet":
-            self._parquet.close()
-        else:
-            if self._format == "csv" and self._csv_header:
-                self._write_csv(self._schema.empty_table())
-            self._lines.close()
-
-    def _write_csv(self, table: pa.Table) -> None:
-        import pyarrow as pa
-        import pyarrow.csv as csv
-
-        columns = [pa.array(json_texts(column)) if _is_list(column.type) else column for column in table.columns]
-        plain = pa.table(columns, names=table.column_names)
-        csv.write_csv(plain, self._lines, csv.WriteOptions(include_header=self._csv_header, quoting_style="needed"))
-        self._csv_header = False
-
-    def _write_jsonl(self, table: pa.Table) -> None:
-        names = [orjson.dumps(name).decode() for name in table.column_names]
-        columns = [json_texts(column) for column in table.columns]
-        lines = [
-            "{" + ",".join(f"{name}:{cell or 'null'}" for name, cell in zip(names, cells, strict=True)) + "}\n"
-            for cells in zip(*columns, strict=True)
-        ]
-        self._lines.write("".join(lines).encode())
-
-
-def _of_schema(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """As the first table was. JSON lines alone say no type, and may change theirs. Raises FileUnusable."""
-    import pyarrow as pa
-
-    if table.schema.equals(schema):
-        return table
-    try:
-        return table.cast(schema)
-    except pa.ArrowInvalid as error:
-        raise FileUnusable(f"a column to keep changes its type: {error}") from error
-
-
-def _is_list(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return bool(types.is_list(kind))
-
-
-def plain(column: Any) -> Any:
-    """Values themselves, where they were codes of a dictionary."""
-    import pyarrow as pa
-
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-
-
-def json_texts(column: Any) -> list[str | None]:
-    """Each cell as JSON; None for null. A float32 is the shortest text that reads back as the same float32."""
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_list(kind):
-        array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        if isinstance(array, pa.ChunkedArray):
-            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], kind)
-        cells = json_texts(array.flatten())
-        ends = np.concatenate(([0], np.cumsum(array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))))
-        return [
-            None if is_null else "[" + ",".join(cell or "null" for cell in cells[start:end]) + "]"
-            for is_null, start, end in zip(array.is_null().to_pylist(), ends[:-1], ends[1:], strict=True)
-        ]
-    if pa.types.is_floating(kind):
-        texts = column.cast(pa.string()).to_pylist()
-        return [None if text in (None, "nan", "inf", "-inf") else text for text in texts]
-    if pa.types.is_integer(kind):
-        whole: list[str | None] = column.cast(pa.string()).to_pylist()
-        return whole
-    if pa.types.is_boolean(kind):
-        return [None if cell is None else "true" if cell else "false" for cell in column.to_pylist()]
-    return [None if cell is None else orjson.dumps(cell, default=str).decode() for cell in column.to_pylist()]

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from handler.throttle import Throttle
 
@@ -18,33 +18,66 @@ Given = TypeVar("Given")
 Came = TypeVar("Came")
 
 
+class Line:
+    """Where progress is told. Not safe for many threads: whoever counts has a lock already."""
+
+    def __init__(self, *, file: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._file = sys.stderr if file is None else file
+        self._is_person = self._file.isatty()
+        self._due = Throttle(SHOWN_EVERY_S if self._is_person else SAID_EVERY_S, clock)
+        self._due.is_due()  # what is done at once needs no line
+        self._is_shown = False
+
+    def tell(self, text: Callable[[], str]) -> None:
+        """Show it, when a line is due."""
+        if self._due.is_due():
+            self._is_shown = True
+            self._write(f"\r\x1b[K{text()}" if self._is_person else f"{text()}\n")
+
+    def close(self) -> None:
+        """Take it away again."""
+        if self._is_shown and self._is_person:
+            self._write("\r\x1b[K")
+
+    def _write(self, text: str) -> None:
+        print(text, end="", file=self._file, flush=True)
+
+
 class Progress:
+    """Of steps that are all alike."""
+
     def __init__(self, what: str, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._what = what
         self._total = total
-        self._is_person = sys.stderr.isatty()
-        self._due = Throttle(SHOWN_EVERY_S if self._is_person else SAID_EVERY_S, clock)
-        self._due.is_due()  # what is done at once needs no line
+        self._line = Line(clock=clock)
         self._lock = threading.Lock()
         self._n_done = 0
-        self._is_shown = False
 
     def step(self) -> None:
         with self._lock:
             self._n_done += 1
-            if not self._due.is_due():
-                return
-            said = f"{self._what} {self._n_done:,} of {self._total:,}"
-            self._is_shown = True
-            print(f"\r\x1b[K{said}" if self._is_person else said, end="" if self._is_person else "\n",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            self._line.tell(lambda: f"{self._what} {self._n_done:,} of {self._total:,}")
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_shown and self._is_person:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        self._line.close()
+
+
+class TimeLeft:
+    """Guessed from the share that is done."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+
+    @property
+    def passed_s(self) -> float:
+        return max(self._clock() - self._began, 1e-9)
+
+    def text(self, share: float) -> str:
+        return f"{self.passed_s / share - self.passed_s:.0f} s left" if share else "time left not known yet"
 
 
 def each(what: str, do: Callable[[Given], Came], given: Iterable[Given], total: int, n_at_once: int) -> Iterator[Came]:

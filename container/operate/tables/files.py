@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from container.operate.batch.troubles import FileUnusable, RunRefused
+from container.operate.troubles import Misused
 from handler.errors import ArtifactError, StartRefused, TargetInvalid
 from handler.stores import S3Location, Store, open_store, parse_location
 from handler.targets import parse_target
@@ -32,6 +32,16 @@ _ANY_SIZE = 1 << 50
 DOWNLOAD_TRIES = 3
 CHUNK_BYTES = 1 << 20
 _CHANGED = "it has been changed or removed since the run began"
+
+
+class FileUnusable(Exception):
+    """One data file cannot be read as it should, and why; the others can. is_passing: it may be had later, so the work is
+    not whole without it."""
+
+    def __init__(self, why: str, *, is_passing: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.is_passing = is_passing
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -57,20 +67,20 @@ def suffix_of(name: str) -> str:
 
 
 def find(locations: Sequence[str], data_format: str | None, endpoint_url: str | None) -> tuple[DataFile, ...]:
-    """All files, by name. data_format: of those whose names do not say. Raises RunRefused."""
+    """All files, by name. data_format: of those whose names do not say. Raises Misused."""
     found: list[DataFile] = []
     for location in locations:
         try:
             found += _of_location(location, data_format, endpoint_url)
         except (StartRefused, ArtifactError, TargetInvalid, OSError) as error:
-            raise RunRefused(f"--data {location}: {error}") from error
+            raise Misused(f"--data {location}: {error}") from error
     if not found:
-        raise RunRefused(f"--data {' '.join(locations)}: there are no files")
+        raise Misused(f"--data {' '.join(locations)}: there are no files")
     seen: dict[str, DataFile] = {}
     for one in found:
         other = seen.setdefault(one.stem, one)
         if other is not one:
-            raise RunRefused(
+            raise Misused(
                 f"{one.location}{one.name} and {other.location}{other.name} would have the same part {one.stem}"
             )
     return tuple(sorted(found))
@@ -96,7 +106,7 @@ def _split(location: str) -> tuple[str, str | None]:
         return location, None
     path = Path(location)
     if not path.exists():
-        raise RunRefused(f"--data {location}: there is no such file or directory")
+        raise Misused(f"--data {location}: there is no such file or directory")
     return str(path.parent), path.name
 
 
@@ -112,7 +122,7 @@ def _named(folder: str, names: Sequence[str], data_format: str | None, endpoint_
     for name in names:
         found = next((one for one in store.list(parse_target(name)) if one.target == name), None)
         if found is None:
-            raise RunRefused(f"--data: {store.uri(name)} does not exist")
+            raise Misused(f"--data: {store.uri(name)} does not exist")
         yield _data_file(found.target, found.size, found.version, folder, data_format)
 
 
@@ -126,9 +136,9 @@ def _of_manifest(folder: str, name: str, data_format: str | None, endpoint_url: 
     except (ValueError, LookupError, TypeError):
         is_one = False
     if not is_one:
-        raise RunRefused(f'{uri} is no manifest: wanted [{{"prefix": "s3://bucket/prefix/"}}, "name", ...]')
+        raise Misused(f'{uri} is no manifest: wanted [{{"prefix": "s3://bucket/prefix/"}}, "name", ...]')
     if not names:
-        raise RunRefused(f"{uri} names no files")
+        raise Misused(f"{uri} names no files")
     # The prefix and a name make a key by being written one after the other; a prefix need not end with a slash.
     base, _, begin = prefix.rpartition("/")
     yield from _named(f"{base}/", [begin + one for one in names], data_format, endpoint_url)
@@ -137,7 +147,7 @@ def _of_manifest(folder: str, name: str, data_format: str | None, endpoint_url: 
 def _data_file(name: str, size: int, version: str, folder: str, data_format: str | None) -> DataFile:
     format = data_format or SUFFIXES.get(suffix_of(name))
     if format is None:
-        raise RunRefused(f"{name}: its name says no format; use --data-format ({', '.join(sorted(SUFFIXES))} say one)")
+        raise Misused(f"{name}: its name says no format; use --data-format ({', '.join(sorted(SUFFIXES))} say one)")
     return DataFile(name, size, version, folder, format)
 
 
