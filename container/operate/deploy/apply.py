@@ -31,6 +31,7 @@ from container.operate.deploy.trouble import NotAsAsked, NotNow, Refused
 
 POLL_S = 10.0
 N_ROUNDS = 24  # each step down of a reservation is one; without those, two or three
+N_SHOWN_LATE = 2  # times that the same plan comes again before it is told that AWS does not do it
 ENDPOINT_MOST_S = 3600.0  # to begin with; an update has its own limit besides
 COMPONENT_MOST_S = 2400.0
 
@@ -67,14 +68,23 @@ def apply(
 ) -> Applied:
     """tell: progress, a line each; warm: calls the busiest targets, once the new fleet answers. Raises CommandFailed."""
     carrier = Carrier(aws, wanted, tell, pace or Pace(), warm)
-    n_calls = 0
+    n_calls = n_same = 0
+    steps: tuple[Step, ...] = ()
     for n in range(N_ROUNDS):
         there = look(aws, wanted)
         planned = plan(wanted, there)
         refuse(planned, over_drift=over_drift or n > 0)
         if not planned.steps:
             return Applied(n_calls, there)
-        n_calls += carrier.carry_out(planned.steps)
+        n_same = n_same + 1 if planned.steps == steps else 0
+        if n_same > N_SHOWN_LATE:
+            raise NotAsAsked(
+                f"done and still not so: {planned.steps[0].what}; {'; '.join(planned.drift) or 'AWS shows nothing of it'}"
+            )
+        if n_same:  # AWS may show late what it did
+            carrier.pause()
+        steps = planned.steps
+        n_calls += carrier.carry_out(steps)
     raise NotNow(f"after {N_ROUNDS} rounds there is still something to do: {planned.steps[0].what}; call again")
 
 
@@ -96,6 +106,9 @@ class Carrier:
     ) -> None:
         self._aws, self._wanted, self._tell, self._pace, self._warm = aws, wanted, tell, pace, warm
         self._policy_arns: dict[str, str] = {}
+
+    def pause(self) -> None:
+        self._pace.sleep(self._pace.poll_s)
 
     def carry_out(self, steps: tuple[Step, ...]) -> int:
         """How many calls were made. Raises CommandFailed."""

@@ -327,7 +327,8 @@ def _alarms(seen: _Seen) -> Iterator[Finding]:
             yield from _wake(seen, one, mend, is_safe=is_safe)
 
 
-_HARM = {"wake": "no call ever wakes it", "idle": "machines that nobody calls are not noticed"}
+_HARM = {"wake": "no call ever wakes it", "idle": "machines that nobody calls are not noticed",
+         "awake": "machines that never sleep are not noticed"}  # fmt: skip
 
 
 def _wake(seen: _Seen, alarm: Json, mend: str, *, is_safe: bool) -> Iterator[Finding]:

@@ -157,7 +157,7 @@ class _Planner:
                 "CreateEndpoint",
                 {
                     **self.made.endpoint,
-                    "Tags": [*self.made.endpoint["Tags"], *tag_list({ASKED: self.made.config_name})],
+                    "Tags": [*self.made.endpoint["Tags"], *tag_list(self._notes_of_new())],
                 },
                 ENDPOINT_SETTLED,
             )
@@ -177,6 +177,10 @@ class _Planner:
             self._call("make the model", "sagemaker", "CreateModel", self.made.model)
         if self.made.config_name not in self.there.configs:
             self._call("make the config", "sagemaker", "CreateEndpointConfig", self.made.config)
+
+    def _notes_of_new(self) -> dict[str, str]:
+        target = self.made.target
+        return {ASKED: self.made.config_name} | ({} if target is None else {BOUNDS: _bounds_text(target)})
 
     def _update(self, endpoint: Json) -> None:
         now, asked = endpoint["EndpointConfigName"], self.there.endpoint_tags.get(ASKED)
@@ -198,12 +202,13 @@ class _Planner:
                 "DeregisterScalableTarget",
                 scalable(self.wanted.kind, self.wanted.name),
             )
-        self._call(
-            "note what is asked for",
-            "sagemaker",
-            "AddTags",
-            {"ResourceArn": endpoint["EndpointArn"], "Tags": tag_list({ASKED: self.made.config_name, BEFORE: now})},
-        )
+        if (asked, before) != (self.made.config_name, now):
+            self._call(
+                "note what is asked for",
+                "sagemaker",
+                "AddTags",
+                {"ResourceArn": endpoint["EndpointArn"], "Tags": tag_list({ASKED: self.made.config_name, BEFORE: now})},
+            )
         arguments: Json = {**self._name(), "EndpointConfigName": self.made.config_name}
         if self.wanted.is_scaled and self.wanted.kind == MULTI_MODEL:
             arguments["RetainAllVariantProperties"] = True
@@ -547,10 +552,11 @@ def _differences(wanted: object, found: object, path: str = "") -> list[str]:
             for key, value in wanted.items()
             for text in _differences(value, told.get(key), f"{path}.{key}" if path else key)
         ]
-    if isinstance(wanted, list | tuple):
-        others = list(found) if isinstance(found, list | tuple) else []
+    if isinstance(wanted, list | tuple):  # of nothing here does the order mean anything, and AWS has its own
+        others = sorted(found, key=str) if isinstance(found, list | tuple) else []
         if len(wanted) == len(others):
-            return [text for one, other in zip(wanted, others, strict=True) for text in _differences(one, other, path)]
+            pairs = zip(sorted(wanted, key=str), others, strict=True)
+            return [text for one, other in pairs for text in _differences(one, other, path)]
         return [] if not wanted and not others else [f"{path} {others} instead of {list(wanted)}"]
     if isinstance(wanted, bool) and not wanted and found is None:
         return []  # false is what AWS leaves out

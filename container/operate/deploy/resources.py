@@ -308,7 +308,9 @@ def _alarms(wanted: Wanted, config: str, tags: list[Json]) -> tuple[Json, ...]:
         }  # fmt: skip
     if wanted.kind == ZERO:
         made["wake"] = _wake_alarm(wanted.name)
-    if asked.idle_hours and wanted.kind != SERVERLESS:
+    if asked.idle_hours and wanted.kind == ZERO:
+        made["awake"] = _awake_alarm(wanted)
+    elif asked.idle_hours and wanted.kind == MULTI_MODEL:
         made["idle"] = _idle_alarm(wanted)
     return tuple(
         {"AlarmName": f"{alarm_prefix(wanted.name)}{word}-{digest(one)}", **one, "Tags": tags}
@@ -334,39 +336,38 @@ def _wake_alarm(name: str) -> Json:
 
 
 def _idle_alarm(wanted: Wanted) -> Json:
-    """Machines run, and nobody has called for so many hours. At zero nothing runs, so that is no idleness."""
-    variant = {"EndpointName": wanted.name, "VariantName": VARIANT}
-    calls = {"InferenceComponentName": wanted.name} if wanted.kind == ZERO else variant
-    hour = {"Period": 3600}
+    """Nobody has called for so many hours. No call is no figure, so what is missing counts."""
     return {
         "AlarmDescription": "machines run and nobody calls",
-        "Metrics": [
-            {
-                "Id": "idle",
-                "Expression": "IF(FILL(calls, 0) < 1 AND FILL(cpu, -1) >= 0, 1, 0)",
-                "Label": "runs, and nobody calls",
-                "ReturnData": True,
-            },
-            _query("calls", MODEL_METRICS, "Invocations", calls, {**hour, "Stat": "Sum"}),
-            _query("cpu", MACHINE_METRICS, "CPUUtilization", variant, {**hour, "Stat": "Maximum"}),
-        ],
+        "Namespace": MODEL_METRICS,
+        "MetricName": "Invocations",
+        "Dimensions": _dimensions({"EndpointName": wanted.name, "VariantName": VARIANT}),
+        "Statistic": "Sum",
+        "Period": 3600,
+        "EvaluationPeriods": wanted.alarms.idle_hours,
+        "DatapointsToAlarm": wanted.alarms.idle_hours,
+        "Threshold": 1.0,
+        "ComparisonOperator": "LessThanThreshold",
+        "TreatMissingData": "breaching",
+        "AlarmActions": list(wanted.alarms.tell),
+    }
+
+
+def _awake_alarm(wanted: Wanted) -> Json:
+    """A machine has run in each of so many hours: what should sleep at times never did. At zero there is no figure."""
+    return {
+        "AlarmDescription": "it has not been at zero for hours",
+        "Namespace": MACHINE_METRICS,
+        "MetricName": "CPUUtilization",
+        "Dimensions": _dimensions({"EndpointName": wanted.name, "VariantName": VARIANT}),
+        "Statistic": "SampleCount",
+        "Period": 3600,
         "EvaluationPeriods": wanted.alarms.idle_hours,
         "DatapointsToAlarm": wanted.alarms.idle_hours,
         "Threshold": 1.0,
         "ComparisonOperator": "GreaterThanOrEqualToThreshold",
         "TreatMissingData": "notBreaching",
         "AlarmActions": list(wanted.alarms.tell),
-    }
-
-
-def _query(id: str, namespace: str, metric: str, dimensions: dict[str, str], how: Json) -> Json:
-    return {
-        "Id": id,
-        "MetricStat": {
-            "Metric": {"Namespace": namespace, "MetricName": metric, "Dimensions": _dimensions(dimensions)},
-            **how,
-        },
-        "ReturnData": False,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from container.operate.deploy.file import Wanted
 from container.operate.deploy.look import look
 from container.operate.deploy.plan import plan
 from container.operate.deploy.trouble import NotAsAsked, NotNow, Refused
+from container.platform.endpoints import containers
 from container.platform.platform import Platform
 from tests.container.operate.deploy.files import IMAGE, ROLE, wanted
 from tests.rig.platform import client, platform
@@ -64,7 +66,7 @@ def made(played: Platform, request: pytest.FixtureRequest) -> Iterator[Callable[
     found: list[Wanted] = []
 
     def make(kind: str = "multi-model", more: str = QUICK, **rest: Any) -> Wanted:
-        name = f"t{abs(hash(request.node.name)) % 10**8}"
+        name = f"t{zlib.crc32(request.node.name.encode())}"
         found.append(wanted(kind, more, **{"name": name, **rest}))
         return found[-1]
 
@@ -116,9 +118,8 @@ def test_cut_off_at_each_change_in_turn_it_ends_as_one_that_was_not(played: Plat
     def cut_to_pieces(of: Wanted) -> list[str]:
         changes = []
         for n in range(60):
-            when = "after" if n % 2 else "before"
-            asked = Asked(played.url, (lambda _operation, n_before: "after" if n_before == 0 else "") if when == "after" else (
-                lambda _operation, n_before: "before" if n_before == 1 else ""))  # fmt: skip
+            n_left, when = (0, "after") if n % 2 else (1, "before")
+            asked = Asked(played.url, lambda _operation, n, at=n_left, when=when: when if n == at else "")
             try:
                 apply(asked, of, tell=lambda _: None, pace=PACE)
             except KeyboardInterrupt:
@@ -144,7 +145,10 @@ def test_cut_off_at_each_change_in_turn_it_ends_as_one_that_was_not(played: Plat
     assert state(played.url, second) == cut
 
 
-def test_an_image_that_never_answers_is_rolled_back_in_silence_and_told(played: Platform, made: Any) -> None:
+def test_an_image_that_never_answers_is_rolled_back_in_silence_and_told(
+    played: Platform, made: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "REAL_PATIENCE_S", 3.0)  # else a minute, whatever the platform's clock says
     of, broken = made(), made(image=BROKEN, more=QUICK)
     run(played.url, of)
     with pytest.raises(NotAsAsked, match=r"rolled back: .* answers, not .*: the rollback was silent"):

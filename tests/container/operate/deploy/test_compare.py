@@ -41,5 +41,5 @@ def test_the_picture_is_an_svg_with_every_line() -> None:
     text = " ".join(one.text or "" for one in drawn.iter() if one.tag.endswith("text"))
     assert all(line.name in text for line in lines)
     assert "171,360 USD" in text
-    bars = [float(one.get("width", "0")) for one in list(drawn.iter("{*}rect"))[1:]]
+    bars = [float(one.get("width", "0")) for one in list(drawn.iter("{http://www.w3.org/2000/svg}rect"))[1:]]
     assert bars[0] == max(bars)

@@ -94,7 +94,7 @@ TRAPS: dict[str, Callable[[There], There]] = {
     "wake-alarm-mute": lambda there: changed(there, wake__ActionsEnabled=False),
     "wake-alarm-deaf": lambda there: changed(there, wake__Threshold=2.0),
     "5xx-alarm-missing": lambda there: without(there, "alarms", "/5xx-"),
-    "idle-alarm-missing": lambda there: without(there, "alarms", "/idle-"),
+    "awake-alarm-missing": lambda there: without(there, "alarms", "/awake-"),
     "component-missing": lambda there: replace(there, components=()),
     "component-failed": lambda there: changed(
         there, component__InferenceComponentStatus="Failed", component__FailureReason="no ping"
