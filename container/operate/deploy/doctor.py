@@ -16,11 +16,11 @@ from datetime import timedelta
 
 from botocore import xform_name
 
-from container.operate.deploy.apply import COMPONENT_MOST_S
+from container.operate.deploy.apply import COMPONENT_MOST_S, ENDPOINT_MOST_S
 from container.operate.deploy.file import MULTI_MODEL, SERVERLESS, ZERO, Wanted
 from container.operate.deploy.health import IDLE_DAYS, Health, log_group
 from container.operate.deploy.names import ASKED, Json, is_named
-from container.operate.deploy.plan import Plan, Step, plan
+from container.operate.deploy.plan import BUSY, Plan, Step, plan
 from container.operate.deploy.policies import execution_policy
 from container.operate.deploy.resources import NO_CAPACITY, alarm_word
 from container.operate.deploy.rights import missing
@@ -127,6 +127,15 @@ def _endpoint_there(seen: _Seen) -> Iterator[Finding]:
     why = endpoint.get("FailureReason") or "AWS gives no reason"
     if status in ("Failed", "OutOfService"):
         yield Finding("endpoint-failed", f"the endpoint is {status}: {why}", "calls are refused", "mme deploy apply")
+    since = endpoint.get("LastModifiedTime") or endpoint.get("CreationTime")
+    if status in BUSY and since is not None and seen.health.at - since > timedelta(seconds=ENDPOINT_MOST_S):
+        hours = (seen.health.at - since).total_seconds() / 3600
+        yield Finding(
+            "endpoint-stuck",
+            f"the endpoint is {status} for {hours:.1f} h",
+            _month(seen, max(1, _n_instances(endpoint))),
+            f"aws sagemaker delete-endpoint --endpoint-name {seen.wanted.name}, once AWS lets it",
+        )
     if status == "UpdateRollbackFailed":
         yield Finding(
             "rollback-failed", f"two configs answer side by side: {why}", "answers of two versions, machines of two fleets",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from container.operate.deploy.apply import Pace, apply
 from container.operate.deploy.aws import Aws
@@ -35,7 +37,8 @@ def played() -> Iterator[Platform]:
     images = {IMAGE: COMMAND, NEXT: COMMAND, BROKEN: [*COMMAND, "broken"]}
     with platform(speed=SPEED, images=images) as one:
         client(one.url, "iam").create_role(RoleName=ROLE.rsplit("/", 1)[-1], AssumeRolePolicyDocument="{}")
-        client(one.url, "s3").create_bucket(Bucket="acme")
+        with contextlib.suppress(ClientError):  # moto's S3 is one for all accounts of this process
+            client(one.url, "s3").create_bucket(Bucket="acme")
         yield one
 
 
@@ -112,28 +115,28 @@ def test_an_endpoint_comes_answers_and_a_second_apply_changes_nothing(played: Pl
     assert again.changes == []
 
 
-def test_cut_off_at_each_change_in_turn_it_ends_as_one_that_was_not(played: Platform, made: Any) -> None:
+def cut_to_pieces(url: str, of: Wanted) -> list[str]:
     """Each `apply` here is cut off after, or before, its first change; so every change in turn is the last of one."""
+    changes = []
+    for n in range(60):
+        n_left, when = (0, "after") if n % 2 else (1, "before")
+        asked = Asked(url, lambda _operation, n, at=n_left, when=when: when if n == at else "")
+        try:
+            apply(asked, of, tell=lambda _: None, pace=PACE)
+        except KeyboardInterrupt:
+            changes += asked.changes
+            continue
+        return changes + asked.changes
+    raise AssertionError(f"it comes to no end: {changes}")
 
-    def cut_to_pieces(of: Wanted) -> list[str]:
-        changes = []
-        for n in range(60):
-            n_left, when = (0, "after") if n % 2 else (1, "before")
-            asked = Asked(played.url, lambda _operation, n, at=n_left, when=when: when if n == at else "")
-            try:
-                apply(asked, of, tell=lambda _: None, pace=PACE)
-            except KeyboardInterrupt:
-                changes += asked.changes
-                continue
-            return changes + asked.changes
-        raise AssertionError(f"it comes to no end: {changes}")
 
+def test_cut_off_at_each_change_in_turn_it_ends_as_one_that_was_not(played: Platform, made: Any) -> None:
     first, second = made(), made(image=NEXT)
-    changes = cut_to_pieces(first)
+    changes = cut_to_pieces(played.url, first)
     assert changes.count("CreateEndpoint") == 1
     pieces = state(played.url, first)
     assert apply(Asked(played.url), first, tell=lambda _: None, pace=PACE).n_calls == 0
-    changes = cut_to_pieces(second)
+    changes = cut_to_pieces(played.url, second)
     assert changes.count("UpdateEndpoint") == 1
     assert state(played.url, second)["config"] != pieces["config"]
 

@@ -112,6 +112,9 @@ TRAPS: dict[str, Callable[[There], There]] = {
         there, endpoint__EndpointStatus="Failed", endpoint__FailureReason="no image"
     ),
     "rollback-failed": lambda there: changed(there, endpoint__EndpointStatus="UpdateRollbackFailed"),
+    "endpoint-stuck": lambda there: changed(
+        there, endpoint__EndpointStatus="Updating", endpoint__LastModifiedTime=AT - timedelta(hours=3)
+    ),
     "endpoint-missing": lambda there: replace(there, endpoint=None),
     "component-left": lambda there: replace(there, endpoint=None),
     "role-missing": lambda there: replace(there, role_exists=False),

@@ -30,8 +30,13 @@ def faults(made: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cloudformations_linter_has_nothing_to_say(kind: str) -> None:
-    assert faults(template(wanted(kind, MORE[kind]), 1024, mail="ops@example.com")) == []
-    assert faults(template(wanted(kind), 1024, with_role=False)) == []
+    # With a role of its own or the file's, with a mail or without: each once, for a look takes a second.
+    assert (
+        faults(
+            template(wanted(kind, MORE[kind]), 1024, with_role=kind == "zero", mail="" if kind == "zero" else "a@b.c")
+        )
+        == []
+    )
 
 
 def test_the_linter_would_have_said_something() -> None:
