@@ -6,8 +6,10 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS packages
 ARG SOURCE_DATE_EPOCH=1577836800
+ARG LOCK=image.lock
 WORKDIR /build
-COPY requirements/image.lock requirements/build.lock container/image/install.sh container/image/classes.txt ./
+COPY requirements/build.lock container/image/install.sh container/image/classes.txt ./
+COPY requirements/${LOCK} image.lock
 RUN ./install.sh /layers
 
 # What is compiled: our endpoints for MMS's plugin interface and the walker. The compilers are left behind.
@@ -16,8 +18,9 @@ RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends default
 COPY container/launch/plugin plugin
 RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-server.jar /build/classes && test -d /build/classes
 COPY handler/build.sh handler/
-COPY handler/forest/walk.c handler/forest/bulk.h handler/forest/
-COPY handler/payload/numbers.c handler/payload/
+COPY handler/forest/*.c handler/forest/*.h handler/forest/
+COPY handler/importer/*.c handler/importer/
+COPY handler/payload/*.c handler/payload/
 RUN handler/build.sh /build/compiled && test -e /build/compiled/libhandler.so
 
 # Our own wheel, on top of what it runs on. Only what it adds to the tree becomes a layer.

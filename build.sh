@@ -15,9 +15,10 @@ usage: ./build.sh COMMAND [ARGUMENT ...]
                      run the C under AddressSanitizer and UndefinedBehaviorSanitizer with bytes changed at random, for 600 s
   lock               write requirements/*.lock anew from pyproject.toml
   wheel [DIRECTORY]  build the wheel for this platform, with everything compiled in it; into dist/
-  image [--platform linux/arm64] [--no-cache]
-                     build the container image with docker, podman or buildah, whichever is there
-  push REGISTRY/REPOSITORY [--create]
+  image [--platform linux/arm64] [--no-cache] [--arrow]
+                     build the container image with docker, podman or buildah, whichever is there; --arrow with pyarrow, for
+                     `score`, `train` and Parquet bodies: 140 MB more
+  push REGISTRY/REPOSITORY [--create] [--arrow]
                      log in to ECR, push the image, print its digest; --create makes the repository
   sbom               write container/image/sbom.cdx.json anew from the locks and the jar
   classes            write container/image/classes.txt anew: what Java loads, for its class archive
@@ -109,7 +110,7 @@ sanitize() {
   # shellcheck disable=SC2064  # its name is known now, and gone when the trap runs
   trap "rm -rf '$made'" EXIT
   "${CC:-cc}" -std=c11 -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra -Werror \
-    -o "$made/sanitized" handler/forest/walk.c handler/payload/numbers.c tests/handler/sanitized.c -lm
+    -o "$made/sanitized" handler/forest/walk.c handler/forest/line.c handler/importer/trees.c handler/payload/numbers.c tests/handler/sanitized.c -lm
   "$made/sanitized" "$@"
 }
 
@@ -128,6 +129,9 @@ lock() {
   local left_out=() package
   for package in model-archiver enum-compat future pillow; do left_out+=(--no-emit-package "$package"); done
   "${compile[@]}" "${left_out[@]}" --constraints requirements/runtime.lock -o requirements/image.lock
+  "${compile[@]}" "${left_out[@]}" --extra arrow --constraints requirements/dev.lock -o requirements/image-arrow.lock
+  # What `mme score --on ray` needs on each machine of a cluster. Not in dev.lock: 70 MB that few want.
+  "${compile[@]}" --extra ray --constraints requirements/dev.lock -o requirements/ray.lock
   # What turns sources into wheels inside the image's first stage: ours, and those of packages published as source only.
   printf '%s\n' hatchling setuptools |
     "$tool/venv/bin/uv" pip compile - --quiet --python-version 3.11 --universal --generate-hashes --no-header \
@@ -187,20 +191,21 @@ image_tag() {
 source_date() { echo "${SOURCE_DATE_EPOCH:-1577836800}"; } # 2020-01-01
 
 image() {
-  local options=() builder tag date base created arguments
+  local options=() builder tag date base created arguments flavour="" lock=image.lock
   while [ $# -gt 0 ]; do
     case "$1" in
       --platform) options+=(--platform "$2"); shift 2 ;;
       --no-cache) options+=(--no-cache); shift ;;
+      --arrow) flavour=-arrow; lock=image-arrow.lock; shift ;;
       *) usage >&2; exit 2 ;;
     esac
   done
   builder=$(choose_builder)
-  tag=$(image_tag)
+  tag=$(image_tag)$flavour
   date=$(source_date)
   base=${BASE_IMAGE:-python:3.11-slim-bookworm}
   created=$(git log -1 --format=%cI 2>/dev/null) || created=1970-01-01T00:00:00Z
-  arguments=("${options[@]}" --tag "$tag" --tag "${tag%:*}:latest" --build-arg "BASE_IMAGE=$base" --build-arg "SOURCE_DATE_EPOCH=$date"
+  arguments=("${options[@]}" --tag "$tag" --tag "${tag%:*}:latest$flavour" --build-arg "BASE_IMAGE=$base" --build-arg "LOCK=$lock" --build-arg "SOURCE_DATE_EPOCH=$date"
     --build-arg "VERSION=$(version)" --build-arg "REVISION=$(revision)" --build-arg "CREATED=$created")
   [ -z "${RUN_AS:-}" ] || arguments+=(--build-arg "RUN_AS=$RUN_AS")
   say "building $tag with $builder"
@@ -215,22 +220,23 @@ image() {
       ;;
   esac
   echo "built     $tag"
-  echo "next      ./build.sh push ACCOUNT.dkr.ecr.REGION.amazonaws.com/multi-model-endpoint"
+  echo "next      ./build.sh push ACCOUNT.dkr.ecr.REGION.amazonaws.com/multi-model-endpoint${flavour:+ --arrow}"
 }
 
 # The password goes from ECR to the builder through a pipe, and what it is kept in goes when this ends.
 push() {
-  local repository="" create=() builder tag full registry keep options
+  local repository="" create=() builder tag full registry keep options flavour=""
   while [ $# -gt 0 ]; do
     case "$1" in
       --create) create=(make); shift ;;
+      --arrow) flavour=-arrow; shift ;;
       -*) usage >&2; exit 2 ;;
       *) repository=$1; shift ;;
     esac
   done
   case "$repository" in */*) ;; *) usage >&2; exit 2 ;; esac
   builder=$(choose_builder)
-  tag=$(image_tag)
+  tag=$(image_tag)$flavour
   full=$repository:${tag##*:}
   registry=${repository%%/*}
   keep=$(mktemp -d)
@@ -272,7 +278,7 @@ audit() {
   trap 'rm -rf "$tool"' RETURN
   "$(choose_python)" -m venv "$tool/venv"
   "$tool/venv/bin/python" -m pip install --quiet --disable-pip-version-check pip-audit
-  "$tool/venv/bin/pip-audit" --disable-pip --require-hashes --requirement requirements/image.lock
+  "$tool/venv/bin/pip-audit" --disable-pip --require-hashes --requirement requirements/image-arrow.lock # all of image.lock is in it
 }
 
 command=${1:-}

@@ -119,6 +119,7 @@ class Figure:
 def measured(command: list[str]) -> Figure:
     """A command's whole process tree, which it has waited for itself."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}  # spinning threads would be counted as work
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # installed, nobody compiles what is imported anew each time
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)

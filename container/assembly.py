@@ -83,16 +83,24 @@ class Models:
 
 
 def loading_parts(
-    settings: Settings, closing: ExitStack, *, n_preforked: int, hooks: Hooks | None, scratch: Path
+    settings: Settings,
+    closing: ExitStack,
+    *,
+    n_preforked: int,
+    hooks: Hooks | None,
+    scratch: Path,
+    is_ready_at_once: bool = True,
 ) -> LoadingParts:
-    """scratch: where model_fn's directory may be made."""
+    """scratch: where model_fn's directory may be made. is_ready_at_once: the examiner starts now and not when it is asked,
+    which it may never be where models are kept on disk."""
     artifacts = settings.artifacts
     quarantine = Quarantine(
         n_preforked,
         limits=Limits.of(artifacts.max_artifact_bytes, ignore_code=artifacts.ignore_code),
         as_boosters=hooks is not None and hooks.needs_objects,
     )
-    quarantine.start()
+    if is_ready_at_once:
+        quarantine.start()
     closing.callback(quarantine.close)
     trimmer = Trimmer()
     closing.callback(trimmer.close)
@@ -107,12 +115,29 @@ def loading_parts(
 
 
 def models_of_store(
-    settings: Settings, recorder: Recorder, closing: ExitStack, *, hooks: Hooks | None, scratch: Path
+    settings: Settings,
+    recorder: Recorder,
+    closing: ExitStack,
+    *,
+    hooks: Hooks | None,
+    scratch: Path,
+    is_ready_at_once: bool = True,
+    n_preforked: int | None = None,
+    store: Store | None = None,
 ) -> Models:
-    """Models of settings.artifacts.models, loaded when they are borrowed and kept as new as their artifacts."""
-    store = MonitoredStore(_open_store(settings), recorder)
+    """Models of settings.artifacts.models, loaded when they are borrowed and kept as new as their artifacts.
+    is_ready_at_once, n_preforked: as of `loading_parts`; None is as many as an endpoint with these settings wants.
+    store: another than these settings name; closed by `closing`."""
+    store = MonitoredStore(store or _open_store(settings), recorder)
     closing.callback(store.close)
-    parts = loading_parts(settings, closing, n_preforked=_n_preforked(settings), hooks=hooks, scratch=scratch)
+    parts = loading_parts(
+        settings,
+        closing,
+        n_preforked=n_preforked or _n_preforked(settings),
+        hooks=hooks,
+        scratch=scratch,
+        is_ready_at_once=is_ready_at_once,
+    )
     n_workers = settings.front.workers
     pacer = Pacer(lambda: cache.n_hits, container_cores())
     loader = ModelLoader(

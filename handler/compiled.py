@@ -34,6 +34,10 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.forest_is_sound.restype = c_int
     library.forest_predict.argtypes = [c_char_p, c_void_p, c_int64, c_uint32, c_int, c_void_p]
     library.forest_predict.restype = None
+    library.forests_predict.argtypes = [c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p]
+    library.forests_predict.restype = None
+    library.trees_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
+    library.trees_read.restype = c_int64
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
     library.numbers_read.restype = c_int64
     return library

@@ -1,16 +1,20 @@
-"""`./build.sh setup` on a machine without compilers."""
+"""What compiles our C: `./build.sh setup` on a machine without compilers, and the image's build."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from tests.rig.clone import build, make_clone, path_of
 
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = re.compile(r"^COPY (handler/[^\n]*) \S+$", re.MULTILINE)
 PROOF = (
     "from handler import compiled; from handler.forest.proof import walker_agrees; "
     "print(compiled.LIBRARY); print(walker_agrees())"
@@ -50,3 +54,10 @@ def test_where_no_compiler_can_be_had_setup_says_what_it_costs_and_goes_on(clone
     assert "models are scored by libxgboost" in done.stderr
     assert not (clone / "handler/libhandler.so").exists()
     assert not (clone / ".venv/.compiled").exists()  # so the next one tries again
+
+
+def test_the_image_has_every_source_when_it_compiles() -> None:
+    compiled = (ROOT / "Dockerfile").read_text().partition(" AS compiled")[2].partition("\nFROM ")[0]
+    patterns = " ".join(COPIED.findall(compiled)).split()
+    sources = [str(path.relative_to(ROOT)) for path in (ROOT / "handler").rglob("*.[ch]")]
+    assert [name for name in sources if not any(fnmatch(name, pattern) for pattern in patterns)] == []

@@ -64,7 +64,8 @@ class _Died(Exception):
 
 
 class Quarantine:
-    """Owns the examiner process; started by `start`, ended by `close`, started again when it was found dead.
+    """Owns the examiner process; started by `start` or the first to ask, ended by `close`, started again when it was found
+    dead.
 
     n_preforked   artifacts examined at the same time, at most
     limits        what an artifact may be
@@ -160,9 +161,13 @@ class Quarantine:
         raise ArtifactUnavailable(task.uri, "no process to examine it")
 
     def _replace_dead_examiner(self) -> None:
-        """Start another if it is gone. It may be only the reader, and an examiner that is being killed takes a moment."""
+        """Start another if it is gone, or the first. It may be only the reader, and an examiner that is being killed takes a
+        moment."""
         with self._lock:
-            if self._is_closed or self._examiner is None:
+            if self._is_closed:
+                return
+            if self._examiner is None:
+                self._start()
                 return
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._examiner.wait(timeout=DYING_S)

@@ -4,10 +4,12 @@ back.
     greeting   'MMEL' u32: the most bytes of a body that may come this way; sent once, by the runtime
     request    u32 length of the rest, request-id (36 bytes), u16 target, u16 attributes, u8 content-type, u8 accept,
                u8 inference-id: their lengths; then these five in that order, and the body
+    note       u32 2**31 + 43, u8 what, u64 value, zeros up to 43 bytes: what the runtime would not hear of otherwise
     reply      u32 length of the rest, u16 status, u8 content-type, u16 headers: their lengths; the content type, the headers
                as name NUL value NUL, the body
 
-Numbers are big-endian, texts are bytes as they came in the request's head. Replies have the order of their requests.
+Numbers are big-endian, texts are bytes as they came in the request's head. Replies have the order of their requests; a note
+has none.
 
 Rule: a reply of status 0 is "not at once": nothing has been done, and the request goes MMS's way.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import struct
 from functools import lru_cache
+from typing import NamedTuple
 
 from container.link.wire import WireError
 from handler.messages import Answer, Request
@@ -23,7 +26,11 @@ from handler.messages import Answer, Request
 MAX_FRAME_BYTES = 64 * 1024
 NOT_AT_ONCE = struct.pack("!IHBH", 5, 0, 0, 0)
 
+GONE, REFUSED = 1, 2  # what notes are of
+
 _LENGTH = struct.Struct("!I")
+_NOTE = 1 << 31
+_NOTE_BODY = struct.Struct("!4xBQ")
 _HEAD = struct.Struct("!I36sHHBBB")
 _HEAD_BYTES = _HEAD.size
 _REPLY_HEAD_BYTES = 5
@@ -33,18 +40,27 @@ _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 
 
+class Note(NamedTuple):
+    """what    GONE: the caller of the call of that number. REFUSED: a request, with that status, by the front end itself"""
+
+    what: int
+    value: int
+
+
 def greeting(max_body_bytes: int) -> bytes:
     return b"MMEL" + _LENGTH.pack(max_body_bytes)
 
 
-def parse(data: bytes, at: int) -> tuple[Request, int] | None:
-    """The request that begins there, and where the next one does; None until the rest of it is here. Raises WireError."""
+def parse(data: bytes, at: int) -> tuple[Request | Note, int] | None:
+    """What begins there, and where the next does; None until the rest of it is here. Raises WireError."""
     if len(data) - at < _HEAD_BYTES:
         return None
     length, request_id, n_target, n_attributes, n_type, n_accept, n_inference_id = _HEAD.unpack_from(data, at)
     end = at + 4 + length
     body_at = at + _HEAD_BYTES + n_target + n_attributes + n_type + n_accept + n_inference_id
     if body_at > end or length > MAX_FRAME_BYTES:
+        if length == _NOTE | _HEAD_BYTES - 4:
+            return Note(*_NOTE_BODY.unpack_from(data, at)), at + _HEAD_BYTES
         raise WireError(f"a frame of {length} bytes, {body_at - at - 4} of them before the body")
     if end > len(data):
         return None

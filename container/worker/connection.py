@@ -14,6 +14,7 @@ import re
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
+from functools import partial
 from pathlib import Path
 
 from container.link import wire
@@ -22,6 +23,7 @@ from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
 
+CALL_NUMBER = "x-mme-call"  # as launch/plugin/Call.java writes it
 RECEIVE_BYTES = 64 * 1024  # a one-row request is one read; a large body is read in the steps below
 LARGE_RECEIVE_BYTES = 1 << 20
 SMALL_RECEIVE_BYTES = 8 * 1024  # a frame that may be answered at once
@@ -47,6 +49,7 @@ class Connection:
     on_replied  called when a reply has been written
     on_closing  called when the connection is over, while its descriptor is still its own
     on_end      called when it is closed
+    has_gone    whether the caller of the call of that number has hung up
     page, slot  where it says what it is doing, in case this process dies; see container/link/held.py
     """
 
@@ -61,6 +64,7 @@ class Connection:
         on_replied: Callable[[], None] = lambda: None,
         on_closing: Callable[[int], None] = lambda _: None,
         on_end: Callable[[], None] = lambda: None,
+        has_gone: Callable[[str], bool] = lambda _: False,
         page: bytearray | mmap.mmap | None = None,
         slot: int = 0,
     ) -> None:
@@ -71,6 +75,7 @@ class Connection:
         self._on_replied = on_replied
         self._on_closing = on_closing
         self._on_end = on_end
+        self._has_gone = has_gone
         self._answer = answer
         self._on_load = on_load
         self._io_dir = io_dir
@@ -200,7 +205,7 @@ class Connection:
             return Progress.UNFINISHED
         self._mark_read(message)
         request = message.requests[0]
-        answer = answer_at_once(_as_request(request, self._is_wanted))
+        answer = answer_at_once(self._as_request(request))
         if answer is None:
             self._unanswered = message
             return Progress.UNFINISHED
@@ -240,10 +245,17 @@ class Connection:
         return wire.load_reply(code, text, os.getpid())
 
     def _answer_one(self, request: wire.Call) -> wire.Reply:
-        return _as_answer(request, self._answer(_as_request(request, self._is_wanted)))
+        return _as_answer(request, self._answer(self._as_request(request)))
 
-    def _is_wanted(self) -> bool:
-        """Whether the peer is there still. It closes the connection when it waits no longer."""
+    def _as_request(self, request: wire.Call) -> Request:
+        number = request.headers.pop(CALL_NUMBER, "")
+        request_id = request.request_id.decode(errors="replace")
+        return Request(request.headers, _body(request), request_id, partial(self._is_wanted, number))
+
+    def _is_wanted(self, number: str) -> bool:
+        """Whether the caller is there still, as far as the front end has said, and the front end itself."""
+        if self._has_gone(number):
+            return False
         try:
             return bool(self._stream.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
         except BlockingIOError:
@@ -260,10 +272,6 @@ class Connection:
             with contextlib.suppress(FileExistsError):
                 link.symlink_to("/dev/null")
             self._io_links.append(link)
-
-
-def _as_request(request: wire.Call, is_wanted: Callable[[], bool]) -> Request:
-    return Request(request.headers, _body(request), request.request_id.decode(errors="replace"), is_wanted)
 
 
 def _as_answer(request: wire.Call, answer: Answer) -> wire.Reply:

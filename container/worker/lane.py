@@ -31,11 +31,18 @@ class Lane:
     """One connection of an event loop's.
 
     answer   the answer to a request, if it takes next to nothing; never raises
+    take_note   likewise
     """
 
-    def __init__(self, stream: socket.socket, answer: Callable[[Request], Answer | None]) -> None:
+    def __init__(
+        self,
+        stream: socket.socket,
+        answer: Callable[[Request], Answer | None],
+        take_note: Callable[[codec.Note], None] = lambda _: None,
+    ) -> None:
         self._stream = stream
         self._answer = answer
+        self._take_note = take_note
         self._here = b""  # read, from where the first frame begins that is not answered
         self._unsent: bytes | memoryview = b""
         self.n_served = 0
@@ -79,7 +86,10 @@ class Lane:
                 self.has_more = True
                 break
             request, at = found
-            replies.append(codec.reply(answer(request)))
+            if isinstance(request, codec.Note):
+                self._take_note(request)
+            else:
+                replies.append(codec.reply(answer(request)))
         self._here = data[at:]
         self.n_served += len(replies)
         return replies
@@ -111,6 +121,7 @@ class Lanes:
         listener: socket.socket,
         answer: Callable[[Request], Answer | None],
         *,
+        take_note: Callable[[codec.Note], None] = lambda _: None,
         watch: Callable[[int, Callable[[], bool]], None],
         forget: Callable[[int], None],
         epoll: select.epoll,
@@ -118,6 +129,7 @@ class Lanes:
     ) -> None:
         self._listener = listener
         self._answer = answer
+        self._take_note = take_note
         self._watch = watch
         self._forget = forget
         self._epoll = epoll
@@ -148,7 +160,7 @@ class Lanes:
     def _on_connect(self) -> bool:
         with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
             stream, _ = self._listener.accept()
-            lane = Lane(stream, self._answer)
+            lane = Lane(stream, self._answer, self._take_note)
             self._lanes[lane] = select.EPOLLIN
             self._watch(lane.fileno(), lambda: self._turn(lane))
             with contextlib.suppress(OSError):  # its end will be seen

@@ -26,6 +26,7 @@ from container.worker.hosted.bundles import Bundles
 from container.worker.hosted.leases import Hosted
 from container.worker.hosted.management import Management
 from container.worker.hosted.renewal import HeldModels, Renewal, versioned
+from container.worker.notes import Notes
 from container.worker.preload import Preload
 from container.worker.runtime import Runtime
 from container.worker.warm import Place, WarmList
@@ -117,6 +118,7 @@ def _build_standalone(
         channel,
         answer=dispatcher.answer,
         answer_at_once=dispatcher.answer_at_once,
+        notes=Notes(recorder, watch.journal),
         answer_on_lane=None if dispatcher.is_slow else dispatcher.answer_if_warm,
         lane_body_bytes=SMALL_CSV_BYTES,
         pool=pool,
@@ -227,6 +229,7 @@ def _build_hosted(
     runtime = Runtime(
         channel,
         answer=dispatcher.answer,
+        notes=Notes(recorder, watch.journal),
         answer_on_lane=None if dispatcher.is_slow else answer_on_lane,
         lane_body_bytes=SMALL_CSV_BYTES,
         io_dir=launch.io_dir,

@@ -30,6 +30,7 @@ from container.worker.drain import Drain
 from container.worker.hosted.gates import Gates
 from container.worker.hosted.leases import Hosted, mms_port
 from container.worker.lane import Lanes
+from container.worker.notes import Notes
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Runtime:
         *,
         answer: Callable[[Request], Answer],
         answer_at_once: Callable[[Request], Answer | None] = lambda _: None,
+        notes: Notes,
         answer_on_lane: Callable[[Request], Answer | None] | None = None,
         lane_body_bytes: int = 0,
         pool: Executor | None = None,
@@ -67,6 +69,7 @@ class Runtime:
     ) -> None:
         self._channel = channel
         self._answer_at_once = answer_at_once
+        self._notes = notes
         self._answer_on_lane = answer_on_lane
         self._lane_body_bytes = lane_body_bytes
         self._lanes: Lanes | None = None
@@ -157,17 +160,15 @@ class Runtime:
         return True
 
     def _open_lanes(self, listener: socket.socket) -> None:
-        """Without an answer for them there are none: who connects is not greeted, and goes MMS's way."""
-        if self._answer_on_lane is None:
-            listener.close()
-            return
+        """Where nothing is answered at once they are for notes alone."""
         self._lanes = Lanes(
             listener,
-            self._answer_on_lane,
+            self._answer_on_lane or (lambda _: None),
+            take_note=self._notes.take,
             watch=self._watch,
             forget=self._forget_descriptor,
             epoll=self._epoll,
-            max_body_bytes=self._lane_body_bytes,
+            max_body_bytes=self._lane_body_bytes if self._answer_on_lane else 0,
         )
 
     def _forget_descriptor(self, descriptor: int) -> None:
@@ -267,6 +268,7 @@ class Runtime:
             io_dir=self._io_dir,
             max_frame_bytes=self._max_frame_bytes,
             on_closing=self._unwatch,
+            has_gone=self._notes.has_gone,
             page=None if board is None else board.page,
             slot=slot,
         )
@@ -282,6 +284,7 @@ class Runtime:
             max_frame_bytes=self._max_frame_bytes,
             on_replied=lease.replied,
             on_end=lease.leave,
+            has_gone=self._notes.has_gone,
         )
 
     def _run(self, connection: Connection) -> None:

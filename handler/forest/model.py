@@ -53,6 +53,11 @@ class Forest:
             self._cost = cost_of(self._packed)
         return self._cost
 
+    @property
+    def alone(self) -> bytes | None:
+        """Its packed form, where its plain answer is one number made of all trees, as for most."""
+        return self._packed if self._is_plain and self._n_groups == 1 else None
+
     def predict(
         self,
         rows: Floats,

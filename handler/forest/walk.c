@@ -1,7 +1,8 @@
 /* Scores rows with a forest that lies packed in memory.
  *
- * Rule: nothing here allocates, keeps state or fails. forest_is_sound has said of what is walked that every index in it is in
- * range, whoever packed it, and that a child always lies behind its parent, so every walk ends.
+ * Rule: nothing here allocates or fails, and nothing is kept but which instructions there are. forest_is_sound has said of what
+ * is walked that every index in it is in range, whoever packed it, and that a child always lies behind its parent, so every walk
+ * ends.
  *
  * The sums are made as XGBoost 3.2 makes them, bit for bit: float32, the intercept first, then tree after tree
  * (src/predictor/cpu_predictor.cc); the transformations are those of src/objective/. Compile without contraction of
@@ -96,9 +97,10 @@ static int complete(
     return 1;
 }
 
-/* GCC's code of it is proven at each start (proof.py). What clang made of it, by way of zig, failed that proof, and then
- * libxgboost would score all models; so it is left out there, and trees are walked. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+typedef void add_t(const complete_t *tree, const float *columns, size_t n_rows, float *sums);
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
 #define WIDTH 16
 #define TARGET "avx512f,avx512vl,avx512bw,avx512dq"
 #define NAME(x) x##_16
@@ -111,18 +113,23 @@ static int complete(
 #define NAME(x) x##_8
 #include "bulk.h"
 
-typedef void add_t(const complete_t *tree, const float *columns, size_t n_rows, float *sums);
+/* What this processor and this kernel have; NULL where four rows at a time are all it compares, which is no faster than to walk.
+ *
+ * __builtin_cpu_supports would say so, too, but under zig it brings that compiler's own library along, whose expf and logf then
+ * stand before libm's and round differently. Asking takes microseconds on a virtual machine, so it is done once. */
+static add_t *bulk;
 
-/* What this processor has; NULL where four rows at a time are all it compares, which is no faster than to walk. */
-static add_t *bulk(void) {
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq"))
-        return add_16;
-    return __builtin_cpu_supports("avx2") ? add_8 : NULL;
+__attribute__((constructor)) static void choose_bulk(void) {
+    uint32_t a, b, c, d, enabled, none;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return;
+    __asm__("xgetbv" : "=a"(enabled), "=d"(none) : "c"(0));
+    if ((enabled & 0x06) != 0x06 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return; /* registers of 128 and 256 bits */
+    if (b & bit_AVX2) bulk = add_8;
+    const uint32_t wanted = bit_AVX512F | bit_AVX512VL | bit_AVX512BW | bit_AVX512DQ;
+    if ((enabled & 0xe6) == 0xe6 && (b & wanted) == wanted) bulk = add_16; /* of 512, and masks */
 }
 #else
-typedef void add_t(const complete_t *tree, const float *columns, size_t n_rows, float *sums);
-static add_t *bulk(void) { return NULL; }
+static add_t *const bulk = NULL;
 #endif
 
 /* One tree's leaves added for some rows, one row after the other. */
@@ -142,7 +149,7 @@ static void add_walked(const head_t *head, const node_t *nodes, uint32_t root, u
 }
 
 /* All trees' leaves added for at most BULK_ROWS rows, tree after tree. columns: room for twice the rows' numbers. */
-static void add_in_bulk(add_t *add, const head_t *head, uint32_t n_trees, const uint32_t *roots, const uint32_t *groups,
+static void add_in_bulk(const head_t *head, uint32_t n_trees, const uint32_t *roots, const uint32_t *groups,
                         const node_t *nodes, const float *rows, uint32_t n_rows, float *columns, float *out) {
     const uint32_t n_groups = head->n_groups, n_features = head->n_features;
     const uint32_t stride = (n_rows + 15) & ~15u, missing_left = n_features * stride;
@@ -165,7 +172,7 @@ static void add_in_bulk(add_t *add, const head_t *head, uint32_t n_trees, const 
         }
         float *const of_group = out + groups[t];
         for (uint32_t row = 0; row < stride; row++) sums[row] = row < n_rows ? of_group[(size_t)row * n_groups] : 0;
-        add(&tree, columns, stride, sums);
+        bulk(&tree, columns, stride, sums);
         for (uint32_t row = 0; row < n_rows; row++) of_group[(size_t)row * n_groups] = sums[row];
     }
 }
@@ -244,14 +251,13 @@ void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint3
     for (int64_t row = 0; row < n_rows; row++)
         for (uint32_t group = 0; group < n_groups; group++) out[row * n_groups + group] = base[group];
 
-    add_t *const add = bulk();
     const int64_t n_at_once = BULK_NUMBERS / 2 / (n_features ? n_features : 1) & ~15u;
-    if (add && n_rows >= FEWEST_BULK_ROWS && n_at_once >= FEWEST_BULK_ROWS) {
+    if (bulk && n_rows >= FEWEST_BULK_ROWS && n_at_once >= FEWEST_BULK_ROWS) {
         float columns[BULK_NUMBERS];
         const int64_t most = n_at_once < BULK_ROWS ? n_at_once : BULK_ROWS;
         for (int64_t row = 0; row < n_rows; row += most) {
             const uint32_t n = n_rows - row < most ? n_rows - row : most;
-            add_in_bulk(add, head, n_trees, roots, groups, nodes, rows + row * n_features, n, columns,
+            add_in_bulk(head, n_trees, roots, groups, nodes, rows + row * n_features, n, columns,
                         out + row * n_groups);
         }
     } else if (n_rows < LANES) {
@@ -284,6 +290,16 @@ void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint3
         return;
     default:
         for (int64_t i = 0; i < n_rows * n_groups; i++) out[i] = transformed(out[i], head->transform);
+    }
+}
+
+/* Plain scores of groups of rows, each by a forest of one output. borders: two for each group, where its rows begin and end.
+ * rows: (n_rows, n_features), as many as each forest has. out: room for n_rows. */
+void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *rows, int64_t n_features,
+                     float *out) {
+    for (int64_t group = 0; group < n_groups; group++) {
+        const int64_t start = borders[2 * group], end = borders[2 * group + 1];
+        forest_predict(forests[group], rows + start * n_features, end - start, UINT32_MAX, 0, out + start);
     }
 }
 

@@ -17,6 +17,7 @@ import numpy as np
 from handler.importer import ubj
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.learner import DELETED_SPLIT, NO_NODE, Array, Categories, Learner, Trees, no_categories
+from handler.importer.trees import TreeColumns
 
 NEWEST = (3, 2)  # the release whose libxgboost reads what we write
 
@@ -100,17 +101,13 @@ def _read_booster(gradient: dict[str, Any], into: Learner) -> None:
 def _trees(model: dict[str, Any], of: Learner) -> Trees:
     params = _mapping(_get(model, "gbtree_model_param", "gbtree.model"), "gbtree_model_param")
     trees = _get(model, "trees", "gbtree.model")
-    if not isinstance(trees, list):
+    if not isinstance(trees, (list, TreeColumns)):
         raise Damaged("trees is no list")
     n_trees = whole(params, "num_trees")
-    if n_trees != len(trees):
-        raise Damaged(f"num_trees is {n_trees}, there are {len(trees)} trees")
-    trees = _in_order(trees)
-    sizes, leaf_size = _sizes(trees)
-    columns: dict[str, Array] = {}
-    for column, (name, dtype, _, _) in NODE_FIELDS.items():
-        columns[column] = _column(trees, name, dtype, sizes, leaf_size)
-    _check_deleted(trees, sizes, columns)
+    n_found = len(trees.sizes) if isinstance(trees, TreeColumns) else len(trees)
+    if n_trees != n_found:
+        raise Damaged(f"num_trees is {n_trees}, there are {n_found} trees")
+    nodes = _ordinary_nodes(trees) if isinstance(trees, TreeColumns) else _nodes(_in_order(trees))
     group = _numbers(_get(model, "tree_info", "gbtree.model"), np.int64, "tree_info")
     of.categories = _names_of_categories(model.get("cats"), of.n_features)
     n_parallel = whole(params, "num_parallel_tree") if "num_parallel_tree" in params else 1
@@ -121,15 +118,32 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
         else _numbers(stated, np.int64, "iteration_indptr")
     )
     return Trees(
-        starts=starts_of(sizes),
-        **columns,
+        **nodes,
         group=group,
         n_parallel=n_parallel,
         iteration_starts=iteration_starts,
-        **_categories(trees),
-        leaf_size=leaf_size,
-        leaf_vectors=_leaf_vectors(trees, sizes, columns, leaf_size) if leaf_size > 1 else None,
     )
+
+
+def _ordinary_nodes(trees: TreeColumns) -> dict[str, Any]:
+    """The fields of `Trees` that trees which C has read tell of."""
+    return {"starts": starts_of(trees.sizes), **trees.columns, **no_categories(len(trees.sizes))}
+
+
+def _nodes(trees: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same of any others, in their order."""
+    sizes, leaf_size = _sizes(trees)
+    columns: dict[str, Array] = {}
+    for column, (name, dtype, _, _) in NODE_FIELDS.items():
+        columns[column] = _column(trees, name, dtype, sizes, leaf_size)
+    _check_deleted(trees, sizes, columns)
+    return {
+        "starts": starts_of(sizes),
+        **columns,
+        **_categories(trees),
+        "leaf_size": leaf_size,
+        "leaf_vectors": _leaf_vectors(trees, sizes, columns, leaf_size) if leaf_size > 1 else None,
+    }
 
 
 def _leaf_vectors(trees: list[dict[str, Any]], sizes: list[int], columns: dict[str, Array], leaf_size: int) -> Array:
@@ -317,7 +331,7 @@ def iterations(n_trees: int, n_parallel: int, n_groups: int) -> Array:
     return np.arange(0, n_trees + 1, per_round, dtype=np.int64)
 
 
-def starts_of(lengths: list[int]) -> Array:
+def starts_of(lengths: list[int] | Array) -> Array:
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(np.asarray(lengths, np.int64), out=starts[1:])
     return starts

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from handler.importer import trees
 from handler.importer.broken import Damaged
 
 MAX_DEPTH = 24  # a serialized dart model is 9 deep
@@ -25,6 +26,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
     0x6C: np.dtype(">i4"),  # l
     0x4C: np.dtype(">i8"),  # L
 }
+_TREES_DEPTH = 3  # a list of trees, a tree, its parameters
+_TOO_MANY = "UBJSON has more objects and arrays than a booster of its size"
 _ITEM_BYTES = {code: dtype.itemsize for code, dtype in DTYPES.items()}
 _SCALARS = {
     code: struct.Struct(fmt) for code, fmt in ((0x64, ">f"), (0x44, ">d"), (0x49, ">h"), (0x6C, ">i"), (0x4C, ">q"))
@@ -43,7 +46,7 @@ class Typed(NamedTuple):
 
 
 def read(data: bytes) -> Any:
-    """The value in `data`: dict, list, str, int, float, bool, None, or Typed.
+    """The value in `data`: dict, list, str, int, float, bool, None, Typed, or for a list of ordinary trees TreeColumns.
 
     raises   Damaged where the bytes do not follow the format, nest too deep, repeat a key or go on behind the value
     """
@@ -118,7 +121,7 @@ class _Reader:
             raise Damaged(f"UBJSON nests deeper than {MAX_DEPTH} levels")
         self.containers_left -= 1
         if self.containers_left < 0:
-            raise Damaged("UBJSON has more objects and arrays than a booster of its size")
+            raise Damaged(_TOO_MANY)
 
     def mapping(self, depth: int) -> dict[str, Any]:
         self.enter(depth)
@@ -166,8 +169,26 @@ class _Reader:
                 found[key] = data[start:at].decode()
             else:
                 self.at = at
-                found[key] = self.value(depth)
+                columns = self.trees(depth) if key == "trees" else None
+                found[key] = self.value(depth) if columns is None else columns
                 at = self.at
+
+    def trees(self, depth: int) -> trees.TreeColumns | None:
+        """The trees at the cursor, if all of them are ordinary; else the cursor stays where it is."""
+        data, at = self.data, self.at
+        if data[at : at + 2] != b"[#" or depth + _TREES_DEPTH > MAX_DEPTH:
+            return None
+        self.at = at + 2
+        n_trees = self.length()
+        read = trees.read(data, at + 11, n_trees)
+        if read is None:
+            self.at = at
+            return None
+        columns, self.at = read
+        self.containers_left -= 1 + 2 * n_trees  # the list; each tree and its parameters
+        if self.containers_left < 0:
+            raise Damaged(_TOO_MANY)
+        return columns
 
     def array(self, depth: int) -> Any:
         data = self.data

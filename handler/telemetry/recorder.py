@@ -151,6 +151,12 @@ LOADS_NOT_BEGUN = Metric(
     "count",
     "A caller was turned away (429) and no load begun for the model, the line of loads being full.",
 )
+FRONT_END_REFUSALS = Metric(
+    "FrontEndRefusals",
+    "Count",
+    "count",
+    "The front end refused a request itself, which is in none of the other figures: its framing, size or time, or no place.",
+)
 REPORTS_DROPPED = Metric(
     "ReportsDropped", "Count", "count", "A sink gave up a report it could not deliver, after bounded retries."
 )
@@ -190,6 +196,7 @@ METRICS: tuple[Metric, ...] = (
     MODEL_UPDATES,
     QUEUE_DEPTH,
     LOADS_NOT_BEGUN,
+    FRONT_END_REFUSALS,
     REPORTS_DROPPED,
     LOG_LINES_DROPPED,
 )

@@ -1,4 +1,4 @@
-/* Drives walk.c and numbers.c with forests and texts that were changed at random, for AddressSanitizer and
+/* Drives walk.c, line.c, trees.c and numbers.c with forests, documents and texts that were changed at random, for AddressSanitizer and
  * UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
@@ -11,12 +11,16 @@
 #include <string.h>
 #include <time.h>
 
+#include "../../handler/forest/line.h"
+
 int forest_is_sound(const void *forest, int64_t n_bytes);
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
+int64_t trees_read(const uint8_t *data, int64_t n_bytes, int64_t at, int64_t n_trees, int64_t max_nodes, int64_t *sizes,
+                   void *const columns[10]);
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
 
 enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 4, MAX_ROWS = 150 };
-static uint64_t state;
+static uint64_t state, n_scored;
 
 static uint64_t draw(void) { /* xorshift64* */
     state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
@@ -51,6 +55,33 @@ static uint32_t make_forest(uint32_t *words) {
     return (uint32_t)(at - words);
 }
 
+/* A line that is mostly as many numbers as the forest has features, in a block of exactly its size. */
+static void score_line_with(const void *forest, uint32_t n_features, uint32_t n_trees) {
+    char line[64 * 40], text[TEXT_BYTES];
+    uint32_t n_bytes = 0;
+    for (uint32_t cell = below(20) ? 0 : 1; cell < n_features && n_bytes < sizeof line - 40; cell++)
+        n_bytes += (uint32_t)sprintf(line + n_bytes, cell ? ",%.*g" : "%.*g", (int)below(12), (double)below(1u << 31) / (1 + below(1u << 31)));
+    for (uint32_t change = below(10) ? 0 : below(4); n_bytes && change; change--) line[below(n_bytes)] = (char)draw();
+    if (below(2)) line[n_bytes++] = '\n';
+    char *body = malloc(n_bytes + 1);
+    memcpy(body, line, n_bytes);
+    n_scored += line_score(forest, n_features, n_trees, body, n_bytes, text) != NO_TEXT;
+    free(body);
+}
+
+/* Any float's text, where it has one, is read back as that float. */
+static void read_text_back(void) {
+    const uint32_t bits = (uint32_t)draw();
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    char text[TEXT_BYTES + 1];
+    const int n = line_text(value, text);
+    if (n == NO_TEXT) return;
+    text[n] = 0;
+    const float again = strtof(text, NULL);
+    if (memcmp(&again, &value, sizeof value)) printf("%s is not %a\n", text, (double)value), exit(1);
+}
+
 static int walk_one(void) {
     static uint32_t words[HEAD_WORDS + 4 + 2 * MAX_TREES + 3 * MAX_TREES * (2 << MAX_DEPTH)];
     uint32_t n_words = make_forest(words);
@@ -80,6 +111,7 @@ static int walk_one(void) {
             }
             forest_predict(forest, rows, n_rows, below(head[2] + 2), (int)below(2), out);
             free(rows), free(out);
+            if (n_groups == 1) score_line_with(forest, n_features, head[2]);
         }
     }
     free(forest);
@@ -108,19 +140,86 @@ static int read_one(void) {
     return n_rows > 0;
 }
 
+static uint8_t *put(uint8_t *at, const void *bytes, size_t n_bytes) {
+    memcpy(at, bytes, n_bytes);
+    return at + n_bytes;
+}
+
+static uint8_t *put_length(uint8_t *at, uint64_t n) {
+    *at++ = 'L';
+    for (int shift = 56; shift >= 0; shift -= 8) *at++ = (uint8_t)(n >> shift);
+    return at;
+}
+
+static uint8_t *put_text(uint8_t *at, const char *text) { return put(put_length(at, strlen(text)), text, strlen(text)); }
+
+/* A tree as XGBoost writes it, of any numbers. */
+static uint8_t *put_tree(uint8_t *at, uint32_t number, uint32_t n_nodes) {
+    static const char FIELDS[][18] = {"dbase_weights", "Udefault_left", "lleft_children", "dloss_changes", "lparents",
+                                      "lright_children", "dsplit_conditions", "lsplit_indices", "Usplit_type", "dsum_hessian",
+                                      "lcategories", "Lcategories_sizes"};
+    static const char PARAMETERS[][17] = {"num_nodes", "num_feature", "num_deleted", "size_leaf_vector"};
+    char count[12];
+    *at++ = '{';
+    for (uint32_t field = 0; field < 12; field++) {
+        const uint32_t n_items = field < 10 ? n_nodes : 0;
+        at = put_text(at, FIELDS[field] + 1);
+        at = put(at, "[$", 2), *at++ = (uint8_t)FIELDS[field][0], *at++ = '#';
+        at = put_length(at, n_items);
+        for (uint32_t byte = 0; byte < n_items * (*FIELDS[field] == 'U' ? 1 : 4); byte++) *at++ = (uint8_t)below(2);
+    }
+    at = put_text(at, "id"), *at++ = 'i', *at++ = (uint8_t)number;
+    at = put_text(at, "tree_param"), *at++ = '{';
+    for (int name = 0; name < 4; name++) {
+        sprintf(count, "%u", name ? name == 3 : n_nodes);
+        at = put_text(at, PARAMETERS[name]), *at++ = 'S', at = put_text(at, count);
+    }
+    at = put(at, "}}", 2);
+    return at;
+}
+
+static int read_trees(void) {
+    static uint8_t made[8 << 10];
+    const uint32_t n_trees = 1 + below(4);
+    uint8_t *end = made;
+    for (uint32_t number = 0; number < n_trees; number++) end = put_tree(end, number, 1 + below(12));
+    uint32_t n_bytes = (uint32_t)(end - made);
+    for (uint32_t change = below(3); change > 0; change--) {
+        uint8_t *at = made + below(n_bytes);
+        switch (below(3)) {
+        case 0: *at ^= (uint8_t)(1u << below(8)); break;
+        case 1: *at = (uint8_t)"[]{}#$LlSdUiI01"[below(15)]; break;
+        default: *at = (uint8_t)draw();
+        }
+    }
+    if (!below(8)) n_bytes = below(n_bytes + 1);
+    const int64_t max_nodes = below(4) ? n_bytes / 34 : below(10);
+    uint8_t *data = malloc(n_bytes + !n_bytes);
+    memcpy(data, made, n_bytes);
+    int64_t *sizes = malloc(sizeof *sizes * n_trees);
+    void *columns[10];
+    for (int column = 0; column < 10; column++) columns[column] = malloc((column == 7 ? 8 : column == 1 || column == 8 ? 1 : 4) * (size_t)max_nodes + 1);
+    const int64_t ends = trees_read(data, n_bytes, 0, n_trees, max_nodes, sizes, columns);
+    for (int column = 0; column < 10; column++) free(columns[column]);
+    free(sizes), free(data);
+    return ends > 0;
+}
+
 int main(int argc, char **argv) {
     const double seconds = argc > 1 ? atof(argv[1]) : 600;
     state = argc > 2 ? strtoull(argv[2], 0, 10) | 1 : (uint64_t)time(0) << 1 | 1;
     printf("seed      %" PRIu64 "\n", state);
     const time_t ends = time(0) + (time_t)seconds;
-    uint64_t n_forests = 0, n_sound = 0, n_texts = 0, n_read = 0;
+    uint64_t n_documents = 0, n_taken = 0, n_forests = 0, n_sound = 0, n_texts = 0, n_read = 0;
     do {
         for (int round = 0; round < 1000; round++) {
             n_forests++, n_sound += (uint64_t)walk_one();
             n_texts++, n_read += (uint64_t)read_one();
+            n_documents++, n_taken += (uint64_t)read_trees();
+            read_text_back();
         }
     } while (time(0) < ends);
-    printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n", n_forests,
-           n_sound, n_texts, n_read);
-    return n_sound && n_read ? 0 : 1;
+    printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\nlines     %" PRIu64 " scored\ndocuments %" PRIu64 ", %" PRIu64 " of them read\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n",
+           n_forests, n_sound, n_scored, n_documents, n_taken, n_texts, n_read);
+    return n_sound && n_scored && n_taken && n_read ? 0 : 1;
 }

@@ -11,6 +11,7 @@ import io.netty.handler.codec.http.HttpVersion;
 import io.netty.handler.codec.http.QueryStringDecoder;
 import io.netty.util.AsciiString;
 import java.util.Map;
+import java.util.concurrent.atomic.AtomicLong;
 
 /**
  * One request's head, read once: what of it matters here, and why it is refused if it is.
@@ -22,11 +23,16 @@ final class Call {
     private static final String TARGET = "x-amzn-sagemaker-target-model";
     private static final String ATTRIBUTES = "x-amzn-sagemaker-custom-attributes";
     private static final String OURS = "x-amzn-sagemaker-";
+    private static final AsciiString NUMBER = AsciiString.cached("x-mme-call"); // as container/worker/connection.py reads it
+    private static final AtomicLong NUMBERS = new AtomicLong();
     private static final String STREAM = "/invocations-response-stream";
     private static final AsciiString STREAM_ACCEPT = AsciiString.cached("x-amzn-sagemaker-accept");
     private static final String[] ASKED_WITH_GET = {"/ping", "/metrics", "/execution-parameters"};
 
     final HttpRequest head;
+    /** By which the runtime knows it when it has gone MMS's way; 0 before that. */
+    long number;
+
     /** How long the body is; -1 where that is not said. */
     long bodyBytes = -1;
 
@@ -269,6 +275,14 @@ final class Call {
             head.headers().set(HttpHeaderNames.ACCEPT, accept);
         }
         return new Whole(this, body);
+    }
+
+    /** Numbered, so that the runtime can be told if its caller goes. Whatever the caller said of the kind is overwritten. */
+    void goesToMms() {
+        if (isScoring && number == 0) {
+            number = NUMBERS.incrementAndGet();
+            head.headers().set(NUMBER, Long.toString(number));
+        }
     }
 
     /** A request on its way through the handlers behind {@link Connection}. */

@@ -223,6 +223,9 @@ final class Connection extends ChannelDuplexHandler {
     private void refuse(ChannelHandlerContext ctx, FullHttpResponse refusal, boolean isTheLast) {
         isRefused = true;
         release();
+        if (refusal.status().code() >= 400) {
+            Lane.tellRefused(refusal.status().code());
+        }
         send(ctx, refusal, isTheLast || call.expectsContinue);
         ctx.flush();
     }
@@ -241,7 +244,11 @@ final class Connection extends ChannelDuplexHandler {
             return;
         }
         // MMS closes behind each error, when its promise is kept. It never is: who closes is decided here.
-        send(ctx, isOfDeadWorker(response) ? notNow(response) : response, false);
+        FullHttpResponse answer = isOfDeadWorker(response) ? notNow(response) : response;
+        if (HttpResponseStatus.SERVICE_UNAVAILABLE.equals(answer.status()) && isOfMms(answer)) {
+            Lane.tellRefused(HttpResponseStatus.SERVICE_UNAVAILABLE.code());
+        }
+        send(ctx, answer, false);
         ended(ctx);
         pump(ctx);
     }
@@ -250,6 +257,12 @@ final class Connection extends ChannelDuplexHandler {
     private static boolean isOfDeadWorker(FullHttpResponse response) {
         return HttpResponseStatus.INTERNAL_SERVER_ERROR.equals(response.status())
                 && response.content().toString(CharsetUtil.UTF_8).contains("\"Worker died.\"");
+    }
+
+    /** Or of ours: what the runtime answers it has counted itself. MMS says the first of these when its queue is full. */
+    private static boolean isOfMms(FullHttpResponse response) {
+        String text = response.content().toString(CharsetUtil.UTF_8);
+        return text.contains("has no worker to serve inference request") || text.contains(Door.RESTARTING);
     }
 
     private FullHttpResponse notNow(FullHttpResponse response) {
@@ -387,6 +400,9 @@ final class Connection extends ChannelDuplexHandler {
     @Override
     public void channelInactive(ChannelHandlerContext ctx) throws Exception {
         isLast = true;
+        if (isAsked && call.number != 0) {
+            Lane.tellGone(call.number);
+        }
         if (isAsked && nBytes > SMALL_BODY_BYTES) {
             int held = nBytes;
             nBytes = 0;

@@ -56,6 +56,10 @@ final class Lane {
     private static final int HEAD_BYTES = 36 + 2 + 2 + 1 + 1 + 1;
     private static final int REPLY_HEAD_BYTES = 2 + 1 + 2;
     private static final int NOT_AT_ONCE = 0;
+    private static final int NOTE = 1 << 31; // in the place of a request's length
+    private static final int NOTE_BYTES = HEAD_BYTES; // so that the runtime has to wait for no less than it has to for a request
+    private static final byte GONE = 1;
+    private static final byte REFUSED = 2;
 
     private static final AsciiString REQUEST_ID = AsciiString.cached("x-request-id");
     private static final AsciiString PRAGMA = AsciiString.cached("Pragma");
@@ -117,6 +121,7 @@ final class Lane {
                     return;
                 }
             }
+            request.call.goesToMms();
             ctx.fireChannelRead(request);
         }
 
@@ -164,10 +169,7 @@ final class Lane {
         ThreadLocalRandom random = ThreadLocalRandom.current();
         long high = random.nextLong() & ~0xF000L | 0x4000L;
         String id = new UUID(high, random.nextLong() >>> 2 | Long.MIN_VALUE).toString();
-        if (turn == null) {
-            turn = channel.alloc().directBuffer(READ_BYTES);
-            loop.execute(writeTurn);
-        }
+        ByteBuf turn = turn();
         Call call = request.call;
         ByteBuf body = request.content();
         int nTexts = model.length() + sizeOf(call.attributes) + sizeOf(call.contentType) + sizeOf(call.accept);
@@ -183,6 +185,37 @@ final class Lane {
         write(call.inferenceId);
         turn.writeBytes(body, body.readerIndex(), body.readableBytes());
         inside.add(new Traveller(ramp, ctx, request, model, id, System.nanoTime()));
+    }
+
+    // -- notes, which nobody answers -----------------------------------------------------------------------------------
+
+    /** A caller has gone while MMS or the runtime works on its request. */
+    static void tellGone(long number) {
+        note(GONE, number);
+    }
+
+    /** A request was refused here, and the runtime will hear nothing else of it. */
+    static void tellRefused(int status) {
+        note(REFUSED, status);
+    }
+
+    /** Without a lane to tell it on, or with one that is full, it is not told: nothing depends on it. */
+    private static void note(byte kind, long value) {
+        Lane lane = LANES.get();
+        if (lane == null || lane.channel == null || lane.maxBodyBytes < 0 || !lane.channel.isWritable()) {
+            return;
+        }
+        ByteBuf turn = lane.turn();
+        turn.writeInt(NOTE | NOTE_BYTES).writeByte(kind).writeLong(value).writeZero(NOTE_BYTES - 1 - Long.BYTES);
+    }
+
+    /** Where frames of this turn of the loop are gathered. */
+    private ByteBuf turn() {
+        if (turn == null) {
+            turn = channel.alloc().directBuffer(READ_BYTES);
+            loop.execute(writeTurn);
+        }
+        return turn;
     }
 
     private static int sizeOf(CharSequence text) {
@@ -319,6 +352,7 @@ final class Lane {
     private static void goOn(Traveller one) {
         one.ramp.leave(one.model);
         if (one.ctx.channel().isActive()) {
+            one.request.call.goesToMms();
             one.ctx.fireChannelRead(one.request);
         } else {
             one.request.release();

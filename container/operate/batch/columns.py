@@ -46,12 +46,19 @@ class Features:
         self._order = order
         self._columns: dict[str, tuple[Floats, dict[int, str]]] = {}
         self._blocks: dict[tuple[str, ...], Block] = {}
+        self._names: dict[tuple[tuple[str, ...], int], tuple[str, ...]] = {}
         self._present = frozenset(window.table.column_names)
         text = frozenset(asked.text_columns)
         self._in_order = tuple(name for name in window.table.column_names if name not in text)
 
     def names_for(self, facts: Facts) -> tuple[str, ...]:
         """The columns a model takes, in its order. Raises FeatureMismatch."""
+        names = self._names.get((facts.feature_names, facts.n_features))
+        if names is None:
+            names = self._names[facts.feature_names, facts.n_features] = self._found(facts)
+        return names
+
+    def _found(self, facts: Facts) -> tuple[str, ...]:
         if self._window.is_named and not facts.feature_names:
             places = tuple(f"f{at}" for at in range(facts.n_features))  # XGBoost's own names for features without
             if self._present.issuperset(places):
@@ -83,15 +90,14 @@ class Features:
         unfit = np.zeros(n_rows, np.bool_)
         for at, name in enumerate(names):
             column, faults = self._column(name)
-            values[:, at] = column
+            values[:, at] = column[self._order]
             if faults:
                 unfit[list(faults)] = True
             if not np.isfinite(
                 column.sum()
             ):  # something in it is not, or the sum is too large; only then each is looked at
                 unfit |= np.isinf(column)
-        gathered = values[self._order]
-        return Block(gathered, unfit[self._order] if unfit.any() else None)
+        return Block(values, unfit[self._order] if unfit.any() else None)
 
     @staticmethod
     def odd_codes(rows: Floats, facts: Facts) -> NDArray[np.bool_]:

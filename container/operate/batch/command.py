@@ -27,7 +27,7 @@ from handler.errors import StartRefused
 from handler.outputs import parse_outputs
 
 if TYPE_CHECKING:
-    from container.operate.batch.run import Outcome
+    from container.operate.batch.run import FromRelease, Outcome
     from container.settings import Settings
 
 EPILOG = """\
@@ -60,6 +60,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="files, directories, S3 prefixes or objects, or a SageMaker manifest (.manifest, .json)",
     )  # fmt: skip
     parser.add_argument("--out", metavar="LOCATION", help="the run's place: s3://bucket/prefix/ or a directory")
+    parser.add_argument(
+        "--release", metavar="ID", help="with the models of a release, live or not; else with what is live"
+    )
+    parser.add_argument(
+        "--releases", metavar="LOCATION", help="where releases lie; else beside --models, MODELS.releases"
+    )
     which = parser.add_argument_group("which model scores a row")
     which.add_argument("--segment-column", metavar="C", help="the column whose value is the target without .tar.gz")
     which.add_argument("--target", metavar="T", help="the target, with columns in braces: 'us/{city}.tar.gz'")
@@ -170,11 +176,22 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
     return settings.read({**flags, "max_age_s": "0"})
 
 
+def _release_of(chosen: argparse.Namespace) -> FromRelease | None:
+    from container.operate.batch.run import FromRelease
+
+    if chosen.releases and not chosen.release:
+        raise Misused("--releases says where --release ID lies; which one?")
+    return FromRelease(chosen.release, chosen.releases) if chosen.release else None
+
+
 def _need_pyarrow() -> None:
     try:
         import pyarrow  # noqa: F401 - to see whether it is there
     except ImportError as error:
-        raise Misused("it needs pyarrow: pip install 'multi-model-endpoint[arrow]'") from error
+        raise Misused(
+            "there is no pyarrow here: pip install 'multi-model-endpoint[arrow]'; an image has it when it was built with "
+            "`./build.sh image --arrow`"
+        ) from error
 
 
 def _score(
@@ -194,6 +211,7 @@ def _score(
         max_errors=max_errors,
         stop=stop,
         share=job.share if job else None,
+        release=_release_of(chosen),
     )
     _tell(chosen, outcome, time.monotonic() - began)
     n_errors = outcome.summary["errors"] if outcome.summary is not None else 0
@@ -224,7 +242,7 @@ def _tell(chosen: argparse.Namespace, outcome: Outcome, took_s: float) -> None:
 def _sample(chosen: argparse.Namespace, chosen_settings: Settings, asked: Asked) -> int:
     from container.operate.batch.sample import look
 
-    seen = look(chosen_settings, asked, chosen.data, max(1, chosen.sample))
+    seen = look(chosen_settings, asked, chosen.data, max(1, chosen.sample), _release_of(chosen))
     if chosen.json:
         print(json.dumps(seen.facts))
         return Exit.OK

@@ -48,6 +48,9 @@ class RunModels:
         self._uri = uri
         self._lock = threading.Lock()  # guards what follows
         self._flights: dict[str, Future[Outcome]] = {}
+        self._ready: dict[
+            str, Scorer
+        ] = {}  # of those that have landed; read without the lock, for each group of each window
         self._n_bytes = 0
         self._is_full = False  # until the pass ends: whoever was sent away once is sent away by all
         self._had: set[str] = set()  # turns in earlier passes
@@ -61,12 +64,19 @@ class RunModels:
     def request(self, targets: Iterable[str]) -> None:
         """Begin to load what is not here, as far as there is room."""
         for target in targets:
-            self._flight(target)
+            if target not in self._ready:
+                self._flight(target)
 
     def model(self, target: str) -> Outcome:
         """The target's model, or why there is none. Raises FileUnusable when it cannot be had just now."""
+        ready = self._ready.get(target)
+        if ready is not None:
+            return ready
         flight = self._flight(target)
-        return IN_ANOTHER_PASS if flight is None else flight.result()
+        outcome = IN_ANOTHER_PASS if flight is None else flight.result()
+        if not isinstance(outcome, ServingError | InAnotherPass):
+            self._ready[target] = outcome
+        return outcome
 
     def next_pass(self) -> bool:
         """Let go of all models, whose data has gone by. False when none is left that was sent away."""
@@ -79,6 +89,7 @@ class RunModels:
                 if not isinstance(outcome, ServingError | InAnotherPass):
                     outcome.close()
             self._flights.clear()
+            self._ready.clear()
             self._n_bytes = 0
             self._is_full = False
             self._n_passes += 1

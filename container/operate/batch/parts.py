@@ -84,7 +84,8 @@ def score_part(
                     rows.write(table)
                     faults, n_rows = scored.faults, scored.n_rows
                     counts.add(scored)
-                refused.write(error_table(file.name, faults))
+                if faults.runs:
+                    refused.write(error_table(file.name, faults))
                 counts.n_rows += n_rows
                 on_rows(n_rows)
             if rows is None:

@@ -27,15 +27,19 @@ from container.operate.batch.models import RunModels
 from container.operate.batch.parts import DoesNotFit, error_table, score_part
 from container.operate.batch.passes import FileInPasses
 from container.operate.batch.progress import Progress
+from container.operate.batch.released import ReleasedStore
 from container.operate.batch.scoring import Faults, layout_of_first
 from container.operate.batch.share import Share
 from container.operate.batch.writing import PartWriter
+from container.operate.release.place import releases_beside
+from container.operate.release.shelf import manifest
 from container.operate.tables.contents import by_content, models_by_content
-from container.operate.tables.files import DataFile, FileUnusable, find, on_disk
+from container.operate.tables.files import DataFile, FileUnusable, find, on_disk, s3_of
 from container.operate.tables.windows import Window, windows
 from container.operate.troubles import Misused, NotNow, Stopped
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
+from handler.stores import open_store
 from handler.stores.writing import open_writing_store
 from handler.telemetry.recorder import LiveRecorder
 
@@ -52,12 +56,27 @@ class Outcome:
     n_done_before: int
 
 
-class Models:
-    """A run's models: those that were below the prefix when it began."""
+@dataclass(frozen=True, slots=True)
+class FromRelease:
+    """A release whose models score, instead of those that are live. releases: where it lies; None is beside these."""
 
-    def __init__(self, settings: Settings, closing: ExitStack, scratch: Path) -> None:
+    id: str
+    releases: str | None = None
+
+
+class Models:
+    """A run's models: those that were below the prefix when it began, or those of a release."""
+
+    def __init__(
+        self, settings: Settings, closing: ExitStack, scratch: Path, release: FromRelease | None = None
+    ) -> None:
         try:
-            models = assembly.models_of_store(settings, LiveRecorder(), closing, hooks=None, scratch=scratch)
+            store = None if release is None else _open_release(settings, release)
+            models = assembly.models_of_store(
+                settings, LiveRecorder(), closing, hooks=None, scratch=scratch, is_ready_at_once=False,
+                n_preforked=int(container_cores()) + 1,  # each is 25 ms of work to have, and nobody waits for one of them
+                store=store,
+            )  # fmt: skip
             self.versions: Mapping[str, str] = {one.target: one.version for one in models.store.list()}
         except (StartRefused, ArtifactError) as error:
             raise Misused(f"--models {settings.artifacts.models}: {error}") from error
@@ -79,12 +98,14 @@ def run(
     out: str,
     *,
     share: Share | None = None,
+    release: FromRelease | None = None,
     max_errors: int | None,
     stop: threading.Event,
 ) -> Outcome:
     """Score what is left of a run. Raises CommandFailed.
 
     share       a job's: what lies on this host is then known by its content; None is everything
+    release     whose models score; None is what is live
     max_errors  with more there is no _SUCCESS; None is any number
     stop        set by whoever wants it to end soon
     """
@@ -97,14 +118,14 @@ def run(
         scratch = Path(
             closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-", dir=settings.front.scratch))
         )
-        models = Models(settings, closing, scratch)
+        models = Models(settings, closing, scratch, release)
         try:
-            store = open_writing_store(out, s3=_s3(endpoint_url), makes=True)
+            store = open_writing_store(out, s3=s3_of(out, endpoint_url), makes=True)
         except (StartRefused, OSError) as error:
             raise Misused(f"--out {out}: {error}") from error
         closing.callback(store.close)
         versions = models.versions
-        if share is not None:
+        if share is not None and release is None:  # a release's are digests
             versions = models_by_content(settings.artifacts.models, versions)
         ledger = Ledger(store, asked, files, versions)
         try:
@@ -266,6 +287,15 @@ class _Work:
         return self._ledger.put_failure(file, why, path.read_bytes(), seconds)
 
 
+def _open_release(settings: Settings, release: FromRelease) -> ReleasedStore:
+    """Raises Misused; Refused when there is no such release."""
+    artifacts = settings.artifacts
+    where = release.releases or releases_beside(artifacts.models)
+    s3 = s3_of(where, artifacts.endpoint_url)
+    shelf = open_store(where, max_artifact_bytes=artifacts.max_artifact_bytes, s3=s3)
+    return ReleasedStore(shelf, manifest(shelf, release.id))
+
+
 def _refuse_below(out: str, data: Sequence[str]) -> None:
     """Parts among the data would be data of the next call."""
     for location in data:
@@ -276,9 +306,3 @@ def _refuse_below(out: str, data: Sequence[str]) -> None:
                 is_below = f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
             if is_below:
                 raise Misused(f"--out {out}: neither may lie below the other, --data {location}")
-
-
-def _s3(endpoint_url: str | None) -> Any:
-    from handler.stores.s3 import S3Settings
-
-    return S3Settings(endpoint_url=endpoint_url)

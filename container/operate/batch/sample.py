@@ -12,7 +12,7 @@ from typing import Any
 
 from container.operate.batch.asked import Asked
 from container.operate.batch.layout import without_model
-from container.operate.batch.run import Models
+from container.operate.batch.run import FromRelease, Models
 from container.operate.batch.scoring import layout_of_first, score_window
 from container.operate.batch.writing import json_texts
 from container.operate.tables.files import FileUnusable, find, on_disk
@@ -29,7 +29,9 @@ class Seen:
     first_rows: tuple[str, ...]
 
 
-def look(settings: Settings, asked: Asked, data: Sequence[str], n_rows: int) -> Seen:
+def look(
+    settings: Settings, asked: Asked, data: Sequence[str], n_rows: int, release: FromRelease | None = None
+) -> Seen:
     """Raises CommandFailed."""
     endpoint_url = settings.artifacts.endpoint_url
     files = find(data, asked.data_format, endpoint_url)
@@ -38,7 +40,7 @@ def look(settings: Settings, asked: Asked, data: Sequence[str], n_rows: int) -> 
         scratch = Path(
             closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-", dir=settings.front.scratch))
         )
-        models = Models(settings, closing, scratch)
+        models = Models(settings, closing, scratch, release)
         try:
             path = closing.enter_context(on_disk(file, scratch, endpoint_url))
             window = _first(windows(path, file, asked), n_rows)

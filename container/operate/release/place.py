@@ -71,7 +71,7 @@ def place_at(live: str, releases: str | None = None, endpoint_url: str | None = 
 
         s3 = S3Settings(endpoint_url=endpoint_url, max_connections=N_AT_ONCE, max_attempts=max_attempts)
     try:
-        beside = releases or _beside(live)
+        beside = releases or releases_beside(live)
         if beside.startswith("s3://") != live.startswith("s3://"):
             raise Misused(f"releases at {beside} cannot go live at {live}: both in S3, or both in directories")
         return Place(
@@ -86,7 +86,8 @@ def place_at(live: str, releases: str | None = None, endpoint_url: str | None = 
         raise Misused(f"{live} cannot be made: {error.strerror}") from error
 
 
-def _beside(live: str) -> str:
+def releases_beside(live: str) -> str:
+    """Where releases of a live prefix lie, when nobody says otherwise. Raises Misused."""
     if live.startswith("s3://"):
         where = parse_location(live)
         assert isinstance(where, S3Location)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from container.operate.release.manifest import ID, Manifest
 from container.operate.troubles import Refused
 from handler.errors import ArtifactChanged, ArtifactMissing
-from handler.stores.store import StoredObject
+from handler.stores.store import Store, StoredObject
 from handler.stores.writing import NOTHING, WritingStore
 
 ARTIFACTS = "artifacts/"
@@ -51,7 +51,7 @@ def put_manifest(shelf: WritingStore, manifest: Manifest) -> None:
     shelf.put(f"{RELEASES}{manifest.id}.json", manifest.to_json(), NOTHING)
 
 
-def manifest(shelf: WritingStore, id: str) -> Manifest:
+def manifest(shelf: Store, id: str) -> Manifest:
     """Raises Refused when there is no such release."""
     if not ID.fullmatch(id):
         raise Refused(f"{id!r} names no release; mme release list shows them")

@@ -15,11 +15,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from container.operate.troubles import Misused
 from handler.errors import ArtifactError, StartRefused, TargetInvalid
 from handler.stores import S3Location, Store, open_store, parse_location
 from handler.targets import parse_target
+
+if TYPE_CHECKING:
+    from handler.stores.s3 import S3Settings
 
 SUFFIXES = {
     ".parquet": "parquet", ".pq": "parquet",
@@ -128,7 +132,7 @@ def _named(folder: str, names: Sequence[str], data_format: str | None, endpoint_
 
 def _of_manifest(folder: str, name: str, data_format: str | None, endpoint_url: str | None) -> Iterator[DataFile]:
     uri = f"{folder.rstrip('/')}/{name}"
-    text = open_store(folder, max_artifact_bytes=MANIFEST_MAX_BYTES, s3=_s3(endpoint_url)).fetch(name).data
+    text = open_store(folder, max_artifact_bytes=MANIFEST_MAX_BYTES, s3=s3_of(folder, endpoint_url)).fetch(name).data
     try:
         entries = json.loads(text)
         prefix, names = entries[0]["prefix"], entries[1:]
@@ -152,10 +156,13 @@ def _data_file(name: str, size: int, version: str, folder: str, data_format: str
 
 
 def _store(folder: str, endpoint_url: str | None) -> Store:
-    return open_store(folder, max_artifact_bytes=_ANY_SIZE, s3=_s3(endpoint_url))
+    return open_store(folder, max_artifact_bytes=_ANY_SIZE, s3=s3_of(folder, endpoint_url))
 
 
-def _s3(endpoint_url: str | None):  # type: ignore[no-untyped-def]
+def s3_of(location: str, endpoint_url: str | None) -> S3Settings | None:
+    """How to reach a location, if it is in S3."""
+    if "://" not in location:
+        return None  # boto3 costs 0.2 s, which a directory need not pay
     from handler.stores.s3 import S3Settings
 
     return S3Settings(endpoint_url=endpoint_url)

@@ -18,7 +18,7 @@ import xgboost
 
 from container.examine.examiner import LARGE_BYTES, LARGE_NICENESS, MAX_ARTIFACTS, N_KEPT, NICENESS, PATIENCE_S
 from container.examine.quarantine import Quarantine
-from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused
+from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused, ArtifactUnavailable
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
@@ -88,6 +88,16 @@ def test_the_booster_of_a_forest_explains_as_the_one_it_came_from(quarantine: Qu
     x = boosters.rows(10, 6)
     wanted = boosters.segment(3).predict(xgboost.DMatrix(x), pred_contribs=True, strict_shape=True)
     assert (booster.predict_matrix(x, Kind.CONTRIBS) == wanted).all()
+
+
+def test_whoever_asks_first_starts_the_examiner_and_nobody_does_once_it_is_closed() -> None:
+    one = Quarantine(n_preforked=1)
+    assert one.examiner_pid is None
+    assert one.examine(boosters.segment_archive(3), "x").facts[0].n_features == 6
+    one.close()
+    with pytest.raises(ArtifactUnavailable):
+        one.examine(boosters.segment_archive(3), "x")
+    assert one.examiner_pid is None
 
 
 def test_a_sound_artifact_comes_back_as_a_document_where_other_code_loads_it(as_boosters: Quarantine) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from container.link.lane import MAX_FRAME_BYTES, NOT_AT_ONCE, greeting, parse, reply
+from container.link.lane import GONE, MAX_FRAME_BYTES, NOT_AT_ONCE, REFUSED, Note, greeting, parse, reply
 from container.link.wire import WireError
 from handler.messages import Answer, Request
 from tests.rig.damage import damaged
@@ -30,6 +30,11 @@ def frame(
     return struct.pack("!I", len(rest)) + rest
 
 
+def note(what: int, value: int) -> bytes:
+    """As Lane.java writes it."""
+    return struct.pack("!IBQ34x", 1 << 31 | 43, what, value)
+
+
 FULL = frame(b"1,2", b"us/M\xc3\xa1laga", b"TargetModel=x", b"text/csv", b"*/*", b"mine")
 READ = Request(
     {
@@ -47,6 +52,17 @@ READ = Request(
 def test_a_frame_is_read_and_what_lies_behind_it_is_left() -> None:
     assert parse(FULL, 0) == (READ, len(FULL))
     assert parse(b"before" + FULL + frame(), 6) == (READ, 6 + len(FULL))
+
+
+def test_a_note_is_read_between_two_requests() -> None:
+    assert len(note(GONE, 7)) == 47
+    data = FULL + note(GONE, 2**40) + note(REFUSED, 413) + FULL
+    at, found = 0, []
+    while (one := parse(data, at)) is not None:
+        found.append(one[0])
+        at = one[1]
+    assert found == [READ, Note(GONE, 2**40), Note(REFUSED, 413), READ]
+    assert parse(note(GONE, 7)[:-1], 0) is None
 
 
 def test_until_it_is_whole_there_is_nothing() -> None:
@@ -93,7 +109,7 @@ def test_whatever_comes_is_a_request_or_refused_and_is_never_read_past_its_end(d
         while (found := parse(data, at)) is not None:
             request, end = found
             assert at + 47 <= end <= len(data)
-            assert len(request.body) <= end - at
+            assert isinstance(request, Note) or len(request.body) <= end - at
             at = end
     except WireError:
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,3 +214,28 @@ def test_a_large_forest_that_cannot_be_opened_takes_no_room() -> None:
     with pytest.raises(ArtifactBroken):
         Forest(packed(), FACTS, natives).predict(ROWS, Kind.CONTRIBS)
     assert ledger.booked == 0
+
+
+def test_groups_in_one_call_are_scored_as_each_by_itself() -> None:
+    forests = [packed(number) for number in range(4)]
+    rows = np.random.default_rng(0).standard_normal((200, 3)).astype(np.float32)
+    rows[::7, 1] = np.nan
+    places = [
+        (3, 4),
+        (10, 90),
+        (90, 97),
+        (197, 200),
+    ]  # some by the bulk kernel, some walked, rows between them nobody's
+    scores = np.full(200, np.nan, np.float32)
+    walker.predict_groups(forests, [border for place in places for border in place], rows, scores)
+    wanted = np.full(200, np.nan, np.float32)
+    for forest, (start, end) in zip(forests, places, strict=True):
+        alone = Forest(forest, FACTS, BoosterPool(HandlePool()))
+        assert alone.alone is forest
+        wanted[start:end] = alone.predict(rows[start:end])[:, 0]
+    assert scores.tobytes() == wanted.tobytes()
+
+
+def test_a_model_that_stops_early_or_has_a_missing_number_is_not_taken_as_it_is() -> None:
+    for facts in (replace(FACTS, best_rounds=3), replace(FACTS, missing=0.0)):
+        assert Forest(packed(), facts, BoosterPool(HandlePool())).alone is None

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from handler import compiled
 from handler.forest import walker
 from handler.forest.packed import TRANSFORMS
 from handler.forest.proof import agrees, sample, walker_agrees
@@ -34,3 +35,9 @@ def test_a_walker_that_is_off_by_one_bit_is_not_trusted(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(walker, "predict", wrong)
     assert not walker_agrees()
+
+
+def test_exponentials_and_logarithms_are_this_machines_libm() -> None:
+    """zig's own library has both and rounds otherwise; whatever brings it along brings them."""
+    names = compiled.LIBRARY.read_bytes().split(b"\0")
+    assert {b"expf", b"logf"} <= set(names)  # symbols it asks others for: it is stripped, so its own have no names

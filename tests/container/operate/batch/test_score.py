@@ -6,12 +6,15 @@ import json
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from container.operate.exits import Exit
+from container.operate.main import main
 from tests.container.operate.batch.test_run import NAMES, files_below
 from tests.rig import boosters
 from tests.rig.command import Command
@@ -240,3 +243,15 @@ def test_a_signal_ends_a_run_in_time_and_it_goes_on(place: Path, tmp_path: Path,
     assert run(*said).wait() == 0
     assert (tmp_path / "out/_SUCCESS").exists()
     assert len(list((tmp_path / "out/rows").iterdir())) >= 40
+
+
+def test_without_pyarrow_it_says_how_to_have_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert (
+        main(["score", "--models", "models", "--data", "data", "--segment-column", "s", "--out", "out"]) == Exit.USAGE
+    )
+    told = capsys.readouterr().err
+    assert "multi-model-endpoint[arrow]" in told
+    assert "build.sh image --arrow" in told
