@@ -27,6 +27,7 @@ ALL_AT_ONCE, CANARY, LINEAR, ROLLING = "all-at-once", "canary", "linear", "rolli
 MAX_NAME_CHARS = 50
 # Source: botocore's ContainerDefinition, EnvironmentMap, which holds 100; of a component AWS documents 16.
 MAX_VARIABLES, MAX_COMPONENT_VARIABLES = 100, 16
+N_OWN_VARIABLES = 3  # see resources.py
 
 
 def _text(value: object) -> str:
@@ -95,6 +96,12 @@ def _number(low: float, high: float) -> Callable[[object], float]:
     return parse
 
 
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("true or false")  # noqa: TRY004  the kind that is told
+    return value
+
+
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError('a list of texts, such as ["a", "b"]')  # noqa: TRY004  the kind that is told
@@ -159,6 +166,7 @@ _TYPE = _matching(r"ml\.[a-z0-9-]+\.[a-z0-9]+", "an instance type such as ml.m5.
 _ROLE = _matching(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", "a role's ARN")
 _MODELS = _matching(r"s3://[a-z0-9.-]+/.*(?<=/)", "an S3 prefix such as s3://bucket/models/, with its slash")
 _ONLY_MULTI, _ONLY_ZERO = frozenset({MULTI_MODEL}), frozenset({ZERO})
+_FETCHING = frozenset({ZERO, SERVERLESS})  # what fetches its models by itself
 _NOT_ZERO = frozenset({MULTI_MODEL, SERVERLESS})
 
 
@@ -280,6 +288,10 @@ class Wanted:
         _number(0.01, 1e9), "USD that a month may cost at most; what may cost more is refused", example="500"
     )
     region: str = _key(_matching(r"|[a-z]{2}(-[a-z]+)+-\d", "a region"), "else this machine's", default="")
+    warm_list: bool = _key(
+        _yes_or_no, "it notes its busiest models beside the live prefix, and has them in memory before it is ready",
+        default=True, kinds=_FETCHING,
+    )  # fmt: skip
     environment: tuple[tuple[str, str], ...] = _key(
         _pairs, "variables of the container, as mme serve --help has them", default=()
     )
@@ -388,8 +400,8 @@ def _check(wanted: Wanted) -> None:
     if update.way == LINEAR and update.step_percent < 10:
         raise ValueError("update.step_percent is 10 to 50 where update.way is linear")
     most = MAX_COMPONENT_VARIABLES if wanted.kind == ZERO else MAX_VARIABLES
-    if len(wanted.environment) > most - 2:  # two are ours: see resources.py
-        raise ValueError(f"environment has {len(wanted.environment)} variables; {most - 2} is the most")
+    if len(wanted.environment) > most - N_OWN_VARIABLES:
+        raise ValueError(f"environment has {len(wanted.environment)} variables; {most - N_OWN_VARIABLES} is the most")
     for name, _ in wanted.environment:
         if not _VARIABLE.fullmatch(name):
             raise ValueError(f"environment.{name} is no variable's name")

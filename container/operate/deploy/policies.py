@@ -40,6 +40,7 @@ def execution_policy(wanted: Wanted) -> Json:
             [f"{at}:s3:::{bucket}"],
             {"StringLike": {"s3:prefix": [f"{prefix}*"]}},
         ),
+        *_warm_list(wanted, at),
         _allow("ReadImageToken", ["ecr:GetAuthorizationToken"], ["*"]),
         _allow("ReadImage", list(_PULL), [_repository(wanted)]),
         _allow(
@@ -51,6 +52,20 @@ def execution_policy(wanted: Wanted) -> Json:
         # SageMaker looks at the alarms of a blue/green update as this role.
         _allow("WatchUpdates", ["cloudwatch:DescribeAlarms"], ["*"]),
     )
+
+
+def _warm_list(wanted: Wanted, at: str) -> list[Json]:
+    """The list lies beside the live prefix: container/worker/warm.py."""
+    if wanted.kind == MULTI_MODEL or not wanted.warm_list:
+        return []
+    bucket, prefix = bucket_of(wanted.models)
+    beside = f"{prefix.rstrip('/')}.warm/{wanted.name}/"
+    return [
+        _allow("KeepWarmList", ["s3:GetObject", "s3:PutObject"], [f"{at}:s3:::{bucket}/{beside}*"]),
+        _allow(
+            "ListWarmLists", ["s3:ListBucket"], [f"{at}:s3:::{bucket}"], {"StringLike": {"s3:prefix": [f"{beside}*"]}}
+        ),
+    ]
 
 
 _PULL = ("ecr:BatchCheckLayerAvailability", "ecr:GetDownloadUrlForLayer", "ecr:BatchGetImage")

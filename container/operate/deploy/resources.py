@@ -105,6 +105,10 @@ def _model(wanted: Wanted, tags: list[Json]) -> Json:
         }
     else:
         container["Environment"] |= {"MME_MODELS": wanted.models}
+        if wanted.warm_list:
+            container["Environment"] = {
+                "MME_WARM": "beside", "MME_ENDPOINT_NAME": wanted.name, **container["Environment"],
+            }  # fmt: skip
     made = {"PrimaryContainer": container, "ExecutionRoleArn": wanted.role}
     return {"ModelName": named(wanted.name, made), **made, "Tags": tags}
 

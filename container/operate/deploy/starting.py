@@ -17,7 +17,7 @@ def file_of(kind: str) -> str:
     first = "# mme deploy plan FILE says what it would do and cost; mme deploy apply FILE does it."
     lines = [first, _line("kind", _shown(kind), "")]
     for name, (one, row) in rows(Wanted).items():
-        if name in ("kind", "environment", "tags"):
+        if name in ("kind", "environment", "tags") or kind not in row.kinds:
             continue
         has_default = one.default is not MISSING
         lines.append(_line(name, _shown(one.default) if has_default else row.example, row.what, is_comment=has_default))
@@ -50,4 +50,6 @@ def _line(name: str, value: str, what: str, *, is_comment: bool = False) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return "[]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else str(value)

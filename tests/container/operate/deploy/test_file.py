@@ -90,7 +90,7 @@ def test_a_name_that_aws_would_refuse_is_refused_here(name: str) -> None:
 def test_a_component_holds_fewer_variables() -> None:
     more = "[environment]\n" + "\n".join(f"MME_{n} = 'x'" for n in range(15))
     parse(text("multi-model", more))
-    with pytest.raises(FileInvalid, match="environment has 15 variables; 14 is the most"):
+    with pytest.raises(FileInvalid, match="environment has 15 variables; 13 is the most"):
         parse(text("zero", more))
 
 

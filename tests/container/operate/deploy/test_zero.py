@@ -210,7 +210,7 @@ def test_throttled_a_call_is_made_again_and_at_last_told() -> None:
     with play(traps=["throttling"]) as one:  # each call's first attempt
         patient = Aws(client=lambda service: client(one.url, service, retries={"total_max_attempts": 3}))
         assert patient.call("sagemaker", "ListModels") == {"Models": [], "ResponseMetadata": ANY}
-        with pytest.raises(NotNow, match="AWS is busy .*; call again, it goes on"):
+        with pytest.raises(NotNow, match=r"AWS is busy .*; call again, it goes on"):
             Asked(one.url).call("sagemaker", "ListEndpointConfigs")
 
 
