@@ -12,8 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from container.platform.bill.ledger import Ledger
+from container.platform.bill.facts import Parts, facts, whole_bill
+from container.platform.bill.ledger import Bill, Ledger
 from container.platform.bill.meters import InstanceMeters
+from container.platform.bill.pages import pages
 from container.platform.bus import Bus
 from container.platform.clock import Clock
 from container.platform.components.components import Components
@@ -86,7 +88,7 @@ class Platform:
             closing.callback(self.processes.close)
             self.bus = Bus(self.clock, self.traps)
             self.metrics = Metrics(self.clock)
-            self.scaling = Scaling(self.clock, self.metrics, self.bus, self.moto, region, account)
+            self.scaling = Scaling(self.clock, self.metrics, self.moto, region, account)
             self.alarms = self.scaling.alarms
             self.ledger = Ledger(self.clock, region)
             self.tags = Tags(self.moto)
@@ -121,6 +123,11 @@ class Platform:
                 account=account,
                 is_throttling=self.traps.is_on("throttling"),
             )
+            parts = Parts(
+                *(self.clock, region, self.ledger, self.metrics, self.bus, self.traps),
+                *(self.endpoints, self.components, self.scaling),
+            )
+            self._server.pages |= pages(lambda: facts(parts))
             if state is not None:
                 kept = State(state)
                 closing.callback(kept.close)
@@ -135,6 +142,10 @@ class Platform:
     def url(self) -> str:
         return self._server.url
 
+    def bill(self) -> Bill:
+        """What all of it would have cost until now."""
+        return whole_bill(self.ledger, self.bus.sent, self.region)
+
     def _answer(self, request: Request) -> Response:
         return self._desk.answer(request)
 
@@ -142,6 +153,7 @@ class Platform:
         """Tell the rooms of one another."""
         self.invoking.components = self.components
         self.scaling.auto.find = Counts(self.endpoints, self.components).find
+        self.scaling.publish(self.invoking.publish)
         self.scaling.publish(self.components.publish)
         self.endpoints.is_scaled = lambda endpoint, variant: self.scaling.auto.is_registered(
             Address(f"endpoint/{endpoint}/variant/{variant}", VARIANT.dimension)

@@ -17,9 +17,6 @@ from container.platform.clock import Clock
 
 Kind = Literal["endpoint", "training", "processing", "transform"]
 
-# "Up to 90 %" less, says the page of managed spot training; 70 % is what its own example saves. Assumed for every spot job.
-SPOT_SHARE = 0.3
-
 
 @dataclass
 class Meter:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
-from container.platform.bus import Bus
 from container.platform.clock import Clock
 from container.platform.metrics import MetricName, Metrics
 from container.platform.scaling.evaluation import COMPARISONS, Missing, State, judge, looked_at
@@ -83,10 +82,9 @@ class Firing:
 class Alarms:
     """All alarms of one platform. Any thread may ask."""
 
-    def __init__(self, clock: Clock, metrics: Metrics, bus: Bus, region: str, account: str) -> None:
+    def __init__(self, clock: Clock, metrics: Metrics, region: str, account: str) -> None:
         self._clock = clock
         self._metrics = metrics
-        self._bus = bus
         self._region = region
         self._account = account
         self._lock = threading.RLock()
@@ -171,15 +169,6 @@ class Alarms:
             return
         alarm.since, alarm.told_at = at, None
         alarm.changes = [*alarm.changes[1 - MAX_HISTORY :], Change(at, before, state, reason)]
-        self._bus.send(
-            "CloudWatch Alarm State Change",
-            {
-                "alarmName": alarm.rule.name,
-                "state": {"value": state, "reason": reason, "timestamp": at.isoformat()},
-                "previousState": {"value": before},
-            },
-            [alarm.rule.arn],
-        )
 
     def _act(self, alarm: Alarm, at: datetime.datetime, values: Iterable[float | None]) -> None:
         """Tell the policies. The other kinds of action, such as SNS topics, are in README.md's table: nothing is sent."""
@@ -209,7 +198,7 @@ def _reason(rule: Rule, state: State, values: Iterable[float | None], at: dateti
         plural = "datapoint was" if rule.n_periods == 1 else "datapoints were"
         return f"Insufficient Data: {rule.n_periods} {plural} unknown.", data
     breaks = COMPARISONS[rule.comparison]
-    n = sum(breaks(value, rule.threshold) for value in recent)
+    n = sum(breaks(value, rule.threshold) == (state == "ALARM") for value in recent)
     what = "greater" if "Greater" in rule.comparison else "less"
     equal = " or equal to" if "OrEqual" in rule.comparison else ""
     negated = "was" if state == "ALARM" else "was not"

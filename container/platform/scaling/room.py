@@ -8,7 +8,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 
-from container.platform.bus import Bus
 from container.platform.clock import Clock
 from container.platform.metrics import Metrics
 from container.platform.scaling.alarms import Alarms
@@ -22,8 +21,8 @@ from container.platform.service.moto import Moto
 class Scaling:
     """`auto.find` is to be set by whoever knows what can be scaled."""
 
-    def __init__(self, clock: Clock, metrics: Metrics, bus: Bus, moto: Moto, region: str, account: str) -> None:
-        self.alarms = Alarms(clock, metrics, bus, region, account)
+    def __init__(self, clock: Clock, metrics: Metrics, moto: Moto, region: str, account: str) -> None:
+        self.alarms = Alarms(clock, metrics, region, account)
         self.auto = AutoScaling(clock, self.alarms, region, account)
         self._operations = Operations(self.auto, self.alarms, clock)
         self._pulse = Pulse(clock)

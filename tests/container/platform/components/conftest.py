@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from container.platform.bill.ledger import Ledger, Meter
-from container.platform.bus import Bus
 from container.platform.clock import ManualClock
 from container.platform.components.component import CopySpec
 from container.platform.components.components import Components, Ground
@@ -102,7 +101,7 @@ class Shop:
     def __init__(self, traps: tuple[str, ...] = (), instance_type: str = "ml.m5.large", **managed: Any) -> None:
         self.clock = ManualClock(MIDNIGHT)
         self.metrics = Metrics(self.clock)
-        bus, moto, tags = Bus(self.clock, Traps()), Moto(ACCOUNT), Tags(Moto(ACCOUNT))
+        moto, tags = Moto(ACCOUNT), Tags(Moto(ACCOUNT))
         self.ledger = Ledger(self.clock, REGION)
         scaling = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2, **managed}
         self.variant = FakeVariant(self.ledger, {"InstanceType": instance_type, "ManagedInstanceScaling": scaling})
@@ -121,7 +120,7 @@ class Shop:
             AtOnce(),
             TIMES,
         )
-        self.scaling = Scaling(self.clock, self.metrics, bus, moto, REGION, ACCOUNT)
+        self.scaling = Scaling(self.clock, self.metrics, moto, REGION, ACCOUNT)
         self.scaling.auto.find = Counts(None, self.components).find  # type: ignore[arg-type]  there are no endpoints
         self.scaling.publish(self.components.publish)
         self.scaling.start()

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from container.platform.bus import Bus
 from container.platform.clock import ManualClock
 from container.platform.metrics import MetricName, Metrics
 from container.platform.scaling.alarms import Alarms, Rule
@@ -17,7 +16,6 @@ from container.platform.scaling.autoscaling import AutoScaling
 from container.platform.scaling.pulse import Pulse
 from container.platform.scaling.resources import COMPONENT, Address
 from container.platform.service.faults import ServiceFault
-from container.platform.traps import Traps
 
 ADDRESS = Address("inference-component/churn", COMPONENT.dimension)
 LOAD = MetricName.of("Shop", "Load", {})
@@ -58,8 +56,7 @@ class World:
     def __init__(self) -> None:
         self.clock = ManualClock(MIDNIGHT)
         self.metrics = Metrics(self.clock)
-        self.bus = Bus(self.clock, Traps())
-        self.alarms = Alarms(self.clock, self.metrics, self.bus, "us-east-1", "123456789012")
+        self.alarms = Alarms(self.clock, self.metrics, "us-east-1", "123456789012")
         self.copies = Copies(self.clock)
         self.scaling = AutoScaling(self.clock, self.alarms, "us-east-1", "123456789012")
         self.scaling.find = self.find

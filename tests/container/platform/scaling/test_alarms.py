@@ -21,7 +21,7 @@ def test_an_alarm_begins_without_data_goes_on_when_its_minute_has_ended_and_off_
     assert world.alarms.state("busy") == "OK"
     world.clock.advance(600)
     assert world.alarms.state("busy") == "INSUFFICIENT_DATA"
-    assert [event.detail["state"]["value"] for event in world.bus.sent] == ["ALARM", "OK", "INSUFFICIENT_DATA"]
+    assert [change.after for change in world.alarms.all()[0].changes] == ["ALARM", "OK", "INSUFFICIENT_DATA"]
 
 
 def test_a_high_resolution_alarm_goes_on_after_its_thirty_seconds(world: World) -> None:
