@@ -95,19 +95,23 @@ class Endpoint:
             raise CallImpossible(f"{url!r} is no address such as http://127.0.0.1:8080") from error
 
     @classmethod
-    def on_sagemaker(cls, name: str, *, component: str | None = None, is_in_attributes: bool = False) -> Endpoint:
+    def on_sagemaker(
+        cls, name: str, *, component: str | None = None, is_in_attributes: bool = False, url: str | None = None
+    ) -> Endpoint:
         """SageMaker's endpoint of that name, with this machine's credentials.
 
         component         the inference component to call
         is_in_attributes  the target travels in the custom attributes: an endpoint that is not multi-model, such as a
                           component's or a serverless one, refuses TargetModel
+        url               of a SageMaker played on this machine, which checks no credentials
         raises            CallImpossible
         """
         endpoint = cls.__new__(cls)
         endpoint.url, endpoint._name = name, name
         endpoint._component, endpoint._is_in_attributes = component, is_in_attributes or component is not None
         try:
-            endpoint._client = aws_client("sagemaker-runtime", PATIENCE)
+            made = aws_client("sagemaker-runtime", PATIENCE) if url is None else client("sagemaker-runtime", url)
+            endpoint._client = made
         except (BotoCoreError, ValueError) as error:  # no region
             raise CallImpossible(f"endpoint {name} cannot be called: {error}") from error
         return endpoint
