@@ -31,10 +31,12 @@ from container.platform.endpoints.variants import Surroundings
 from container.platform.metrics import Metrics
 from container.platform.ports import Ports
 from container.platform.processes import Processes
+from container.platform.rights import Rights
 from container.platform.scaling.resources import VARIANT, Address
 from container.platform.scaling.room import Scaling
 from container.platform.service.call import Request, Response
 from container.platform.service.desk import Desk
+from container.platform.service.journal import Journal
 from container.platform.service.moto import Moto
 from container.platform.service.server import Server
 from container.platform.service.tags import Tags
@@ -80,7 +82,10 @@ class Platform:
             self.root = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-platform-")))
             self._server = Server(host, port, self._answer)
             closing.callback(self._server.close)
-            self.moto = Moto(account)
+            kept = None if state is None else State(state)
+            if kept is not None:
+                closing.callback(kept.close)
+            self.moto = Moto(account, None if kept is None else Journal(kept.directory))
             closing.callback(self.moto.close)
             executor = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="platform")
             closing.callback(executor.shutdown, cancel_futures=True)
@@ -92,10 +97,11 @@ class Platform:
             self.alarms = self.scaling.alarms
             self.ledger = Ledger(self.clock, region)
             self.tags = Tags(self.moto)
-            self.models = Models(self.clock, self.tags)
+            self.rights = Rights(self.moto, is_on=self.traps.is_on("role-missing-rights"))
+            self.models = Models(self.clock, self.tags, self.rights)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
             ground = Ground(self.clock, self.processes, Ports(), Images(images or {}), self.url, region)
-            around = Surroundings(ground, self.metrics, self.traps, executor, self.root)
+            around = Surroundings(ground, self.metrics, self.traps, self.rights, executor, self.root)
             self.endpoints = Endpoints(self.clock, self.tags, self.models, self.configs, around, self.bus, self.alarms)
             closing.callback(self.endpoints.close)
             self.invoking = Invoking(self.endpoints, self.metrics)
@@ -128,9 +134,8 @@ class Platform:
                 *(self.endpoints, self.components, self.scaling),
             )
             self._server.pages |= pages(lambda: facts(parts))
-            if state is not None:
-                kept = State(state)
-                closing.callback(kept.close)
+            if kept is not None:
+                self.moto.restore()
                 kept.restore(self._rooms)
                 closing.callback(kept.keep, self._rooms)
             self.scaling.start()
@@ -165,7 +170,15 @@ class Platform:
     @property
     def _rooms(self) -> dict[str, Kept]:
         """Those whose knowledge --state keeps."""
-        return {"tags": self.tags, "models": self.models, "configs": self.configs}
+        return {
+            "tags": self.tags,
+            "models": self.models,
+            "configs": self.configs,
+            "endpoints": self.endpoints,
+            "components": self.components,
+            "scaling": self.scaling.auto,
+            "ledger": self.ledger,
+        }
 
     def close(self) -> None:
         self._closing.close()

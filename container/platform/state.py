@@ -1,6 +1,6 @@
 """--state DIR: what the rooms know, kept from one run of the platform to the next.
 
-Rule: the file appears whole or not at all, and one of another version is refused, not guessed at.
+Rule: a file appears whole or not at all, and one of another version is refused, not guessed at.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ import fcntl
 import json
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 VERSION = 1
 NAME = "platform.json"
 LOCK = "platform.lock"
+TIME = "$time"  # a time among JSON's kinds
 
 
 class StateRefused(Exception):
@@ -25,7 +27,7 @@ class Kept(Protocol):
     """A room whose knowledge outlives a run."""
 
     def dump(self) -> Any:
-        """What `restore` takes, of JSON's kinds."""
+        """What `restore` takes: JSON's kinds and datetimes."""
 
     def restore(self, value: Any) -> None: ...
 
@@ -34,7 +36,7 @@ class State:
     """One directory, held by one platform. Raises StateRefused: another one holds it, or its version is another."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         directory.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -45,9 +47,9 @@ class State:
 
     def restore(self, rooms: Mapping[str, Kept]) -> None:
         """Tell each room what it knew. A room that the file does not name begins anew."""
-        path = self._directory / NAME
+        path = self.directory / NAME
         try:
-            value = json.loads(path.read_bytes())
+            value = json.loads(path.read_bytes(), object_hook=_read)
         except FileNotFoundError:
             return
         except ValueError as error:
@@ -62,14 +64,24 @@ class State:
                 room.restore(value["rooms"][name])
 
     def keep(self, rooms: Mapping[str, Kept]) -> None:
-        path = self._directory / NAME
+        path = self.directory / NAME
         part = path.with_suffix(".part")
-        text = json.dumps({"version": VERSION, "rooms": {name: room.dump() for name, room in rooms.items()}})
+        value = {"version": VERSION, "rooms": {name: room.dump() for name, room in rooms.items()}}
         try:
-            part.write_text(text)
+            part.write_text(json.dumps(value, default=_written))
             part.rename(path)
         finally:
             part.unlink(missing_ok=True)
 
     def close(self) -> None:
         os.close(self._lock)
+
+
+def _written(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return {TIME: value.isoformat()}
+    raise TypeError(f"{type(value).__name__} cannot be kept")
+
+
+def _read(value: dict[str, Any]) -> Any:
+    return datetime.fromisoformat(value[TIME]) if value.keys() == {TIME} else value

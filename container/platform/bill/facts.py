@@ -19,7 +19,7 @@ from container.platform.components.components import Components
 from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.sides import Endpoint
 from container.platform.metrics import MetricName, Metrics
-from container.platform.scaling.autoscaling import Activity
+from container.platform.scaling.records import Activity
 from container.platform.scaling.room import Scaling
 from container.platform.traps import Traps
 
@@ -101,8 +101,8 @@ def facts(parts: Parts) -> dict[str, Any]:
     }
 
 
-def told(bill: Bill) -> str:
-    """The bill as lines of text: what, on what, hours, USD; the sum last."""
+def told(bill: Bill) -> list[str]:
+    """The bill as lines of text: what, on what, hours, USD; the sum, and what is not in it."""
     rows = [
         (f"{line.kind} {line.what}", line.instance_type, f"{line.seconds / 3600:.2f} h", _usd(line.usd))
         for line in bill.lines
@@ -113,7 +113,7 @@ def told(bill: Bill) -> str:
         f"{what:<{widths[0]}}  {kind:<{widths[1]}}  {hours:>{widths[2]}}  {usd:>{widths[3]}}".rstrip()
         for what, kind, hours, usd in rows
     ]
-    return "\n".join([*aligned, f"prices of {PRICES_OF}. {NOT_COUNTED}"])
+    return [*aligned, f"prices of {PRICES_OF}. {NOT_COUNTED}"]
 
 
 def _usd(usd: float | None) -> str:

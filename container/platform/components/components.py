@@ -25,9 +25,11 @@ from container.platform.service.call import Call, Operation
 from container.platform.service.faults import NotPlayed, ValidationException
 from container.platform.service.pages import listed
 from container.platform.service.tags import Tags
+from container.platform.stories import Story, Tale
 from container.platform.traps import Traps
 
 NAMESPACE = "AWS/SageMaker"
+AGAIN_S = 5.0  # how often a restored component looks for its endpoint
 STARTUP_S = 480.0  # where StartupParameters name no other
 NO_CAPACITY = (
     "Inference Component has no capacity to process this request. ApplicationAutoScaling may be in-progress "
@@ -41,15 +43,18 @@ NAME_NEEDED = (
 
 @dataclass(frozen=True)
 class Ground:
-    """An endpoint for components: the names of what is asked for, and the variant itself."""
+    """What components stand on."""
 
-    endpoint_arn: str
     variant_name: str
     variant: Variant
 
 
-# What the names of an endpoint and a variant stand for; None is its only one. Raises ServiceFault.
-FindGround = Callable[[Call, str, "str | None"], Ground]
+class NotYet(ValidationException):
+    """The endpoint is there, and not in service."""
+
+
+# By the names of an endpoint and a variant, None being its only one, and the endpoint's ARN. Raises ValidationException.
+FindGround = Callable[[str, "str | None", str], Ground]
 
 
 class Components:
@@ -182,14 +187,15 @@ class Components:
         n_copies = asked.get("RuntimeConfig", {}).get("CopyCount", 0)
         if n_copies < 1:
             raise ValidationException("Inference components copy count an integer larger than 0")
-        ground = self._find_ground(call, asked["EndpointName"], asked.get("VariantName"))
+        endpoint_arn = call.arn("endpoint", asked["EndpointName"])
+        ground = self._find_ground(asked["EndpointName"], asked.get("VariantName"), endpoint_arn)
         _check_type(ground.variant)
         now = self._clock.now()
         component = Component(
             name,
             arn,
             asked["EndpointName"],
-            ground.endpoint_arn,
+            endpoint_arn,
             ground.variant_name,
             specification,
             self._copy_spec(name, specification),
@@ -308,6 +314,54 @@ class Components:
         source = container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri")
         url = container.get("ModelDataUrl") or source
         return CopySpec(name, container.get("Image", ""), container.get("Environment", {}), url, startup_s)
+
+    # --state
+
+    def dump(self) -> Any:
+        """What is under way is lost: a component that was being made is made anew, one that was going is gone."""
+        return [
+            {
+                "name": one.name,
+                "arn": one.arn,
+                "endpoint": one.endpoint,
+                "endpoint_arn": one.endpoint_arn,
+                "variant": one.variant,
+                "specification": one.specification,
+                "desired": one.desired,
+                "created": one.created,
+                "modified": one.modified,
+                "status": one.status,
+                "reason": one.reason,
+            }
+            for one in self.all()
+            if one.status != "Deleting"
+        ]
+
+    def restore(self, value: Any) -> None:
+        """Copies are started anew when the endpoint is in service again; until then a component is Updating."""
+        for kept in value:
+            specification = kept["specification"]
+            need = Need.of(specification["ComputeResourceRequirements"])
+            component = Component(**kept, runs=self._copy_spec(kept["name"], specification), need=need)
+            self._components[component.name] = component
+            if component.status != "Failed":
+                Story(self._clock, self._come_back(component))
+
+    def _come_back(self, component: Component) -> Tale:
+        """One whose endpoint is gone stays as it was."""
+        while True:
+            try:
+                ground = self._find_ground(component.endpoint, component.variant, component.endpoint_arn)
+            except NotYet:
+                yield AGAIN_S
+            except ValidationException:
+                return
+            else:
+                break
+        with self._lock:
+            component.status = "Creating" if component.status == "Creating" else "Updating"
+            self._yard(component, ground).components.append(component)
+        self._look_again(component)
 
     # Yards
 

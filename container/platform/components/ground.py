@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from container.platform.components.component import CopySpec
-from container.platform.components.components import Ground
+from container.platform.components.components import Ground, NotYet
 from container.platform.components.yard import Host
 from container.platform.endpoints import sides
 from container.platform.endpoints.artifacts import DataMissing, unpack
@@ -20,7 +20,6 @@ from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.variants import Played, Surroundings, Variant
 from container.platform.hosting.contract import Container, Reply
 from container.platform.hosting.instance import SingleModel
-from container.platform.service.call import Call
 from container.platform.service.faults import ServiceFault, ValidationException
 
 
@@ -30,14 +29,13 @@ class Grounds:
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
 
-    def find(self, call: Call, endpoint_name: str, variant_name: str | None) -> Ground:
+    def find(self, endpoint_name: str, variant_name: str | None, arn: str) -> Ground:
         """Raises ValidationException: not there, not in service, not for components."""
         endpoint = self._endpoints.find(endpoint_name)
-        arn = call.arn("endpoint", endpoint_name)
         if endpoint is None or endpoint.status == sides.DELETING:
             raise ValidationException(f'Could not find endpoint "{arn}".')
         if endpoint.status != sides.IN_SERVICE:
-            raise ValidationException(f'Endpoint "{arn}" is {endpoint.status}; it must be InService for a component.')
+            raise NotYet(f'Endpoint "{arn}" is {endpoint.status}; it must be InService for a component.')
         variants = endpoint.blue.variants
         if variant_name is None and len(variants) == 1:
             (variant_name,) = variants
@@ -45,7 +43,7 @@ class Grounds:
             raise ValidationException(f'The variant name "{variant_name}" is not present in endpoint "{arn}".')
         if variants[variant_name].model is not None:
             raise ValidationException(f'Endpoint "{arn}" has models of its own and cannot host inference components.')
-        return Ground(arn, variant_name, _OnEndpoint(self._endpoints, endpoint_name, variant_name))
+        return Ground(variant_name, _OnEndpoint(self._endpoints, endpoint_name, variant_name))
 
 
 class _OnEndpoint:

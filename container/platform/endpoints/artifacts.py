@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from handler import aws
 from handler.archives.limits import ARTIFACT_MAX_BYTES
-from handler.errors import ArtifactError
-from handler.stores.location import S3Location, parse_location
+from handler.errors import ArtifactError, ArtifactForbidden
+from handler.stores.location import LocationInvalid, S3Location, parse_location
 from handler.stores.s3 import S3Settings, S3Store
+from handler.stores.store import Fetched
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,9 +28,14 @@ class DataMissing(Exception):
 
 
 class OwnStore(S3Store):
-    """Artifacts below a prefix of the S3 at `address`."""
+    """Artifacts below a prefix of the S3 at `address`.
 
-    def __init__(self, where: S3Location, address: str, region: str) -> None:
+    may_read   whether the role that the model runs as may read a URL
+    """
+
+    def __init__(
+        self, where: S3Location, address: str, region: str, may_read: Callable[[str], bool] = lambda _: True
+    ) -> None:
         super().__init__(
             where.bucket,
             where.prefix,
@@ -37,6 +44,12 @@ class OwnStore(S3Store):
         )
         self._address = address
         self._region = region
+        self._may_read = may_read
+
+    def fetch(self, target: str) -> Fetched:
+        if not self._may_read(self.uri(target)):
+            raise ArtifactForbidden(self.uri(target), "AccessDenied", "the execution role may not read it")
+        return super().fetch(target)
 
     def _make_client(self) -> S3Client:
         client: S3Client = own_client("s3", self._address, self._region)
@@ -48,11 +61,12 @@ def own_client(service: Any, address: str, region: str) -> Any:
     return aws.local_client(service, address, aws.Patience(read_s=30.0), key=KEY, region=region)
 
 
-def own_store(url: str, address: str, region: str) -> OwnStore:
+def own_store(url: str, address: str, region: str, may_read: Callable[[str], bool]) -> OwnStore:
     """Raises LocationInvalid."""
     where = parse_location(url)
-    assert isinstance(where, S3Location)  # CreateModel takes nothing else
-    return OwnStore(where, address, region)
+    if not isinstance(where, S3Location):
+        raise LocationInvalid(url, "write s3://bucket/prefix/")
+    return OwnStore(where, address, region, may_read)
 
 
 def unpack(url: str, into: Path, address: str, region: str) -> None:

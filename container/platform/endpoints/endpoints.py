@@ -125,6 +125,45 @@ class Endpoints:
         for end in [self._around.executor.submit(variant.close) for variant in variants]:
             end.result()
 
+    def dump(self) -> Any:
+        """Those that serve, as they are without what is under way: that is lost, as a rollback would have it."""
+        return [
+            {
+                "name": one.name, "arn": one.arn, "created_at": one.created_at, "modified_at": one.modified_at,
+                "status": one.status, "failure": one.failure, "deployment_config": one.deployment_config,
+                "config_name": one.blue.config_name,
+                "variants": [
+                    {
+                        "config": variant.config, "model": variant.model,
+                        "weight": variant.weight, "desired": variant.desired,
+                    }
+                    for variant in one.blue.variants.values()
+                ],
+            }
+            for one in self.all()
+            if one.status != sides.DELETING
+        ]  # fmt: skip
+
+    def restore(self, value: Any) -> None:
+        """Containers are started anew; until they are there, an endpoint is SystemUpdating."""
+        for one in value:
+            side = Side(one["config_name"], {})
+            for kept in one["variants"]:
+                variant = Variant(
+                    one["name"], one["config_name"], kept["config"], kept["model"], self._around, self._news
+                )
+                variant.weight = variant.desired_weight = kept["weight"]
+                variant.desired = kept["desired"]
+                side.variants[variant.name] = variant
+            endpoint = Endpoint(
+                one["name"], one["arn"], one["created_at"], one["modified_at"], side,
+                failure=one["failure"], deployment_config=one["deployment_config"], status=one["status"],
+            )  # fmt: skip
+            self._endpoints[endpoint.name] = endpoint
+            if endpoint.status != sides.FAILED:
+                endpoint.status = sides.CREATING if one["status"] == sides.CREATING else sides.SYSTEM_UPDATING
+                endpoint.story = Story(self._clock, self.deployments.create(endpoint))
+
     # -- operations ----------------------------------------------------------------------------------------------------
 
     def _create(self, call: Call) -> Mapping[str, Any]:
@@ -166,11 +205,18 @@ class Endpoints:
         wanted = call.parameters["DesiredWeightsAndCapacities"]
         with self._lock:
             endpoint = self._idle(call)
+            names = [one["VariantName"] for one in wanted]
+            unknown = [name for name in names if name not in endpoint.blue.variants]
+            if unknown:
+                raise ValidationException(
+                    f'The variant name(s) "{", ".join(unknown)}" is/are not present within endpoint configuration '
+                    f'"{endpoint.blue.config_name}".'
+                )
             counts, weights = {}, {}
             for one in wanted:
-                variant = endpoint.blue.variants.get(one["VariantName"])
-                if variant is None:
-                    raise ValidationException(f'The variant name(s) "{one["VariantName"]}" is/are not present')
+                variant = endpoint.blue.variants[one["VariantName"]]
+                if names.count(variant.name) > 1:
+                    raise ValidationException(f'The variant name "{variant.name}" was non-unique within the request.')
                 if "DesiredInstanceCount" in one:
                     counts[variant.name] = one["DesiredInstanceCount"]
                 if "DesiredWeight" in one:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from container.platform.clock import Clock
+from container.platform.rights import Rights
 from container.platform.service.call import Call, Operation
 from container.platform.service.faults import NotPlayed, ValidationException
 from container.platform.service.pages import listed
@@ -21,9 +22,10 @@ MAX_ENVIRONMENT_BYTES = 32 * 1024  # of all keys and values together. Source: bo
 class Models:
     """By name. `find` is for the other rooms."""
 
-    def __init__(self, clock: Clock, tags: Tags) -> None:
+    def __init__(self, clock: Clock, tags: Tags, rights: Rights) -> None:
         self._clock = clock
         self._tags = tags
+        self._rights = rights
         self._lock = threading.Lock()
         self._models: dict[str, dict[str, Any]] = {}
 
@@ -48,6 +50,10 @@ class Models:
     def _create(self, call: Call) -> Mapping[str, Any]:
         given = dict(call.parameters)
         _check(given)
+        role, container = given.get("ExecutionRoleArn"), given["PrimaryContainer"]
+        self._rights.check_role(role)
+        if container.get("Mode") != "MultiModel" and "ModelDataUrl" in container:
+            self._rights.check_data(role, container["ModelDataUrl"], call.region)
         tags = given.pop("Tags", [])
         arn = call.arn("model", given["ModelName"])
         if "PrimaryContainer" in given:

@@ -25,6 +25,7 @@ from container.platform.hosting.instance import Instance, SingleModel
 from container.platform.instance_types import INSTANCE_TYPES
 from container.platform.metrics import Metrics
 from container.platform.ports import PortsUsedUp
+from container.platform.rights import Rights
 from container.platform.traps import Traps
 from handler.stores import LocationInvalid, Store
 from handler.telemetry.recorder import LOADED_MODEL_COUNT, Metric
@@ -51,6 +52,7 @@ class Surroundings:
     ground: Ground
     metrics: Metrics
     traps: Traps
+    rights: Rights
     executor: Executor
     root: Path
 
@@ -219,7 +221,11 @@ class Variant:
         raise StartFailed(GONE)
 
     def _give_container(self, instance: Played) -> None:
+        assert self.model is not None
         ground, root = self.around.ground, self.around.root / instance.id
+        fault = self.around.rights.image_fault(self.model.get("ExecutionRoleArn"), self.container.get("Image", ""))
+        if fault:
+            raise StartFailed(fault)
         root.mkdir(parents=True)
         single = root / "model"
         url = self.container.get("ModelDataUrl") or _source(self.container)
@@ -234,6 +240,7 @@ class Variant:
             is_multi=self.is_multi,
             startup_s=self.config.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_S),
             model=single if single.exists() else None,
+            memory_bytes=known.memory_bytes if (known := INSTANCE_TYPES.get(instance.type)) else None,
         )
         running = instance.running = Running(ground, spec, root / "container.log")
         try:
@@ -252,7 +259,7 @@ class Variant:
         ground = self.around.ground
         with self._lock:
             if self._store is None:
-                self._store = own_store(self.container["ModelDataUrl"], ground.address, ground.region)
+                self._store = own_store(self.container["ModelDataUrl"], ground.address, ground.region, self._may_read)
         cache = self.container.get("MultiModelConfig", {}).get("ModelCacheSetting", "Enabled")
         home = root / "models"
         home.mkdir()
@@ -265,6 +272,12 @@ class Variant:
             self.around.executor,
             disk_bytes=self.config.get("VolumeSizeInGB", 0) * GIB or DISK_BYTES,
             is_cached=cache == "Enabled",
+        )
+
+    def _may_read(self, url: str) -> bool:
+        assert self.model is not None
+        return self.around.rights.may(
+            self.model.get("ExecutionRoleArn"), "s3:GetObject", f"arn:aws:s3:::{url.removeprefix('s3://')}"
         )
 
     # -- calls ---------------------------------------------------------------------------------------------------------

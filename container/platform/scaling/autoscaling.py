@@ -9,93 +9,20 @@ from __future__ import annotations
 import datetime
 import threading
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
-from container.platform.clock import Clock, Timer
-from container.platform.metrics import MetricName
-from container.platform.scaling import arithmetic
-from container.platform.scaling.alarms import Alarms, Firing, Rule
+from container.platform.clock import Clock
+from container.platform.scaling import arithmetic, records
+from container.platform.scaling.alarms import Alarms, Firing
+from container.platform.scaling.records import SUSPENDED, Action, Activity, Move, Policy, Target
 from container.platform.scaling.resources import NAMESPACE, Address, Finder, Resource
-from container.platform.scaling.schedules import Schedule
+from container.platform.scaling.tracking import rules
 from container.platform.service.faults import ObjectNotFoundException, ServiceFault, ValidationException
 
 DEFAULT_COOLDOWN_S = 300  # user guide, "Define cooldown periods", for SageMaker
-HIGH_PERIODS = 3  # of the alarms that AWS makes for target tracking
-LOW_S = 900
 MAX_ACTIVITIES = 5000
-SUSPENDED = ("DynamicScalingInSuspended", "DynamicScalingOutSuspended", "ScheduledScalingSuspended")
-
-
-@dataclass
-class Move:
-    """A change of count, and its cooldown, which begins when the change has come. `until` is None before that."""
-
-    cooldown_s: float
-    n_before: int
-    until: datetime.datetime | None = None
-
-    def is_cooling(self, at: datetime.datetime) -> bool:
-        return self.until is None or at < self.until
-
-
-@dataclass
-class Target:
-    address: Address
-    arn: str
-    role_arn: str
-    created: datetime.datetime
-    least: int
-    most: int
-    suspended: dict[str, bool] = field(default_factory=lambda: dict.fromkeys(SUSPENDED, False))
-    last_out: Move | None = None
-    last_in: Move | None = None
-    tags: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Policy:
-    arn: str
-    name: str
-    address: Address
-    kind: str
-    config: dict[str, Any]
-    created: datetime.datetime
-    alarm_names: tuple[str, ...] = ()  # high, low: of target tracking alone
-
-
-@dataclass
-class Action:
-    """A scheduled one."""
-
-    arn: str
-    name: str
-    address: Address
-    text: str
-    zone: str | None
-    schedule: Schedule
-    start: datetime.datetime | None
-    end: datetime.datetime | None
-    least: int | None
-    most: int | None
-    created: datetime.datetime
-    timer: Timer | None = None
-
-
-@dataclass
-class Activity:
-    id: str
-    address: Address
-    description: str
-    cause: str
-    start: datetime.datetime
-    status: str
-    message: str | None = None
-    end: datetime.datetime | None = None
-    wanted: int | None = None
-    move: Move | None = None
-    not_scaled: dict[str, Any] | None = None
+MAX_KEPT = 200  # activities, in a state file
 
 
 class AutoScaling:
@@ -242,6 +169,34 @@ class AutoScaling:
 
     def new_action_arn(self, address: Address, name: str) -> str:
         return self._arn("scheduledAction", address, "scheduledActionName", name)
+
+    # --state
+
+    def dump(self) -> Any:
+        """What is under way is lost, and so are cooldowns."""
+        with self._lock:
+            over = [one for one in self._activities if one.status != "InProgress"]
+            return {
+                "targets": [records.kept(one, *records.TARGET) for one in self.targets()],
+                "policies": [records.kept(one, *records.POLICY) for one in self.policies()],
+                "actions": [records.kept(one, *records.ACTION) for one in self.actions()],
+                "activities": [records.kept(one, *records.ACTIVITY) for one in over[-MAX_KEPT:]],
+            }
+
+    def restore(self, value: Any) -> None:
+        with self._lock:
+            for one in value["targets"]:
+                target = Target(**records.given(one))
+                self._targets[target.address] = target
+            for one in value["policies"]:
+                policy = Policy(**records.given(one))
+                policy.alarm_names = tuple(policy.alarm_names)
+                self._policies[policy.address, policy.name] = policy
+                if policy.alarm_names:
+                    self._make_alarms(policy, policy.alarm_names)
+            for one in value["actions"]:
+                self.put_action(records.action_of(one))
+            self._activities = [Activity(**records.given(one)) for one in value["activities"]]
 
     # What happens
 
@@ -460,34 +415,11 @@ class AutoScaling:
         if least > most:
             raise ValidationException("Maximum capacity cannot be less than minimum capacity")
 
-    def _make_alarms(self, policy: Policy) -> tuple[str, str] | tuple[str]:
-        """As AWS makes them: three periods above the target, 15 minutes below nine tenths of it."""
-        metric, statistic, period_s = _watched(policy)
-        value = float(policy.config["TargetValue"])
-        prefix = f"TargetTracking-{policy.address.resource_id}"
-        description = f"DO NOT EDIT OR DELETE. For TargetTrackingScaling policy {policy.arn}."
-        kinds = [("AlarmHigh", HIGH_PERIODS, value, "GreaterThanThreshold")]
-        if not policy.config.get("DisableScaleIn"):
-            kinds.append(("AlarmLow", LOW_S // period_s, value * arithmetic.LOW_SHARE, "LessThanThreshold"))
-        names = []
-        for suffix, n_periods, threshold, comparison in kinds:
-            name = f"{prefix}-{suffix}-{uuid.uuid4()}"
-            rule = Rule(
-                name,
-                self._alarms.arn(name),
-                metric,
-                statistic,
-                period_s,
-                n_periods,
-                n_periods,
-                threshold,
-                comparison,
-                alarm_actions=(policy.arn,),
-                description=description,
-            )
+    def _make_alarms(self, policy: Policy, names: Sequence[str] = ()) -> tuple[str, ...]:
+        made = rules(policy, self._alarms.arn, names)
+        for rule in made:
             self._alarms.put(rule)
-            names.append(name)
-        return tuple(names)  # type: ignore[return-value]
+        return tuple(rule.name for rule in made)
 
     def _arn(self, kind: str, address: Address, label: str, name: str) -> str:
         where = f"resource/{NAMESPACE}/{address.resource_id}:{label}/{name}"
@@ -505,18 +437,6 @@ class AutoScaling:
         return str(uuid.uuid4())
 
 
-def _watched(policy: Policy) -> tuple[MetricName, str, int]:
-    """(metric, statistic, period) of a tracking policy."""
-    config = policy.config
-    if "PredefinedMetricSpecification" in config:
-        kind = config["PredefinedMetricSpecification"]["PredefinedMetricType"]
-        name, statistic, period_s = policy.address.kind.metrics[kind]
-        return MetricName.of("AWS/SageMaker", name, policy.address.dimensions), statistic, period_s
-    custom = config["CustomizedMetricSpecification"]
-    dimensions = {one["Name"]: one["Value"] for one in custom.get("Dimensions", [])}
-    return MetricName.of(custom["Namespace"], custom["MetricName"], dimensions), custom["Statistic"], 60
-
-
 def _cooldown_s(policy: Policy, name: str) -> float:
     return float(policy.config.get(name, DEFAULT_COOLDOWN_S))
 
@@ -531,12 +451,3 @@ def _limits_cause(least: int | None, most: int | None) -> str:
     """In AWS's words, of what was set."""
     parts = [("minimum", least), ("maximum", most)]
     return " and ".join(f"{name} capacity was set to {value}" for name, value in parts if value is not None)
-
-
-def cooling(targets: Iterable[Target], at: datetime.datetime) -> list[str]:
-    """Which resources are in a cooldown: for the page."""
-    return [
-        one.address.resource_id
-        for one in targets
-        if any(move is not None and move.is_cooling(at) for move in (one.last_in, one.last_out))
-    ]

@@ -12,7 +12,8 @@ from typing import Any
 from container.platform.clock import Clock
 from container.platform.scaling.alarms import Alarms
 from container.platform.scaling.arithmetic import steps_wrong
-from container.platform.scaling.autoscaling import SUSPENDED, Action, Activity, AutoScaling, Policy, Target
+from container.platform.scaling.autoscaling import AutoScaling
+from container.platform.scaling.records import SUSPENDED, Action, Activity, Policy, Target
 from container.platform.scaling.resources import NAMESPACE, Address, address
 from container.platform.scaling.schedules import ScheduleInvalid, parse
 from container.platform.service.call import Call, Operation

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from container.platform.service.faults import ServiceFault, ValidationException
 
 NAMESPACE = "sagemaker"
-_NAME = r"[A-Za-z0-9](?:-?[A-Za-z0-9-]){0,62}"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9-]{0,62}"
 _VARIANT = re.compile(rf"endpoint/({_NAME})/variant/({_NAME})", re.ASCII)
 _COMPONENT = re.compile(rf"inference-component/({_NAME})", re.ASCII)
 

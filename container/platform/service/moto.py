@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from container.platform.service.call import Call, Request, Response
 from container.platform.service.descriptions import OURS, operation_model
 from container.platform.service.faults import ServiceFault
+from container.platform.service.journal import Journal
 from container.platform.service.reading import read
 
 NEEDS = ("moto", "flask", "flask_cors", "werkzeug")
@@ -32,14 +33,26 @@ def missing_parts() -> list[str]:
 class Moto:
     """Any number of threads may ask."""
 
-    def __init__(self, account: str) -> None:
+    def __init__(self, account: str, journal: Journal | None = None) -> None:
         self._account = account
+        self._journal = journal
         self._lock = threading.Lock()
         self._application: Any = None
         self.on_first: list[Callable[[], None]] = []  # called before moto is asked for the first time
 
     def pass_on(self, request: Request) -> Response:
         """moto's answer to a request, as it is."""
+        response = self._asked(request)
+        if self._journal is not None:
+            self._journal.write(request, response)
+        return response
+
+    def restore(self) -> None:
+        """Tell moto again what the journal has of the last run."""
+        if self._journal is not None:
+            self._journal.tell_again(self._asked)
+
+    def _asked(self, request: Request) -> Response:
         answered: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start(status: str, headers: list[tuple[str, str]], _: Any = None) -> None:
@@ -86,11 +99,13 @@ class Moto:
     def _app(self) -> Any:
         with self._lock:
             if self._application is None:
+                from moto.core.config import default_user_config
                 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
                 for prepare in self.on_first:
                     prepare()
-
+                # A role with AmazonSageMakerFullAccess can be made, as on AWS.
+                default_user_config["iam"]["load_aws_managed_policies"] = True
                 self._application = DomainDispatcherApplication(create_backend_app)
             return self._application
 

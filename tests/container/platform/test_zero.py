@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from botocore.exceptions import ClientError
 from container.platform.clock import ManualClock
 from container.platform.components.yard import Times
 from container.platform.platform import Platform
-from tests.rig.platform import FAKE, PATIENCE_S, ROLE, Account, client, platform
+from tests.rig.platform import FAKE, PATIENCE_S, ROLE, Account, account, client, platform
 
 DIMENSION = "sagemaker:inference-component:DesiredCopyCount"
 NO_CAPACITY = (
@@ -166,9 +167,9 @@ class Zero:
 @pytest.fixture(scope="module")
 def aws() -> Iterator[Account]:
     with platform(clock=ManualClock()) as played:
-        account = Account(played)
-        yield account
-        account.close()
+        made = Account(played)
+        yield made
+        made.close()
 
 
 @pytest.fixture(scope="module")
@@ -263,10 +264,35 @@ def test_deleting_the_endpoint_leaves_the_component_and_its_name_taken(aws: Acco
     gone.close()
 
 
+def test_the_next_run_has_component_policies_and_alarms_and_serves_again(tmp_path: Path) -> None:
+    mine = account()
+    with platform(clock=ManualClock(), state=tmp_path, account=mine) as played:
+        before = Bare(played)
+        zero = Zero(before, "kept")
+        zero.create()
+        zero.policies()
+        zero.aws.tick(60)
+        alarms = sorted(one["AlarmName"] for one in zero.cloudwatch.describe_alarms()["MetricAlarms"])
+        policies = zero.scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+        zero.close()
+        before.close()
+    with platform(clock=ManualClock(), state=tmp_path, account=mine) as played:
+        after = Bare(played)
+        zero = Zero(after, "kept")
+        zero.until(("InService", 1, 1), each=lambda: after.tick(5))
+        assert zero.ask()["who"] == "me"
+        assert sorted(one["AlarmName"] for one in zero.cloudwatch.describe_alarms()["MetricAlarms"]) == alarms
+        assert zero.scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"] == policies
+        after.tick(17 * 60)
+        zero.until(("InService", 0, 1))
+        zero.close()
+        after.close()
+
+
 def test_zero_is_refused_where_the_trap_is_on() -> None:
     with platform(clock=ManualClock(), traps=["zero-refused"]) as played:
-        account = Bare(played)
-        refused = Zero(account, "paris")
+        aws = Bare(played)
+        refused = Zero(aws, "paris")
         with pytest.raises(ClientError) as raised:
             refused.config(least=0)
         assert raised.value.response["Error"]["Code"] == "ValidationException"
@@ -275,7 +301,7 @@ def test_zero_is_refused_where_the_trap_is_on() -> None:
         )
         refused.config(least=1)
         refused.close()
-        account.close()
+        aws.close()
 
 
 def test_a_variants_instances_are_scaled_by_the_calls_they_get(aws: Account) -> None:
@@ -326,11 +352,11 @@ def test_a_variants_instances_are_scaled_by_the_calls_they_get(aws: Account) -> 
 def test_a_wake_at_the_speed_of_real_clocks() -> None:
     """The alarm's ten seconds are real ones; an instance comes in one."""
     with platform(speed=1.0, times=Times(instance_s=1.0, release_s=1.0)) as played:
-        account = Bare(played)
-        zero = Zero(account, "real")
+        aws = Bare(played)
+        zero = Zero(aws, "real")
         zero.create()
         zero.policies(wake_period_s=10)
-        account.sagemaker.update_inference_component_runtime_config(
+        aws.sagemaker.update_inference_component_runtime_config(
             InferenceComponentName="real-ic", DesiredRuntimeConfig={"CopyCount": 0}
         )
         zero.until(("InService", 0, 0), real_s=0.2)
@@ -340,4 +366,4 @@ def test_a_wake_at_the_speed_of_real_clocks() -> None:
         assert zero.ask()["who"] == "me"
         assert 1.0 < time.monotonic() - began_s < PATIENCE_S
         zero.close()
-        account.close()
+        aws.close()

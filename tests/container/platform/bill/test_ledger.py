@@ -44,7 +44,7 @@ def test_what_has_no_price_is_named_and_not_free(clock: ManualClock) -> None:
     clock.advance(3600)
     bill = ledger.bill()
     assert (bill.lines[0].usd, bill.usd, bill.unknown) == (None, 0.0, ("ml.p5.48xlarge",))
-    assert "no price known" in told(bill)
+    assert told(bill)[0].endswith("no price known")
 
 
 def test_another_region_costs_what_it_costs(clock: ManualClock) -> None:
@@ -126,7 +126,7 @@ def test_the_bill_as_text_ends_with_the_sum(clock: ManualClock) -> None:
     ledger = Ledger(clock, "us-east-1")
     ledger.start("endpoint", "shop/AllTraffic", "ml.m5.large", "i-1")
     clock.advance(36_000)
-    assert told(ledger.bill()).splitlines() == [
+    assert told(ledger.bill()) == [
         "endpoint shop/AllTraffic   ml.m5.large  10.00 h  1.15 USD",
         "all of it would have cost                        1.15 USD",
         "prices of 2026-09-28. Instances only: no storage, data, requests, alarms, logs.",

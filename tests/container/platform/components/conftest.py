@@ -21,6 +21,7 @@ from container.platform.endpoints.containers import StartFailed
 from container.platform.endpoints.models import Models
 from container.platform.hosting.contract import Reply
 from container.platform.metrics import MetricName, Metrics
+from container.platform.rights import Rights
 from container.platform.scaling.alarms import Rule
 from container.platform.scaling.resources import COMPONENT
 from container.platform.scaling.room import Scaling
@@ -106,7 +107,7 @@ class Shop:
         scaling = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2, **managed}
         self.variant = FakeVariant(self.ledger, {"InstanceType": instance_type, "ManagedInstanceScaling": scaling})
         self.variant.start_one()
-        self.models = Models(self.clock, tags)
+        self.models = Models(self.clock, tags, Rights(moto, is_on=False))
         self.served: list[FakeServed] = []
         self.broken: str | None = None
         self.components = Components(
@@ -177,10 +178,10 @@ class Shop:
         hours, minutes, seconds = (int(part) for part in text.split(":"))
         self.clock.advance(3600 * hours + 60 * minutes + seconds - self.clock.monotonic())
 
-    def _ground(self, call: Call, endpoint: str, variant: str | None) -> Ground:
+    def _ground(self, endpoint: str, variant: str | None, arn: str) -> Ground:
         if endpoint != "shop":
-            raise ValidationException(f'Could not find endpoint "{call.arn("endpoint", endpoint)}".')
-        return Ground(call.arn("endpoint", endpoint), variant or "AllTraffic", self.variant)
+            raise ValidationException(f'Could not find endpoint "{arn}".')
+        return Ground(variant or "AllTraffic", self.variant)
 
     def _start_copy(self, runs: CopySpec, host: Host) -> FakeServed:
         if self.broken:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from container.platform.metrics import MetricName
-from container.platform.scaling.autoscaling import Activity
 from container.platform.scaling.operations import Operations
+from container.platform.scaling.records import Activity
 from container.platform.scaling.resources import COMPONENT, Address
 from container.platform.service.call import Call, Request
 from container.platform.service.faults import ObjectNotFoundException, ValidationException
