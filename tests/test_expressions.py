@@ -28,6 +28,7 @@ LENGTHS = (4_000, 16_000, 64_000, 256_000, 1_024_000)
 OPERATORS = {
     "container.image.ecr", "container.image.sbom", "container.image.wheel",  # the person who builds
     "container.settings", "container.environments",  # the operator's own environment
+    "container.operate.deploy.file",  # and file
 }  # fmt: skip
 
 # How each is used. "match" and "fullmatch" start at the text's first character, "search" and "sub" at every one.
