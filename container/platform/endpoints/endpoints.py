@@ -36,6 +36,7 @@ class Endpoints:
 
     is_scaled   whether a variant is registered with Application Auto Scaling; set by the room that knows
     on_news     called when an instance begins or ends to cost money
+    on_gone     called with an endpoint that has been deleted
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Endpoints:
         self.deployments = Deployments(clock, around.executor, alarms, self._tell)
         self.is_scaled: Callable[[str, str], bool] = lambda _endpoint, _variant: False
         self.on_news: list[Callable[[InstanceNews], None]] = []
+        self.on_gone: list[Callable[[Endpoint], object]] = []
 
     def operations(self) -> dict[tuple[str, str], Operation]:
         return {
@@ -331,6 +333,8 @@ class Endpoints:
         with self._lock:
             self._endpoints.pop(endpoint.name, None)
         self._tags.forget(endpoint.arn)
+        for hear in self.on_gone:
+            hear(endpoint)
 
     def _news(self, news: InstanceNews) -> None:
         for hear in self.on_news:

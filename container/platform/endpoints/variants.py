@@ -245,7 +245,12 @@ class Variant:
             model=single if single.exists() else None,
             memory_bytes=known.memory_bytes if (known := INSTANCE_TYPES.get(instance.type)) else None,
         )
-        running = instance.running = Running(ground, spec, root / "container.log", self._stream(instance))
+        running = Running(ground, spec, root / "container.log", self._stream(instance))
+        with self._lock:
+            # Whoever closes looks at what is starting: either he sees this one, or it sees that he was here.
+            if self.is_closed:
+                raise StartFailed(GONE)
+            instance.running = running
         try:
             running.start()
         except StartFailed as error:
