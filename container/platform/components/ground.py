@@ -20,6 +20,7 @@ from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.variants import Played, Surroundings, Variant
 from container.platform.hosting.contract import Container, Reply
 from container.platform.hosting.instance import SingleModel
+from container.platform.logs import Stream
 from container.platform.service.faults import ServiceFault, ValidationException
 
 
@@ -98,11 +99,16 @@ class Starter:
 
     def start(self, runs: CopySpec, host: Host) -> _Copy:
         """Blocks until it is healthy. Raises StartFailed."""
-        root = self._around.root / host.id / f"{runs.component}-{uuid.uuid4().hex[:8]}"
+        copy = f"{runs.component}-{uuid.uuid4().hex[:8]}"
+        root = self._around.root / host.id / copy
         root.mkdir(parents=True)
         model = self._model(runs, root)
         spec = Spec(runs.image, runs.environment, is_multi=False, startup_s=runs.startup_s, model=model)
-        running = Running(self._around.ground, spec, root / "container.log")
+        # The group is that of public runbooks; what its streams are called no page says.
+        stream = Stream(
+            self._around.logs(), f"/aws/sagemaker/InferenceComponents/{runs.component}", f"{host.id}/{copy}"
+        )
+        running = Running(self._around.ground, spec, root / "container.log", stream)
         try:
             running.start()
         except StartFailed as error:
