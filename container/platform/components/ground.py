@@ -20,6 +20,7 @@ from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.variants import Played, Surroundings, Variant
 from container.platform.hosting.contract import Container, Reply
 from container.platform.hosting.instance import SingleModel
+from container.platform.instance_types import INSTANCE_TYPES
 from container.platform.service.faults import ServiceFault, ValidationException
 
 
@@ -101,7 +102,15 @@ class Starter:
         root = self._around.root / host.id / f"{runs.component}-{uuid.uuid4().hex[:8]}"
         root.mkdir(parents=True)
         model = self._model(runs, root)
-        spec = Spec(runs.image, runs.environment, is_multi=False, startup_s=runs.startup_s, model=model)
+        known = INSTANCE_TYPES.get(host.type) if isinstance(host, Played) else None
+        spec = Spec(
+            runs.image,
+            runs.environment,
+            is_multi=False,
+            startup_s=runs.startup_s,
+            model=model,
+            memory_bytes=known.memory_bytes if known else None,  # a reservation is no limit
+        )
         running = Running(self._around.ground, spec, root / "container.log")
         try:
             running.start()
