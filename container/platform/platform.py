@@ -164,6 +164,7 @@ class Platform:
             Address(f"endpoint/{endpoint}/variant/{variant}", VARIANT.dimension)
         )
         self.endpoints.on_news.append(InstanceMeters(self.ledger).hear)
+        self.endpoints.on_news.append(lambda news: self.components.instances_changed(news.endpoint))
         self.endpoints.on_gone.append(lambda endpoint: executor.submit(self.components.endpoint_gone, endpoint.name))
         self.endpoints.on_gone.append(lambda endpoint: self.scaling.auto.forget_endpoint(endpoint.name))
 

@@ -383,6 +383,12 @@ class Components:
             self._components.pop(component.name, None)
             self._tags.forget(component.arn)
 
+    def instances_changed(self, endpoint: str) -> None:
+        """Some came or went, by whomever."""
+        for key, yard in list(self._yards.items()):
+            if key[0] == endpoint:
+                yard.look_again()
+
     def endpoint_gone(self, endpoint: str) -> None:
         """Its containers stop; its components stay, and answer no more. Blocks."""
         with self._lock:

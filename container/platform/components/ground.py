@@ -58,6 +58,11 @@ class _OnEndpoint:
     def config(self) -> Mapping[str, Any]:
         return self._variant.config
 
+    @property
+    def is_serving(self) -> bool:
+        endpoint = self._endpoints.find(self._names[0])
+        return endpoint is not None and endpoint.status in (sides.IN_SERVICE, sides.UPDATING)
+
     def hosts(self) -> Sequence[Host]:
         return self._endpoints.instances(*self._names)
 

@@ -146,6 +146,30 @@ def test_where_there_is_no_room_for_both_the_former_copy_makes_it() -> None:
     assert (shop.seen(), shop.invoke().body) == (("InService", 1, 1), b"new")
 
 
+def test_copies_of_an_instance_that_is_gone_come_again_on_another(shop: Shop) -> None:
+    shop.create()
+    shop.clock.advance(61)
+    shop.variant.stop_one(shop.variant.there[0])
+    shop.variant.start_one()
+    shop.components.instances_changed("shop")
+    shop.clock.advance(1)
+    assert shop.seen() == ("Updating", 0, 1)
+    shop.clock.advance(61)
+    assert shop.seen() == ("InService", 1, 1)
+    assert [one.is_stopped for one in shop.served] == [True, False]
+
+
+def test_while_the_endpoint_is_being_deleted_nothing_is_started(shop: Shop) -> None:
+    shop.create()
+    shop.clock.advance(61)
+    shop.variant.is_serving = False
+    shop.variant.stop_one(shop.variant.there[0])
+    shop.components.instances_changed("shop")
+    shop.clock.advance(3600)
+    assert len(shop.served) == 1
+    assert shop.variant.there == []
+
+
 def test_deleting_stops_the_copies_and_frees_the_name(shop: Shop) -> None:
     shop.create()
     shop.clock.advance(61)
