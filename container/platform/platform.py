@@ -34,6 +34,7 @@ from container.platform.processes import Processes
 from container.platform.rights import Rights
 from container.platform.scaling.resources import VARIANT, Address
 from container.platform.scaling.room import Scaling
+from container.platform.scheduler import Scheduler
 from container.platform.service.call import Request, Response
 from container.platform.service.desk import Desk
 from container.platform.service.journal import Journal
@@ -158,6 +159,7 @@ class Platform:
         """Tell the rooms of one another."""
         self.invoking.components = self.components
         self.scaling.auto.find = Counts(self.endpoints, self.components).find
+        self.scaling.publish(Scheduler(self.moto, self.region, self._answer).look)
         self.scaling.publish(self.invoking.publish)
         self.scaling.publish(self.components.publish)
         self.endpoints.is_scaled = lambda endpoint, variant: self.scaling.auto.is_registered(

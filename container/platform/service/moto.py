@@ -78,6 +78,11 @@ class Moto:
         model = operation_model(call.service, call.operation)
         return value if model is None else _known(model.output_shape, value)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was ever asked of it."""
+        return self._application is not None
+
     def backend(self, service: str, region: str) -> Any:
         """moto's own object for a service of this account."""
         from moto.backends import get_backend
