@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -22,6 +23,7 @@ from container.platform.components.components import Components
 from container.platform.components.ground import Grounds, Starter
 from container.platform.components.yard import Times
 from container.platform.counts import Counts
+from container.platform.endpoints.artifacts import own_client
 from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.containers import Ground, Images
 from container.platform.endpoints.endpoints import Endpoints
@@ -102,7 +104,9 @@ class Platform:
             self.models = Models(self.clock, self.tags, self.rights)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
             ground = Ground(self.clock, self.processes, Ports(), Images(images or {}), self.url, region)
-            around = Surroundings(ground, self.metrics, self.traps, self.rights, executor, self.root)
+            logs = cache(lambda: own_client("logs", self.url, region))
+            closing.callback(lambda: logs().close() if logs.cache_info().currsize else None)
+            around = Surroundings(ground, self.metrics, self.traps, self.rights, logs, executor, self.root)
             self.endpoints = Endpoints(self.clock, self.tags, self.models, self.configs, around, self.bus, self.alarms)
             closing.callback(self.endpoints.close)
             self.invoking = Invoking(self.endpoints, self.metrics)

@@ -90,6 +90,10 @@ def zero() -> Iterator[Segments]:
 def test_it_answers_as_xgboost_does_goes_to_zero_and_comes_back(zero: Segments) -> None:
     for number in (0, 1):
         np.testing.assert_allclose(zero.answer(number), expected(number), rtol=1e-6)
+    logs = client(zero.aws.url, "logs")
+    groups = logs.describe_log_groups(logGroupNamePrefix="/aws/sagemaker/InferenceComponents/")["logGroups"]
+    assert [one["logGroupName"] for one in groups] == ["/aws/sagemaker/InferenceComponents/night-ic"]
+    logs.close()
     zero.policies()
     zero.until(("InService", 0, 0), real_s=0.1)
     came, n_refused = zero.answer_in_the_end(1)

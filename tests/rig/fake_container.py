@@ -69,6 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    print("a line of its log", flush=True)
     if HOW == "dies":
         sys.exit(1)
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -21,7 +21,10 @@ from container.platform.endpoints.variants import Played, Surroundings, Variant
 from container.platform.hosting.contract import Container, Reply
 from container.platform.hosting.instance import SingleModel
 from container.platform.instance_types import INSTANCE_TYPES
+from container.platform.logs import Stream
 from container.platform.service.faults import ServiceFault, ValidationException
+
+LOG_GROUP = "/aws/sagemaker/InferenceComponents"  # SageMaker guide, logging-cloudwatch; the stream's name is ours
 
 
 class Grounds:
@@ -104,8 +107,10 @@ class Starter:
 
     def start(self, runs: CopySpec, host: Host) -> _Copy:
         """Blocks until it is healthy. Raises StartFailed."""
-        root = self._around.root / host.id / f"{runs.component}-{uuid.uuid4().hex[:8]}"
+        name = uuid.uuid4().hex[:8]
+        root = self._around.root / host.id / f"{runs.component}-{name}"
         root.mkdir(parents=True)
+        stream = Stream(self._around.logs(), f"{LOG_GROUP}/{runs.component}", f"{host.id}/{name}")
         model = self._model(runs, root)
         known = INSTANCE_TYPES.get(host.type) if isinstance(host, Played) else None
         spec = Spec(
@@ -116,7 +121,7 @@ class Starter:
             model=model,
             memory_bytes=known.memory_bytes if known else None,  # a reservation is no limit
         )
-        running = Running(self._around.ground, spec, root / "container.log")
+        running = Running(self._around.ground, spec, root / "container.log", stream)
         try:
             running.start()
         except StartFailed as error:

@@ -19,6 +19,7 @@ from pathlib import Path
 from container.environments import played_environment
 from container.platform.clock import Clock
 from container.platform.hosting.contract import Container, ContainerGone, ContainerSlow
+from container.platform.logs import Stream
 from container.platform.ports import Ports
 from container.platform.processes import Processes
 
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 STARTUP_S = 480.0  # SageMaker's window for a first healthy ping, where the variant names no other
 REAL_PATIENCE_S = 60.0  # a start is real: at --speed 600 the window alone would be over in less than a second
 PING_EVERY_S = 0.1
+LAST_WORDS_BYTES = 2000
 AGAIN_AFTER_S, AGAIN_AFTER_MOST_S = 0.2, 10.0  # a container that died is started again, each time a little later
 
 # What container/limits/memory.py takes off, with the JVM's usual heap; a test holds the two together.
@@ -92,16 +94,19 @@ class Running:
     """One container, from its start to its end. `start` and `stop` block; any thread may call them.
 
     log_path   where its output goes
+    stream     where it goes besides
     """
 
-    def __init__(self, ground: Ground, spec: Spec, log_path: Path) -> None:
+    def __init__(self, ground: Ground, spec: Spec, log_path: Path, stream: Stream) -> None:
         self._ground = ground
         self._spec = spec
         self._log_path = log_path
+        self._stream = stream
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._follower: threading.Thread | None = None
         self.is_ready = False
         self.n_deaths = 0
         self.url = ""
@@ -114,7 +119,8 @@ class Running:
         self._watcher.start()
         try:
             self._await_ready()
-        except StartFailed:
+        except StartFailed as error:
+            log.warning("the container of %s %s; its last words:\n%s", self._spec.image, error, self.last_words())
             self.stop()
             raise
 
@@ -133,8 +139,16 @@ class Running:
             process = self._process
         if process is not None:
             self._ground.processes.stop(process)
-        if self._watcher is not None:
-            self._watcher.join()
+        for thread in (self._watcher, self._follower):
+            if thread is not None:
+                thread.join()
+
+    def last_words(self) -> str:
+        """The end of its output, for people."""
+        try:
+            return self._log_path.read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        except OSError:
+            return ""
 
     # -- the watcher's thread ------------------------------------------------------------------------------------------
 
@@ -162,11 +176,19 @@ class Running:
         with self._lock:
             if self._stopping.is_set():
                 return None
-            with self._log_path.open("ab") as output:
-                self._process = self._ground.processes.start(
-                    arguments, self._environment(), output=output, errors=subprocess.STDOUT
-                )
-            return self._process
+            self._process = self._ground.processes.start(
+                arguments, self._environment(), output=subprocess.PIPE, errors=subprocess.STDOUT
+            )
+        self._follower = threading.Thread(
+            target=self._follow, args=(self._process,), name="container's log", daemon=True
+        )
+        self._follower.start()
+        return self._process
+
+    def _follow(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None  # it is a pipe
+        with process.stdout as pipe, self._log_path.open("ab", buffering=0) as kept:
+            self._stream.follow(pipe.fileno(), kept.write)
 
     def _come_back(self) -> None:
         try:

@@ -23,6 +23,7 @@ from container.platform.hosting.figures import Figures
 from container.platform.hosting.fleet import choose
 from container.platform.hosting.instance import Instance, SingleModel
 from container.platform.instance_types import INSTANCE_TYPES
+from container.platform.logs import Nowhere, Stream
 from container.platform.metrics import Metrics
 from container.platform.ports import PortsUsedUp
 from container.platform.rights import Rights
@@ -46,6 +47,7 @@ NO_CAPACITY = (
 class Surroundings:
     """What every variant needs of the platform.
 
+    logs       makes boto3's client for CloudWatch Logs, once
     executor   loads, unloads, starts and stops
     """
 
@@ -53,6 +55,7 @@ class Surroundings:
     metrics: Metrics
     traps: Traps
     rights: Rights
+    logs: Callable[[], Any]
     executor: Executor
     root: Path
 
@@ -242,7 +245,7 @@ class Variant:
             model=single if single.exists() else None,
             memory_bytes=known.memory_bytes if (known := INSTANCE_TYPES.get(instance.type)) else None,
         )
-        running = instance.running = Running(ground, spec, root / "container.log")
+        running = instance.running = Running(ground, spec, root / "container.log", self._stream(instance))
         try:
             running.start()
         except StartFailed as error:
@@ -273,6 +276,13 @@ class Variant:
             disk_bytes=self.config.get("VolumeSizeInGB", 0) * GIB or DISK_BYTES,
             is_cached=cache == "Enabled",
         )
+
+    def _stream(self, instance: Played) -> Stream:
+        """Where CloudWatch Logs has its output, unless the role may not write any."""
+        role = self.model.get("ExecutionRoleArn") if self.model else None
+        if not self.around.rights.may(role, "logs:PutLogEvents", "*"):
+            return Nowhere()
+        return Stream(self.around.logs(), f"/aws/sagemaker/Endpoints/{self.endpoint}", f"{self.name}/{instance.id}")
 
     def _may_read(self, url: str) -> bool:
         assert self.model is not None

@@ -92,12 +92,17 @@ def test_a_canary_gets_its_share_bakes_and_then_all_of_it(aws: Account) -> None:
 
 
 def test_linear_steps_take_as_many_intervals_as_there_are_steps_before_the_last(aws: Account) -> None:
-    name, _, new = begin(
-        aws, "linear", 3, {"BlueGreenUpdatePolicy": policy("LINEAR", 300, 0, LinearStepSize=("CAPACITY_PERCENT", 40))}
-    )
-    for capacity in ("linear capacity of 1", "linear capacity of 2"):
-        assert capacity in noted(aws, name, "Baking")
+    """The guide's own example: a fifth every five minutes, and five minutes more before blue goes."""
+    guide = policy("LINEAR", 300, 300, LinearStepSize=("CAPACITY_PERCENT", 20))
+    guide["MaximumExecutionTimeoutInSeconds"] = 3600
+    name, _, new = begin(aws, "linear", 5, {"BlueGreenUpdatePolicy": guide})
+    for n_instances in (1, 2, 3, 4):
+        assert f"(WaitIntervalInSeconds) with traffic enabled on linear capacity of {n_instances} " in noted(
+            aws, name, "Baking"
+        )
         aws.tick(300)
+    assert "(TerminationWaitInSeconds) with traffic enabled on full capacity of 5 " in noted(aws, name, "Baking")
+    aws.tick(300)
     assert aws.settled(name)["EndpointConfigName"] == new
 
 
@@ -119,6 +124,17 @@ def test_rolling_never_has_more_than_a_batch_too_many(aws: Account) -> None:
     assert (endpoint.blue.n_instances, endpoint.green.n_instances) == (1, 2)
     aws.tick(100)
     assert aws.settled(name)["EndpointConfigName"] == new
+
+
+def test_rolling_with_two_variants_is_all_at_once(aws: Account) -> None:
+    both = {"A": 1.0, "B": 1.0}
+    name = aws.endpoint("pair", aws.config("pair-old", 2, variants=both))
+    new = aws.config("pair-new", 2, variants=both)
+    rolling = {"MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": 1}, "WaitIntervalInSeconds": 100}
+    aws.sagemaker.update_endpoint(
+        EndpointName=name, EndpointConfigName=new, DeploymentConfig={"RollingUpdatePolicy": rolling}
+    )
+    assert aws.settled(name)["EndpointConfigName"] == new  # and no time has passed
 
 
 def test_an_alarm_in_a_bake_rolls_back_and_nobody_is_told_why(aws: Account) -> None:
