@@ -34,7 +34,7 @@ class Scheduler:
 
     def look(self, at: datetime.datetime) -> None:
         """On each beat. Looks once a minute, since no schedule is finer."""
-        if int(at.timestamp()) % 60 or not self._moto.is_begun:
+        if int(at.timestamp()) % 60 or not self._moto.is_awake:
             return
         last, self._last = self._last or at, at
         groups = self._moto.backend("scheduler", self._region).schedule_groups

@@ -40,6 +40,11 @@ class Moto:
         self._application: Any = None
         self.on_first: list[Callable[[], None]] = []  # called before moto is asked for the first time
 
+    @property
+    def is_awake(self) -> bool:
+        """Whether anything was ever asked, so that it may know something."""
+        return self._application is not None
+
     def pass_on(self, request: Request) -> Response:
         """moto's answer to a request, as it is."""
         response = self._asked(request)
@@ -77,11 +82,6 @@ class Moto:
             raise ServiceFault(str(value.get("message", value.get("Message", ""))), code, response.status)
         model = operation_model(call.service, call.operation)
         return value if model is None else _known(model.output_shape, value)
-
-    @property
-    def is_begun(self) -> bool:
-        """Whether anything was ever asked of it."""
-        return self._application is not None
 
     def backend(self, service: str, region: str) -> Any:
         """moto's own object for a service of this account."""
