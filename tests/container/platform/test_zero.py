@@ -320,6 +320,18 @@ def test_the_next_run_has_component_policies_and_alarms_and_serves_again(tmp_pat
         after.close()
 
 
+def test_consolidation_is_not_played_and_says_so(aws: Account) -> None:
+    policy = {"Strategy": "CONSOLIDATION", "CooldownInMinutes": 20}
+    managed = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2, "ScaleInPolicy": policy}
+    variant = {"VariantName": "v", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    with pytest.raises(ClientError, match="NotImplemented"):
+        aws.sagemaker.create_endpoint_config(
+            EndpointConfigName="packed",
+            ExecutionRoleArn=ROLE,
+            ProductionVariants=[{**variant, "ManagedInstanceScaling": managed}],
+        )
+
+
 def test_zero_is_refused_where_the_trap_is_on() -> None:
     with platform(clock=ManualClock(), traps=["zero-refused"]) as played:
         aws = Bare(played)

@@ -252,7 +252,10 @@ def test_a_name_is_taken_once(shop: Shop) -> None:
         shop.create()
 
 
-@pytest.mark.parametrize("member", ["BaseInferenceComponentName", "Specifications", "MultiModel", "DeploymentConfig"])
+@pytest.mark.parametrize(
+    "member",
+    ["BaseInferenceComponentName", "Specifications", "MultiModel", "DeploymentConfig", "ContainerMetricsConfig"],
+)
 def test_what_is_not_played_says_so(shop: Shop, member: str) -> None:
     needs = {"ComputeResourceRequirements": {"MinMemoryRequiredInMb": 128}}
     container = {"Image": "mme", "Mode": "MultiModel", "ModelDataUrl": "s3://b/p/"}
@@ -266,6 +269,10 @@ def test_what_is_not_played_says_so(shop: Shop, member: str) -> None:
         ),
         "Specifications": ("CreateInferenceComponent", {**given, "Specifications": [needs]}),
         "MultiModel": ("CreateInferenceComponent", {**given, "Specification": {"ModelName": "many", **needs}}),
+        "ContainerMetricsConfig": (
+            "CreateInferenceComponent",
+            {**given, "Specification": {"Container": {member: {}}, **needs}},
+        ),
         "DeploymentConfig": ("UpdateInferenceComponent", {"InferenceComponentName": "there", "DeploymentConfig": {}}),
     }
     operation, parameters = calls[member]
