@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
             self.say(404)
         else:
             if body == b"slow":
-                time.sleep(0.2)
+                time.sleep(0.6)
             self.say(200, {
                 "who": os.environ.get("WHO"), "pid": os.getpid(), "body": body.decode(), "path": self.path,
                 "session": self.headers.get("X-Amzn-SageMaker-Session-Id"), "environment": dict(os.environ),

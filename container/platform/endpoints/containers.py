@@ -157,7 +157,10 @@ class Running:
         while not self._stopping.is_set():
             try:
                 process = self._begin(arguments)
-            except (OSError, RuntimeError) as error:  # no such program; the platform is closing
+            except RuntimeError:  # nothing is started any more: the platform is closing
+                self._stopping.set()
+                return
+            except OSError as error:
                 log.error("%s cannot be started: %s", self._spec.image, error)
                 self.n_deaths += 1
             else:

@@ -62,7 +62,7 @@ class Deployments:
     def create(self, endpoint: Endpoint) -> Tale:
         try:
             for variant in endpoint.blue.variants.values():
-                yield from self._start(endpoint, variant, variant.desired)
+                yield from self._start(endpoint, variant, variant.n_first)
         except StartFailed as error:
             yield from self._stop_all(endpoint.blue)
             endpoint.failure = str(error)
@@ -129,7 +129,7 @@ class Deployments:
         assert green is not None
         started_s = time.monotonic()
         for variant in green.variants.values():
-            yield from self._start(endpoint, variant, variant.desired)
+            yield from self._start(endpoint, variant, variant.n_first)
         course.add(time.monotonic() - started_s)
         n_instances = max(1.0, green.n_instances / len(green.variants))  # a size is of one variant
         shares = policy.shares(n_instances)
