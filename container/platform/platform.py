@@ -39,6 +39,7 @@ from container.platform.registry.packages import Packages
 from container.platform.rights import Rights
 from container.platform.scaling.resources import VARIANT, Address
 from container.platform.scaling.room import Scaling
+from container.platform.scheduler import Scheduler
 from container.platform.service.call import Request, Response
 from container.platform.service.desk import Desk
 from container.platform.service.journal import Journal
@@ -170,12 +171,14 @@ class Platform:
         """Tell the rooms of one another."""
         self.invoking.components = self.components
         self.scaling.auto.find = Counts(self.endpoints, self.components).find
+        self.scaling.publish(Scheduler(self.moto, self.region, self._answer).look)
         self.scaling.publish(self.invoking.publish)
         self.scaling.publish(self.components.publish)
         self.endpoints.is_scaled = lambda endpoint, variant: self.scaling.auto.is_registered(
             Address(f"endpoint/{endpoint}/variant/{variant}", VARIANT.dimension)
         )
         self.endpoints.on_news.append(InstanceMeters(self.ledger).hear)
+        self.endpoints.on_news.append(lambda news: self.components.instances_changed(news.endpoint))
         self.endpoints.on_gone.append(lambda endpoint: executor.submit(self.components.endpoint_gone, endpoint.name))
         self.endpoints.on_gone.append(lambda endpoint: self.scaling.auto.forget_endpoint(endpoint.name))
 
