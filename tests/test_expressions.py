@@ -70,6 +70,11 @@ USES = {
     "container.launch.stubs._REQUEST": "fullmatch",
     "container.platform.hosting.front._PATH": "fullmatch",
     "container.platform.service.reading._IN_BRACKETS": "sub",
+    "container.platform.scaling.resources._VARIANT": "fullmatch",
+    "container.platform.scaling.resources._COMPONENT": "fullmatch",
+    "container.platform.scaling.schedules._AT": "fullmatch",
+    "container.platform.scaling.schedules._RATE": "fullmatch",
+    "container.platform.scaling.schedules._CRON": "fullmatch",
 }
 
 # Repeated to any length, with an end that does not fit, they make an expression that can try twice try for ever.
@@ -108,6 +113,10 @@ PARTS = (
         "/endpoints/a",
         "a://",
         "A0+.-",
+        "endpoint/a/variant/a-",
+        "inference-component/a-",
+        "cron(0 ",
+        "rate(1",
     ),
 )
 ENDS = ("", "!", "x", "\n", "1", " ")

@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
-from container.platform.alarms import CloudWatchAlarms
+from container.platform.bill.facts import Parts, facts, whole_bill
+from container.platform.bill.ledger import Bill, Ledger
+from container.platform.bill.meters import InstanceMeters
+from container.platform.bill.pages import pages
 from container.platform.bus import Bus
 from container.platform.clock import Clock
+from container.platform.components.components import Components
+from container.platform.components.ground import Grounds, Starter
+from container.platform.components.yard import Times
+from container.platform.counts import Counts
 from container.platform.delivery import Delivery
 from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.containers import Ground, Images
-from container.platform.endpoints.deployments import Alarms
 from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.invoking import Invoking
 from container.platform.endpoints.models import Models
@@ -29,6 +35,8 @@ from container.platform.ports import Ports
 from container.platform.processes import Processes
 from container.platform.registry.packages import Packages
 from container.platform.rights import Rights
+from container.platform.scaling.resources import VARIANT, Address
+from container.platform.scaling.room import Scaling
 from container.platform.service.call import Request, Response
 from container.platform.service.desk import Desk
 from container.platform.service.journal import Journal
@@ -50,6 +58,7 @@ class Platform:
     clock     else one of `speed`
     state     a directory to go on from, and to write to in the end
     images    image -> the command that stands for it, {port} being where it is to listen; else our own container
+    times     how long instances for components come and go; else as measured on SageMaker
     raises    OSError: the port is taken. TrapUnknown. StateRefused
     """
 
@@ -65,6 +74,7 @@ class Platform:
         region: str = REGION,
         account: str = ACCOUNT,
         images: Mapping[str, Sequence[str]] | None = None,
+        times: Times | None = None,
     ) -> None:
         self.region = region
         self.account = account
@@ -88,8 +98,10 @@ class Platform:
             closing.callback(self.delivery.close)
             self.bus = Bus(self.clock, self.traps, self.delivery.deliver)
             self.metrics = Metrics(self.clock)
+            self.scaling = Scaling(self.clock, self.metrics, self.moto, region, account)
+            self.alarms = self.scaling.alarms
+            self.ledger = Ledger(self.clock, region)
             self.tags = Tags(self.moto)
-            self.alarms: Alarms = CloudWatchAlarms(self.moto, region)
             self.rights = Rights(self.moto, is_on=self.traps.is_on("role-missing-rights"))
             self.models = Models(self.clock, self.tags, self.rights)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
@@ -101,9 +113,22 @@ class Platform:
             self.packages = Packages(self.clock, self.bus, self.tags)
             self.jobs = Jobs(ground, self.bus, self.traps, self.rights, self.tags, self.models, self.root / "jobs")
             closing.callback(self.jobs.close)
+            self.components = Components(
+                self.clock,
+                self.tags,
+                self.models,
+                self.metrics,
+                self.traps,
+                Grounds(self.endpoints).find,
+                Starter(around).start,
+                executor,
+                times,
+            )
+            closing.callback(self.components.close)
+            self._join(executor)
             rooms = (
                 *(self.tags, self.models, self.configs, self.endpoints, self.invoking),
-                *(self.packages, self.jobs),
+                *(self.components, self.scaling, self.packages, self.jobs),
             )
             self._desk = Desk(
                 [room.operations() for room in rooms],
@@ -112,10 +137,16 @@ class Platform:
                 account=account,
                 is_throttling=self.traps.is_on("throttling"),
             )
+            parts = Parts(
+                *(self.clock, region, self.ledger, self.metrics, self.bus, self.traps),
+                *(self.endpoints, self.components, self.scaling),
+            )
+            self._server.pages |= pages(lambda: facts(parts))
             if kept is not None:
                 self.moto.restore()
                 kept.restore(self._rooms)
                 closing.callback(kept.keep, self._rooms)
+            self.scaling.start()
             # First of all no story goes on, so that nothing starts while everything ends.
             closing.callback(self.clock.close)
             self._closing = closing.pop_all()
@@ -124,8 +155,25 @@ class Platform:
     def url(self) -> str:
         return self._server.url
 
+    def bill(self) -> Bill:
+        """What all of it would have cost until now."""
+        return whole_bill(self.ledger, self.bus.sent, self.region)
+
     def _answer(self, request: Request) -> Response:
         return self._desk.answer(request)
+
+    def _join(self, executor: Executor) -> None:
+        """Tell the rooms of one another."""
+        self.invoking.components = self.components
+        self.scaling.auto.find = Counts(self.endpoints, self.components).find
+        self.scaling.publish(self.invoking.publish)
+        self.scaling.publish(self.components.publish)
+        self.endpoints.is_scaled = lambda endpoint, variant: self.scaling.auto.is_registered(
+            Address(f"endpoint/{endpoint}/variant/{variant}", VARIANT.dimension)
+        )
+        self.endpoints.on_news.append(InstanceMeters(self.ledger).hear)
+        self.endpoints.on_gone.append(lambda endpoint: executor.submit(self.components.endpoint_gone, endpoint.name))
+        self.endpoints.on_gone.append(lambda endpoint: self.scaling.auto.forget_endpoint(endpoint.name))
 
     @property
     def _rooms(self) -> dict[str, Kept]:
@@ -137,6 +185,9 @@ class Platform:
             "endpoints": self.endpoints,
             "packages": self.packages,
             "jobs": self.jobs,
+            "components": self.components,
+            "scaling": self.scaling.auto,
+            "ledger": self.ledger,
         }
 
     def close(self) -> None:

@@ -156,15 +156,15 @@ def test_a_body_over_the_limit_is_refused_and_the_next_call_served(endpoint: End
     assert endpoint.post("us/1.tar.gz", ROW).status == 200
 
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
-CURLS = [line.replace("\\|", "|") for line in re.findall(r"\| `([^`]*curl [^`]* \$U[^`]*)` \|", README)]
+PAGE = (Path(__file__).parents[2] / "handler" / "payload" / "README.md").read_text()
+CURLS = [line.replace("\\|", "|") for line in re.findall(r"\| `([^`]*curl [^`]* \$U[^`]*)` \|", PAGE)]
 
 
 @pytest.mark.skipif(which("curl") is None, reason="no curl here")
 @pytest.mark.parametrize("line", CURLS)
-def test_each_line_of_the_readme_is_answered(endpoint: Endpoint, segments: Path, tmp_path: Path, line: str) -> None:
+def test_each_line_of_the_page_is_answered(endpoint: Endpoint, segments: Path, tmp_path: Path, line: str) -> None:
     (segments / "us" / "Houston_TX.tar.gz").write_bytes(boosters.segment_archive(1))
-    shown = re.search(r"^T='.*$", README, re.MULTILINE)
+    shown = re.search(r"^T='.*$", PAGE, re.MULTILINE)
     assert shown is not None
     names = shown[0].replace(":8080", f":{endpoint.port}")
     script = (
@@ -176,5 +176,5 @@ def test_each_line_of_the_readme_is_answered(endpoint: Endpoint, segments: Path,
     assert written
 
 
-def test_the_readme_has_a_line_for_every_kind_of_body_and_answer() -> None:
+def test_the_page_has_a_line_for_every_kind_of_body_and_answer() -> None:
     assert len(CURLS) == 10

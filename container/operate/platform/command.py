@@ -87,6 +87,8 @@ def _refuse_ignored(chosen: argparse.Namespace) -> None:
 
 
 def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
+    from container.platform.bill.facts import told
+    from container.platform.bill.pages import HOME
     from container.platform.platform import REGION, Platform
     from container.platform.service.moto import missing_parts
     from container.platform.state import StateRefused
@@ -124,6 +126,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
         raise PortTaken(chosen.port, error.strerror or str(error)) from error
     closing.enter_context(platform)
     say(READY, platform.url, f"region {platform.region}", f"account {platform.account}", f"speed {speed:g}")
+    say("page", f"{platform.url}{HOME}")
     if platform.traps.names:
         say("traps", *platform.traps.names)
     settings = {
@@ -134,6 +137,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     }
     print(lines_of("next", *(f"export {name}={value}" for name, value in settings.items())), flush=True)
     stop.wait()
+    print(lines_of("bill", *told(platform.bill())), flush=True)
     return Exit.OK
 
 

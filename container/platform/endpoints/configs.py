@@ -5,17 +5,21 @@ Rule: a config never changes. One in use may be deleted; the guide asks people n
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 from container.platform.clock import Clock
 from container.platform.endpoints.models import Models
+from container.platform.instance_types import INSTANCE_TYPES
 from container.platform.service.call import Call, Operation
 from container.platform.service.faults import NotPlayed, ValidationException
 from container.platform.service.pages import listed
 from container.platform.service.tags import Tags
 from container.platform.traps import Traps
+
+log = logging.getLogger("mme.platform")
 
 NOT_PLAYED = ("ShadowProductionVariants", "AsyncInferenceConfig", "ExplainerConfig")
 
@@ -52,15 +56,15 @@ class Configs:
     def _create(self, call: Call) -> Mapping[str, Any]:
         given = dict(call.parameters)
         tags = given.pop("Tags", [])
-        for name in NOT_PLAYED:
-            if given.get(name):
-                raise NotPlayed("sagemaker", f"CreateEndpointConfig with {name}")
         arn = call.arn("endpoint-config", given["EndpointConfigName"])
         variants = given.get("ProductionVariants", [])
         names = [variant["VariantName"] for variant in variants]
         if len(set(names)) != len(names):
             raise ValidationException(f"Variant names must be unique, and these are not: {names}")
         given["ProductionVariants"] = [self._variant(call, variant) for variant in variants]
+        for name in NOT_PLAYED:
+            if given.get(name):
+                raise NotPlayed("sagemaker", f"CreateEndpointConfig with {name}")
         record = {**given, "EndpointConfigArn": arn, "CreationTime": self._clock.now()}
         with self._lock:
             if given["EndpointConfigName"] in self._configs:
@@ -70,8 +74,6 @@ class Configs:
         return {"EndpointConfigArn": arn}
 
     def _variant(self, call: Call, variant: Mapping[str, Any]) -> dict[str, Any]:
-        if "ServerlessConfig" in variant:
-            raise NotPlayed("sagemaker", "CreateEndpointConfig with ServerlessConfig")
         model = variant.get("ModelName")
         managed = variant.get("ManagedInstanceScaling")
         if model is None:
@@ -83,8 +85,14 @@ class Configs:
             raise ValidationException(f'Could not find model "{call.arn("model", model)}".')
         elif managed is not None:
             raise ValidationException("ManagedInstanceScaling is only supported for inference component endpoints.")
+        if "ServerlessConfig" in variant:
+            raise NotPlayed("sagemaker", "CreateEndpointConfig with ServerlessConfig")
         if "InstanceType" not in variant:
             raise ValidationException(f"InstanceType is required for variant {variant['VariantName']}")
+        if variant["InstanceType"] not in INSTANCE_TYPES:
+            log.warning(
+                "the memory of %s is not known here: its containers take what this machine has", variant["InstanceType"]
+            )
         if managed is None and "InitialInstanceCount" not in variant:
             raise ValidationException(f"InitialInstanceCount is required for variant {variant['VariantName']}")
         if managed is not None and self._traps.is_on("zero-refused") and managed.get("MinInstanceCount") == 0:

@@ -29,6 +29,10 @@ REAL_PATIENCE_S = 60.0  # a start is real: at --speed 600 the window alone would
 PING_EVERY_S = 0.1
 AGAIN_AFTER_S, AGAIN_AFTER_MOST_S = 0.2, 10.0  # a container that died is started again, each time a little later
 
+# What container/limits/memory.py takes off, with the JVM's usual heap; a test holds the two together.
+OVERHEAD_BYTES = (192 + 96 + 110 + 130) << 20
+HEADROOM = 0.10
+
 # What stands for an image of which nothing else is known: our own container.
 OURS = (sys.executable, "-m", "container.operate.main", "serve")
 
@@ -45,6 +49,7 @@ class Spec:
     is_multi      Mode MultiModel
     startup_s     of platform time
     model         where a single model's data were unpacked
+    memory_bytes  of the instance; None where its type is not known
     """
 
     image: str
@@ -52,6 +57,7 @@ class Spec:
     is_multi: bool = True
     startup_s: float = STARTUP_S
     model: Path | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +181,9 @@ class Running:
         try:
             while not self._is_ready(container):
                 is_patient = time.monotonic() - began_s < REAL_PATIENCE_S
-                is_alive = self._process is not None and self._process.poll() is None
-                if clock.monotonic() >= until_s and not (is_patient and is_alive):
+                # One that has not begun yet is not dead: where many start at once it waits for its turn.
+                has_died = self.n_deaths > 0 and (self._process is None or self._process.poll() is not None)
+                if clock.monotonic() >= until_s and (has_died or not is_patient):
                     raise StartFailed("did not pass the ping health check")
                 if self._stopping.wait(PING_EVERY_S):
                     raise StartFailed("was stopped before it was healthy")
@@ -201,4 +208,16 @@ class Running:
             given["SAGEMAKER_MULTI_MODEL"] = "true"
         if self._spec.model is not None:
             given.setdefault("SM_MODEL_DIR", os.fspath(self._spec.model))
+        memory_bytes = self._spec.memory_bytes
+        if self._spec.image not in self._ground.images.commands and memory_bytes and memory_bytes < machine_bytes():
+            given.setdefault("MME_MEMORY", str(for_models(memory_bytes)))
         return played_environment(given, address=self._ground.address, region=self._ground.region)
+
+
+def for_models(instance_bytes: int) -> int:
+    """What our container leaves for models on an instance of this size, as it would find out itself were it alone there."""
+    return int((instance_bytes - OVERHEAD_BYTES) * (1 - HEADROOM))
+
+
+def machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -33,6 +33,7 @@ class Endpoints:
 
     is_scaled   whether a variant is registered with Application Auto Scaling; set by the room that knows
     on_news     called when an instance begins or ends to cost money
+    on_gone     called with an endpoint that has been deleted
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Endpoints:
         self.deployments = Deployments(clock, around.executor, alarms, self._tell)
         self.is_scaled: Callable[[str, str], bool] = lambda _endpoint, _variant: False
         self.on_news: list[Callable[[InstanceNews], None]] = []
+        self.on_gone: list[Callable[[Endpoint], object]] = []
 
     def operations(self) -> dict[tuple[str, str], Operation]:
         return {
@@ -203,11 +205,18 @@ class Endpoints:
         wanted = call.parameters["DesiredWeightsAndCapacities"]
         with self._lock:
             endpoint = self._idle(call)
+            names = [one["VariantName"] for one in wanted]
+            unknown = [name for name in names if name not in endpoint.blue.variants]
+            if unknown:
+                raise ValidationException(
+                    f'The variant name(s) "{", ".join(unknown)}" is/are not present within endpoint configuration '
+                    f'"{endpoint.blue.config_name}".'
+                )
             counts, weights = {}, {}
             for one in wanted:
-                variant = endpoint.blue.variants.get(one["VariantName"])
-                if variant is None:
-                    raise ValidationException(f'The variant name(s) "{one["VariantName"]}" is/are not present')
+                variant = endpoint.blue.variants[one["VariantName"]]
+                if names.count(variant.name) > 1:
+                    raise ValidationException(f'The variant name "{variant.name}" was non-unique within the request.')
                 if "DesiredInstanceCount" in one:
                     counts[variant.name] = one["DesiredInstanceCount"]
                 if "DesiredWeight" in one:
@@ -318,6 +327,8 @@ class Endpoints:
         with self._lock:
             self._endpoints.pop(endpoint.name, None)
         self._tags.forget(endpoint.arn)
+        for hear in self.on_gone:
+            hear(endpoint)
 
     def _news(self, news: InstanceNews) -> None:
         for hear in self.on_news:

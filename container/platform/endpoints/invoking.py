@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from container.platform.endpoints.endpoints import Endpoints
@@ -16,7 +17,7 @@ from container.platform.endpoints.sides import Endpoint, Side
 from container.platform.endpoints.variants import Variant, weighted
 from container.platform.hosting.contract import Reply
 from container.platform.hosting.errors import ModelError, ServiceUnavailable, ValidationError
-from container.platform.metrics import Metrics
+from container.platform.metrics import MetricName, Metrics
 from container.platform.service.call import Call, Operation
 from container.platform.service.faults import ServiceFault
 from handler.errors import TargetInvalid
@@ -57,6 +58,23 @@ class Invoking:
 
     def operations(self) -> dict[tuple[str, str], Operation]:
         return {("sagemaker-runtime", "InvokeEndpoint"): self._invoke}
+
+    def publish(self, at: datetime) -> None:
+        """Of the ten seconds before `at`: how many calls are under way; of an idle minute, that nobody called."""
+        last, second = at - timedelta(seconds=1), int(at.timestamp())
+        for endpoint in self._endpoints.all():
+            for variant in endpoint.blue.variants.values():
+                servings = [one.serving for one in variant.instances if one.serving]
+                if endpoint.status == "Creating" or not servings:
+                    continue
+                n_calls = sum(one.n_outstanding for one in servings)
+                self._metrics.put(
+                    NAMESPACE, "ConcurrentRequestsPerModel", variant.dimensions, n_calls / len(servings), "Count", last
+                )
+                called = MetricName.of(NAMESPACE, "InvocationsPerInstance", variant.dimensions)
+                if second % 60 == 0 and self._metrics.value(called, second - 60, second, "Sum") is None:
+                    for name in ("Invocations", "InvocationsPerInstance"):
+                        self._metrics.put(NAMESPACE, name, variant.dimensions, 0, "None", last)
 
     def _invoke(self, call: Call) -> Mapping[str, Any]:
         given = call.parameters

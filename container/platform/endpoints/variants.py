@@ -240,6 +240,7 @@ class Variant:
             is_multi=self.is_multi,
             startup_s=self.config.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_S),
             model=single if single.exists() else None,
+            memory_bytes=known.memory_bytes if (known := INSTANCE_TYPES.get(instance.type)) else None,
         )
         running = instance.running = Running(ground, spec, root / "container.log")
         try:

@@ -11,7 +11,7 @@ import io
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -38,6 +38,7 @@ class Moto:
         self._journal = journal
         self._lock = threading.Lock()
         self._application: Any = None
+        self.on_first: list[Callable[[], None]] = []  # called before moto is asked for the first time
 
     @property
     def is_awake(self) -> bool:
@@ -106,6 +107,8 @@ class Moto:
                 from moto.core.config import default_user_config
                 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+                for prepare in self.on_first:
+                    prepare()
                 # A role with AmazonSageMakerFullAccess can be made, as on AWS.
                 default_user_config["iam"]["load_aws_managed_policies"] = True
                 self._application = DomainDispatcherApplication(create_backend_app)

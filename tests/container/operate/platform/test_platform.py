@@ -62,6 +62,18 @@ def test_it_says_how_a_client_finds_it(run: Run) -> None:
     assert command.wait() == 0
 
 
+def test_in_the_end_it_says_what_all_of_it_would_have_cost(run: Run) -> None:
+    command, url = start(run, "--image", FAKE, "--speed", "3600")
+    create(url, "fake")
+    sagemaker = client(url, "sagemaker")
+    until(lambda: sagemaker.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService", 60)
+    sagemaker.close()
+    assert command.wait_for("page").endswith(f"{url}/_platform")
+    command.signal(signal.SIGTERM)
+    assert command.wait_for("bill").startswith("bill      endpoint e/v")
+    assert command.wait() == 0
+
+
 def test_two_on_one_port_or_on_one_state_cannot_be(run: Run, tmp_path: Path) -> None:
     command, url = start(run, "--state", str(tmp_path))
     port = url.rpartition(":")[2]
