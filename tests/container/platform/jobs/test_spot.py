@@ -89,6 +89,8 @@ def test_an_interrupted_job_starts_again_with_its_checkpoints(account: Account) 
     assert set(account.objects("kept/")) == {"attempt-0", "saved", "attempt-2"}
     assert told["TrainingTimeInSeconds"] == INTERRUPT_S
     assert told["BillableTimeInSeconds"] < told["TrainingTimeInSeconds"]
+    (line,) = (line for line in account.platform.bill().lines if line.what == name)
+    assert (line.kind, line.seconds) == ("training", told["BillableTimeInSeconds"])
 
 
 def test_a_program_that_does_not_end_in_the_window_is_killed_and_loses_what_is_no_checkpoint(account: Account) -> None:
