@@ -51,6 +51,7 @@ class Written:
     summed_up: Callable[[Mapping[str, Any]], dict[str, Any]]
     event: Callable[[Mapping[str, Any]], dict[str, Any]]
     missing: str
+    order: str  # of a list that names none. Source: API reference, List*Jobs
 
     @property
     def name(self) -> str:
@@ -70,14 +71,14 @@ class Written:
 
 
 KINDS = (
-    Written(TRAINING, training.described, training.summed_up, training.event, "Requested resource not found."),
+    Written(TRAINING, training.described, training.summed_up, training.event, "Requested resource not found.", "Ascending"),
     Written(
         PROCESSING, processing.described, processing.summed_up, processing.event,
-        "Could not find requested job with name: {name}",
+        "Could not find requested job with name: {name}", "Ascending",
     ),
     Written(
         TRANSFORM, transform.described, transform.summed_up, transform.event,
-        "Could not find requested job with name: {name}",
+        "Could not find requested job with name: {name}", "Descending",
     ),
 )  # fmt: skip
 
@@ -254,6 +255,7 @@ class Jobs:
                 "CreationTime": one["CreationTime"],
                 "LastModifiedTime": one["LastModifiedTime"],
             },
+            order=written.order,
         )
         return {f"{written.kind.name}JobSummaries": page, "NextToken": token}
 
