@@ -39,6 +39,11 @@ def container_environment(environ: Mapping[str, str] | None = None) -> dict[str,
     return {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
 
 
+def keep_ray_quiet() -> None:
+    """Of a Ray that this process starts: it does not tell its makers that it was."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 # What would make a replica of a fleet something else than a standalone endpoint; where it listens its flags say.
 _NOT_FOR_REPLICA = re.compile(r"MME_HOSTED|SAGEMAKER_MULTI_MODEL")
 
@@ -120,6 +125,12 @@ def played_environment(
         "AWS_ENDPOINT_URL": address,
         **given,
     }
+
+
+def let_openmp_sleep() -> None:
+    """Of this process, before libgomp is loaded: where cores are shared, threads that spin for one another cost many times
+    what they do. What the user has set stays."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:

@@ -28,10 +28,17 @@ LENGTHS = (4_000, 16_000, 64_000, 256_000, 1_024_000)
 OPERATORS = {
     "container.image.ecr", "container.image.sbom", "container.image.wheel",  # the person who builds
     "container.settings", "container.environments",  # the operator's own environment
+    "container.operate.deploy.file",  # and file
 }  # fmt: skip
 
 # How each is used. "match" and "fullmatch" start at the text's first character, "search" and "sub" at every one.
 USES = {
+    "container.capture.layout._ODD": "sub",
+    "container.worker.warm._ODD": "sub",
+    "container.operate.drift.command._SPAN": "fullmatch",
+    "container.operate.fleet.kubernetes._MEMORY": "fullmatch",
+    "container.operate.fleet.kubernetes._NAME": "fullmatch",
+    "container.operate.fleet.replicas._ADDRESS": "fullmatch",
     "handler.stores.location.BUCKET": "fullmatch",
     "handler.stores.location.ACCESS_POINT": "match",
     "handler.hooks.module._UNPICKLING": "search",

@@ -110,9 +110,6 @@ class Platform:
             self.endpoints = Endpoints(self.clock, self.tags, self.models, self.configs, around, self.bus, self.alarms)
             closing.callback(self.endpoints.close)
             self.invoking = Invoking(self.endpoints, self.metrics)
-            self.packages = Packages(self.clock, self.bus, self.tags)
-            self.jobs = Jobs(ground, self.bus, self.traps, self.rights, self.tags, self.models, self.root / "jobs")
-            closing.callback(self.jobs.close)
             self.components = Components(
                 self.clock,
                 self.tags,
@@ -126,6 +123,9 @@ class Platform:
             )
             closing.callback(self.components.close)
             self._join(executor)
+            self.packages = Packages(self.clock, self.bus, self.tags)
+            self.jobs = Jobs(ground, self.bus, self.traps, self.rights, self.tags, self.models, self.root / "jobs")
+            closing.callback(self.jobs.close)
             rooms = (
                 *(self.tags, self.models, self.configs, self.endpoints, self.invoking),
                 *(self.components, self.scaling, self.packages, self.jobs),
@@ -183,11 +183,11 @@ class Platform:
             "models": self.models,
             "configs": self.configs,
             "endpoints": self.endpoints,
-            "packages": self.packages,
-            "jobs": self.jobs,
             "components": self.components,
             "scaling": self.scaling.auto,
             "ledger": self.ledger,
+            "packages": self.packages,
+            "jobs": self.jobs,
         }
 
     def close(self) -> None:

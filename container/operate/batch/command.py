@@ -28,7 +28,9 @@ from handler.errors import StartRefused
 from handler.outputs import parse_outputs
 
 if TYPE_CHECKING:
-    from container.operate.batch.run import FromRelease, Outcome
+    from container.operate.batch.on_ray import Cluster
+    from container.operate.batch.opened import FromRelease
+    from container.operate.batch.run import Outcome
     from container.settings import Settings
 
 EPILOG = """\
@@ -86,6 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how data is read")
     how.add_argument("--data-format", choices=FORMATS, help="of files whose names do not say")
     how.add_argument("--no-header", action="store_true", help="CSV without names; columns are called 0, 1, ...")
+    parser.add_argument(
+        "--on", metavar="WHERE",
+        help="ray: on all machines of the Ray cluster that this one is part of, or of a cluster of this machine; "
+        "ray://HOST:PORT: on that cluster",
+    )  # fmt: skip
     parser.add_argument("--sample", type=int, metavar="N", help="look at N rows of the first file and write nothing")
     parser.add_argument("--strict", action="store_true", help="any error makes the run a failure")
     parser.add_argument("--max-errors", type=int, metavar="N", help="more than N make the run a failure")
@@ -190,11 +197,19 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 
 
 def _release_of(chosen: argparse.Namespace) -> FromRelease | None:
-    from container.operate.batch.run import FromRelease
+    from container.operate.batch.opened import FromRelease
 
     if chosen.releases and not chosen.release:
         raise Misused("--releases says where --release ID lies; which one?")
     return FromRelease(chosen.release, chosen.releases) if chosen.release else None
+
+
+def _cluster_of(chosen: argparse.Namespace, job: Job | None) -> Cluster | None:
+    from container.operate.batch.on_ray import Cluster
+
+    if chosen.on and job is not None:
+        raise Misused("--on: a job has hosts of its own")
+    return Cluster.parse(chosen.on) if chosen.on else None
 
 
 def _need_pyarrow() -> None:
@@ -225,6 +240,7 @@ def _score(
         stop=stop,
         share=job.share if job else None,
         release=_release_of(chosen),
+        cluster=_cluster_of(chosen, job),
     )
     _tell(chosen, outcome, time.monotonic() - began)
     n_errors = outcome.summary["errors"] if outcome.summary is not None else 0

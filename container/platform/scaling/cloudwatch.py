@@ -39,6 +39,13 @@ class PlatformCloudWatch(CloudWatchBackend):  # type: ignore[misc]
     figures: Metrics
     ours: Alarms
 
+    @property
+    def _url_module(self) -> Any:
+        # moto finds its paths beside the class, and asks the default account's backend of all for them.
+        from moto.cloudwatch import urls
+
+        return urls
+
     # Figures
 
     def put_metric_data(self, namespace: str, metric_data: list[dict[str, Any]]) -> None:

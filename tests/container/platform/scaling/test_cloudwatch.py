@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 
 from container.platform.clock import ManualClock
 from container.platform.metrics import MetricName
+from container.platform.platform import Platform
 from tests.rig.platform import client, platform
 
 METRIC = {"Namespace": "AWS/SageMaker", "MetricName": "Invocation4XXErrors"}
@@ -147,3 +148,8 @@ def test_statistic_sets_are_added_up(played: Any, cloudwatch: Any) -> None:
     metric = MetricName.of("Shop", "Sets", {})
     seen = {name: played.metrics.value(metric, second, second + 1, name) for name in ("Sum", "Average", "Maximum")}
     assert seen == {"Sum": 20, "Average": 2.5, "Maximum": 5}
+
+
+def test_the_default_account_is_answered_as_any_other() -> None:
+    with Platform() as one:  # whose backend moto asks for CloudWatch's paths, whoever calls
+        assert client(one.url, "cloudwatch").describe_alarms()["MetricAlarms"] == []
