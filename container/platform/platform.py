@@ -129,7 +129,7 @@ class Platform:
             closing.callback(self.components.close)
             self._join(executor)
             self.packages = Packages(self.clock, self.bus, self.tags)
-            self.jobs = Jobs(ground, self.bus, self.traps, self.tags, self.models, self.root / "jobs")
+            self.jobs = Jobs(ground, self.bus, self.traps, self.rights, self.tags, self.models, self.root / "jobs")
             closing.callback(self.jobs.close)
             rooms = (
                 *(self.tags, self.models, self.configs, self.endpoints, self.invoking),
