@@ -100,6 +100,39 @@ def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     }
 
 
+def opt_ml(environ: Mapping[str, str] | None = None) -> Path:
+    """Where SageMaker puts a job's files. MME_OPT_ML: elsewhere, for a job on a machine that has no /opt/ml for it."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("MME_OPT_ML") or "/opt/ml")
+
+
+# The platform's containers call back to it with these; it checks none.
+PLATFORM_KEY = "platform"
+
+
+def played_environment(
+    given: Mapping[str, str], *, address: str, region: str, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of a container or job of the platform's: the image's own, which here is this machine's without what
+    is meant for others, then what SageMaker gives, with the AWS at `address`; `given` last."""
+    environ = os.environ if environ is None else environ
+    return {
+        **demo_environment(environ),
+        "AWS_ACCESS_KEY_ID": PLATFORM_KEY,
+        "AWS_SECRET_ACCESS_KEY": PLATFORM_KEY,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ENDPOINT_URL": address,
+        **given,
+    }
+
+
+def let_openmp_sleep() -> None:
+    """Of this process, before libgomp is loaded: where cores are shared, threads that spin for one another cost many times
+    what they do. What the user has set stays."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:
     """MME_JAVA_HOME: a Java runtime to use instead of the installed wheel's."""
     environ = os.environ if environ is None else environ

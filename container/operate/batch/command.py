@@ -20,6 +20,7 @@ from container import settings
 from container.operate.batch.asked import Asked
 from container.operate.batch.jobs import ROOT, Job, job_at
 from container.operate.exits import CommandFailed, Exit
+from container.operate.jobs import order as jobs
 from container.operate.printing import complain, say
 from container.operate.tables.reading import FORMATS
 from container.operate.troubles import Misused
@@ -99,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disk-dir", help="directory in which examined models are kept between runs")
     parser.add_argument("--s3-endpoint-url", dest="endpoint_url", help="another S3 than Amazon's")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    jobs.add_arguments(parser)
     parser.add_argument(
         "--opt-ml", type=Path, default=ROOT, metavar="DIR",
         help="where SageMaker puts a job's files (default /opt/ml); a job's hyperparameters are flags by their names",
@@ -131,16 +133,27 @@ def _run(chosen: argparse.Namespace, job: Job | None, stop: threading.Event) -> 
         raise Misused("--data: which rows?")
     asked = asked_of(chosen)
     chosen_settings = settings_of(chosen)
+    if chosen.job:
+        from container.operate.batch.submit import run_as_job
+
+        return run_as_job(chosen, _parser(), stop)
+    if chosen.plan:
+        raise Misused("--plan shows the request of a --job; which kind?")
     _need_pyarrow()
     if chosen.sample is not None:
         return _sample(chosen, chosen_settings, asked)
     return _score(chosen, chosen_settings, asked, job, stop)
 
 
-def with_flags_of(job: Job, chosen: argparse.Namespace) -> argparse.Namespace:
-    """The command line, and where it says nothing the job's hyperparameters."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mme score", description="A job's hyperparameters are flags.")
     add_arguments(parser)
+    return parser
+
+
+def with_flags_of(job: Job, chosen: argparse.Namespace) -> argparse.Namespace:
+    """The command line, and where it says nothing the job's hyperparameters."""
+    parser = _parser()
     said = vars(chosen)
     for name, value in vars(parser.parse_args(job.flags)).items():
         if said.get(name) == parser.get_default(name):
