@@ -112,6 +112,8 @@ class RunModels:
             return flight
 
     def _load(self, target: str) -> Outcome:
+        if self._is_full:  # by now; to examine it for nothing would cost as much as to load it
+            return IN_ANOTHER_PASS
         prepared = self._prepared(target)
         if isinstance(prepared, ServingError):
             return prepared

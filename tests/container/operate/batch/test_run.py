@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -373,6 +374,34 @@ def test_a_signal_is_seen_while_models_are_waited_for() -> None:
         with pytest.raises(Stopped):
             waiting.result(30)
         may_go.set()
+
+
+def test_what_finds_no_room_is_not_examined_for_nothing() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def prepare(self, target: str) -> Any:
+            self.asked.append(target)
+            return SimpleNamespace(version="1", n_bytes=100, load=lambda: SimpleNamespace(close=lambda: None))
+
+        def prepare_if_changed(self, target: str, version: str) -> Any:
+            raise AssertionError
+
+    targets = [str(number) for number in range(50)]
+    loader = Counting()
+    with ThreadPoolExecutor(1) as threads:
+        models = RunModels(loader, dict.fromkeys(targets, "1"), threads, 1000, "")
+        n_passes = 0
+        is_more = True
+        while is_more:
+            models.request(targets)
+            for target in targets:
+                models.model(target)
+            is_more = models.next_pass()
+            n_passes += 1
+    assert (models.n_loads, n_passes) == (50, 5)
+    assert len(loader.asked) == 50 + n_passes - 1  # and one a pass, which found that there is no room
 
 
 def test_two_hosts_make_the_same_bytes_as_one(models: Path, tmp_path: Path) -> None:
