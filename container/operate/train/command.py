@@ -170,8 +170,9 @@ def _with_flags_of(job: TrainingJob, chosen: argparse.Namespace) -> argparse.Nam
 
 
 def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Event) -> int:
+    from container.operate.release.figures import Conditions
     from container.operate.train import run as running
-    from container.operate.train.approving import Conditions
+    from container.operate.train.approving import approve_if
     from container.operate.train.rows import BUDGET_BYTES
 
     if not chosen.data:
@@ -200,7 +201,7 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         )
         verdict = None
         if conditions is not None and outcome.manifest is not None:
-            verdict = conditions.approve(opened, outcome.manifest, me)
+            verdict = approve_if(conditions, opened, outcome.manifest, me)
         _tell(chosen, opened, outcome, verdict, time.monotonic() - began)
         return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
 

@@ -21,10 +21,10 @@ from container.operate.release.approve import approve
 from container.operate.release.choice import Choice
 from container.operate.release.diff import Gate, compare
 from container.operate.release.live import settled
-from container.operate.release.manifest import Manifest
+from container.operate.release.manifest import DEFAULT_KEY, Manifest
 from container.operate.release.place import Place, place_at
 from container.operate.train import run as running
-from container.operate.train.asked import DEFAULT_KEY, Asked
+from container.operate.train.asked import Asked
 from container.operate.train.parameters import read
 from container.operate.troubles import Refused, Stopped
 from handler.archives.limits import Limits
