@@ -20,6 +20,7 @@ from container.operate.demo import command as demo
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.fleet import command as fleet
+from container.operate.pipeline import command as pipeline
 from container.operate.platform import command as platform
 from container.operate.printing import say
 from container.operate.release import command as release
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inspect.add_command(commands)
     convert.add_command(commands)
     train.add_command(commands)
+    pipeline.add_command(commands, main)
     release.add_commands(commands)
     dashboard.add_command(commands)
     batch.add_command(commands)

@@ -62,7 +62,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=run)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_learning(parser: argparse.ArgumentParser) -> None:
+    """What says what is trained of what, wherever it is: here, in a job, in a pipeline."""
     parser.add_argument(
         "--data", nargs="+", metavar="LOCATION",
         help="files, directories, S3 prefixes or objects, or a SageMaker manifest (.manifest, .json)",
@@ -110,10 +111,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fallback-below", type=int, metavar="N",
         help="fewer rows than N, or no better than a constant: no model, and one over all rows, _default, covers them",
     )  # fmt: skip
-    judge.add_argument(
-        "--approve-if", metavar="CONDITIONS",
-        help="make it live if all hold, such as 'worse<=0.01,failed<=0.05'; see README",
-    )  # fmt: skip
     read = parser.add_argument_group("how data is read")
     read.add_argument("--data-format", choices=FORMATS, help="of files whose names do not say")
     read.add_argument("--no-header", action="store_true", help="CSV without names; columns are called 0, 1, ...")
@@ -121,6 +118,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory", metavar="SIZE", help="for rows, such as 1GiB, before they go to disk; default 256MiB"
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_learning(parser)
+    parser.add_argument(
+        "--approve-if", metavar="CONDITIONS",
+        help="make it live if all hold, such as 'worse<=0.01,failed<=0.05'; see README",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     starting.add_arguments(parser)
     parser.add_argument(
