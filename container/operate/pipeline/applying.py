@@ -63,11 +63,11 @@ def pattern_of(data: str, ends_with: str) -> tuple[str, str]:
 
 def _apply_pipeline(client: Any, name: str, definition: str, role: str) -> tuple[str, str]:
     wanted = {"PipelineDefinition": definition, "RoleArn": role}
-    try:
-        found = client.describe_pipeline(PipelineName=name)
-    except client.exceptions.ResourceNotFound:
+    there = client.list_pipelines(PipelineNamePrefix=name)["PipelineSummaries"]
+    if not any(one["PipelineName"] == name for one in there):
         answer = client.create_pipeline(PipelineName=name, ClientRequestToken=f"mme-{name:-<32}"[:128], **wanted)
         return answer["PipelineArn"], MADE
+    found = client.describe_pipeline(PipelineName=name)
     is_same = json.loads(found["PipelineDefinition"]) == json.loads(definition) and found["RoleArn"] == role
     if is_same:
         return found["PipelineArn"], SAME
