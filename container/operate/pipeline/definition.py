@@ -52,7 +52,17 @@ def definition_of(loop: Loop) -> str:
     register = _processing(
         loop,
         "Register",
-        ["release", "register", *_place(loop), "--registry", loop.group, "--image", loop.machines.image],
+        # What was judged, though another run may have made a newer one since.
+        [
+            "release",
+            "register",
+            _got("release"),
+            *_place(loop),
+            "--registry",
+            loop.group,
+            "--image",
+            loop.machines.image,
+        ],
         [],
     )
     decide = {
@@ -73,7 +83,7 @@ def _place(loop: Loop) -> list[str]:
 
 
 def _processing(
-    loop: Loop, name: str, words: Sequence[str], after: Sequence[str], *, writes: bool = False
+    loop: Loop, name: str, words: Sequence[str | dict[str, Any]], after: Sequence[str], *, writes: bool = False
 ) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "AppSpecification": {"ImageUri": loop.machines.image, "ContainerArguments": list(words)},
@@ -94,5 +104,9 @@ def _processing(
 
 
 def _at_most(name: str, most: float) -> dict[str, Any]:
-    got = {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Judge.PropertyFiles.Figures"}, "Path": name}}
-    return {"Type": "LessThanOrEqualTo", "LeftValue": got, "RightValue": most}
+    return {"Type": "LessThanOrEqualTo", "LeftValue": _got(name), "RightValue": most}
+
+
+def _got(name: str) -> dict[str, Any]:
+    """What the figures say, once they are there."""
+    return {"Std:JsonGet": {"PropertyFile": {"Get": "Steps.Judge.PropertyFiles.Figures"}, "Path": name}}

@@ -5,9 +5,12 @@ Rule: each step is the command that the pipeline's step runs, in the same order;
 
 from __future__ import annotations
 
+import shlex
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import say
@@ -22,26 +25,30 @@ class StepFailed(CommandFailed):
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Words of each command, without `mme`. verify: none where no endpoint is named."""
+    """Words of each command, without `mme`. where: of what `release` acts on. note: of the approval. url: of an endpoint to
+    be verified; None for none."""
 
     train: tuple[str, ...]
-    diff: tuple[str, ...]
-    approve: tuple[str, ...]
-    verify: tuple[str, ...] = ()
+    where: tuple[str, ...]
+    note: str
+    url: str | None = None
 
 
-def run_once(steps: Steps, holds: Callable[[], tuple[str, ...]], main: Callable[[Sequence[str]], int]) -> bool:
-    """Whether something is live now that was a candidate. holds: conditions that do not. Raises StepFailed."""
-    _step(steps.train, main)
-    _step(steps.diff, main)
-    broken = holds()
+def run_once(steps: Steps, broken_of: Callable[[str], tuple[str, ...]], main: Callable[[Sequence[str]], int]) -> bool:
+    """Whether a candidate has gone live. broken_of: conditions that do not hold of a release. Raises StepFailed."""
+    with tempfile.TemporaryDirectory(prefix="mme-pipeline-") as folder:
+        file = Path(folder, "release")
+        _step(steps.train, main, "--id-file", str(file))
+        release = file.read_text()
+    _step(("release", "diff", release, *steps.where), main)
+    broken = broken_of(release)
     for why in broken:
         say("not live", why)
     if broken:
         return False
-    _step(steps.approve, main)
-    if steps.verify:
-        _step(steps.verify, main)
+    _step(("release", "approve", release, *steps.where, "--note", steps.note), main)
+    if steps.url is not None:
+        _step(("release", "verify", *steps.where, "--url", steps.url, "--wait", "60"), main)
     return True
 
 
@@ -62,8 +69,9 @@ def run_whenever(
             return
 
 
-def _step(words: Sequence[str], main: Callable[[Sequence[str]], int]) -> None:
-    print(f"\n$ mme {' '.join(words)}", flush=True)
-    status = main(words)
+def _step(words: Sequence[str], main: Callable[[Sequence[str]], int], *unseen: str) -> None:
+    """unseen: words that are ours alone."""
+    print(f"\n$ mme {shlex.join(words)}", flush=True)
+    status = main([*words, *unseen])
     if status:
         raise StepFailed(words, status)

@@ -126,6 +126,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--approve-if", metavar="CONDITIONS",
         help="make it live if all hold, such as 'worse<=0.01,failed<=0.05'; see README",
     )  # fmt: skip
+    parser.add_argument(
+        "--id-file", type=Path, metavar="FILE", help="write the release's id into it, for what comes after"
+    )
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     starting.add_arguments(parser)
     parser.add_argument(
@@ -207,6 +210,8 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         verdict = None
         if conditions is not None and outcome.manifest is not None:
             verdict = approve_if(conditions, opened, outcome.manifest, me)
+        if chosen.id_file is not None and outcome.manifest is not None:
+            chosen.id_file.write_text(outcome.manifest.id)
         _tell(chosen, opened, outcome, verdict, time.monotonic() - began)
         return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
 

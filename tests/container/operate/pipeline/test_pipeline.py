@@ -44,6 +44,9 @@ def test_each_step_is_what_sagemaker_takes(account: Any, capsys: pytest.CaptureF
     definition = json.loads(capsys.readouterr().out)
     train, judge, decide = definition["Steps"]
     register = decide["Arguments"]["IfSteps"][0]
+    words = register["Arguments"]["AppSpecification"]["ContainerArguments"]
+    assert words[2]["Std:JsonGet"]["Path"] == "release"  # of what was judged
+    words[2] = "20261129-213503-e638de33"
     model = boto3.client("sagemaker").meta.service_model
     for step, operation, name in (
         (train, "CreateTrainingJob", "TrainingJobName"),
