@@ -17,6 +17,8 @@ from container.link.loopback import asked_at
 from container.operate.artifacts import convert, inspect
 from container.operate.batch import command as batch
 from container.operate.demo import command as demo
+from container.operate.deploy import command as deploy
+from container.operate.drift import command as drift
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.fleet import command as fleet
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     release.add_commands(commands)
     dashboard.add_command(commands)
     batch.add_command(commands)
+    drift.add_command(commands)
+    deploy.add_command(commands)
     fleet.add_command(commands)
     platform.add_command(commands)
     chosen = parser.parse_args(arguments)

@@ -65,15 +65,18 @@ def drift_of(rows: SegmentRows, columns: Columns, before: Profile, places: Mappi
     """places: by feature, where it is in the profile before. None where there is none of them."""
     worst: Drift | None = None
     for feature, place in places.items():
-        shares = np.maximum(
-            _shares(_sorted(rows.features[:, feature]), before.edges[place], len(rows.features)), _LEAST
-        )
-        were = np.maximum(before.shares[place], _LEAST)
-        index = float(np.sum((shares - were) * np.log(shares / were)))
+        index = index_of(rows.features[:, feature], before, place)
         if worst is None or index > worst.index:
             name = columns.names[feature] if columns.names else f"f{feature}"
             worst = Drift(name, round(index, 4))
     return worst
+
+
+def index_of(values: Floats, before: Profile, place: int) -> float:
+    """How far one feature's values, missing ones among them, have moved from where it was in a profile."""
+    shares = np.maximum(_shares(_sorted(values), before.edges[place], len(values)), _LEAST)
+    were = np.maximum(before.shares[place], _LEAST)
+    return float(np.sum((shares - were) * np.log(shares / were)))
 
 
 def _sorted(values: Floats) -> Floats:
