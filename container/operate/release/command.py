@@ -75,7 +75,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     one = _verb(verbs, "verify", _verify, "hold a running endpoint's answers against what is live, bit for bit")
     where = one.add_mutually_exclusive_group(required=True)
-    where.add_argument("--url", metavar="URL", help="an endpoint of ours, such as http://127.0.0.1:8080")
+    where.add_argument(
+        "--url",
+        action="append",
+        metavar="URL",
+        help="an endpoint of ours, such as http://127.0.0.1:8080; once for each replica of a fleet, which are asked in turn",
+    )
     where.add_argument("--endpoint", metavar="NAME", help="a SageMaker endpoint")
     one.add_argument("--wait", type=_seconds, default=0.0, metavar="S", help="ask again until all is right, so long")
     choice.add_arguments(one)
