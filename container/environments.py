@@ -39,6 +39,11 @@ def container_environment(environ: Mapping[str, str] | None = None) -> dict[str,
     return {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
 
 
+def keep_ray_quiet() -> None:
+    """Of a Ray that this process starts: it does not tell its makers that it was."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 # What would make a replica of a fleet something else than a standalone endpoint; where it listens its flags say.
 _NOT_FOR_REPLICA = re.compile(r"MME_HOSTED|SAGEMAKER_MULTI_MODEL")
 
@@ -92,6 +97,33 @@ def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
         "AWS_EC2_METADATA_DISABLED": "true",
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
+    }
+
+
+def opt_ml(environ: Mapping[str, str] | None = None) -> Path:
+    """Where SageMaker puts a job's files. MME_OPT_ML: elsewhere, for a job on a machine that has no /opt/ml for it."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("MME_OPT_ML") or "/opt/ml")
+
+
+# The platform's containers call back to it with these; it checks none.
+PLATFORM_KEY = "platform"
+
+
+def played_environment(
+    given: Mapping[str, str], *, address: str, region: str, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The environment of a container or job of the platform's: the image's own, which here is this machine's without what
+    is meant for others, then what SageMaker gives, with the AWS at `address`; `given` last."""
+    environ = os.environ if environ is None else environ
+    return {
+        **demo_environment(environ),
+        "AWS_ACCESS_KEY_ID": PLATFORM_KEY,
+        "AWS_SECRET_ACCESS_KEY": PLATFORM_KEY,
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_ENDPOINT_URL": address,
+        **given,
     }
 
 

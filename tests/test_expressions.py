@@ -28,6 +28,7 @@ LENGTHS = (4_000, 16_000, 64_000, 256_000, 1_024_000)
 OPERATORS = {
     "container.image.ecr", "container.image.sbom", "container.image.wheel",  # the person who builds
     "container.settings", "container.environments",  # the operator's own environment
+    "container.operate.deploy.file",  # and file
 }  # fmt: skip
 
 # How each is used. "match" and "fullmatch" start at the text's first character, "search" and "sub" at every one.
@@ -74,7 +75,13 @@ USES = {
     "container.worker.hosted.gates._QUESTION": "fullmatch",
     "container.launch.binder._LINE": "fullmatch",
     "container.launch.stubs._REQUEST": "fullmatch",
-    "container.platform.front._PATH": "fullmatch",
+    "container.platform.hosting.front._PATH": "fullmatch",
+    "container.platform.service.reading._IN_BRACKETS": "sub",
+    "container.platform.scaling.resources._VARIANT": "fullmatch",
+    "container.platform.scaling.resources._COMPONENT": "fullmatch",
+    "container.platform.scaling.schedules._AT": "fullmatch",
+    "container.platform.scaling.schedules._RATE": "fullmatch",
+    "container.platform.scaling.schedules._CRON": "fullmatch",
 }
 
 # Repeated to any length, with an end that does not fit, they make an expression that can try twice try for ever.
@@ -113,6 +120,10 @@ PARTS = (
         "/endpoints/a",
         "a://",
         "A0+.-",
+        "endpoint/a/variant/a-",
+        "inference-component/a-",
+        "cron(0 ",
+        "rate(1",
     ),
 )
 ENDS = ("", "!", "x", "\n", "1", " ")

@@ -17,6 +17,7 @@ from container.link.loopback import asked_at
 from container.operate.artifacts import convert, inspect
 from container.operate.batch import command as batch
 from container.operate.demo import command as demo
+from container.operate.deploy import command as deploy
 from container.operate.drift import command as drift
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dashboard.add_command(commands)
     batch.add_command(commands)
     drift.add_command(commands)
+    deploy.add_command(commands)
     fleet.add_command(commands)
     platform.add_command(commands)
     chosen = parser.parse_args(arguments)

@@ -1,8 +1,7 @@
-"""SageMaker's side of a multi-model endpoint, on this machine: what the platform does around our container.
+"""SageMaker and its neighbours, played on this machine: an address that boto3 cannot tell from the real one.
 
-    boto3 -> front -> fleet -> instance -> contract -> container
-                       |         `-> disk: downloads and unpacks below the instance's root
-                       `-> figures: the six metrics
+    boto3 -> service -> endpoints, components, scaling, jobs, registry -> hosting -> containers
+                `-> moto: s3, cloudwatch, events, ... behind the same address
 
-Rule: the container is known by its contract only, so any multi-model container can stand there.
+Rule: all that waits does so on one clock, which may run faster; what has no source in README.md's table is not played.
 """

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from container import environments
 from container.operate.batch.share import Share
 from container.operate.troubles import Misused
 
-ROOT = Path("/opt/ml")
+ROOT = environments.opt_ml()
 MAX_MESSAGE_CHARS = 1024
 _RESOURCES = ("config/resourceconfig.json", "input/config/resourceconfig.json")
 _PARAMETERS = "input/config/hyperparameters.json"

@@ -36,6 +36,7 @@ FIRST_PORT = 8080
 ROUNDS = 2  # calls to each city, all in one shuffled order: its first is cold, its second warm
 SEED = 2019
 READY_PATIENCE_S = 60.0
+SPEED, MOST_SPEED = 120.0, 3600.0  # of --zero: 25 minutes to zero take 12 seconds
 N_WORKERS = 4  # one caller needs one; four leave some for a person who pastes
 
 
@@ -46,6 +47,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Train a small model of house prices for each of ten cities, put them into an S3 server inside this "
         "process, serve them, call them, add a city while it runs, and go on serving until Ctrl-C.",
     )
+    parser.add_argument(
+        "--zero", action="store_true", help="tell another story: rankings on an endpoint that sleeps until it is called"
+    )
+    parser.add_argument(
+        "--speed", type=float, metavar="N", help=f"with --zero: platform seconds in a real one; default {SPEED:g}"
+    )
     parser.add_argument("--once", action="store_true", help="end instead of going on serving")
     parser.add_argument("--port", metavar="N", help=f"port to serve on; else the first free one from {FIRST_PORT}")
     parser.add_argument("--json", action="store_true", help="print the facts as one JSON document")
@@ -55,6 +62,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def run(chosen: argparse.Namespace) -> int:
     if missing := missing_parts():
         return _trouble(f"it needs {', '.join(missing)}: pip install 'multi-model-endpoint[demo]'", Exit.USAGE)
+    if chosen.zero:
+        return _zero(chosen)
+    if chosen.speed is not None:
+        return _trouble("--speed goes with --zero", Exit.USAGE)
     printer = Printer(is_json=chosen.json)
     try:
         port = _choose_port(chosen.port)
@@ -67,6 +78,22 @@ def run(chosen: argparse.Namespace) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # both end it the same way, as KeyboardInterrupt
     return Demo(port, printer).run(is_once=chosen.once)
+
+
+def _zero(chosen: argparse.Namespace) -> int:
+    from container.operate.demo import zero
+
+    if chosen.port is not None:
+        return _trouble("--zero chooses its own port", Exit.USAGE)
+    speed = SPEED if chosen.speed is None else chosen.speed
+    if not 1 <= speed <= MOST_SPEED:
+        return _trouble(f"--speed is from 1 to {MOST_SPEED:g}", Exit.USAGE)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        return zero.tell(speed=speed, is_once=chosen.once, is_json=chosen.json)
+    except CommandFailed as error:
+        return _trouble(str(error), error.exit)
 
 
 def _choose_port(given: str | None) -> int:

@@ -15,6 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTT
 from container.environments import DEMO_KEY, DEMO_REGION
 from container.link.names import POOL
 from container.operate.exits import CommandFailed, Exit
+from handler.attributes import TARGET
 from handler.aws import Patience, local_client
 from handler.aws import client as aws_client
 
@@ -86,25 +87,44 @@ class Endpoint:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._name = ENDPOINT_NAME
+        self._component: str | None = None
+        self._is_in_attributes = False
         try:
             self._client = client("sagemaker-runtime", self.url + PATH)
         except ValueError as error:  # botocore's word for an address it cannot read
             raise CallImpossible(f"{url!r} is no address such as http://127.0.0.1:8080") from error
 
     @classmethod
-    def on_sagemaker(cls, name: str) -> Endpoint:
-        """SageMaker's endpoint of that name, with this machine's credentials. Raises CallImpossible."""
+    def on_sagemaker(
+        cls, name: str, *, component: str | None = None, is_in_attributes: bool = False, url: str | None = None
+    ) -> Endpoint:
+        """SageMaker's endpoint of that name, with this machine's credentials.
+
+        component         the inference component to call
+        is_in_attributes  the target travels in the custom attributes: an endpoint that is not multi-model, such as a
+                          component's or a serverless one, refuses TargetModel
+        url               of a SageMaker played on this machine, which checks no credentials
+        raises            CallImpossible
+        """
         endpoint = cls.__new__(cls)
         endpoint.url, endpoint._name = name, name
+        endpoint._component, endpoint._is_in_attributes = component, is_in_attributes or component is not None
         try:
-            endpoint._client = aws_client("sagemaker-runtime", PATIENCE)
+            made = aws_client("sagemaker-runtime", PATIENCE) if url is None else client("sagemaker-runtime", url)
+            endpoint._client = made
         except (BotoCoreError, ValueError) as error:  # no region
             raise CallImpossible(f"endpoint {name} cannot be called: {error}") from error
         return endpoint
 
+    def _target(self, target: str) -> dict[str, str]:
+        if not self._is_in_attributes:
+            return {"TargetModel": target}
+        named = {} if self._component is None else {"InferenceComponentName": self._component}
+        return {**named, "CustomAttributes": _in_attributes(target)}
+
     def call(self, target: str, body: bytes, *, content_type: str = "text/csv", accept: str | None = None) -> Answered:
         """One request and its answer. Raises CallFailed."""
-        request: Any = {"TargetModel": target, "Body": body, "ContentType": content_type}
+        request: Any = {**self._target(target), "Body": body, "ContentType": content_type}
         if accept is not None:
             request["Accept"] = accept
         start = time.perf_counter()
@@ -123,6 +143,15 @@ class Endpoint:
         ms = _ms_since(start)
         is_hit, load_ms = cache_facts(response.get("CustomAttributes", ""))
         return Answered(answer, response["ContentType"], ms, is_hit, load_ms)
+
+
+def _in_attributes(target: str) -> str:
+    """Raises CallImpossible: attributes have no quotes (handler/attributes.py)."""
+    if "," in target or ";" in target or target != target.strip():
+        raise CallImpossible(
+            f"{target!r} cannot travel in custom attributes: it holds a comma, a semicolon or outer spaces"
+        )
+    return f"{TARGET}={target}"
 
 
 def client(service: Any, url: str) -> Any:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from container.operate.endpoint import waking
+from container.operate.endpoint.waking import WAKE_S
 from container.operate.exits import Exit
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ exit codes
   4  the model or the body is at fault (ModelError)
   5  not now: still loading, overloaded or restarting; call again (ModelNotReadyException, ServiceUnavailable)
   6  nobody answers at the address
+
+An endpoint at zero answers ValidationError until a copy is there; --wake waits for that one, and for no other.
 """
 
 
@@ -38,7 +42,19 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--target", required=True, metavar="KEY", help="the artifact's key below the endpoint's prefix")
     parser.add_argument("--file", type=Path, metavar="F", help="read the body from a file instead")
-    parser.add_argument("--url", default="http://127.0.0.1:8080", help="the endpoint; default %(default)s")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--url", default="http://127.0.0.1:8080", help="the endpoint; default %(default)s")
+    where.add_argument("--endpoint", metavar="NAME", help="a SageMaker endpoint, with this machine's credentials")
+    parser.add_argument(
+        "--component", metavar="NAME", help="its inference component; the target goes in CustomAttributes"
+    )
+    parser.add_argument(
+        "--in-attributes", action="store_true", help="the target goes there, as a serverless endpoint wants"
+    )
+    parser.add_argument(
+        "--wake", nargs="?", type=float, const=WAKE_S, metavar="S",
+        help=f"at zero, wait until it is awake, so many seconds at most; {WAKE_S:g} without a number",
+    )  # fmt: skip
     parser.add_argument("--content-type", default="text/csv", metavar="TYPE", help="the body's; default %(default)s")
     parser.add_argument("--accept", metavar="TYPE", help="the answer's; else what the endpoint prefers")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
@@ -46,6 +62,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def run(chosen: argparse.Namespace) -> int:
+    if chosen.endpoint is None and (chosen.component or chosen.in_attributes or chosen.wake):
+        return _usage("--component, --in-attributes and --wake go with --endpoint")
     if (chosen.body is None) == (chosen.file is None):
         return _usage("give the body as one argument, as --file F, or as - for stdin")
     try:
@@ -56,8 +74,18 @@ def run(chosen: argparse.Namespace) -> int:
     from container.operate.endpoint.calling import CallFailed, Endpoint  # boto3 costs 0.2 s, which --help need not pay
 
     try:
-        endpoint = Endpoint(chosen.url)
-        answered = endpoint.call(chosen.target, body, content_type=chosen.content_type, accept=chosen.accept)
+        endpoint = (
+            Endpoint(chosen.url)
+            if chosen.endpoint is None
+            else Endpoint.on_sagemaker(
+                chosen.endpoint, component=chosen.component, is_in_attributes=chosen.in_attributes
+            )
+        )
+
+        def call() -> Answered:
+            return endpoint.call(chosen.target, body, content_type=chosen.content_type, accept=chosen.accept)
+
+        answered = call() if chosen.wake is None else waking.awake(call, chosen.wake, _progress)
     except CallFailed as error:
         if chosen.json:
             print(json.dumps({"target": chosen.target, **_why(error)}))
@@ -120,6 +148,10 @@ def _why(error: CallFailed) -> dict[str, Any]:
             "ms": round(error.ms, 2),
         }
     return {"error": type(error).__name__, "message": str(error)}
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _usage(message: str) -> int:

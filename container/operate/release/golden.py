@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from container.operate.release.manifest import Golden
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from container.examine.quarantine import Examined
     from handler.importer.learner import Learner
+    from handler.payload.rows import Floats
     from handler.predictor import Facts
 
 N_ROWS = 3
@@ -23,17 +26,16 @@ PLAIN = [-1.0, 0.5, 2.0]  # values for a model without thresholds: a linear one,
 MAX_FILLED = 32  # features of a row that have a value; of the others it is missing
 
 
-def golden_of(examined: Examined, seed: str, learners: Sequence[Learner] | None = None) -> Golden | None:
-    """examined: with its origins, so that its documents are XGBoost's. learners: the same documents, read, where somebody has
-    read them. None for a model whose scores are no numbers."""
+def golden_of(examined: Examined, seed: str) -> Golden | None:
+    """examined: with its origins, so that its documents are XGBoost's. None for a model whose scores are no numbers."""
     import numpy as np
 
-    from handler.errors import RequestError
+    from handler.importer.booster import import_booster
     from handler.predictor import Ensemble, HandlePool, Model, Scorer, facts_of_ensemble
-    from handler.scoring import predict, read_rows
+    from handler.scoring import predict
 
     facts = facts_of_ensemble(examined.facts)
-    lines = _lines(learners or _read(examined), facts, random.Random(seed))  # noqa: S311  the same for the same model
+    learners = [import_booster(document, "what libxgboost wrote").learner for document in examined.documents]
     pool = HandlePool()
     models: list[Scorer] = [
         Model(pool.load(document), one, pool.rest)
@@ -41,24 +43,29 @@ def golden_of(examined: Examined, seed: str, learners: Sequence[Learner] | None 
     ]
     model = models[0] if len(models) == 1 else Ensemble(models, facts)
     try:
-        rows = read_rows("\n".join(lines).encode(), "text/csv", facts)
-        scores = np.asarray(predict(model, rows).outputs)
-    except RequestError:  # it does not say by itself which rounds answer, or takes no such rows
-        return None
+        return golden_rows(learners, facts, seed, lambda rows: np.asarray(predict(model, rows).outputs))
     finally:
         model.close()
+
+
+def golden_rows(
+    learners: Sequence[Learner], facts: Facts, seed: str, ask: Callable[[Floats], NDArray[Any]]
+) -> Golden | None:
+    """ask: libxgboost's scores, (n_rows, n_outputs)."""
+    from handler.errors import RequestError
+    from handler.scoring import read_rows
+
+    lines = _lines(learners, facts, random.Random(seed))  # noqa: S311  the same for the same model
+    try:
+        scores = ask(read_rows("\n".join(lines).encode(), "text/csv", facts))
+    except RequestError:  # it does not say by itself which rounds answer, or takes no such rows
+        return None
     if scores.dtype.kind not in "fiu":  # labels that are texts
         return None
     answers = tuple(tuple(map(float, row)) for row in scores.reshape(len(lines), -1).tolist())
     if not all(math.isfinite(score) for row in answers for score in row):
         return None
     return Golden(tuple(lines), answers)
-
-
-def _read(examined: Examined) -> list[Learner]:
-    from handler.importer.booster import import_booster
-
-    return [import_booster(document, "what libxgboost wrote").learner for document in examined.documents]
 
 
 def _lines(learners: Sequence[Learner], facts: Facts, choice: random.Random) -> list[str]:

@@ -24,6 +24,7 @@ from container.operate.printing import complain, fact, say, size_text
 from container.operate.release import place
 from container.operate.release.trouble import told
 from container.operate.tables.reading import FORMATS
+from container.operate.train import starting
 from container.operate.train.job import TrainingJob, training_job_at
 from container.operate.troubles import Misused
 from handler.errors import StartRefused
@@ -46,7 +47,6 @@ exit codes
   130  stopped by a signal: the same command goes on
 """
 N_SHOWN = 10
-DRIFT = 0.25  # from which on a segment's world is another one, see profiles.py
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -122,6 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--memory", metavar="SIZE", help="for rows, such as 1GiB, before they go to disk; default 256MiB"
     )
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
+    starting.add_arguments(parser)
     parser.add_argument(
         "--opt-ml", type=Path, default=ROOT, metavar="DIR",
         help="where SageMaker puts a job's files (default /opt/ml); a job's hyperparameters are flags and XGBoost's names",
@@ -179,6 +180,8 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         raise Misused("--to: where do releases go?")
     asked = asked_of(chosen)
     conditions = None if chosen.approve_if is None else Conditions.parse(chosen.approve_if)
+    if chosen.job or chosen.plan:
+        return _start(chosen, stop)
     _need_pyarrow()
     began = time.monotonic()
     with told("the same command goes on"), closing(place.open_place(chosen)) as opened:
@@ -200,6 +203,27 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
             verdict = conditions.approve(opened, outcome.manifest, me)
         _tell(chosen, opened, outcome, verdict, time.monotonic() - began)
         return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
+
+
+def _start(chosen: argparse.Namespace, stop: threading.Event) -> int:
+    machines = starting.machines_of(chosen)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    parameters = starting.hyperparameters_of(chosen, parser)
+    with told("call again"), closing(place.open_place(chosen)) as opened:
+        params = starting.put_params(opened, chosen.params)
+        request = starting.training_request(machines, parameters, params, opened.shelf.uri("jobs/"))
+        name = starting.name_of(chosen.job_name)
+        if chosen.plan:
+            print(json.dumps({"TrainingJobName": name, **request}, indent=1))
+            return Exit.OK
+        from handler import aws
+
+        client = aws.client("sagemaker", aws.Patience(2.0, 20.0, 3), endpoint_url=opened.endpoint_url)
+        say("started", starting.start(client, name, request))
+        starting.follow(client, name, stop)
+        say("next", f"mme release diff --of {shlex.quote(opened.location)}")
+    return Exit.OK
 
 
 def _need_pyarrow() -> None:
@@ -304,6 +328,7 @@ def _tell(chosen: argparse.Namespace, opened: Place, outcome: Outcome, verdict: 
 
 def manifest_lines(manifest: Manifest) -> list[str]:
     """What a release of trained models is, in a few lines."""
+    from container.operate.release.diff import FAR
     from container.operate.release.telling import refused_lines, some
 
     trained = [(key, one.trained) for key, one in sorted(manifest.segments.items()) if one.trained is not None]
@@ -319,7 +344,7 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     low = [key for key, one in trained if one.is_above_floor is False]
     lines += some("no better", [f"{key}: than a constant" for key in low])
     moved = sorted(((one.drift, key, one.drift_feature) for key, one in trained if one.drift), reverse=True)
-    lines += some("drift", [f"{key}  {feature} {drift:.2f}" for drift, key, feature in moved if drift >= DRIFT])
+    lines += some("drift", [f"{key}  {feature} {drift:.2f}" for drift, key, feature in moved if drift >= FAR])
     return [*lines, *refused_lines(manifest.refused)]
 
 

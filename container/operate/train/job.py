@@ -1,6 +1,7 @@
 """`train` as the first word of the image: a SageMaker Training job.
 
     input/data/CHANNEL            rows: of `train` or `training` to learn from, of `validation` to judge
+    input/data/params             one file, as of `mme train --params`
     input/config/hyperparameters.json     flags of `mme train` by name, and XGBoost's own names for the rest; all strings
     checkpoints                   releases and the ledger, where the live prefix is on this host: what lies there comes back
                                   after a spot interruption
@@ -25,6 +26,7 @@ from container.operate.troubles import Misused
 
 CHANNELS = ("train", "training")
 VALIDATION = "validation"
+PARAMS = "params"
 # Flags that take several words.
 _SEVERAL = frozenset({"data", "validation", "set", "search"})
 
@@ -71,7 +73,10 @@ class TrainingJob:
             flags += ["--data", str(self._channel(there[0]))]
         if "validation" not in given and self._channel(VALIDATION).is_dir():
             flags += ["--validation", str(self._channel(VALIDATION))]
-        return tuple(flags)
+        files = [one for one in self._channel(PARAMS).glob("*") if one.is_file()] if "params" not in given else []
+        if len(files) > 1:
+            raise Misused(f"channel {PARAMS} has {len(files)} files: which of them has the hyperparameters?")
+        return (*flags, *(f"--params={one}" for one in files))
 
     def _place(self, given: Collection[str]) -> tuple[str, ...]:
         is_s3 = "to" in given and self.job.parameters["to"].startswith("s3://")

@@ -21,6 +21,7 @@ import numpy as np
 
 from container.operate.documents import read_as
 from container.operate.release.manifest import Segment
+from container.operate.release.shelf import RUNS
 from container.operate.tables.files import DataFile
 from container.operate.train.asked import Asked
 from container.operate.train.profiles import Profile
@@ -29,7 +30,6 @@ from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.payload.rows import Floats
 from handler.stores.writing import NOTHING, WritingStore
 
-RUNS = "runs/"
 FORMAT = 1
 # Between two writes of entries: what a killed run does again is what it did in that time.
 FLUSH_S = 2.0

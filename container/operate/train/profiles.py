@@ -18,12 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from container.operate.release.shelf import PROFILES
 from container.operate.train.rows import Columns, SegmentRows
 from handler.errors import ArtifactMissing
 from handler.payload.rows import Floats
 from handler.stores.writing import NOTHING, WritingStore
 
-PROFILES = "profiles/"
 N_PARTS = 10
 # Of a share that is nothing: the index would be infinite for one row where there was none.
 _LEAST = 1e-3

@@ -21,7 +21,7 @@ import xgboost
 from container.examine.examiner import facts_of
 from container.examine.quarantine import Examined
 from container.operate.artifacts.archive import MEMBER, pack
-from container.operate.release.golden import golden_of
+from container.operate.release.golden import golden_rows
 from container.operate.release.manifest import Features, Judged, Measured, Segment, Trained
 from container.operate.release.shelf import digest_of
 from container.operate.train.asked import DEFAULT_KEY, Asked
@@ -192,7 +192,7 @@ def _made(
         len(packed),
         objective,
         Features(facts.n_features, facts.feature_names, facts.feature_types),
-        golden=golden_of(examined, digest, [imported.learner]),
+        golden=golden_rows([imported.learner], facts, digest, lambda rows: _asked(fitted, rows, columns)),
         judged=judged,
         trained=trained,
     )
@@ -222,12 +222,15 @@ def _tried(examined: Examined, imported: Imported, fitted: Fitted, judging: Exam
         ours = np.asarray(predict(scorer, rows).outputs)
     finally:
         scorer.close()
-    some: Floats = rows[:N_TRIED]
-    matrix = matrix_of(Examples(some, judging.labels[:N_TRIED]), columns)
-    theirs = fitted.booster.predict(matrix, strict_shape=True)
-    if ours[:N_TRIED].astype(np.float32).tobytes() != np.asarray(theirs, np.float32).tobytes():
+    if ours[:N_TRIED].astype(np.float32).tobytes() != _asked(fitted, rows[:N_TRIED], columns).tobytes():
         raise Failed("an endpoint would answer otherwise than XGBoost; please report it")
     return ours
+
+
+def _asked(fitted: Fitted, rows: Floats, columns: Columns) -> Floats:
+    """XGBoost's own answers."""
+    matrix = matrix_of(Examples(rows, np.zeros(len(rows), np.float32)), columns)
+    return np.asarray(fitted.booster.predict(matrix, strict_shape=True), np.float32)
 
 
 def _measured(

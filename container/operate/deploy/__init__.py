@@ -1,0 +1,1 @@
+"""`mme deploy`: an endpoint on SageMaker out of one file."""

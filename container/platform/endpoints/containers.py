@@ -1,0 +1,232 @@
+"""Containers as processes of this machine: started, waited for until they are healthy, started again when they die.
+
+Rule: a container sees its model's Environment and what SageMaker gives it, nothing of ours. A start takes real time, and is
+given up when the platform's time for it and a real patience have both passed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from container.environments import played_environment
+from container.platform.clock import Clock
+from container.platform.hosting.contract import Container, ContainerGone, ContainerSlow
+from container.platform.ports import Ports
+from container.platform.processes import Processes
+
+log = logging.getLogger(__name__)
+
+STARTUP_S = 480.0  # SageMaker's window for a first healthy ping, where the variant names no other
+REAL_PATIENCE_S = 60.0  # a start is real: at --speed 600 the window alone would be over in less than a second
+PING_EVERY_S = 0.1
+LAST_WORDS_BYTES = 2000
+AGAIN_AFTER_S, AGAIN_AFTER_MOST_S = 0.2, 10.0  # a container that died is started again, each time a little later
+
+# What container/limits/memory.py takes off, with the JVM's usual heap; a test holds the two together.
+OVERHEAD_BYTES = (192 + 96 + 110 + 130) << 20
+HEADROOM = 0.10
+
+# What stands for an image of which nothing else is known: our own container.
+OURS = (sys.executable, "-m", "container.operate.main", "serve")
+
+
+class StartFailed(Exception):
+    """There is no container, and why, as an endpoint's FailureReason has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is to run.
+
+    environment   the model's
+    is_multi      Mode MultiModel
+    startup_s     of platform time
+    model         where a single model's data were unpacked
+    memory_bytes  of the instance; None where its type is not known
+    """
+
+    image: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    is_multi: bool = True
+    startup_s: float = STARTUP_S
+    model: Path | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Which command stands for an image on this machine; {port} in it is the container's port."""
+
+    commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def command(self, spec: Spec, port: int) -> list[str]:
+        if spec.image in self.commands:
+            return [part.replace("{port}", str(port)) for part in self.commands[spec.image]]
+        hosted = ["--hosted"] if spec.is_multi else []
+        return [*OURS, *hosted, "--port", str(port), "--host", "127.0.0.1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What containers stand on, the same for all.
+
+    address   the platform's own, for the containers' calls of S3 and its like
+    """
+
+    clock: Clock
+    processes: Processes
+    ports: Ports
+    images: Images
+    address: str
+    region: str
+
+
+class Running:
+    """One container, from its start to its end. `start` and `stop` block; any thread may call them.
+
+    log_path   where its output goes
+    """
+
+    def __init__(self, ground: Ground, spec: Spec, log_path: Path) -> None:
+        self._ground = ground
+        self._spec = spec
+        self._log_path = log_path
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self.is_ready = False
+        self.n_deaths = 0
+        self.url = ""
+
+    def start(self) -> None:
+        """Returns when it is healthy and, if it is to have several models, lists them. Raises StartFailed."""
+        port = self._ground.ports.take()
+        self.url = f"http://127.0.0.1:{port}"
+        self._watcher = threading.Thread(target=self._keep_running, args=(port,), name=f"container {port}", daemon=True)
+        self._watcher.start()
+        try:
+            self._await_ready()
+        except StartFailed as error:
+            log.warning("the container of %s %s; its last words:\n%s", self._spec.image, error, self.last_words())
+            self.stop()
+            raise
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM, and no other container in its place. Does not wait."""
+        self.is_ready = False
+        self._stopping.set()
+        with self._lock:
+            if self._process is not None:
+                self._process.terminate()
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL after SageMaker's patience. Its watcher is over then."""
+        self.ask_to_stop()
+        with self._lock:
+            process = self._process
+        if process is not None:
+            self._ground.processes.stop(process)
+        if self._watcher is not None:
+            self._watcher.join()
+
+    def last_words(self) -> str:
+        """The end of its output, for people."""
+        try:
+            return self._log_path.read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        except OSError:
+            return ""
+
+    # -- the watcher's thread ------------------------------------------------------------------------------------------
+
+    def _keep_running(self, port: int) -> None:
+        arguments = self._ground.images.command(self._spec, port)
+        while not self._stopping.is_set():
+            try:
+                process = self._begin(arguments)
+            except (OSError, RuntimeError) as error:  # no such program; the platform is closing
+                log.error("%s cannot be started: %s", self._spec.image, error)
+                self.n_deaths += 1
+            else:
+                if process is None:
+                    return
+                status = process.wait()
+                self.n_deaths += 1
+                if not self._stopping.is_set():
+                    log.warning("the container at %s ended with status %d; its log is %s", port, status, self._log_path)
+            if self.is_ready:
+                self.is_ready = False
+                threading.Thread(target=self._come_back, name=f"return {port}", daemon=True).start()
+            self._stopping.wait(min(AGAIN_AFTER_S * 2**self.n_deaths, AGAIN_AFTER_MOST_S))
+
+    def _begin(self, arguments: Sequence[str]) -> subprocess.Popen[bytes] | None:
+        with self._lock:
+            if self._stopping.is_set():
+                return None
+            with self._log_path.open("ab") as output:
+                self._process = self._ground.processes.start(
+                    arguments, self._environment(), output=output, errors=subprocess.STDOUT
+                )
+            return self._process
+
+    def _come_back(self) -> None:
+        try:
+            self._await_ready()
+        except StartFailed as error:
+            log.error("a container that died does not come back: %s", error)
+
+    def _await_ready(self) -> None:
+        container = Container(self.url)
+        clock, began_s = self._ground.clock, time.monotonic()
+        until_s = clock.monotonic() + self._spec.startup_s
+        try:
+            while not self._is_ready(container):
+                is_patient = time.monotonic() - began_s < REAL_PATIENCE_S
+                # One that has not begun yet is not dead: where many start at once it waits for its turn.
+                has_died = self.n_deaths > 0 and (self._process is None or self._process.poll() is not None)
+                if clock.monotonic() >= until_s and (has_died or not is_patient):
+                    raise StartFailed("did not pass the ping health check")
+                if self._stopping.wait(PING_EVERY_S):
+                    raise StartFailed("was stopped before it was healthy")
+        finally:
+            container.close()
+        self.is_ready = True
+
+    def _is_ready(self, container: Container) -> bool:
+        if self._process is None or not container.is_healthy():
+            return False
+        if not self._spec.is_multi:
+            return True
+        try:
+            list(container.loaded())
+        except (ContainerGone, ContainerSlow, ValueError, KeyError) as error:
+            raise StartFailed("did not pass the ping health check") from error
+        return True
+
+    def _environment(self) -> dict[str, str]:
+        given = dict(self._spec.environment)
+        if self._spec.is_multi:
+            given["SAGEMAKER_MULTI_MODEL"] = "true"
+        if self._spec.model is not None:
+            given.setdefault("SM_MODEL_DIR", os.fspath(self._spec.model))
+        memory_bytes = self._spec.memory_bytes
+        if self._spec.image not in self._ground.images.commands and memory_bytes and memory_bytes < machine_bytes():
+            given.setdefault("MME_MEMORY", str(for_models(memory_bytes)))
+        return played_environment(given, address=self._ground.address, region=self._ground.region)
+
+
+def for_models(instance_bytes: int) -> int:
+    """What our container leaves for models on an instance of this size, as it would find out itself were it alone there."""
+    return int((instance_bytes - OVERHEAD_BYTES) * (1 - HEADROOM))
+
+
+def machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,326 @@
+"""A variant as it runs: its instances, each a container, and which of them gets a call.
+
+Rule: starting and stopping block and run on the endpoints' executor; choosing never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from container.platform.endpoints.artifacts import DataMissing, own_store, unpack
+from container.platform.endpoints.containers import STARTUP_S, Ground, Running, Spec, StartFailed
+from container.platform.hosting.contract import Container, Reply
+from container.platform.hosting.errors import ServiceUnavailable
+from container.platform.hosting.figures import Figures
+from container.platform.hosting.fleet import choose
+from container.platform.hosting.instance import Instance, SingleModel
+from container.platform.instance_types import INSTANCE_TYPES
+from container.platform.metrics import Metrics
+from container.platform.ports import PortsUsedUp
+from container.platform.rights import Rights
+from container.platform.traps import Traps
+from handler.stores import LocationInvalid, Store
+from handler.telemetry.recorder import LOADED_MODEL_COUNT, Metric
+
+log = logging.getLogger(__name__)
+
+GIB = 1 << 30
+DISK_BYTES = 30 * GIB  # of an instance whose variant names no VolumeSizeInGB; ours
+SLOW_START_S = 600.0  # the trap
+GONE = "was deleted before it was there"
+NO_CAPACITY = (
+    "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error. "
+    "Please retry using a different ML instance type."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every variant needs of the platform.
+
+    executor   loads, unloads, starts and stops
+    """
+
+    ground: Ground
+    metrics: Metrics
+    traps: Traps
+    rights: Rights
+    executor: Executor
+    root: Path
+
+
+@dataclass(slots=True)
+class Played:
+    """One instance.
+
+    running   its container; None on the instance of an endpoint for inference components
+    serving   how calls reach it
+    """
+
+    id: str
+    type: str
+    started_at: datetime
+    running: Running | None = None
+    serving: Instance | SingleModel | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        return self.running is None or self.running.is_ready
+
+
+@dataclass(slots=True)
+class InstanceNews:
+    """That an instance has begun or ended to cost money."""
+
+    endpoint: str
+    variant: str
+    instance: Played
+    is_start: bool
+
+
+class PublishedFigures(Figures):
+    """The six metrics of a multi-model endpoint, as CloudWatch gets them."""
+
+    def __init__(self, metrics: Metrics, dimensions: Mapping[str, str]) -> None:
+        super().__init__()
+        self._metrics = metrics
+        self._dimensions = dimensions
+
+    def add(self, metric: Metric, value: float) -> None:
+        super().add(metric, value)
+        self._metrics.put("AWS/SageMaker", metric.name, self._dimensions, value, metric.unit)
+
+
+@dataclass(slots=True)
+class Variant:
+    """One variant of one config of one endpoint.
+
+    config    its ProductionVariant
+    model     as DescribeModel had it when the variant came to be; None: inference components run here
+    """
+
+    endpoint: str
+    config_name: str
+    config: Mapping[str, Any]
+    model: Mapping[str, Any] | None
+    around: Surroundings
+    tell: Callable[[InstanceNews], None]
+    weight: float = 0.0
+    desired_weight: float = 0.0
+    desired: int = 0
+    instances: list[Played] = field(default_factory=list)
+    is_closed: bool = False
+    _starting: list[Played] = field(default_factory=list)
+    figures: Figures = field(init=False)
+    _store: Store | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.weight = self.desired_weight = self.config.get("InitialVariantWeight", 1.0)
+        self.desired = self.config.get("InitialInstanceCount", 0)
+        self.figures = PublishedFigures(self.around.metrics, self.dimensions)
+        self.figures.loaded = self.loaded
+
+    @property
+    def name(self) -> str:
+        name: str = self.config["VariantName"]
+        return name
+
+    @property
+    def dimensions(self) -> dict[str, str]:
+        return {"EndpointName": self.endpoint, "VariantName": self.name}
+
+    @property
+    def container(self) -> Mapping[str, Any]:
+        """The model's ContainerDefinition."""
+        return self.model["PrimaryContainer"] if self.model else {}
+
+    @property
+    def is_multi(self) -> bool:
+        return self.container.get("Mode") == "MultiModel"
+
+    def loaded(self) -> list[int]:
+        """How many models each instance has in memory."""
+        with self._lock:
+            return [one.serving.n_loaded for one in self.instances if isinstance(one.serving, Instance)]
+
+    def tell_loaded(self) -> None:
+        """LoadedModelCount, as it is once a minute."""
+        if self.is_multi:
+            for n_models in self.loaded():
+                self.around.metrics.put(
+                    "/aws/sagemaker/Endpoints", LOADED_MODEL_COUNT.name, self.dimensions, n_models, "None"
+                )
+
+    # -- instances -----------------------------------------------------------------------------------------------------
+
+    def start_one(self) -> Played:
+        """One more instance, its container healthy. Raises StartFailed."""
+        if self.around.traps.is_on("no-capacity"):
+            raise StartFailed(NO_CAPACITY)
+        clock = self.around.ground.clock
+        number = "".join(random.choices("0123456789abcdef", k=17))  # noqa: S311  a name
+        instance = Played(f"i-{number}", self.config.get("InstanceType", ""), clock.now())
+        self._starting.append(instance)
+        self.tell(InstanceNews(self.endpoint, self.name, instance, is_start=True))
+        try:
+            self._start(instance)
+        except BaseException:
+            self.tell(InstanceNews(self.endpoint, self.name, instance, is_start=False))
+            raise
+        finally:
+            self._starting.remove(instance)
+        return instance
+
+    def stop_one(self, instance: Played | None = None) -> None:
+        """End that instance, else the youngest; nothing where there is none."""
+        with self._lock:
+            if instance is None and self.instances:
+                instance = self.instances[-1]
+            if instance is None or instance not in self.instances:
+                return
+            self.instances.remove(instance)
+        if instance.running is not None:
+            instance.running.stop()
+        self.tell(InstanceNews(self.endpoint, self.name, instance, is_start=False))
+
+    def close(self) -> None:
+        """End all of them, those too that are just starting, side by side, and start no more."""
+        with self._lock:
+            self.is_closed = True
+        running = [one.running for one in (*self._starting, *self.instances) if one.running is not None]
+        for one in running:
+            one.ask_to_stop()
+        while self.instances:
+            self.stop_one()
+        if self._store is not None:
+            self._store.close()
+
+    def _start(self, instance: Played) -> None:
+        if self.around.traps.is_on("slow-start") and not self.around.ground.clock.wait(SLOW_START_S):
+            raise StartFailed(GONE)
+        try:
+            if self.model is not None:
+                self._give_container(instance)
+        except (OSError, PortsUsedUp, LocationInvalid) as error:
+            raise StartFailed(str(error)) from error
+        with self._lock:
+            if not self.is_closed:
+                self.instances.append(instance)
+                return
+        if instance.running is not None:
+            instance.running.stop()
+        raise StartFailed(GONE)
+
+    def _give_container(self, instance: Played) -> None:
+        assert self.model is not None
+        ground, root = self.around.ground, self.around.root / instance.id
+        fault = self.around.rights.image_fault(self.model.get("ExecutionRoleArn"), self.container.get("Image", ""))
+        if fault:
+            raise StartFailed(fault)
+        root.mkdir(parents=True)
+        single = root / "model"
+        url = self.container.get("ModelDataUrl") or _source(self.container)
+        if not self.is_multi and url:
+            try:
+                unpack(url, single, ground.address, ground.region)
+            except DataMissing as error:
+                raise StartFailed(str(error)) from error
+        spec = Spec(
+            self.container.get("Image", ""),
+            self.container.get("Environment", {}),
+            is_multi=self.is_multi,
+            startup_s=self.config.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_S),
+            model=single if single.exists() else None,
+            memory_bytes=known.memory_bytes if (known := INSTANCE_TYPES.get(instance.type)) else None,
+        )
+        running = instance.running = Running(ground, spec, root / "container.log")
+        try:
+            running.start()
+        except StartFailed as error:
+            raise StartFailed(
+                f"The primary container for production variant {self.name} {error}. "
+                f"Please check CloudWatch logs for this endpoint."
+            ) from error
+        instance.serving = self._serving(instance, running, root)
+
+    def _serving(self, instance: Played, running: Running, root: Path) -> Instance | SingleModel:
+        container = Container(running.url)
+        if not self.is_multi:
+            return SingleModel(instance.id, container)
+        ground = self.around.ground
+        with self._lock:
+            if self._store is None:
+                self._store = own_store(self.container["ModelDataUrl"], ground.address, ground.region, self._may_read)
+        cache = self.container.get("MultiModelConfig", {}).get("ModelCacheSetting", "Enabled")
+        home = root / "models"
+        home.mkdir()
+        return Instance(
+            instance.id,
+            container,
+            self._store,
+            home,
+            self.figures,
+            self.around.executor,
+            disk_bytes=self.config.get("VolumeSizeInGB", 0) * GIB or DISK_BYTES,
+            is_cached=cache == "Enabled",
+        )
+
+    def _may_read(self, url: str) -> bool:
+        assert self.model is not None
+        return self.around.rights.may(
+            self.model.get("ExecutionRoleArn"), "s3:GetObject", f"arn:aws:s3:::{url.removeprefix('s3://')}"
+        )
+
+    # -- calls ---------------------------------------------------------------------------------------------------------
+
+    def invoke(self, target: str | None, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """The container's answer, whatever its status. Raises ServiceError."""
+        with self._lock:
+            serving = self._chosen(target)
+            serving.n_outstanding += 1
+        try:
+            if isinstance(serving, Instance):
+                assert target is not None  # asked for before
+                return serving.invoke(target, body, headers)
+            return serving.invoke(body, headers)
+        finally:
+            with self._lock:
+                serving.n_outstanding -= 1
+
+    def _chosen(self, target: str | None) -> Instance | SingleModel:
+        ready = [one.serving for one in self.instances if one.serving and one.is_ready]
+        servings = ready or [one.serving for one in self.instances if one.serving]
+        if not servings:
+            raise ServiceUnavailable(f"variant {self.name} of {self.endpoint} has no instance")
+        several = [one for one in servings if isinstance(one, Instance)]
+        if several and target is not None:
+            return choose(several, target, self._busy_at)
+        if self.config.get("RoutingConfig", {}).get("RoutingStrategy") == "LEAST_OUTSTANDING_REQUESTS":
+            return min(servings, key=lambda one: one.n_outstanding)
+        return random.choice(servings)  # noqa: S311  RANDOM is the default
+
+    @property
+    def _busy_at(self) -> int:
+        """Calls under way that an instance's processors can take, twice. SageMaker's own number is not published."""
+        known = INSTANCE_TYPES.get(self.config.get("InstanceType", ""))
+        return 2 * (known.vcpus if known else 2)
+
+
+def _source(container: Mapping[str, Any]) -> str | None:
+    """ModelDataSource's tar.gz."""
+    source: str | None = container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri")
+    return source
+
+
+def weighted(variants: Sequence[Variant]) -> Variant:
+    """One of them, as often as its weight says. There is at least one with a weight."""
+    return random.choices(variants, [variant.weight for variant in variants])[0]  # noqa: S311

@@ -1,0 +1,50 @@
+"""One call of an operation, as its room gets it, and the bytes it came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What came over HTTP. Names of headers are lower case."""
+
+    method: str
+    path: str  # with the query
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def bare_path(self) -> str:
+        return urlsplit(self.path).path
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """parameters   as botocore's parser would give them: times are datetimes, blobs bytes; checked already"""
+
+    service: str
+    operation: str
+    parameters: Mapping[str, Any]
+    region: str
+    account: str
+    request: Request
+
+    def arn(self, kind: str, name: str) -> str:
+        """SageMaker's, whose names are in lower case whatever the resource is called."""
+        return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind}/{name.lower()}"
+
+
+# What an operation answers has the members of its output shape; those that are None are left out.
+Operation = Callable[[Call], Mapping[str, Any]]
+Operations = Mapping[tuple[str, str], Operation]

@@ -1,0 +1,155 @@
+"""CloudWatch's API over our figures and alarms, asked by plain boto3."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from container.platform.clock import ManualClock
+from container.platform.metrics import MetricName
+from container.platform.platform import Platform
+from tests.rig.platform import client, platform
+
+METRIC = {"Namespace": "AWS/SageMaker", "MetricName": "Invocation4XXErrors"}
+GREEN = [{"Name": "EndpointName", "Value": "shop"}, {"Name": "VariantName", "Value": "green"}]
+MIDNIGHT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[Any]:
+    with platform(clock=ManualClock(MIDNIGHT)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cloudwatch(played: Any) -> Any:
+    return client(played.url, "cloudwatch")
+
+
+def test_what_the_platform_writes_is_seen_and_what_a_client_writes_too(played: Any, cloudwatch: Any) -> None:
+    played.metrics.put(*METRIC.values(), {one["Name"]: one["Value"] for one in GREEN}, 2, "Count")
+    at = MIDNIGHT + datetime.timedelta(seconds=70)
+    cloudwatch.put_metric_data(
+        Namespace=METRIC["Namespace"],
+        MetricData=[
+            {
+                "MetricName": METRIC["MetricName"],
+                "Dimensions": GREEN,
+                "Timestamp": at,
+                "Values": [1, 5],
+                "Counts": [3, 1],
+            }
+        ],
+    )
+    span = {"StartTime": MIDNIGHT, "EndTime": MIDNIGHT + datetime.timedelta(minutes=5)}
+    found = cloudwatch.get_metric_statistics(
+        **METRIC, **span, Dimensions=GREEN, Period=60, Statistics=["Sum", "Maximum", "SampleCount"]
+    )["Datapoints"]
+    assert [(one["Timestamp"], one["Sum"], one["Maximum"], one["SampleCount"]) for one in found] == [
+        (MIDNIGHT, 2, 2, 1),
+        (MIDNIGHT + datetime.timedelta(minutes=1), 8, 5, 4),
+    ]
+    stat = {"Metric": {**METRIC, "Dimensions": GREEN}, "Period": 60, "Stat": "Sum"}
+    data = cloudwatch.get_metric_data(
+        MetricDataQueries=[
+            {"Id": "errors", "MetricStat": stat},
+            {"Id": "p50", "MetricStat": {**stat, "Stat": "p50"}, "ReturnData": False},
+        ],
+        **span,
+        ScanBy="TimestampAscending",
+    )["MetricDataResults"]
+    assert [(one["Id"], one["Values"]) for one in data] == [("errors", [2, 8])]
+    assert [one["Dimensions"] for one in cloudwatch.list_metrics(**METRIC)["Metrics"]] == [GREEN]
+
+
+def test_other_dimensions_are_another_metric(played: Any, cloudwatch: Any) -> None:
+    played.metrics.put("Shop", "Sold", {"City": "Houston", "Street": "Main"}, 1)
+    span = {"StartTime": MIDNIGHT, "EndTime": MIDNIGHT + datetime.timedelta(days=1)}
+    found = cloudwatch.get_metric_statistics(
+        Namespace="Shop",
+        MetricName="Sold",
+        Dimensions=[{"Name": "City", "Value": "Houston"}],
+        Period=60,
+        Statistics=["Sum"],
+        **span,
+    )
+    assert found["Datapoints"] == []
+
+
+def test_an_alarm_is_put_evaluated_shown_silenced_and_deleted(played: Any, cloudwatch: Any) -> None:
+    cloudwatch.put_metric_alarm(
+        AlarmName="errors",
+        Namespace="Shop",
+        MetricName="Errors",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=2,
+        DatapointsToAlarm=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+        TreatMissingData="notBreaching",
+    )
+
+    def shown() -> Any:
+        return cloudwatch.describe_alarms(AlarmNames=["errors"])["MetricAlarms"][0]
+
+    assert (shown()["StateValue"], shown()["ActionsEnabled"]) == ("INSUFFICIENT_DATA", True)
+    played.metrics.put("Shop", "Errors", {}, 1)
+    played.clock.advance(60)
+    assert shown()["StateValue"] == "ALARM"
+    assert shown()["StateReason"].startswith("Threshold Crossed: 1 datapoint(s) [1.0] was greater than or equal to")
+    assert shown()["StateUpdatedTimestamp"] == played.clock.now()
+    played.clock.advance(240)
+    assert shown()["StateValue"] == "OK"
+    cloudwatch.disable_alarm_actions(AlarmNames=["errors"])
+    assert shown()["ActionsEnabled"] is False
+    cloudwatch.set_alarm_state(AlarmName="errors", StateValue="ALARM", StateReason="a drill")
+    assert [one["AlarmName"] for one in cloudwatch.describe_alarms(StateValue="ALARM")["MetricAlarms"]] == ["errors"]
+    cloudwatch.delete_alarms(AlarmNames=["errors"])
+    assert cloudwatch.describe_alarms(AlarmNames=["errors"])["MetricAlarms"] == []
+    with pytest.raises(ClientError, match="ResourceNotFound"):
+        cloudwatch.set_alarm_state(AlarmName="errors", StateValue="OK", StateReason="gone")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"Period": 45}, {"DatapointsToAlarm": 3}, {"Statistic": None}, {"ExtendedStatistic": "tm90", "Statistic": None}],
+)
+def test_an_alarm_that_cannot_be_evaluated_is_refused(cloudwatch: Any, wrong: dict[str, Any]) -> None:
+    given = {
+        "AlarmName": "wrong",
+        "Namespace": "Shop",
+        "MetricName": "Errors",
+        "Statistic": "Sum",
+        "Period": 60,
+        "EvaluationPeriods": 1,
+        "Threshold": 1,
+        "ComparisonOperator": "GreaterThanThreshold",
+        **wrong,
+    }
+    with pytest.raises(ClientError):
+        cloudwatch.put_metric_alarm(**{name: value for name, value in given.items() if value is not None})
+    assert cloudwatch.describe_alarms(AlarmNames=["wrong"])["MetricAlarms"] == []
+
+
+def test_dashboards_are_motos(cloudwatch: Any) -> None:
+    cloudwatch.put_dashboard(DashboardName="shop", DashboardBody='{"widgets": []}')
+    assert [one["DashboardName"] for one in cloudwatch.list_dashboards()["DashboardEntries"]] == ["shop"]
+
+
+def test_statistic_sets_are_added_up(played: Any, cloudwatch: Any) -> None:
+    stats = {"SampleCount": 4, "Sum": 10, "Minimum": 1, "Maximum": 5}
+    cloudwatch.put_metric_data(Namespace="Shop", MetricData=[{"MetricName": "Sets", "StatisticValues": stats}] * 2)
+    second = int(played.clock.now().timestamp())
+    metric = MetricName.of("Shop", "Sets", {})
+    seen = {name: played.metrics.value(metric, second, second + 1, name) for name in ("Sum", "Average", "Maximum")}
+    assert seen == {"Sum": 20, "Average": 2.5, "Maximum": 5}
+
+
+def test_the_default_account_is_answered_as_any_other() -> None:
+    with Platform() as one:  # whose backend moto asks for CloudWatch's paths, whoever calls
+        assert client(one.url, "cloudwatch").describe_alarms()["MetricAlarms"] == []
