@@ -60,6 +60,16 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     one.add_argument("--not-ours", action="store_true", help="also when it was not made here")
     one.add_argument("--yes", action="store_true", help="do not ask")
 
+    one = _verb(
+        verbs,
+        "trial",
+        _trial,
+        "all of it once on this account, under names of its own, and taken down whatever happens",
+    )
+    one.add_argument("--most-usd", type=float, required=True, metavar="USD", help="what it may cost at most")
+    one.add_argument("--report", type=Path, metavar="FILE.json", help="write what was seen")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+
     one = _verb(verbs, "template", _template, "the same as CloudFormation, or the IAM policies, as JSON")
     one.add_argument("--iam", choices=IAM_KINDS, help="print one policy instead")
     one.add_argument(
@@ -294,6 +304,24 @@ def _delete(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
         chosen, {"endpoint": wanted.name, "n_calls": n_calls, "left": []}, [fact("left", f"nothing of {wanted.name}")]
     )
     return Exit.OK
+
+
+def _trial(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
+    from container.operate.deploy import trial
+
+    usd = trial.refuse_cost(wanted, aws.region, chosen.most_usd)
+    _ask(
+        chosen, f"make an endpoint like {wanted.name} in {aws.region} for at most {trial.MOST_H:g} h and {usd:.2f} USD?"
+    )
+    models, body, answers = trial.made_up()
+    report = trial.trial(
+        aws, wanted, most_usd=chosen.most_usd, models=models, body=body, answers=answers,
+        tell=_progress, pace=_pace(chosen),
+    )  # fmt: skip
+    if chosen.report is not None:
+        chosen.report.write_text(json.dumps(report.facts(), indent=2))
+    _print(chosen, report.facts(), trial.report_lines(report))
+    return Exit.OK if report.is_as_expected else Exit.FAILED
 
 
 def _template(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:  # noqa: ARG001  every verb is given it
