@@ -14,14 +14,15 @@ RUN ./install.sh /layers
 
 # What is compiled: our endpoints for MMS's plugin interface and the walker. The compilers are left behind.
 FROM packages AS compiled
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jdk-headless gcc libc6-dev
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jdk-headless gcc libc6-dev python3-dev
 COPY container/launch/plugin plugin
 RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-server.jar /build/classes && test -d /build/classes
 COPY handler/build.sh handler/
 COPY handler/forest/*.c handler/forest/*.h handler/forest/
 COPY handler/importer/*.c handler/importer/
 COPY handler/payload/*.c handler/payload/
-RUN handler/build.sh /build/compiled && test -e /build/compiled/libhandler.so
+# Whichever Python's headers there are: of its interface the stable part is used, and a base of one's own may have none.
+RUN handler/build.sh /build/compiled && grep -q PyInit_row /build/compiled/libhandler.so
 
 # Our own wheel, on top of what it runs on. Only what it adds to the tree becomes a layer.
 FROM packages AS code

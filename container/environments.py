@@ -39,6 +39,11 @@ def container_environment(environ: Mapping[str, str] | None = None) -> dict[str,
     return {**kept, "SAGEMAKER_MULTI_MODEL": "true"}
 
 
+def keep_ray_quiet() -> None:
+    """Of a Ray that this process starts: it does not tell its makers that it was."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
 # What would make a replica of a fleet something else than a standalone endpoint; where it listens its flags say.
 _NOT_FOR_REPLICA = re.compile(r"MME_HOSTED|SAGEMAKER_MULTI_MODEL")
 
@@ -95,6 +100,12 @@ def demo_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]
     }
 
 
+def opt_ml(environ: Mapping[str, str] | None = None) -> Path:
+    """Where SageMaker puts a job's files. MME_OPT_ML: elsewhere, for a job on a machine that has no /opt/ml for it."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("MME_OPT_ML") or "/opt/ml")
+
+
 # The platform's containers call back to it with these; it checks none.
 PLATFORM_KEY = "platform"
 
@@ -114,6 +125,12 @@ def played_environment(
         "AWS_ENDPOINT_URL": address,
         **given,
     }
+
+
+def let_openmp_sleep() -> None:
+    """Of this process, before libgomp is loaded: where cores are shared, threads that spin for one another cost many times
+    what they do. What the user has set stays."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def java_home(environ: Mapping[str, str] | None = None) -> Path | None:

@@ -550,6 +550,38 @@ class Metrics:
         "name of this endpoint among those that share its name; else the host's", _text, "MME_REPLICA", default=None,
         flag="--replica",
     )  # fmt: skip
+    capture: str | None = _setting(
+        "where calls are written down as SageMaker's data capture does, with their models: s3://bucket/prefix/ or a "
+        "directory; nothing without it",
+        _text,
+        "MME_CAPTURE",
+        default=None,
+        flag="--capture",
+    )
+    capture_share: float = _setting(
+        "share of the answered calls captured, 0 to 1", _share, "MME_CAPTURE_SHARE", default=1.0, flag="--capture-share"
+    )
+    capture_models: str = _setting(
+        "models whose calls are captured: patterns as for --preload; else all",
+        _text,
+        "MME_CAPTURE_MODELS",
+        default="",
+        flag="--capture-models",
+    )
+    capture_errors: bool = _setting(
+        "capture calls that failed, too", _yes_or_no, "MME_CAPTURE_ERRORS", default=False, flag="--capture-errors"
+    )
+    capture_interval_s: float = _setting(
+        "seconds after which a captured call is where it goes",
+        _seconds(1, 3600),
+        "MME_CAPTURE_INTERVAL_S",
+        default=60.0,
+        flag="--capture-interval",
+    )
+    capture_bytes: int = _setting(
+        "memory for captured calls on their way", size_bytes, "MME_CAPTURE_MEMORY", default=64 * 2**20,
+        flag="--capture-memory",
+    )  # fmt: skip
     access_log: float | None = _setting(
         "share of answered requests written to the access log, 0 to 1; errors always; no log without it",
         _share,

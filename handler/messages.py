@@ -34,3 +34,23 @@ class Answer(NamedTuple):
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+
+
+class Exchange(NamedTuple):
+    """One call and what became of it, for who writes calls down.
+
+    target     whose model answered; None when no target could be made out
+    version    of the artifact that answered; empty when none did
+    is_hit     None when the cache was never asked
+    wait_us    for the model's load
+    marks      when (perf_counter_ns) it began, had its model, its rows and its scores, and was over; of a call that failed
+               all but the first are its end
+    """
+
+    request: Request
+    answer: Answer
+    target: str | None
+    version: str
+    is_hit: bool | None
+    wait_us: int
+    marks: tuple[int, int, int, int, int]

@@ -33,6 +33,12 @@ OPERATORS = {
 
 # How each is used. "match" and "fullmatch" start at the text's first character, "search" and "sub" at every one.
 USES = {
+    "container.capture.layout._ODD": "sub",
+    "container.worker.warm._ODD": "sub",
+    "container.operate.drift.command._SPAN": "fullmatch",
+    "container.operate.fleet.kubernetes._MEMORY": "fullmatch",
+    "container.operate.fleet.kubernetes._NAME": "fullmatch",
+    "container.operate.fleet.replicas._ADDRESS": "fullmatch",
     "handler.stores.location.BUCKET": "fullmatch",
     "handler.stores.location.ACCESS_POINT": "match",
     "handler.hooks.module._UNPICKLING": "search",

@@ -349,8 +349,25 @@ def _imported(member: Member, uri: str, *, is_one_of_many: bool) -> Imported:
 
 def _loaded(imported: Imported, task: Task) -> tuple[bytes, Facts]:
     """What the runtime shall load, and its facts. Raises XGBoostError."""
+    facts = facts_of(imported)
+    forest = pack(imported.learner) if _packs and not task.as_boosters else None
+    if forest is not None:
+        facts = replace(facts, resident_bytes=len(forest), is_forest=True)
+        if not task.wants_origins:
+            return forest, facts
+    booster = Booster()
+    before = allocated_bytes()
+    booster.load(imported.document)
+    n_bytes = allocated_bytes() - before
+    if not facts.is_forest:
+        facts = replace(facts, resident_bytes=n_bytes)
+    return booster.save(), facts
+
+
+def facts_of(imported: Imported) -> Facts:
+    """Of a booster that nobody has loaded: what it takes in memory is still to be measured."""
     says = imported.facts.predicting
-    facts = Facts(
+    return Facts(
         objective=imported.facts.objective,
         booster=imported.facts.booster,
         n_features=imported.facts.n_features,
@@ -367,18 +384,6 @@ def _loaded(imported: Imported, task: Task) -> tuple[bytes, Facts]:
         stops_early=says.stops_early,
         is_undecided=says.is_undecided,
     )
-    forest = pack(imported.learner) if _packs and not task.as_boosters else None
-    if forest is not None:
-        facts = replace(facts, resident_bytes=len(forest), is_forest=True)
-        if not task.wants_origins:
-            return forest, facts
-    booster = Booster()
-    before = allocated_bytes()
-    booster.load(imported.document)
-    n_bytes = allocated_bytes() - before
-    if not facts.is_forest:
-        facts = replace(facts, resident_bytes=n_bytes)
-    return booster.save(), facts
 
 
 if __name__ == "__main__":

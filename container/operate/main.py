@@ -18,12 +18,14 @@ from container.operate.artifacts import convert, inspect
 from container.operate.batch import command as batch
 from container.operate.demo import command as demo
 from container.operate.deploy import command as deploy
+from container.operate.drift import command as drift
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.fleet import command as fleet
 from container.operate.platform import command as platform
 from container.operate.printing import say
 from container.operate.release import command as release
+from container.operate.train import command as train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,9 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models.add_command(commands)
     inspect.add_command(commands)
     convert.add_command(commands)
+    train.add_command(commands)
     release.add_commands(commands)
     dashboard.add_command(commands)
     batch.add_command(commands)
+    drift.add_command(commands)
     deploy.add_command(commands)
     fleet.add_command(commands)
     platform.add_command(commands)

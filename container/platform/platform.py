@@ -22,15 +22,18 @@ from container.platform.components.components import Components
 from container.platform.components.ground import Grounds, Starter
 from container.platform.components.yard import Times
 from container.platform.counts import Counts
+from container.platform.delivery import Delivery
 from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.containers import Ground, Images
 from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.invoking import Invoking
 from container.platform.endpoints.models import Models
 from container.platform.endpoints.variants import Surroundings
+from container.platform.jobs.room import Jobs
 from container.platform.metrics import Metrics
 from container.platform.ports import Ports
 from container.platform.processes import Processes
+from container.platform.registry.packages import Packages
 from container.platform.rights import Rights
 from container.platform.scaling.resources import VARIANT, Address
 from container.platform.scaling.room import Scaling
@@ -91,7 +94,9 @@ class Platform:
             closing.callback(executor.shutdown, cancel_futures=True)
             self.processes = Processes()
             closing.callback(self.processes.close)
-            self.bus = Bus(self.clock, self.traps)
+            self.delivery = Delivery(self.moto, account, region)
+            closing.callback(self.delivery.close)
+            self.bus = Bus(self.clock, self.traps, self.delivery.deliver)
             self.metrics = Metrics(self.clock)
             self.scaling = Scaling(self.clock, self.metrics, self.moto, region, account)
             self.alarms = self.scaling.alarms
@@ -118,9 +123,12 @@ class Platform:
             )
             closing.callback(self.components.close)
             self._join(executor)
+            self.packages = Packages(self.clock, self.bus, self.tags)
+            self.jobs = Jobs(ground, self.bus, self.traps, self.tags, self.models, self.root / "jobs")
+            closing.callback(self.jobs.close)
             rooms = (
                 *(self.tags, self.models, self.configs, self.endpoints, self.invoking),
-                *(self.components, self.scaling),
+                *(self.components, self.scaling, self.packages, self.jobs),
             )
             self._desk = Desk(
                 [room.operations() for room in rooms],
@@ -178,6 +186,8 @@ class Platform:
             "components": self.components,
             "scaling": self.scaling.auto,
             "ledger": self.ledger,
+            "packages": self.packages,
+            "jobs": self.jobs,
         }
 
     def close(self) -> None:

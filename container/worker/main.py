@@ -15,6 +15,8 @@ from pathlib import Path
 
 from container import assembly
 from container.assembly import LoadingParts, Models
+from container.capture.capture import Capture, Wanted
+from container.capture.room import room_of
 from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
 from container.link import wire
@@ -40,7 +42,7 @@ from handler.messages import Answer, Request
 from handler.outputs import parse_outputs
 from handler.patterns import Patterns
 from handler.scoring import parse_iterations
-from handler.stores.location import beside
+from handler.stores.location import LocationInvalid, beside
 from handler.stores.writing import WritingStore, open_writing_store
 from handler.telemetry.recorder import LiveRecorder
 
@@ -111,7 +113,7 @@ def _build_standalone(
     guard = MemoryGuard(models.cache, container_limit(), trim=models.parts.trimmer.trim_now, recorder=recorder)
     guard.start()
     closing.callback(guard.close)
-    dispatcher = _dispatcher(settings, models.cache, recorder, watch, hooks)
+    dispatcher = _dispatcher(settings, models.cache, recorder, watch, hooks, closing)
     pool = ThreadPoolExecutor(settings.front.workers, thread_name_prefix="connection")
     closing.callback(pool.shutdown, wait=False, cancel_futures=True)
     runtime = Runtime(
@@ -167,16 +169,13 @@ def _warm_list(settings: Settings, cache: ModelCache) -> WarmList | None:
         return None
     where = beside(settings.artifacts.models, ".warm") if memory.warm == "beside" else memory.warm
 
-    def opened() -> WritingStore:
-        s3 = None
-        if where.startswith("s3://"):
-            from handler.stores.s3 import S3Settings
-
-            s3 = S3Settings(endpoint_url=settings.artifacts.endpoint_url, max_connections=1, max_attempts=2)
-        return open_writing_store(where, s3=s3, makes=True)
-
-    place = Place(settings.metrics.endpoint_name, settings.metrics.replica or socket.gethostname())
-    return WarmList(opened, place, cache, max_models=memory.warm_models, interval_s=memory.warm_interval_s)
+    return WarmList(
+        lambda: _writing_store(settings, where),
+        Place(settings.metrics.endpoint_name, settings.metrics.replica or socket.gethostname()),
+        cache,
+        max_models=memory.warm_models,
+        interval_s=memory.warm_interval_s,
+    )
 
 
 def _build_hosted(
@@ -219,7 +218,7 @@ def _build_hosted(
         held = HeldModels(cache)
         assembly.keep_new(settings, recorder, closing, held, cache.ages, renewal.prepare_if_changed, None)
     parts.boosters.room = cache
-    dispatcher = _dispatcher(settings, cache, recorder, watch, hooks)
+    dispatcher = _dispatcher(settings, cache, recorder, watch, hooks, closing)
     hosted.open(cache, dispatcher.answer)
 
     def answer_on_lane(request: Request) -> Answer | None:
@@ -255,7 +254,12 @@ def _watched(settings: Settings, closing: ExitStack) -> tuple[LiveRecorder, Watc
 
 
 def _dispatcher(
-    settings: Settings, cache: ModelCache, recorder: LiveRecorder, watch: Watch, hooks: Hooks | None
+    settings: Settings,
+    cache: ModelCache,
+    recorder: LiveRecorder,
+    watch: Watch,
+    hooks: Hooks | None,
+    closing: ExitStack,
 ) -> Dispatcher:
     return Dispatcher(
         cache,
@@ -267,8 +271,41 @@ def _dispatcher(
         default_iterations=parse_iterations(settings.answers.iterations) if settings.answers.iterations else None,
         scoring=assembly.scoring_of(settings, hooks, cache),
         fallback=settings.answers.fallback,
+        tap=_capture(settings, recorder, closing),
         max_answer_bytes=settings.front.max_body_bytes,
     )
+
+
+def _capture(settings: Settings, recorder: LiveRecorder, closing: ExitStack) -> Capture | None:
+    """Raises LocationInvalid."""
+    chosen = settings.metrics
+    if chosen.capture is None:
+        return None
+    store = _writing_store(settings, chosen.capture)
+    capture = Capture(
+        lambda: store,
+        Wanted(chosen.capture_share, Patterns.parse(chosen.capture_models), chosen.capture_errors),
+        recorder,
+        endpoint=chosen.endpoint_name,
+        variant=chosen.variant_name,
+        max_bytes=chosen.capture_bytes,
+        interval_s=chosen.capture_interval_s,
+        has_room=room_of(chosen.capture),
+    )
+    closing.callback(capture.close)
+    return capture
+
+
+def _writing_store(settings: Settings, where: str) -> WritingStore:
+    s3 = None
+    if where.startswith("s3://"):
+        from handler.stores.s3 import S3Settings
+
+        s3 = S3Settings(endpoint_url=settings.artifacts.endpoint_url, max_connections=1, max_attempts=2)
+    try:
+        return open_writing_store(where, s3=s3, makes=True)
+    except OSError as error:
+        raise LocationInvalid(where, f"cannot be made: {error.strerror}") from error
 
 
 def _max_models(settings: Settings) -> int:

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from handler.cache.entry import Resident
 from handler.errors import ArtifactError, ArtifactMissing, TargetInvalid
+from handler.stores.location import LocationInvalid
 from handler.stores.writing import WritingStore
 from handler.targets import parse_target
 
@@ -97,7 +98,7 @@ class WarmList:
         """What to have in memory, busiest first."""
         try:
             self._known = self._read()
-        except (ArtifactError, OSError) as error:
+        except (ArtifactError, LocationInvalid) as error:
             self._complain("read", error)
         yield from list(self._known)
 
@@ -116,7 +117,7 @@ class WarmList:
         try:
             with self._lock:
                 self._opened().put(self._place.key, json.dumps(text).encode())
-        except (ArtifactError, OSError) as error:
+        except (ArtifactError, LocationInvalid) as error:
             self._complain("written", error)
 
     def close(self) -> None:

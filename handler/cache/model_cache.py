@@ -56,6 +56,11 @@ class Borrowed:
         self.is_hit = is_hit
         self.wait_us = wait_us
 
+    @property
+    def version(self) -> str:
+        """Of the artifact."""
+        return self._entry.version
+
     def __enter__(self) -> Borrowed:
         return self
 

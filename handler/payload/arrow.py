@@ -55,11 +55,11 @@ def read_parquet(body: bytes, n_features: int) -> Rows:  # noqa: ARG001 - every 
         n_bytes = sum(file.metadata.row_group(at).total_byte_size for at in range(file.metadata.num_row_groups))
         if n_bytes > MAX_DECODED_BYTES:
             raise PayloadInvalid("", f"{n_bytes} bytes uncompressed, more than {MAX_DECODED_BYTES}")
-        as_words = _written_as_words(file.metadata.metadata or {})
+        as_words = written_as_words(file.metadata.metadata or {})
         return _table_rows(file.schema_arrow, file.iter_batches(), most_cells(body), as_words)
 
 
-def _written_as_words(metadata: dict[bytes, bytes]) -> frozenset[str]:
+def written_as_words(metadata: dict[bytes, bytes]) -> frozenset[str]:
     """Columns that were dictionaries when the file was written: of numbers, Parquet itself keeps only the numbers.
 
     source   Arrow's C++ writer keeps its schema under ARROW:schema; pandas marks a column of categories in its own metadata

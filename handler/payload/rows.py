@@ -124,7 +124,7 @@ def _order_of(names: tuple[str, ...], model: Columns, is_positional: bool) -> li
     if is_positional:
         return None
     raise FeatureMismatch(
-        f"the model has no feature names to compare {_some(names)} with; send arrays, call the columns f0 to {places[-1]}, "
+        f"the model has no feature names to compare {some(names)} with; send arrays, call the columns f0 to {places[-1]}, "
         f"or serve with --columns positional, which takes them in the order they come"
     )
 
@@ -143,14 +143,14 @@ def _order(names: tuple[str, ...], feature_names: tuple[str, ...], what: str) ->
     twice = [name for index, name in enumerate(names) if at[name] != index]
     if missing or unknown or twice:
         groups = (("missing", missing), ("unknown", unknown), ("twice", twice))
-        faults = [f"{word} {_some(group)}" for word, group in groups if group]
+        faults = [f"{word} {some(group)}" for word, group in groups if group]
         raise FeatureMismatch(
             f"the model has {len(feature_names)} {what}, the rows have {len(names)}: {'; '.join(faults)}"
         )
     return [at[name] for name in feature_names]
 
 
-def _some(names: Sequence[Word]) -> str:
+def some(names: Sequence[Word]) -> str:
     cut = [name if not isinstance(name, str) else name[:MAX_NAME_CHARACTERS] for name in names[:MAX_NAMES_SHOWN]]
     shown = ", ".join(map(repr, cut))
     return shown if len(names) <= MAX_NAMES_SHOWN else f"{shown} and {len(names) - MAX_NAMES_SHOWN} more"
@@ -164,7 +164,7 @@ def _coded(values: Floats, rows: Rows, model: Columns, order: list[int] | None) 
         feature = column if order is None else order.index(column)
         where = f"column {rows.names[column]!r}" if rows.names else f"column {column + 1}"
         if feature in categories:
-            numbers = _codes(words, categories[feature])
+            numbers = codes_of(words, categories[feature])
         elif model.feature_types and model.feature_types[feature] == "c":
             raise PayloadInvalid(
                 where,
@@ -201,7 +201,7 @@ def _check_codes(values: Floats, model: Columns) -> None:
             )
 
 
-def _codes(words: tuple[Word, ...], categories: tuple[Word, ...]) -> NDArray[np.float64]:
+def codes_of(words: Sequence[Word], categories: Sequence[Word]) -> NDArray[np.float64]:
     """The model's code for each word; NaN for one it does not have."""
     codes = {(isinstance(word, str), word): code for code, word in enumerate(categories)}
     return np.array([codes.get((isinstance(word, str), word), math.nan) for word in words], np.float64)
@@ -210,7 +210,7 @@ def _codes(words: tuple[Word, ...], categories: tuple[Word, ...]) -> NDArray[np.
 def _refuse_word(word: Word, where: str, categories: tuple[Word, ...] | None) -> NoReturn:
     shown = shorten(word) if isinstance(word, str) else repr(word)
     if categories is not None:
-        raise PayloadInvalid(where, f"{shown} is none of the model's categories, {_some(categories)}")
+        raise PayloadInvalid(where, f"{shown} is none of the model's categories, {some(categories)}")
     if isinstance(word, str):
         raise PayloadInvalid(where, f"the string {shown}, where the model has a number")
     raise PayloadInvalid(where, f"{shown} is {TOO_LARGE}")

@@ -167,6 +167,14 @@ LOG_LINES_DROPPED = Metric(
     "A line of the access log, or of the runtime's own, was given up because the log could not be written fast enough.",
 )
 
+CAPTURED_CALLS = Metric("CapturedCalls", "Count", "count", "A call has been written where captured calls go.")
+CAPTURE_DROPPED = Metric(
+    "CaptureDropped",
+    "Count",
+    "count",
+    "A call that should have been captured was not: too much was under way, or the store did not take it.",
+)
+
 METRICS: tuple[Metric, ...] = (
     MODEL_CACHE_HIT,
     MODEL_LOADING_WAIT_TIME,
@@ -199,6 +207,8 @@ METRICS: tuple[Metric, ...] = (
     FRONT_END_REFUSALS,
     REPORTS_DROPPED,
     LOG_LINES_DROPPED,
+    CAPTURED_CALLS,
+    CAPTURE_DROPPED,
 )
 
 

@@ -198,11 +198,11 @@ class Bench:
         return examined
 
 
-def pack(members: Mapping[str, bytes]) -> bytes:
-    """A model.tar.gz of these members. Without times, so that the same model is the same bytes."""
+def pack(members: Mapping[str, bytes], level: int = 6) -> bytes:
+    """A model.tar.gz of these members. Without times, so that the same model is the same bytes. level: zlib's."""
     packed = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as compressed,
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=level, mtime=0) as compressed,
         tarfile.open(fileobj=compressed, mode="w") as tar,
     ):
         for name, data in members.items():

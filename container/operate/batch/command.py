@@ -20,6 +20,7 @@ from container import settings
 from container.operate.batch.asked import Asked
 from container.operate.batch.jobs import ROOT, Job, job_at
 from container.operate.exits import CommandFailed, Exit
+from container.operate.jobs import order as jobs
 from container.operate.printing import complain, say
 from container.operate.tables.reading import FORMATS
 from container.operate.troubles import Misused
@@ -27,7 +28,9 @@ from handler.errors import StartRefused
 from handler.outputs import parse_outputs
 
 if TYPE_CHECKING:
-    from container.operate.batch.run import FromRelease, Outcome
+    from container.operate.batch.on_ray import Cluster
+    from container.operate.batch.opened import FromRelease
+    from container.operate.batch.run import Outcome
     from container.settings import Settings
 
 EPILOG = """\
@@ -85,6 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how data is read")
     how.add_argument("--data-format", choices=FORMATS, help="of files whose names do not say")
     how.add_argument("--no-header", action="store_true", help="CSV without names; columns are called 0, 1, ...")
+    parser.add_argument(
+        "--on", metavar="WHERE",
+        help="ray: on all machines of the Ray cluster that this one is part of, or of a cluster of this machine; "
+        "ray://HOST:PORT: on that cluster",
+    )  # fmt: skip
     parser.add_argument("--sample", type=int, metavar="N", help="look at N rows of the first file and write nothing")
     parser.add_argument("--strict", action="store_true", help="any error makes the run a failure")
     parser.add_argument("--max-errors", type=int, metavar="N", help="more than N make the run a failure")
@@ -92,6 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disk-dir", help="directory in which examined models are kept between runs")
     parser.add_argument("--s3-endpoint-url", dest="endpoint_url", help="another S3 than Amazon's")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    jobs.add_arguments(parser)
     parser.add_argument(
         "--opt-ml", type=Path, default=ROOT, metavar="DIR",
         help="where SageMaker puts a job's files (default /opt/ml); a job's hyperparameters are flags by their names",
@@ -124,16 +133,27 @@ def _run(chosen: argparse.Namespace, job: Job | None, stop: threading.Event) -> 
         raise Misused("--data: which rows?")
     asked = asked_of(chosen)
     chosen_settings = settings_of(chosen)
+    if chosen.job:
+        from container.operate.batch.submit import run_as_job
+
+        return run_as_job(chosen, _parser(), stop)
+    if chosen.plan:
+        raise Misused("--plan shows the request of a --job; which kind?")
     _need_pyarrow()
     if chosen.sample is not None:
         return _sample(chosen, chosen_settings, asked)
     return _score(chosen, chosen_settings, asked, job, stop)
 
 
-def with_flags_of(job: Job, chosen: argparse.Namespace) -> argparse.Namespace:
-    """The command line, and where it says nothing the job's hyperparameters."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mme score", description="A job's hyperparameters are flags.")
     add_arguments(parser)
+    return parser
+
+
+def with_flags_of(job: Job, chosen: argparse.Namespace) -> argparse.Namespace:
+    """The command line, and where it says nothing the job's hyperparameters."""
+    parser = _parser()
     said = vars(chosen)
     for name, value in vars(parser.parse_args(job.flags)).items():
         if said.get(name) == parser.get_default(name):
@@ -177,11 +197,19 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 
 
 def _release_of(chosen: argparse.Namespace) -> FromRelease | None:
-    from container.operate.batch.run import FromRelease
+    from container.operate.batch.opened import FromRelease
 
     if chosen.releases and not chosen.release:
         raise Misused("--releases says where --release ID lies; which one?")
     return FromRelease(chosen.release, chosen.releases) if chosen.release else None
+
+
+def _cluster_of(chosen: argparse.Namespace, job: Job | None) -> Cluster | None:
+    from container.operate.batch.on_ray import Cluster
+
+    if chosen.on and job is not None:
+        raise Misused("--on: a job has hosts of its own")
+    return Cluster.parse(chosen.on) if chosen.on else None
 
 
 def _need_pyarrow() -> None:
@@ -212,6 +240,7 @@ def _score(
         stop=stop,
         share=job.share if job else None,
         release=_release_of(chosen),
+        cluster=_cluster_of(chosen, job),
     )
     _tell(chosen, outcome, time.monotonic() - began)
     n_errors = outcome.summary["errors"] if outcome.summary is not None else 0

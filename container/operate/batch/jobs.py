@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from container import environments
 from container.operate.batch.share import Share
 from container.operate.troubles import Misused
 
-ROOT = Path("/opt/ml")
+ROOT = environments.opt_ml()
 MAX_MESSAGE_CHARS = 1024
 _RESOURCES = ("config/resourceconfig.json", "input/config/resourceconfig.json")
 _PARAMETERS = "input/config/hyperparameters.json"
@@ -32,11 +33,13 @@ _FOREIGN = "sagemaker_"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """share: this host's. flags: command line of the job's hyperparameters."""
+    """share: this host's. flags: command line of the job's hyperparameters. parameters: these themselves, but for other
+    people's."""
 
     root: Path
     share: Share
     flags: tuple[str, ...]
+    parameters: Mapping[str, str]
 
     def say_why(self, why: str) -> None:
         """Where the platform looks for it. A disk that is full does not hide the exit code."""
@@ -57,8 +60,9 @@ def job_at(root: Path = ROOT) -> Job | None:
     hosts, host = sorted(resources.get("hosts", [])), resources.get("current_host")
     if host not in hosts:
         raise Misused(f"{found}: current_host {host!r} is not among hosts {hosts}")
-    flags = _flags(_read(parameters)) if parameters.is_file() else ()
-    return Job(root, Share(hosts.index(host), len(hosts)), flags)
+    said = _read(parameters) if parameters.is_file() else {}
+    own = {name: str(value) for name, value in said.items() if not name.startswith(_FOREIGN)}
+    return Job(root, Share(hosts.index(host), len(hosts)), _flags(own), own)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -71,13 +75,10 @@ def _read(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _flags(parameters: Mapping[str, Any]) -> tuple[str, ...]:
+def _flags(parameters: Mapping[str, str]) -> tuple[str, ...]:
     """`{"segment-column": "city", "strict": "true"}` as `--segment-column city --strict`."""
     flags: list[str] = []
-    for name, value in parameters.items():
-        if name.startswith(_FOREIGN):
-            continue
-        text = str(value)
+    for name, text in parameters.items():
         if text.lower() in ("true", "false"):
             flags += [f"--{name}"] * (text.lower() == "true")
         elif name == "data":

@@ -12,7 +12,7 @@ from typing import Any
 
 from container.operate.batch.asked import Asked
 from container.operate.batch.layout import without_model
-from container.operate.batch.run import FromRelease, Models
+from container.operate.batch.opened import FromRelease, Models
 from container.operate.batch.scoring import layout_of_first, score_window
 from container.operate.batch.writing import json_texts
 from container.operate.tables.files import FileUnusable, find, on_disk

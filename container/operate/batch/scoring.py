@@ -101,7 +101,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
         except RequestError as error:
             faults.add(window.numbers[order[start:end]], target, str(error))
             continue
-        block = features.block(names)
+        block = features.block(names, model.facts)
         if together is not None and together.takes(model, block, start, end):
             continue
         rows = block.values[start:end]
@@ -109,7 +109,9 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
         if block.unfit is not None and block.unfit[start:end].any():
             unfit = block.unfit[start:end]
             for place in order[start:end][unfit]:
-                faults.add(window.numbers[place : place + 1], target, features.why_unfit(names, int(place)))
+                faults.add(
+                    window.numbers[place : place + 1], target, features.why_unfit(names, model.facts, int(place))
+                )
             rows = rows[~unfit]
             at = start + np.flatnonzero(~unfit)
             if not len(rows):

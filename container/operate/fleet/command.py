@@ -31,9 +31,10 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         _add_replicas(parser)
         parser.set_defaults(run=lambda chosen: _guarded(_print, chosen))
     parser = _parser(
-        kinds, "kubernetes", "print manifests: replicas, Envoy before them, and what scales and guards them"
+        kinds, "kubernetes", "print manifests: replicas, HAProxy before them, and what scales and guards them"
     )
     parser.add_argument("--name", default="multi-model-endpoint", help="of everything; default %(default)s")
+    parser.add_argument("--namespace", default="default", metavar="NAME", help="default %(default)s")
     parser.add_argument("--models", default="s3://acme-models/prod/", metavar="LOC", help="default %(default)s")
     parser.add_argument("--image", metavar="REF", help="repository and digest, as ./build.sh push prints them")
     parser.add_argument("--replicas", type=int, default=4, metavar="N", help="at least; default %(default)s")

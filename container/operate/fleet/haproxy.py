@@ -53,6 +53,9 @@ defaults
 
 frontend endpoint
     bind {listen}
+    # For whoever asks whether this balancer is of use.
+    monitor-uri /fleet-readyz
+    monitor fail if {{ nbsrv(replicas) lt 1 }}
     # The key is the target, wherever it is named. Without one the replicas take turns.
     http-request set-var(txn.target) req.fhdr({target})
     http-request set-var(txn.target) {from_attributes} if !{{ var(txn.target) -m found }} {{ {has_target} }}

@@ -498,7 +498,7 @@ def _gc(chosen: argparse.Namespace, opened: Place) -> int:
     print(fact("kept", f"{garbage.n_kept_releases:,} releases, {garbage.n_kept_artifacts:,} artifacts"))
     what = f"{counts['releases']:,} releases, {counts['states']:,} states, {counts['artifacts']:,} artifacts"
     print(fact("removed" if chosen.delete else "not needed", what, size_text(garbage.n_bytes)))
-    if not chosen.delete and (garbage.releases or garbage.states or garbage.artifacts):
+    if not chosen.delete and garbage.n_bytes:
         print(fact("next", f"mme release gc --of {opened.location} --keep {chosen.keep} --delete"))
     return Exit.OK
 

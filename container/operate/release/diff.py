@@ -7,16 +7,18 @@ candidate was compared with is still live. Of all other models it is said that t
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from container.operate.release.choice import Choice
 from container.operate.release.live import BY_HAND, State
-from container.operate.release.manifest import Judged, Manifest
+from container.operate.release.manifest import Judged, Manifest, Trained
 from container.operate.release.shelf import Manifests
 
 NEW, BETTER, WORSE, SAME, CHANGED, REFUSED, GONE = "new", "better", "worse", "same", "changed", "refused", "gone"
 KINDS = (NEW, BETTER, WORSE, CHANGED, SAME, REFUSED, GONE)
 MOVING = frozenset({NEW, BETTER, WORSE, CHANGED})
+# Population stability index from which on a segment's world is another one, see operate/train/profiles.py.
+FAR = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class Row:
     worse_by     share; None where it cannot be said
     kept_back    why a gate keeps it back; empty when none does
     why          of a refused one, or how its features differ
+    drift        the feature whose values have moved most, and how far, where they have moved far
+    is_low       it was trained and is no better than a constant
     """
 
     key: str
@@ -35,6 +39,8 @@ class Row:
     worse_by: float | None = None
     kept_back: str = ""
     why: str = ""
+    drift: tuple[str, float] | None = None
+    is_low: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,11 @@ class Diff:
 
 
 def compare(manifest: Manifest, state: State, manifests: Manifests, gate: Gate, choice: Choice) -> Diff:
-    rows = [_row(key, manifest, state, manifests, gate) for key in manifest.segments if choice.has(key)]
+    rows = [
+        _with_training(_row(key, manifest, state, manifests, gate), manifest.segments[key].trained)
+        for key in manifest.segments
+        if choice.has(key)
+    ]
     rows += [
         Row(key, REFUSED, why=why)
         for key, why in manifest.refused.items()
@@ -121,6 +131,18 @@ def compare(manifest: Manifest, state: State, manifests: Manifests, gate: Gate, 
         if choice.has(key) and key not in manifest.segments and key not in manifest.refused
     ]
     return Diff(manifest.id, tuple(sorted(rows, key=lambda row: row.key)))
+
+
+def _with_training(row: Row, trained: Trained | None) -> Row:
+    if trained is None:
+        return row
+    drift = trained.drift
+    is_far = drift is not None and drift >= FAR
+    return replace(
+        row,
+        drift=(trained.drift_feature, drift) if drift is not None and is_far else None,
+        is_low=trained.is_above_floor is False,
+    )
 
 
 def _row(key: str, manifest: Manifest, state: State, manifests: Manifests, gate: Gate) -> Row:

@@ -22,17 +22,19 @@ GRACE_S = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """What is to go, in the order in which it may: what names others first."""
+    """What is to go, in the order in which it may: what names others first. training: what `mme train` noted for releases
+    that go, and of runs that nobody has gone on with."""
 
     releases: tuple[StoredObject, ...]
     states: tuple[StoredObject, ...]
     artifacts: tuple[StoredObject, ...]
+    training: tuple[StoredObject, ...]
     n_kept_releases: int
     n_kept_artifacts: int
 
     @property
     def n_bytes(self) -> int:
-        return sum(found.size for found in (*self.releases, *self.states, *self.artifacts))
+        return sum(found.size for found in (*self.releases, *self.states, *self.artifacts, *self.training))
 
 
 def find(place: Place, n_keep: int, clock: Callable[[], float] = time.time, grace_s: float = GRACE_S) -> Garbage:
@@ -61,6 +63,11 @@ def find(place: Place, n_keep: int, clock: Callable[[], float] = time.time, grac
             if found.written_at < old and found.target.removesuffix(SEEN) not in names
         ),
         tuple(found for digest, found in artifacts if found.written_at < old and digest not in digests),
+        tuple(
+            found
+            for found in (*place.shelf.list(shelf.RUNS), *place.shelf.list(shelf.PROFILES))
+            if found.written_at < old and found.target.removeprefix(shelf.PROFILES).removesuffix(".npz") not in kept
+        ),
         len(kept & set(ids)),
         sum(digest in digests for digest, _ in artifacts),
     )
@@ -69,7 +76,7 @@ def find(place: Place, n_keep: int, clock: Callable[[], float] = time.time, grac
 def collect(place: Place, garbage: Garbage) -> int:
     """Take it away: how many objects are gone."""
     n_gone = 0
-    for group in (garbage.releases, garbage.states, garbage.artifacts):
+    for group in (garbage.releases, garbage.states, garbage.artifacts, garbage.training):
         removed = each("removed", lambda one: shelf.remove(place.shelf, one), group, len(group), N_AT_ONCE)
         n_gone += sum(removed)
     return n_gone

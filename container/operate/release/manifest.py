@@ -83,6 +83,56 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric of the same rows: the candidate's, the live model's, and that of a constant; None where there is none."""
+
+    metric: str
+    candidate: float
+    live: float | None = None
+    floor: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a model was made of, where `mme train` made it.
+
+    n_rows         of the segment's data that could be used; n_dropped could not
+    n_held_out     of them, kept from training, which judged it
+    first, last    of the data's dates; empty where there are none
+    parameters     XGBoost's, but for what is the same in all runs
+    drift          of the feature whose values have moved most since the release that was live: population stability index
+    """
+
+    n_rows: int
+    n_held_out: int
+    n_rounds: int
+    parameters: tuple[tuple[str, str | int | float], ...] = ()
+    measured: tuple[Measured, ...] = ()
+    n_dropped: int = 0
+    first: str = ""
+    last: str = ""
+    drift_feature: str = ""
+    drift: float | None = None
+
+    @property
+    def is_above_floor(self) -> bool | None:
+        """Whether it is better than a constant; None where that cannot be said."""
+        one = next(iter(self.measured), None)
+        if one is None or one.floor is None:
+            return None
+        if MORE_IS_BETTER.fullmatch(one.metric):
+            return one.candidate > one.floor
+        return one.candidate < one.floor
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Trained:
+        """What travelled as JSON."""
+        measured = tuple(Measured(**one) for one in values["measured"])
+        parameters = tuple((name, value) for name, value in values["parameters"])
+        return cls(**values | {"measured": measured, "parameters": parameters})
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """One segment's model in a release."""
 
@@ -95,6 +145,26 @@ class Segment:
     corrections: tuple[str, ...] = ()
     golden: Golden | None = None
     judged: Judged | None = None
+    trained: Trained | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, without its features."""
+        return asdict(replace(self, features=Features(0)))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], features: Features) -> Segment:
+        """What travelled as JSON, with its features."""
+        golden, judged, trained = values["golden"], values["judged"], values.get("trained")
+        return cls(
+            **values
+            | {
+                "features": features,
+                "corrections": tuple(values["corrections"]),
+                "golden": Golden.from_dict(golden) if golden else None,
+                "judged": Judged(**judged) if judged else None,
+                "trained": Trained.from_dict(trained) if trained else None,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +191,7 @@ class Manifest:
         lists: dict[Features, int] = {}
         segments = {}
         for key, segment in sorted(self.segments.items()):
-            written = asdict(replace(segment, features=Features(0)))
-            segments[key] = written | {"features": lists.setdefault(segment.features, len(lists))}
+            segments[key] = segment.to_dict() | {"features": lists.setdefault(segment.features, len(lists))}
         facts = {
             "format": FORMAT,
             "id": self.id,
@@ -148,24 +217,11 @@ class Manifest:
             return cls(
                 *(facts["id"], facts["made_at"], facts["made_by"], tuple(facts["made_from"])),
                 *(facts["note"], facts["examiner"]),
-                {key: _segment(one, lists) for key, one in facts["segments"].items()},
+                {key: Segment.from_dict(one, lists[one["features"]]) for key, one in facts["segments"].items()},
                 facts["refused"],
             )
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise Refused(f"{uri} is no manifest of a release: {error}") from error
-
-
-def _segment(values: dict[str, Any], lists: list[Features]) -> Segment:
-    golden, judged = values["golden"], values["judged"]
-    return Segment(
-        **values
-        | {
-            "features": lists[values["features"]],
-            "corrections": tuple(values["corrections"]),
-            "golden": Golden.from_dict(golden) if golden else None,
-            "judged": Judged(**judged) if judged else None,
-        }
-    )
 
 
 def content_of(segments: dict[str, Segment], refused: Iterable[str]) -> str:

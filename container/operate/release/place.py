@@ -43,10 +43,14 @@ class Place:
         self.shelf.close()
 
 
-def add_arguments(parser: argparse.ArgumentParser, flag: str) -> None:
+def add_arguments(parser: argparse.ArgumentParser, flag: str, *, is_required: bool = True) -> None:
     """What names a place, the same for every command. flag: `--to` where something goes there, else `--of`."""
     parser.add_argument(
-        flag, dest="live", required=True, metavar="LIVE", help="what endpoints read: s3://bucket/prefix/ or a directory"
+        flag,
+        dest="live",
+        required=is_required,
+        metavar="LIVE",
+        help="what endpoints read: s3://bucket/prefix/ or a directory",
     )
     parser.add_argument("--releases", metavar="LOCATION", help="where releases lie; else beside it, LIVE.releases")
     parser.add_argument(

@@ -17,6 +17,7 @@ from handler.stores.writing import NOTHING, WritingStore
 
 ARTIFACTS = "artifacts/"
 RELEASES = "releases/"
+PROFILES, RUNS = "profiles/", "runs/"  # of `mme train`
 SUFFIX = ".tar.gz"
 
 

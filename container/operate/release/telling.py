@@ -59,6 +59,9 @@ def diff_lines(diff: Diff) -> list[str]:
                 f"weighted by {total.n_rows:,} rows of {total.n_segments:,} segments",
             )
         )
+    lines += some("no better", [f"{row.key}: than a constant" for row in diff.rows if row.is_low])
+    moved = sorted(((row.drift[1], row.key, row.drift[0]) for row in diff.rows if row.drift), reverse=True)
+    lines += some("drift", [f"{key}  {feature} {index:.2f}" for index, key, feature in moved])
     lines += some("features", [f"{row.key}: {row.why}" for row in diff.rows if row.why and row.kind != "refused"])
     lines += some("kept back", [f"{row.key}: {row.kept_back}" for row in diff.kept_back])
     lines += refused_lines({row.key: row.why for row in diff.rows if row.kind == "refused"})

@@ -25,6 +25,8 @@ def floats_of(column: Any, *, is_typed: bool) -> tuple[Floats, dict[int, str]]:
     import pyarrow.types as types
 
     kind = column.type
+    if types.is_dictionary(kind):
+        return floats_of(column.cast(kind.value_type), is_typed=True)
     if not is_typed and types.is_string(kind):
         return _floats_of_text(column)
     if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind)):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from container.operate.tables.files import DataFile, FileUnusable
 from container.operate.tables.reading import Reading
+from handler.payload.arrow import written_as_words
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -37,12 +38,14 @@ SNIFFED_BYTES = 256 << 10
 @dataclass(frozen=True, slots=True)
 class Window:
     """table: the rows. numbers: of each in its file, from one. is_named: its columns have names that somebody gave.
-    is_typed: text in it was written as text; in CSV everything is, numbers too."""
+    is_typed: text in it was written as text; in CSV everything is, numbers too. as_words: columns of numbers that were a
+    DataFrame's categories when they were written."""
 
     table: pa.Table
     numbers: NDArray[np.int64]
     is_named: bool
     is_typed: bool = False
+    as_words: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,15 @@ def _parquet(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Un
         if texts:  # as codes, which they are in the file already
             parquet = pq.ParquetFile(path, memory_map=False, read_dictionary=texts)
             schema = parquet.schema_arrow
+        as_words = written_as_words(parquet.metadata.metadata or {})
         n_rows = window_rows(len(schema))
         batches = parquet.iter_batches(batch_size=n_rows, use_threads=False)
     if not parquet.metadata.num_rows:
         yield Window(schema.empty_table(), np.arange(0), is_named=True, is_typed=True)
     first = 1
     for table in _put_together(_guarded(batches, "Parquet"), n_rows):
-        yield Window(table, np.arange(first, first + len(table)), is_named=True, is_typed=True)
+        numbers = np.arange(first, first + len(table))
+        yield Window(table, numbers, is_named=True, is_typed=True, as_words=as_words)
         first += len(table)
 
 
@@ -317,6 +322,8 @@ def _column_of(cells: list[Any], *, is_feature: bool) -> pa.Array:
     kinds = {type(cell) for cell in cells} - {type(None)}
     if kinds in ({int, float}, {float}) or (is_feature and bool in kinds and kinds <= {int, float, bool}):
         return pa.array([None if cell is None else float(cell) for cell in cells], pa.float64())
+    if kinds == {str} and is_feature:  # words, as a category has them
+        return pa.array(cells, pa.string()).dictionary_encode()
     if kinds in ({int}, set()) or (kinds in ({bool}, {str}) and not is_feature):
         try:
             return pa.array(cells, None if kinds else pa.float64())

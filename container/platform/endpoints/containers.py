@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 STARTUP_S = 480.0  # SageMaker's window for a first healthy ping, where the variant names no other
 REAL_PATIENCE_S = 60.0  # a start is real: at --speed 600 the window alone would be over in less than a second
 PING_EVERY_S = 0.1
+LAST_WORDS_BYTES = 2000
 AGAIN_AFTER_S, AGAIN_AFTER_MOST_S = 0.2, 10.0  # a container that died is started again, each time a little later
 
 # What container/limits/memory.py takes off, with the JVM's usual heap; a test holds the two together.
@@ -114,7 +115,8 @@ class Running:
         self._watcher.start()
         try:
             self._await_ready()
-        except StartFailed:
+        except StartFailed as error:
+            log.warning("the container of %s %s; its last words:\n%s", self._spec.image, error, self.last_words())
             self.stop()
             raise
 
@@ -135,6 +137,13 @@ class Running:
             self._ground.processes.stop(process)
         if self._watcher is not None:
             self._watcher.join()
+
+    def last_words(self) -> str:
+        """The end of its output, for people."""
+        try:
+            return self._log_path.read_bytes()[-LAST_WORDS_BYTES:].decode(errors="replace").strip()
+        except OSError:
+            return ""
 
     # -- the watcher's thread ------------------------------------------------------------------------------------------
 

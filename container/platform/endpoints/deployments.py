@@ -75,7 +75,7 @@ class Deployments:
         course = _Course(self._clock, policy, self.alarms)
         blue = endpoint.blue
         try:
-            if policy.kind == ROLLING and len(green.variants) == 1:
+            if policy.kind == ROLLING:
                 yield from self._roll(endpoint, course)
             else:
                 yield from self._shift(endpoint, course)
@@ -129,10 +129,10 @@ class Deployments:
         for variant in green.variants.values():
             yield from self._start(endpoint, variant, variant.desired)
         course.add(time.monotonic() - started_s)
-        n_instances = max(1, green.n_instances)
+        n_instances = max(1.0, green.n_instances / len(green.variants))  # a size is of one variant
         shares = policy.shares(n_instances)
-        for share in shares:
-            is_last = share is shares[-1]
+        for number, share in enumerate(shares, 1):
+            is_last = number == len(shares)
             size = "full" if is_last else "canary" if policy.kind == "CANARY" else "linear"
             capacity = f"{size} capacity of {max(1, round(share * n_instances))} instance(s)"
             with self._noting(endpoint, green, "ActivatingTraffic", f"Activating traffic on {capacity}."):

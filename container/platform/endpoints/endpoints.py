@@ -5,6 +5,7 @@ Rule: one thing at a time happens to an endpoint; while it does, another is refu
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,7 +17,7 @@ from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.deployments import Alarms, Deployments
 from container.platform.endpoints.describing import described, event_detail
 from container.platform.endpoints.models import Models
-from container.platform.endpoints.policies import Policy, check, policy_of
+from container.platform.endpoints.policies import ROLLING, Policy, check, policy_of
 from container.platform.endpoints.sides import Endpoint, Side
 from container.platform.endpoints.variants import InstanceNews, Played, Surroundings, Variant
 from container.platform.service.call import Call, Operation
@@ -24,6 +25,8 @@ from container.platform.service.faults import ValidationException
 from container.platform.service.pages import listed
 from container.platform.service.tags import Tags
 from container.platform.stories import Story
+
+log = logging.getLogger("mme.platform")
 
 MINUTE_S = 60.0
 
@@ -192,6 +195,9 @@ class Endpoints:
             self._refuse_update(endpoint, green, config)
             if given.get("RetainAllVariantProperties"):
                 _retain(given, endpoint, green)
+            if policy.kind == ROLLING and len(green.variants) > 1:
+                log.warning("%s has several variants: it is updated all at once and without a bake", endpoint.name)
+                policy = Policy()
             check(policy, {name: variant.desired for name, variant in green.variants.items()})
             for name in policy.alarms:
                 if self.deployments.alarms.state(name) is None:

@@ -26,7 +26,7 @@ class Size:
     is_percent: bool
     value: int
 
-    def percent(self, n_instances: int) -> float:
+    def percent(self, n_instances: float) -> float:
         return self.value if self.is_percent else 100.0 * self.value / n_instances
 
     def instances(self, n_instances: int) -> int:
@@ -50,7 +50,7 @@ class Policy:
     rollback: Size | None = None
     alarms: tuple[str, ...] = ()
 
-    def shares(self, n_instances: int) -> list[float]:
+    def shares(self, n_instances: float) -> list[float]:
         """Of the traffic that green gets, step by step; the last is all of it."""
         if self.step is None or self.kind == ALL_AT_ONCE:
             return [1.0]

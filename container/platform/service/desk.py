@@ -31,15 +31,6 @@ log = logging.getLogger(__name__)
 
 JSON = "application/x-amz-json-1.1"
 
-# SageMaker's book-keeping that moto does as well as we could.
-LEFT_TO_MOTO = {
-    ("sagemaker", operation)
-    for operation in (
-        *("CreateModelPackageGroup", "DescribeModelPackageGroup", "ListModelPackageGroups"),
-        *("CreateModelPackage", "DescribeModelPackage", "UpdateModelPackage", "ListModelPackages"),
-    )
-}
-
 
 class Desk:
     """Any number of threads may ask.
@@ -79,8 +70,6 @@ class Desk:
         try:
             self._throttle(request)
             model = _described(service, operation)
-            if (service, operation) not in self._operations and (service, operation) in LEFT_TO_MOTO:
-                return self._moto.pass_on(request)
             play = self._play(service, operation)
             call = self._call(request, model, read(model.input_shape, _json(request.body)))
             answer = written(model.output_shape, play(call))

@@ -40,6 +40,11 @@ class Moto:
         self._application: Any = None
         self.on_first: list[Callable[[], None]] = []  # called before moto is asked for the first time
 
+    @property
+    def is_awake(self) -> bool:
+        """Whether anything was ever asked, so that it may know something."""
+        return self._application is not None
+
     def pass_on(self, request: Request) -> Response:
         """moto's answer to a request, as it is."""
         response = self._asked(request)

@@ -16,7 +16,7 @@ from container.platform.service.pages import page
 MAX_TAGS = 50  # of one resource
 # The list operation has its own default.
 DEFAULT_RESULTS = 50
-MOTOS = ("model-package", "model-package-group", "pipeline")
+MOTOS = ("pipeline",)
 
 
 class Tags:

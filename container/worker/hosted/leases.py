@@ -229,6 +229,11 @@ class _Kept:
     model: Scorer
     is_hit: bool
     wait_us: int
+    version: str
+
+
+def _kept(borrowed: Borrowed, is_hit: bool) -> _Kept:
+    return _Kept(borrowed.model, is_hit, 0 if is_hit else borrowed.wait_us, borrowed.version)
 
 
 class Lease:
@@ -297,7 +302,7 @@ class Lease:
         if is_first:
             self._hosted.asked(self)
         is_hit = self._borrowed.is_hit or not is_first
-        return nullcontext(_Kept(self._borrowed.model, is_hit, 0 if is_hit else self._borrowed.wait_us))
+        return nullcontext(_kept(self._borrowed, is_hit))
 
     def answer(self, request: Request) -> Answer:
         return self._hosted.answer(request, self)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from container.operate.batch.opened import FromRelease
 from container.operate.batch.released import ReleasedStore
-from container.operate.batch.run import FromRelease
 from container.operate.release import shelf
 from container.operate.release.manifest import Features, Manifest, Segment
 from container.operate.release.place import place_at

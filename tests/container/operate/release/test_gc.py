@@ -72,3 +72,13 @@ def test_a_second_time_there_is_nothing_left(shop: Shop) -> None:
         go(shop, f"a{number}")
     collect(shop, 1)
     assert collect(shop, 1) == 0
+
+
+def test_what_training_noted_goes_with_its_release_and_of_runs_nobody_went_on_with(shop: Shop) -> None:
+    made = [go(shop, f"a{number}") for number in range(6)]
+    for release in made:
+        shop.place.shelf.put(f"{shelf.PROFILES}{release.id}.npz", b"x")
+    shop.place.shelf.put(f"{shelf.RUNS}0123/run.json", b"{}")
+    collect(shop, 2)
+    left = [found.target for folder in (shelf.PROFILES, shelf.RUNS) for found in shop.place.shelf.list(folder)]
+    assert left == [f"{shelf.PROFILES}{release.id}.npz" for release in made[3:]]

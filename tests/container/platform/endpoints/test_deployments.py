@@ -121,6 +121,17 @@ def test_rolling_never_has_more_than_a_batch_too_many(aws: Account) -> None:
     assert aws.settled(name)["EndpointConfigName"] == new
 
 
+def test_rolling_with_two_variants_is_all_at_once(aws: Account) -> None:
+    both = {"A": 1.0, "B": 1.0}
+    name = aws.endpoint("pair", aws.config("pair-old", 2, variants=both))
+    new = aws.config("pair-new", 2, variants=both)
+    rolling = {"MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": 1}, "WaitIntervalInSeconds": 100}
+    aws.sagemaker.update_endpoint(
+        EndpointName=name, EndpointConfigName=new, DeploymentConfig={"RollingUpdatePolicy": rolling}
+    )
+    assert aws.settled(name)["EndpointConfigName"] == new  # and no time has passed
+
+
 def test_an_alarm_in_a_bake_rolls_back_and_nobody_is_told_why(aws: Account) -> None:
     name = "alarmed"
     watch = alarm(aws, "errors-of-green")

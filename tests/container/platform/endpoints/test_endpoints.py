@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from container.platform.endpoints import containers
 from tests.rig.platform import BUCKET, ROLE, Account, client
 
 
@@ -160,14 +161,14 @@ def test_two_variants_share_calls_by_weight_and_one_can_be_named(aws: Account) -
 
 
 @pytest.mark.parametrize("how", ["never-healthy", "dies", "lists-nothing"])
-def test_a_container_that_does_not_come_up_fails_the_endpoint(aws: Account, how: str) -> None:
+def test_a_container_that_does_not_come_up_fails_the_endpoint(
+    aws: Account, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "REAL_PATIENCE_S", 1.0)  # beside the platform's minute
     name, variant = f"bad-{how}", {"ContainerStartupHealthCheckTimeoutInSeconds": 60}
     aws.sagemaker.create_endpoint(
         EndpointName=name, EndpointConfigName=aws.config(f"{name}-config", HOW=how, variant=variant)
     )
-    aws.until(name, lambda _: aws.platform.endpoints.find(name) is not None)
-    if how == "never-healthy":  # alive, it has a real patience as well
-        return
     told = aws.until(name, lambda told: aws.tick(30) or told["EndpointStatus"] == "Failed")
     assert told["FailureReason"] == (
         "The primary container for production variant AllTraffic did not pass the ping health check. "
@@ -223,6 +224,23 @@ def test_many_calls_at_once_spill_to_the_other_instance(aws: Account) -> None:
     with ThreadPoolExecutor(16) as callers:
         told = list(callers.map(lambda _: aws.ask(name, body=b"slow"), range(24)))
     assert len({one["pid"] for one in told}) == 2
+
+
+def test_the_instance_with_the_least_under_way_is_asked_where_the_config_says_so(aws: Account) -> None:
+    routing = {"RoutingConfig": {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}}
+    name = aws.endpoint("least", aws.config("least-config", 2, is_multi=False, variant=routing))
+    with ThreadPoolExecutor(2) as callers:
+        told = list(callers.map(lambda _: aws.ask(name, None, body=b"slow"), range(2)))
+    assert len({one["pid"] for one in told}) == 2
+
+
+def test_a_body_of_more_than_25_megabytes_is_refused(aws: Account, two: str) -> None:
+    limit = 25 * 1024 * 1024
+    assert len(aws.ask(two, body=b"1" * limit)["body"]) == limit
+    assert (
+        refused(aws.runtime.invoke_endpoint, EndpointName=two, Body=b"1" * (limit + 1), TargetModel="a.tar.gz")[0]
+        == "413"
+    )
 
 
 def test_models_and_configs_are_listed_a_page_at_a_time(aws: Account) -> None:

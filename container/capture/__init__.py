@@ -1,0 +1,1 @@
+"""Calls written down as SageMaker's data capture does, with what it leaves out: which model answered, and how."""

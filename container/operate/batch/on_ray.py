@@ -1,0 +1,191 @@
+"""A run on a Ray cluster: a worker on each of its machines, which scores its share of the files on all cores there.
+
+    here: files, models' versions, run.json, summary    ->  a worker a machine: the same Work, parts and ledger as here
+
+Rule: Ray carries names and counts, never a row. What a worker writes is what this machine would have written, so a run may go
+on with a cluster or without one.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from container import environments
+from container.operate.batch.asked import Asked
+from container.operate.batch.layout import Layout
+from container.operate.batch.ledger import Ledger
+from container.operate.batch.opened import FromRelease, Models
+from container.operate.batch.work import Work
+from container.operate.exits import CommandFailed
+from container.operate.tables.files import DataFile, find, s3_of
+from container.operate.troubles import Misused, NotNow
+from container.settings import Settings
+from handler.errors import ArtifactError, StartRefused
+from handler.stores.writing import open_writing_store
+
+if TYPE_CHECKING:
+    from container.operate.batch.progress import Progress
+
+POLL_S = 1.0  # between two looks at how far the workers are
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """address: of a running cluster, ray://HOST:PORT; None is the one that this machine is part of (RAY_ADDRESS), or one of
+    this machine alone, for this run."""
+
+    address: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Cluster:
+        """Raises Misused."""
+        if text == "ray":
+            return cls()
+        if text.startswith("ray://") and len(text) > len("ray://"):
+            return cls(text)
+        raise Misused(f"--on {text}: write ray, or ray://HOST:PORT of a running cluster")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker must know. files: all of the run's, as they were found here; versions: of all models."""
+
+    settings: Settings
+    asked: Asked
+    data: tuple[str, ...]
+    out: str
+    release: FromRelease | None
+    files: tuple[DataFile, ...]
+    versions: Mapping[str, str]
+    layout: Layout
+
+
+def score(cluster: Cluster, task: Task, files: Sequence[DataFile], progress: Progress, stop: threading.Event) -> None:
+    """Score files on the cluster's machines. Raises CommandFailed."""
+    try:
+        import ray
+    except ImportError as error:
+        raise Misused("--on ray needs Ray: pip install 'multi-model-endpoint[ray]'") from error
+    if not files:
+        return
+    environments.keep_ray_quiet()
+    try:
+        ray.init(cluster.address, include_dashboard=None if cluster.address else False, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise Misused(f"--on {cluster.address or 'ray'}: {error}") from error
+    try:
+        machines = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        shares = shared_out(files, [int(node["Resources"]["CPU"]) for node in machines])
+        _follow(
+            ray,
+            [_started(ray, task, node, share) for node, share in zip(machines, shares, strict=True) if share],
+            progress,
+            stop,
+        )
+    finally:
+        ray.shutdown()
+
+
+def shared_out(files: Sequence[DataFile], n_cores: Sequence[int]) -> list[list[DataFile]]:
+    """Each machine's files: the largest first, to where most is left of its cores."""
+    shares: list[list[DataFile]] = [[] for _ in n_cores]
+    n_bytes = [0.0] * len(n_cores)
+    for file in sorted(files, key=lambda one: (-one.size, one.name)):
+        least = min(range(len(n_cores)), key=lambda at: (n_bytes[at] + file.size) / n_cores[at])
+        shares[least].append(file)
+        n_bytes[least] += file.size
+    return shares
+
+
+class Worker:
+    """One machine's share of a run. Ray calls it on two threads: one works, the other tells how far it is."""
+
+    def __init__(self, task: Task, files: Sequence[DataFile]) -> None:
+        from container.operate.batch.progress import Progress
+
+        self._task = task
+        self._files = files
+        self._stop = threading.Event()
+        self._progress = Progress(len(files), sum(file.size for file in files), file=io.StringIO())
+
+    def work(self) -> CommandFailed | None:
+        """Why it is not done, told and not raised: Ray would add its own words."""
+        try:
+            self._work()
+        except CommandFailed as error:
+            return error
+        except (ArtifactError, StartRefused) as error:
+            return NotNow(f"{error}; the same command goes on")
+        return None
+
+    def done(self) -> tuple[int, int, int]:
+        """Rows, files and bytes of these."""
+        return self._progress.n_rows, self._progress.n_files_done, self._progress.n_bytes_done
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _work(self) -> None:
+        task = self._task
+        endpoint_url = task.settings.artifacts.endpoint_url
+        if any("://" not in location for location in task.data) and task.files != find(
+            task.data, task.asked.data_format, endpoint_url
+        ):
+            raise Misused("a machine of the cluster sees other files in --data: use S3, or a file system that all have")
+        with ExitStack() as closing:
+            scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-")))
+            models = Models(task.settings, closing, scratch, task.release)
+            if models.versions != task.versions:
+                raise Misused("a machine of the cluster sees other models: use S3, or a file system that all have")
+            store = open_writing_store(task.out, s3=s3_of(task.out, endpoint_url))
+            closing.callback(store.close)
+            ledger = Ledger(store, task.asked, task.files, task.versions)
+            if ledger.read_layout() != task.layout:
+                raise Misused("a machine of the cluster sees no run at --out: use S3, or a file system that all have")
+            ledger.entries()  # which had failed before, and may leave an error behind
+            work = Work(task.settings, task.asked, task.files, models.models, ledger, scratch, self._stop)
+            work.score(self._files, task.layout, self._progress)
+
+
+def _started(ray: Any, task: Task, node: dict[str, Any], files: Sequence[DataFile]) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return (
+        ray.remote(Worker)
+        .options(
+            num_cpus=int(node["Resources"]["CPU"]),
+            max_concurrency=2,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+        )
+        .remote(task, files)
+    )
+
+
+def _follow(ray: Any, workers: Sequence[Any], progress: Progress, stop: threading.Event) -> None:
+    """Until all are done. The first that fails, or a signal, ends the others at their next window."""
+    working = [worker.work.remote() for worker in workers]
+    told = [(0, 0, 0)] * len(workers)
+    failed: CommandFailed | None = None
+    is_stopping = False
+    try:
+        while working:
+            done, working = ray.wait(working, num_returns=len(working), timeout=POLL_S)
+            failed = next((error for error in [failed, *ray.get(done)] if error is not None), None)
+            if (failed is not None or stop.is_set()) and not is_stopping:
+                is_stopping = True
+                for worker in workers:
+                    worker.stop.remote()
+            for at, now in enumerate(ray.get([worker.done.remote() for worker in workers])):
+                progress.add(*(new - old for new, old in zip(now, told[at], strict=True)))
+                told[at] = now
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise NotNow(f"a machine of the cluster is gone ({type(error).__name__}); the same command goes on") from error
+    if failed is not None:
+        raise failed

@@ -1,0 +1,449 @@
+"""The rows of all segments, read once and grouped once.
+
+    files -> windows -> one block of numbers for each window: segment, label, ..., features
+          -> in memory, or beyond the budget to files by segment
+          -> one stable sort -> views, a segment at a time
+
+Rule: a segment's rows come in the order of files and rows, wherever they lay meanwhile, so that how much memory there was
+changes no model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from container.operate.tables.files import DataFile, FileUnusable, on_disk
+from container.operate.tables.floats import floats_of
+from container.operate.tables.segments import segments_of, text_of
+from container.operate.tables.windows import Unread, Window, windows
+from container.operate.train.asked import Asked
+from container.operate.troubles import NotNow, Refused
+from handler.payload.numbers import TOO_LARGE
+from handler.payload.rows import Floats
+
+# Rows in memory before they go to disk. A run takes some 200 MB besides.
+BUDGET_BYTES = 256 << 20
+N_SPILLS = 64
+# Rows that a model over all segments is trained on, at most.
+MAX_SAMPLED = 500_000
+N_REASONS = 20
+
+# Of a block, columns before the features. Whole numbers lie there as their bits.
+_SEGMENT, _LABEL, _WEIGHT, _GROUP, _IS_HELD = range(5)
+N_BEFORE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """names: of the features, in the model's order; empty where the data has none. categories: by feature, the words of it in
+    the order of their codes."""
+
+    n_features: int
+    names: tuple[str, ...]
+    categories: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentRows:
+    """One segment's. features: float32, (n_rows, n_features). groups: codes of queries. is_held: kept from training; None
+    where nobody but we say which."""
+
+    key: str
+    features: Floats
+    labels: Floats
+    weights: Floats | None
+    groups: NDArray[np.int32] | None
+    is_held: NDArray[np.bool_] | None
+
+
+@dataclass(slots=True)
+class Span:
+    """What is known of a segment's data. dropped: rows that could not be used."""
+
+    n_rows: int = 0
+    first: str = ""
+    last: str = ""
+    dropped: int = 0
+
+
+class Rows:
+    """All rows of a run. mine: whether a segment is trained here; of others only the keys are kept."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        scratch: Path,
+        mine: Callable[[str], bool] = lambda _: True,
+        *,
+        budget_bytes: int = BUDGET_BYTES,
+    ) -> None:
+        self._asked = asked
+        self._scratch = scratch
+        self._is_mine = mine
+        self._budget_bytes = budget_bytes
+        self._columns: _Layout | None = None
+        self._numbers: dict[str, int] = {}  # of each segment, in the order in which they came
+        self._mine: list[bool] = []
+        self._groups: dict[str, int] = {}
+        self._blocks: list[Floats] = []
+        self._n_bytes = 0
+        self._spills: list[BinaryIO] = []
+        self._sample = _Sample() if asked.fallback_below is not None else None
+        self.spans: dict[str, Span] = {}
+        self.reasons: Counter[str] = Counter()  # of rows that are of no segment, or cannot be used
+        self.n_rows = 0
+
+    def read(
+        self,
+        files: Sequence[DataFile],
+        endpoint_url: str | None,
+        check: Callable[[], None] = lambda: None,
+        *,
+        is_held: bool = False,
+    ) -> None:
+        """Take in the rows of files. Raises Refused for one that cannot be read: nobody wants models of half the data."""
+        for file in files:
+            try:
+                with on_disk(file, self._scratch, endpoint_url) as path:
+                    for window in windows(path, file, self._asked):
+                        check()
+                        if isinstance(window, Unread):
+                            self.reasons[window.why] += 1
+                        elif len(window.table):
+                            self._add(window, file, is_held=is_held)
+            except FileUnusable as error:
+                kind = NotNow if error.is_passing else Refused
+                raise kind(f"{file.name}: {error.why}") from error
+
+    @property
+    def columns(self) -> Columns:
+        """Raises Refused when there are no rows."""
+        if self._columns is None:
+            raise Refused("the data has no rows")
+        return self._columns.sorted()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Of all segments, here or elsewhere."""
+        return tuple(self._numbers)
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """Columns that are neither a feature nor anything else, because they hold words."""
+        return self._columns.unused if self._columns is not None else ()
+
+    def segments(self, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[SegmentRows]:
+        """Those of this host, each once, larger ones of a block first. The rows are gone afterwards."""
+        if self._spills:
+            for spill in self._spills:
+                spill.flush()
+                spill.seek(0)
+                block = np.fromfile(spill, np.float32).reshape(-1, self._width)
+                spill.close()
+                yield from self._grouped(block, is_wanted)
+        elif self._blocks:
+            block = np.concatenate(self._blocks)
+            self._blocks.clear()
+            yield from self._grouped(block, is_wanted)
+
+    def sample(self, key: str) -> SegmentRows:
+        """Rows of all segments together, every so many-th."""
+        assert self._sample is not None
+        return self._rows_of(key, self._sample.block(self._width))
+
+    def close(self) -> None:
+        self._blocks.clear()
+        for spill in self._spills:
+            spill.close()
+
+    @property
+    def _width(self) -> int:
+        assert self._columns is not None
+        return N_BEFORE + len(self._columns.names)
+
+    def _grouped(self, block: Floats, is_wanted: Callable[[str], bool]) -> Iterator[SegmentRows]:
+        numbers = block[:, _SEGMENT].view(np.int32) if len(block) else np.empty(0, np.int32)
+        # NumPy sorts 16 bits by radix, ten times as fast as more.
+        small = np.uint16 if len(self._numbers) <= 1 << 16 else np.int32
+        order = np.argsort(numbers.astype(small), kind="stable")
+        in_order = numbers[order]
+        starts = np.flatnonzero(np.diff(in_order, prepend=-1))
+        ends = np.append(starts[1:], len(in_order))
+        keys = list(self._numbers)
+        for at in np.argsort(starts - ends, kind="stable").tolist():
+            start, end = int(starts[at]), int(ends[at])
+            key = keys[int(in_order[start])]
+            if is_wanted(key):
+                yield self._rows_of(key, block[order[start:end]])
+
+    def _rows_of(self, key: str, rows: Floats) -> SegmentRows:
+        asked = self._asked
+        features = rows[:, N_BEFORE:]
+        assert self._columns is not None
+        for at, of_code in self._columns.codes_in_order().items():
+            codes = features[:, at]
+            is_there = ~np.isnan(codes)
+            codes[is_there] = of_code[codes[is_there].astype(np.int64)]
+        is_said = asked.has_validation or asked.holdout_column is not None
+        return SegmentRows(
+            key,
+            features,
+            rows[:, _LABEL].copy(),
+            rows[:, _WEIGHT].copy() if asked.weight is not None else None,
+            np.ascontiguousarray(rows[:, _GROUP]).view(np.int32) if asked.group is not None else None,
+            rows[:, _IS_HELD] != 0 if is_said else None,
+        )
+
+    def _add(self, window: Window, file: DataFile, *, is_held: bool) -> None:
+        if self._columns is None:
+            self._columns = _layout_of(window, self._asked)
+        segments = segments_of(window, file, self._asked)
+        block, is_usable = self._block(window, is_held=is_held)
+        numbers = np.full(len(segments.values), -1, np.int32)  # by code
+        for code in np.unique(segments.codes).tolist():
+            named = segments.named(int(code))
+            if named.target is None:
+                self.reasons[named.why] += int(np.count_nonzero(segments.codes == code))
+            else:
+                numbers[code] = self._number(named.target)
+        of_rows = numbers[segments.codes]
+        block[:, _SEGMENT] = of_rows.view(np.float32)
+        self._span(of_rows, is_usable, window)
+        is_known = of_rows >= 0
+        if self._sample is not None:
+            self._sample.add(block, is_known & is_usable)
+        wanted = is_known & is_usable & np.append(np.array(self._mine, np.bool_), False)[of_rows]
+        self._keep(block if wanted.all() else block[wanted])
+        self.n_rows += len(block)
+
+    def _number(self, key: str) -> int:
+        number = self._numbers.get(key)
+        if number is None:
+            number = self._numbers[key] = len(self._numbers)
+            self._mine.append(self._is_mine(key))
+            self.spans[key] = Span()
+        return number
+
+    def _block(self, window: Window, *, is_held: bool) -> tuple[Floats, NDArray[np.bool_]]:
+        """The window's numbers, and of each row whether every one can be used."""
+        asked, layout = self._asked, self._columns
+        assert layout is not None
+        block = np.zeros((len(window.table), self._width), np.float32)
+        is_usable = np.ones(len(block), np.bool_)
+        block[:, _LABEL], _ = _numbers_of(window, asked.label)  # what is no number is missing, which fails its segment
+        if asked.weight is not None:
+            block[:, _WEIGHT], _ = _numbers_of(window, asked.weight)
+        if asked.group is not None:
+            block[:, _GROUP] = self._group_codes(window).view(np.float32)
+        block[:, _IS_HELD] = is_held
+        if asked.holdout_column is not None:
+            flags, faults = _numbers_of(window, asked.holdout_column)
+            block[:, _IS_HELD] = np.nan_to_num(flags) != 0
+            self._refuse_rows(is_usable, faults, asked.holdout_column)
+        for at, name in enumerate(layout.names, N_BEFORE):
+            if name in layout.codes:
+                block[:, at] = _codes_of(window, name, layout.codes[name])
+                continue
+            column, faults = _numbers_of(window, name)
+            block[:, at] = column
+            self._refuse_rows(is_usable, faults, name)
+            if not np.isfinite(column.sum()):  # something in it is not, or the sum is too large
+                infinite = np.flatnonzero(np.isinf(column)).tolist()
+                self._refuse_rows(is_usable, dict.fromkeys(infinite, TOO_LARGE), name, " is ")
+        return block, is_usable
+
+    def _refuse_rows(
+        self, is_usable: NDArray[np.bool_], faults: dict[int, str], name: str, says: str = " is no number: "
+    ) -> None:
+        for row, why in faults.items():
+            if is_usable[row]:
+                is_usable[row] = False
+                reason = f"column {name!r}{says}{why}" if len(self.reasons) < N_REASONS else "other reasons"
+                self.reasons[reason] += 1
+
+    def _group_codes(self, window: Window) -> NDArray[np.int32]:
+        import pyarrow.compute as pc
+
+        assert self._asked.group is not None
+        coded = pc.dictionary_encode(_column(window, self._asked.group).combine_chunks())
+        coded = coded.chunk(0) if hasattr(coded, "chunks") else coded
+        of_code = [
+            self._groups.setdefault(str(text_of(one)), len(self._groups)) for one in coded.dictionary.to_pylist()
+        ]
+        nobody = self._groups.setdefault("\x00", len(self._groups))
+        codes = coded.indices.fill_null(len(of_code)).to_numpy(zero_copy_only=False)
+        of_rows: NDArray[np.int32] = np.array([*of_code, nobody], np.int32)[codes]
+        return of_rows
+
+    def _span(self, of_rows: NDArray[np.int32], is_usable: NDArray[np.bool_], window: Window) -> None:
+        keys = list(self._numbers)
+        is_known = of_rows >= 0
+        counts = np.bincount(of_rows[is_known & is_usable], minlength=len(keys))
+        dropped = np.bincount(of_rows[is_known & ~is_usable], minlength=len(keys))
+        for number in np.flatnonzero(counts + dropped).tolist():
+            span = self.spans[keys[number]]
+            span.n_rows += int(counts[number])
+            span.dropped += int(dropped[number])
+        if self._asked.date is not None:
+            self._dates(of_rows, keys, window)
+
+    def _dates(self, of_rows: NDArray[np.int32], keys: list[str], window: Window) -> None:
+        import pyarrow as pa
+
+        assert self._asked.date is not None
+        texts = _column(window, self._asked.date).cast(pa.string()).combine_chunks()
+        coded = texts.dictionary_encode()
+        coded = coded.chunk(0) if hasattr(coded, "chunks") else coded
+        values = np.array(coded.dictionary.to_pylist(), object)
+        is_there = (of_rows >= 0) & coded.is_valid().to_numpy(zero_copy_only=False)
+        if not is_there.any():
+            return
+        by_value = np.argsort(values)
+        rank = np.empty(len(values), np.int64)
+        rank[by_value] = np.arange(len(values))
+        ranks = rank[coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[is_there]]
+        numbers = of_rows[is_there]
+        low, high = np.full(len(keys), len(values)), np.full(len(keys), -1)
+        np.minimum.at(low, numbers, ranks)
+        np.maximum.at(high, numbers, ranks)
+        for number in np.unique(numbers).tolist():
+            span = self.spans[keys[number]]
+            first, last = str(values[by_value[low[number]]]), str(values[by_value[high[number]]])
+            span.first = min(span.first or first, first)
+            span.last = max(span.last, last)
+
+    def _keep(self, block: Floats) -> None:
+        if self._spills:
+            self._spill(block)
+            return
+        self._blocks.append(block)
+        self._n_bytes += block.nbytes
+        if self._n_bytes > self._budget_bytes:
+            # Without a name: gone with the process, however it ends.
+            self._spills = [tempfile.TemporaryFile(dir=self._scratch) for _ in range(N_SPILLS)]  # noqa: SIM115
+            for one in self._blocks:
+                self._spill(one)
+            self._blocks.clear()
+
+    def _spill(self, block: Floats) -> None:
+        which = (block[:, _SEGMENT].view(np.int32) % N_SPILLS).astype(np.uint16)
+        order = np.argsort(which, kind="stable")
+        ends = np.cumsum(np.bincount(which, minlength=N_SPILLS))
+        in_order = block[order]
+        for number, (start, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
+            if end > start:
+                self._spills[number].write(in_order[start:end].data)
+
+
+@dataclass(slots=True)
+class _Layout:
+    """names: of feature columns in the data. codes: by column of words, the code of each, in the order in which they came."""
+
+    names: tuple[str, ...]
+    is_named: bool
+    codes: dict[str, dict[str, int]]
+    unused: tuple[str, ...] = ()
+
+    def sorted(self) -> Columns:
+        categories = {self.names.index(name): tuple(sorted(codes)) for name, codes in self.codes.items()}
+        return Columns(len(self.names), self.names if self.is_named else (), categories)
+
+    def codes_in_order(self) -> dict[int, Floats]:
+        """By feature, of each code as it came the one that it has among the sorted words."""
+        made = {}
+        for name, codes in self.codes.items():
+            of_word = {word: at for at, word in enumerate(sorted(codes))}
+            made[self.names.index(name)] = np.array([of_word[word] for word in codes], np.float32)
+        return made
+
+
+class _Sample:
+    """Every row at first, then every second, every fourth, ...: the same ones, however the rows came in."""
+
+    def __init__(self) -> None:
+        self._blocks: list[tuple[NDArray[np.int64], Floats]] = []
+        self._n_seen = 0
+        self._n_kept = 0
+        self._step = 1
+
+    def add(self, block: Floats, is_wanted: NDArray[np.bool_]) -> None:
+        rows = block[is_wanted]
+        at = np.arange(self._n_seen, self._n_seen + len(rows))
+        self._n_seen += len(rows)
+        self._take(at, rows)
+        while self._n_kept > MAX_SAMPLED:
+            self._step *= 2
+            held, self._blocks, self._n_kept = self._blocks, [], 0
+            for numbers, kept in held:
+                self._take(numbers, kept)
+
+    def _take(self, at: NDArray[np.int64], rows: Floats) -> None:
+        is_taken = at % self._step == 0
+        self._blocks.append((at[is_taken], rows[is_taken]))
+        self._n_kept += int(np.count_nonzero(is_taken))
+
+    def block(self, width: int) -> Floats:
+        return np.concatenate([np.empty((0, width), np.float32), *(rows for _, rows in self._blocks)])
+
+
+def _layout_of(window: Window, asked: Asked) -> _Layout:
+    """Which columns are features, by the first rows there are. Raises FileUnusable when one is missing."""
+    import pyarrow.types as types
+
+    schema = window.table.schema
+    if asked.features:
+        names = asked.features
+    else:
+        names = tuple(
+            one.name
+            for one in schema
+            if one.name in asked.categories
+            or (
+                one.name not in asked.other_columns
+                and (
+                    types.is_integer(one.type)
+                    or types.is_floating(one.type)
+                    or types.is_boolean(one.type)
+                    or types.is_null(one.type)
+                )
+            )
+        )
+    for name in (*names, *asked.categories, asked.label):
+        _column(window, name)
+    if not names:
+        raise FileUnusable("no column of it holds numbers to learn from")
+    missing = [name for name in asked.categories if name not in names]
+    if missing:
+        raise FileUnusable(f"--categories {missing[0]}: it is not among --features")
+    unused = tuple(name for name in schema.names if name not in {*names, *asked.other_columns})
+    return _Layout(tuple(names), window.is_named, {name: {} for name in asked.categories}, unused)
+
+
+def _column(window: Window, name: str) -> Any:
+    if name not in window.table.column_names:
+        has = ", ".join(map(repr, window.table.column_names[:8]))
+        raise FileUnusable(f"it has no column {name!r}; it has {has}")
+    return window.table.column(name)
+
+
+def _numbers_of(window: Window, name: str) -> tuple[Floats, dict[int, str]]:
+    return floats_of(_column(window, name), is_typed=window.is_typed)
+
+
+def _codes_of(window: Window, name: str, codes: dict[str, int]) -> Floats:
+    """Codes of words as they came; NaN for null."""
+    column = _column(window, name).combine_chunks()
+    coded = column.dictionary_encode()
+    coded = coded.chunk(0) if hasattr(coded, "chunks") else coded
+    of_code = [codes.setdefault(str(text_of(one)), len(codes)) for one in coded.dictionary.to_pylist()]
+    taken = coded.indices.fill_null(len(of_code)).to_numpy(zero_copy_only=False)
+    of_rows: Floats = np.array([*of_code, np.nan], np.float32)[taken]
+    return of_rows

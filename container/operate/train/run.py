@@ -1,0 +1,266 @@
+"""A run: every segment of the data that is not done yet, trained and put on the shelf, and then the release.
+
+Rule: one process, a thread for each core, one segment at a time in each: nine tenths of the work is inside libxgboost, which
+lets go of the interpreter. Rows are read once and handed over as views.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from zlib import crc32
+
+from container.examine.quarantine import Quarantine
+from container.limits.cores import container_cores
+from container.operate.progress import each
+from container.operate.release import shelf
+from container.operate.release.live import read_current
+from container.operate.release.manifest import Manifest, content_of
+from container.operate.release.place import Place
+from container.operate.release.trouble import NoneSound
+from container.operate.tables.contents import by_content
+from container.operate.tables.files import DataFile, find
+from container.operate.train import profiles
+from container.operate.train.asked import DEFAULT_KEY, Asked
+from container.operate.train.ledger import Begun, Ledger, identity_of
+from container.operate.train.live import LiveModels
+from container.operate.train.profiles import Profile, Profiles
+from container.operate.train.rows import BUDGET_BYTES, Columns, Rows, SegmentRows, Span
+from container.operate.train.segment import Came, Known, train_segment
+from container.operate.troubles import Misused, Refused, Stopped
+from handler.libxgboost import library_version
+
+# While one thread of a core waits for the store, another one works.
+THREADS_PER_CORE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """This host's: segments whose key leaves `number` over. Every host finds its own, and all together each once."""
+
+    number: int = 0
+    of: int = 1
+    is_job: bool = False  # what lies on this host is known by its content
+
+    def has(self, key: str) -> bool:
+        return crc32(key.encode()) % self.of == self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where rows are, and rows that judge, when they are apart."""
+
+    data: tuple[str, ...]
+    validation: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """manifest: of the release; None while other hosts have theirs to do. is_new: it was not there before.
+    n_trained: segments looked at by this call; n_before: by calls before. unplaced: rows of no segment, or that could not
+    be used, by reason."""
+
+    manifest: Manifest | None
+    is_new: bool
+    n_trained: int
+    n_before: int
+    n_rows: int
+    unplaced: Mapping[str, int]
+    unused: tuple[str, ...]
+
+
+def run(
+    place: Place,
+    asked: Asked,
+    sources: Sources,
+    *,
+    who: str,
+    note: str = "",
+    stop: threading.Event,
+    share: Share | None = None,
+    scratch: str | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Outcome:
+    """Train what is left of a run. Raises CommandFailed, ArtifactError of the stores."""
+    share = share or Share()
+    asked.check()
+    files = _files(sources.data, asked, place, share)
+    validation = _files(sources.validation, asked, place, share)
+    with ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-train-", dir=scratch)))
+        live = {found.target: found.version for found in place.live.list()}
+        base = read_current(place.shelf).release or None
+        made_with = f"XGBoost {library_version()}"
+        ledger = Ledger(
+            place.shelf, identity_of(asked, files, validation, live, base, made_with), f"{share.number:03d}"
+        )
+        begun = ledger.begin(Begun(f"{now():%Y-%m-%dT%H:%M:%SZ}", who))
+        came_before = ledger.release()
+        if came_before is not None:
+            return Outcome(shelf.manifest(place.shelf, came_before), False, 0, 0, 0, {}, ())
+        work = _Work(place, asked, share, ledger, stop, folder, closing, budget_bytes, live, base)
+        rows = work.read(files, validation)
+        done = ledger.read()
+        n_before = sum(share.has(key) for key in done)
+        n_trained = work.train(done)
+        done = ledger.read()
+        outcome = Outcome(None, False, n_trained, n_before, rows.n_rows, dict(rows.reasons), rows.unused)
+        if not {*rows.keys, *([DEFAULT_KEY] if asked.fallback_below is not None else ())} <= done.keys():
+            return outcome
+        manifest, is_new = _release(place, sources, begun, note, done, rows.columns.names, made_with)
+        ledger.finish(manifest.id)
+        return replace(outcome, manifest=manifest, is_new=is_new)
+
+
+def _files(locations: Sequence[str], asked: Asked, place: Place, share: Share) -> tuple[DataFile, ...]:
+    if not locations:
+        return ()
+    found = find(locations, asked.data_format, place.endpoint_url)
+    return by_content(found) if share.is_job else found
+
+
+class _Work:
+    """One host's part of a run."""
+
+    def __init__(
+        self,
+        place: Place,
+        asked: Asked,
+        share: Share,
+        ledger: Ledger,
+        stop: threading.Event,
+        scratch: Path,
+        closing: ExitStack,
+        budget_bytes: int,
+        live: Mapping[str, str],
+        base: str | None,
+    ) -> None:
+        self._place = place
+        self._asked = asked
+        self._share = share
+        self._ledger = ledger
+        self._stop = stop
+        self._n_cores = max(1, math.ceil(container_cores()))
+        self._slots = threading.Semaphore(self._n_cores)
+        self._rows = Rows(asked, scratch, share.has, budget_bytes=budget_bytes)
+        closing.callback(self._rows.close)
+        quarantine = Quarantine(self._n_cores + 1)
+        if live:
+            quarantine.start()
+        closing.callback(quarantine.close)
+        self._live = LiveModels(place.live, live, quarantine)
+        self._before = profiles.read(place.shelf, base) if base is not None else None
+        self._places: Mapping[int, int] = {}
+        self._columns = Columns(0, ())
+        self._there = {digest for digest, _ in shelf.artifacts(place.shelf)}
+
+    def read(self, files: Sequence[DataFile], validation: Sequence[DataFile]) -> Rows:
+        url = self._place.endpoint_url
+        self._rows.read(files, url, self._check)
+        self._rows.read(validation, url, self._check, is_held=True)
+        self._columns = self._rows.columns
+        if not self._rows.keys:
+            raise Refused(f"no row is of a segment: {next(iter(self._rows.reasons), 'there are none')}")
+        if DEFAULT_KEY in self._rows.keys:
+            raise Misused(f"a segment is called {DEFAULT_KEY}, which is the name of the model over all segments")
+        if self._before is not None:
+            self._places = self._before.places(self._columns)
+        return self._rows
+
+    def train(self, done: Mapping[str, Came]) -> int:
+        """What is not done yet. How many there were."""
+        is_done = {key for key, came in done.items() if came.segment is None or came.segment.digest in self._there}
+        mine = [key for key in (*self._rows.keys, *self._default()) if self._share.has(key) and key not in is_done]
+        n_trained = 0
+        n_at_once = self._n_cores * (THREADS_PER_CORE if self._place.is_s3 else 1) + 1
+        try:
+            for came in each("trained", self._one, self._waiting(is_done), len(mine), n_at_once):
+                if came is not None:
+                    self._ledger.add(came)
+                    n_trained += 1
+        finally:
+            self._ledger.flush()
+        self._check()
+        return n_trained
+
+    def _default(self) -> tuple[str, ...]:
+        return (DEFAULT_KEY,) if self._asked.fallback_below is not None else ()
+
+    def _waiting(self, is_done: set[str]) -> Iterator[SegmentRows]:
+        """Nothing more once the run is to end."""
+        for key in self._default():  # the largest of all
+            if self._share.has(key) and key not in is_done:
+                yield self._rows.sample(key)
+        for rows in self._rows.segments(lambda key: key not in is_done):
+            if self._stop.is_set():
+                return
+            yield rows
+
+    def _one(self, rows: SegmentRows) -> Came | None:
+        """None when the run ended before it."""
+        live = self._live.model(rows.key)
+        try:
+            with self._slots:
+                self._check()
+                came = train_segment(rows, self._asked, self._columns, live, self._known(rows), self._check)
+        except Stopped:
+            return None
+        finally:
+            if live is not None:
+                live.close()
+        if came.segment is not None and came.segment.digest not in self._there:
+            shelf.put_artifact(self._place.shelf, came.packed)
+        return replace(came, packed=b"")
+
+    def _known(self, rows: SegmentRows) -> Known:
+        columns = self._columns
+        before: Profile | None = self._before.get(rows.key) if self._before is not None else None
+        drift = profiles.drift_of(rows, columns, before, self._places) if before is not None else None
+        span = self._rows.spans.get(rows.key) or Span(len(rows.labels))
+        return Known(span, profiles.profile_of(rows, columns), drift)
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise Stopped("stopped; the same command goes on")
+
+
+def _release(
+    place: Place,
+    sources: Sources,
+    begun: Begun,
+    note: str,
+    done: Mapping[str, Came],
+    names: tuple[str, ...],
+    made_with: str,
+) -> tuple[Manifest, bool]:
+    """The release that a whole run comes to, whichever host writes it; and whether it was not there before."""
+    segments = {key: came.segment for key, came in done.items() if came.segment is not None}
+    covered = f"{DEFAULT_KEY} answers for it: " if DEFAULT_KEY in segments else ""
+    refused = {
+        key: (covered if came.is_covered else "") + came.failed for key, came in done.items() if came.segment is None
+    }
+    if not segments:
+        key, why = next(iter(sorted(refused.items())))
+        raise NoneSound(f"none of {len(refused)} segments has got a model; {key}: {why}")
+    content = content_of(segments, refused)
+    for id in shelf.release_ids(place.shelf):
+        if id.endswith(content):
+            same = shelf.manifest(place.shelf, id)
+            if same.content == content:
+                return same, False
+    stamp = begun.made_at.translate(str.maketrans("T", "-", "-:Z"))  # 20261129-213503
+    manifest = Manifest(
+        *(f"{stamp}-{content}", begun.made_at, begun.made_by, (*sources.data, *sources.validation)),
+        *(note, f"trained, {made_with}", segments, refused),
+    )
+    found = Profiles(names, {key: came.profile for key, came in done.items() if came.profile is not None})
+    profiles.put(place.shelf, manifest.id, found)
+    shelf.put_manifest(place.shelf, manifest)
+    return manifest, True

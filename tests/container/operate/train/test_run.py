@@ -1,0 +1,438 @@
+"""Training runs: what comes of them, held against XGBoost itself, and that nothing but the data decides it."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xgboost
+
+from container.examine.quarantine import Quarantine
+from container.operate.artifacts.archive import MEMBER
+from container.operate.release import shelf
+from container.operate.release.approve import approve
+from container.operate.release.choice import Choice
+from container.operate.release.diff import Gate, compare
+from container.operate.release.live import settled
+from container.operate.release.manifest import Manifest
+from container.operate.release.place import Place, place_at
+from container.operate.train import run as running
+from container.operate.train.asked import DEFAULT_KEY, Asked
+from container.operate.train.parameters import read
+from container.operate.troubles import Refused, Stopped
+from handler.archives.limits import Limits
+from handler.archives.members import read_artifact
+from handler.forest.booster_pool import BoosterPool
+from handler.forest.packed import document_of
+from handler.loading.loader import model_of
+from handler.predictor import HandlePool
+from handler.scoring import predict
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+csv = pytest.importorskip("pyarrow.csv")
+
+NAMES = tuple(f"x{at}" for at in range(4))
+N_SEGMENTS = 5
+ROUNDS = {"num_round": "8", "max_depth": "3"}
+BEGAN = datetime(2026, 11, 29, tzinfo=UTC)
+
+
+def table(n_rows: int = 1500, seed: int = 0, **more: Any) -> Any:
+    draw = np.random.default_rng(seed)
+    x = draw.random((n_rows, len(NAMES)), np.float32)
+    cities = draw.integers(0, N_SEGMENTS, n_rows)
+    y = x @ np.arange(1, 5) + cities + draw.normal(0, 0.1, n_rows)
+    return pa.table(
+        {
+            "city": pa.array([f"c{at}" for at in cities]),
+            **{name: x[:, at] for at, name in enumerate(NAMES)},
+            "y": y,
+            **more,
+        }
+    )
+
+
+def write(data: Any, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(data, path, row_group_size=70)
+    elif path.suffix == ".csv":
+        csv.write_csv(data, path)
+    else:
+        path.write_text("".join(json.dumps(row, default=str) + "\n" for row in data.to_pylist()))
+    return path
+
+
+def asked(*given: str, **more: Any) -> Asked:
+    values = ROUNDS | dict(one.split("=") for one in given)
+    if values.get("booster") == "gblinear":  # has no trees
+        del values["max_depth"]
+    return Asked(
+        **{
+            "target_template": "us/{city}.tar.gz",
+            "label": "y",
+            "parameters": read(
+                None, [f"{name}={value}" for name, value in values.items()], more.pop("search", []), None, 0
+            ),
+            **more,
+        }
+    )
+
+
+def train(data: Path, to: Path | Place, what: Asked | None = None, **more: Any) -> Manifest:
+    outcome = outcome_of(data, to, what, **more)
+    assert outcome.manifest is not None
+    return outcome.manifest
+
+
+def outcome_of(data: Path, to: Path | Place, what: Asked | None = None, **more: Any) -> running.Outcome:
+    place = to if isinstance(to, Place) else place_at(str(to))
+    validation = (str(more.pop("validation")),) if "validation" in more else ()
+    given: dict[str, Any] = {"who": "me", "stop": threading.Event(), "now": lambda: BEGAN, **more}
+    return running.run(place, what or asked(), running.Sources((str(data),), validation), **given)
+
+
+def document_in(place: Path, digest: str) -> bytes:
+    archive = place.with_name(place.name + ".releases") / "artifacts" / f"{digest}.tar.gz"
+    (member,) = read_artifact(archive.read_bytes(), "it", Limits())
+    assert member.name == MEMBER
+    return bytes(member.data)
+
+
+def shelf_of(place: Path) -> dict[str, bytes]:
+    """All that a run leaves but for its ledger."""
+    root = place.with_name(place.name + ".releases")
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not str(path.relative_to(root)).startswith("runs/") and path.name[0] != "."
+    }
+
+
+@pytest.fixture(scope="module")
+def quarantine() -> Any:
+    quarantine = Quarantine(1)
+    quarantine.start()
+    yield quarantine
+    quarantine.close()
+
+
+def endpoint_answers(quarantine: Quarantine, archive: bytes, rows: np.ndarray) -> Any:
+    """As an endpoint would load and ask it."""
+    examined = quarantine.examine(archive, "it")
+    scorer = model_of(examined.documents[0], examined.facts[0], BoosterPool(HandlePool(), document_of))
+    try:
+        return predict(scorer, rows).outputs
+    finally:
+        scorer.close()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
+def test_a_model_is_xgboosts_own_of_the_rows_that_were_not_held_out(tmp_path: Path, suffix: str) -> None:
+    data = table()
+    is_held = np.arange(len(data)) % 5 == 0
+    path = write(data.append_column("judge", pa.array(is_held.astype(int))), tmp_path / f"data/a{suffix}")
+    manifest = train(path, tmp_path / "live", asked(holdout_column="judge"))
+    assert sorted(manifest.segments) == [f"us/c{at}.tar.gz" for at in range(N_SEGMENTS)]
+    x = np.stack([data.column(name).to_numpy() for name in NAMES], axis=1)
+    y = data.column("y").to_numpy()
+    for number in range(N_SEGMENTS):
+        own = np.array(data.column("city").to_pylist()) == f"c{number}"
+        learned, judging = own & ~is_held, own & is_held
+        theirs = xgboost.train(
+            {"max_depth": 3, "nthread": 1, "seed": 0, "objective": "reg:squarederror"},
+            xgboost.DMatrix(x[learned], y[learned], feature_names=list(NAMES)),
+            8,
+        )
+        segment = manifest.segments[f"us/c{number}.tar.gz"]
+        assert document_in(tmp_path / "live", segment.digest) == bytes(theirs.save_raw("ubj"))
+        answers = theirs.predict(xgboost.DMatrix(x[judging], feature_names=list(NAMES)))
+        rmse = float(np.sqrt(np.mean((answers - y[judging].astype(np.float32)) ** 2)))
+        assert segment.judged is not None
+        assert segment.judged.candidate == pytest.approx(rmse, rel=1e-6)
+        assert segment.trained is not None
+        assert (segment.trained.n_rows, segment.trained.n_held_out) == (own.sum(), judging.sum())
+        assert segment.features.names == NAMES
+        assert segment.trained.is_above_floor
+
+
+def test_the_same_data_make_the_same_bytes_however_they_lie_and_with_how_much_memory(tmp_path: Path) -> None:
+    data = table()
+    more = ["subsample=0.7", "colsample_bytree=0.5", "seed=3"]
+    one = write(data, tmp_path / "one/a.parquet").parent
+    for number in range(3):
+        write(data.slice(number * 500, 500), tmp_path / f"three/{number}.parquet")
+    train(one, tmp_path / "a", asked(*more))
+    train(tmp_path / "three", tmp_path / "b", asked(*more), budget_bytes=1)
+    a, b = (
+        {name: one for name, one in shelf_of(tmp_path / place).items() if name.startswith("artifacts/")}
+        for place in "ab"
+    )
+    assert a == b
+    assert len(a) == N_SEGMENTS
+
+
+def test_two_hosts_make_what_one_makes(tmp_path: Path) -> None:
+    data = write(table(), tmp_path / "data/a.parquet")
+    what = asked(fallback_below=10)
+    train(data, tmp_path / "one", what)
+    first = outcome_of(data, tmp_path / "two", what, share=running.Share(0, 2))
+    assert first.manifest is None
+    assert 0 < first.n_trained < N_SEGMENTS + 1
+    second = outcome_of(data, tmp_path / "two", what, share=running.Share(1, 2))
+    assert second.n_trained + first.n_trained == N_SEGMENTS + 1
+    assert second.manifest is not None
+    assert shelf_of(tmp_path / "one") == shelf_of(tmp_path / "two")
+
+
+def test_a_run_that_broke_off_goes_on_and_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(table(), tmp_path / "data/a.parquet")
+    train(data, tmp_path / "whole")
+    stop = threading.Event()
+    true_one = running.train_segment
+    n_done = 0
+
+    def then_stop(*arguments: Any) -> Any:
+        nonlocal n_done
+        came = true_one(*arguments)
+        n_done += 1
+        if n_done == 2:
+            stop.set()
+        return came
+
+    monkeypatch.setattr(running, "train_segment", then_stop)
+    with pytest.raises(Stopped):
+        outcome_of(data, tmp_path / "broken", stop=stop)
+    assert not (tmp_path / "broken.releases/releases").exists()
+    monkeypatch.setattr(running, "train_segment", true_one)
+    outcome = outcome_of(data, tmp_path / "broken", who="somebody else", now=lambda: datetime(2027, 1, 1, tzinfo=UTC))
+    assert outcome.n_before >= 2
+    assert outcome.n_trained + outcome.n_before == N_SEGMENTS
+    assert shelf_of(tmp_path / "broken") == shelf_of(tmp_path / "whole")
+    again = outcome_of(data, tmp_path / "broken")
+    assert (again.is_new, again.n_trained) == (False, 0)
+
+
+def test_what_nothing_can_be_learned_from_is_told_and_stops_nobody(tmp_path: Path) -> None:
+    data = table(600)
+    few = table(10, seed=1).set_column(0, "city", pa.array(["few"] * 10))
+    constant = table(100, seed=2)
+    constant = constant.set_column(0, "city", pa.array(["constant"] * 100)).set_column(5, "y", pa.array([1.5] * 100))
+    gaps = table(100, seed=3).set_column(0, "city", pa.array(["gaps"] * 100))
+    gaps = gaps.set_column(5, "y", pa.array([None if at % 10 == 0 else float(at) for at in range(100)]))
+    endless = table(100, seed=4).set_column(0, "city", pa.array(["endless"] * 100))
+    endless = endless.set_column(1, "x0", pa.array(np.where(np.arange(100) == 7, np.inf, 0.5).astype(np.float32)))
+    nobody = table(3, seed=5).set_column(0, "city", pa.array([None, None, "../x"], pa.string()))
+    path = write(pa.concat_tables([data, few, constant, gaps, endless, nobody]), tmp_path / "data/a.parquet")
+    outcome = outcome_of(path, tmp_path / "live")
+    assert outcome.manifest is not None
+    assert (
+        outcome.manifest.refused
+        == {
+            "us/few.tar.gz": "8 rows to train on, fewer than 20",
+            "us/constant.tar.gz": "its label is the same in all rows, 1.5",
+            "us/gaps.tar.gz": "10 of 100 labels are missing or no numbers",
+        }
+        or "labels are missing" in outcome.manifest.refused["us/gaps.tar.gz"]
+    )
+    trained = outcome.manifest.segments["us/endless.tar.gz"].trained
+    assert trained is not None
+    assert (trained.n_rows, trained.n_dropped) == (99, 1)
+    assert sum(outcome.unplaced.values()) == 4
+
+
+@pytest.mark.parametrize(
+    ("objective", "labels", "says"),
+    [
+        ("binary:logistic", lambda y: np.ones(len(y)), "one class, 1"),
+        ("binary:logistic", lambda y: np.arange(len(y)) % 3, "not 0 to 1"),
+        ("count:poisson", lambda y: -np.abs(y), "XGBoost does not train on it"),
+    ],
+)
+def test_labels_that_the_objective_cannot_have_are_told(
+    tmp_path: Path, objective: str, labels: Callable[[Any], Any], says: str
+) -> None:
+    data = table(300)
+    bad = table(200, seed=1).set_column(0, "city", pa.array(["bad"] * 200))
+    bad = bad.set_column(5, "y", pa.array(labels(bad.column("y").to_numpy()).astype(float)))
+    good = data.set_column(5, "y", pa.array((data.column("y").to_numpy() > 5).astype(float)))
+    path = write(pa.concat_tables([good, bad]), tmp_path / "data/a.parquet")
+    manifest = train(path, tmp_path / "live", asked(f"objective={objective}"))
+    assert says in manifest.refused["us/bad.tar.gz"]
+    assert manifest.segments
+
+
+def test_small_segments_and_those_no_better_than_a_constant_are_covered_by_one_over_all(tmp_path: Path) -> None:
+    noise = table(200, seed=6)
+    noise = noise.set_column(0, "city", pa.array(["noise"] * 200))
+    noise = noise.set_column(5, "y", pa.array(np.random.default_rng(7).normal(0, 1, 200)))
+    small = table(40, seed=8).set_column(0, "city", pa.array(["small"] * 40))
+    path = write(pa.concat_tables([table(), noise, small]), tmp_path / "data/a.parquet")
+    manifest = train(path, tmp_path / "live", asked("max_depth=8", "num_round=40", fallback_below=50))
+    assert manifest.refused["us/small.tar.gz"] == f"{DEFAULT_KEY} answers for it: 40 rows, fewer than 50"
+    assert "no better than a constant's" in manifest.refused["us/noise.tar.gz"]
+    default = manifest.segments[DEFAULT_KEY].trained
+    assert default is not None
+    assert default.n_rows == 1740
+
+
+OTHERS: list[tuple[list[str], dict[str, Any], Callable[[Any], Any]]] = [
+    (["objective=binary:logistic"], {"metrics": ("auc", "error")}, lambda y: (y > 6).astype(float)),
+    (["objective=multi:softprob", "num_class=3"], {}, lambda y: np.clip(y // 3, 0, 2)),
+    (["objective=multi:softmax", "num_class=3"], {}, lambda y: np.clip(y // 3, 0, 2)),
+    (["objective=count:poisson"], {}, lambda y: np.maximum(0, y // 1)),
+    (["booster=dart", "rate_drop=0.2"], {}, lambda y: y),
+    (["booster=gblinear"], {}, lambda y: y),
+    (["early_stopping_rounds=2", "num_round=60", "eta=0.9"], {}, lambda y: y),
+    (["objective=rank:ndcg"], {"group": "query", "metrics": ("ndcg@3",)}, lambda y: np.clip(y // 2, 0, 4)),
+    ([], {"weight": "w"}, lambda y: y),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "labels"), OTHERS, ids=lambda one: "-".join(one) if isinstance(one, list) else ""
+)
+def test_an_endpoint_answers_as_xgboost_predicts(
+    tmp_path: Path, quarantine: Quarantine, given: list[str], more: dict[str, Any], labels: Callable[[Any], Any]
+) -> None:
+    """With missing values, and colours as words."""
+    data = table(900)
+    draw = np.random.default_rng(9)
+    x0 = np.where(draw.random(900) < 0.2, np.nan, data.column("x0").to_numpy()).astype(np.float32)
+    data = data.set_column(1, "x0", pa.array(x0))
+    data = data.set_column(5, "y", pa.array(labels(data.column("y").to_numpy()).astype(float)))
+    if "group" in more:
+        data = data.append_column("query", pa.array([f"q{at}" for at in draw.integers(0, 60, 900)]))
+    if "weight" in more:
+        data = data.append_column("w", pa.array(draw.integers(1, 4, 900)))
+    if "booster=gblinear" not in given:
+        colours = [None if at % 11 == 0 else ("red", "green", "blue")[at % 3] for at in range(900)]
+        data = data.append_column("colour", pa.array(colours))
+        more = {**more, "categories": ("colour",)}
+    manifest = train(write(data, tmp_path / "data/a.parquet"), tmp_path / "live", asked(*given, **more))
+    assert not manifest.refused
+    assert len(manifest.segments) == N_SEGMENTS
+    for segment in manifest.segments.values():
+        archive = tmp_path / f"live.releases/artifacts/{segment.digest}.tar.gz"
+        booster = xgboost.Booster(model_file=bytearray(document_in(tmp_path / "live", segment.digest)))
+        rows = draw.random((50, segment.features.n), np.float32)
+        rows[::7, 1] = np.nan
+        if more.get("categories"):
+            assert segment.features.types[-1] == "c"
+            rows[:, -1] = draw.integers(0, 3, 50)
+        types = list(segment.features.types) or None
+        matrix = xgboost.DMatrix(
+            rows, feature_names=list(segment.features.names), feature_types=types, enable_categorical=True
+        )
+        ours = np.asarray(endpoint_answers(quarantine, archive.read_bytes(), rows), np.float32)
+        assert ours.tobytes() == booster.predict(matrix, strict_shape=True).tobytes()
+        assert segment.golden is not None
+        assert segment.trained is not None
+        if "early_stopping_rounds=2" in given:
+            assert segment.trained.n_rounds < 60
+
+
+def test_a_candidate_is_judged_beside_what_is_live_on_the_same_rows(tmp_path: Path) -> None:
+    place = place_at(str(tmp_path / "live"))
+    first = train(write(table(), tmp_path / "one/a.parquet"), place, asked("num_round=2"))
+    approve(place, first, Gate(), Choice(), who="me")
+    path = write(table(seed=1), tmp_path / "two/a.parquet")
+    better = train(path, place, asked("num_round=40"))
+    _, state = settled(place)
+    diff = compare(better, state, shelf.Manifests(place.shelf), Gate(), Choice())
+    assert diff.counts["better"] == N_SEGMENTS
+    live = xgboost.Booster(model_file=bytearray(document_in(tmp_path / "live", first.segments["us/c0.tar.gz"].digest)))
+    data = table(seed=1)
+    own = np.array(data.column("city").to_pylist()) == "c0"
+    x = np.stack([data.column(name).to_numpy() for name in NAMES], axis=1)[own]
+    y = data.column("y").to_numpy()[own]
+    from container.operate.train.fit import apart
+
+    is_held = apart(None, len(y), 0.2, 0)
+    answers = live.predict(xgboost.DMatrix(x[is_held], feature_names=list(NAMES)))
+    judged = better.segments["us/c0.tar.gz"].judged
+    assert judged is not None
+    assert judged.live == pytest.approx(float(np.sqrt(np.mean((answers - y[is_held]) ** 2))), rel=1e-5)
+    assert judged.against == first.segments["us/c0.tar.gz"].digest
+    worse = train(path, place, asked("num_round=1"))
+    assert compare(worse, state, shelf.Manifests(place.shelf), Gate(), Choice()).counts["worse"] == N_SEGMENTS
+
+
+def test_drift_is_told_of_the_feature_that_moved(tmp_path: Path) -> None:
+    place = place_at(str(tmp_path / "live"))
+    approve(place, train(write(table(), tmp_path / "one/a.parquet"), place), Gate(), Choice(), who="me")
+    data = table(seed=1)
+    moved = np.where(np.array(data.column("city").to_pylist()) == "c1", 2, 0) + data.column("x2").to_numpy()
+    data = data.set_column(3, "x2", pa.array(moved.astype(np.float32)))
+    manifest = train(write(data, tmp_path / "two/a.parquet"), place)
+    drifts = {key: one.trained.drift or 0 for key, one in manifest.segments.items() if one.trained}
+    trained = manifest.segments["us/c1.tar.gz"].trained
+    assert trained is not None
+    assert trained.drift_feature == "x2"
+    assert drifts["us/c1.tar.gz"] > 2
+    assert max(drift for key, drift in drifts.items() if key != "us/c1.tar.gz") < 0.25
+
+
+def test_the_best_of_a_search_is_taken_and_told(tmp_path: Path) -> None:
+    path = write(table(), tmp_path / "data/a.parquet")
+    manifest = train(
+        path, tmp_path / "live", asked("eta=0.1", "num_round=30", search=["max_depth=1,4", "eta=0.001,0.3"])
+    )
+    for segment in manifest.segments.values():
+        assert segment.trained is not None
+        chosen = dict(segment.trained.parameters)
+        assert (chosen["eta"], chosen["max_depth"]) == ("0.3", "4")
+
+
+def test_rows_of_other_files_judge(tmp_path: Path) -> None:
+    path = write(table(), tmp_path / "data/a.parquet")
+    apart_rows = write(table(500, seed=4), tmp_path / "validation/a.csv")
+    manifest = train(path, tmp_path / "live", asked(has_validation=True), validation=apart_rows.parent)
+    held = [one.trained.n_held_out for one in manifest.segments.values() if one.trained]
+    assert sum(held) == 500
+
+
+def test_dates_of_the_data_are_in_the_release(tmp_path: Path) -> None:
+    days = [f"2026-{1 + at % 11:02}-01" for at in range(1500)]
+    path = write(table(when=pa.array(days)), tmp_path / "data/a.parquet")
+    manifest = train(path, tmp_path / "live", asked(date="when"))
+    assert {(one.trained.first, one.trained.last) for one in manifest.segments.values() if one.trained} == {
+        ("2026-01-01", "2026-11-01")
+    }
+
+
+def test_sagemakers_csv_has_its_label_first_and_no_names(tmp_path: Path) -> None:
+    data = table()
+    own = np.array(data.column("city").to_pylist())
+    for number in range(2):
+        part = data.filter(pa.array(own == f"c{number}")).select(["y", *NAMES])
+        part_path = tmp_path / f"data/c{number}.csv"
+        part_path.parent.mkdir(exist_ok=True)
+        csv.write_csv(part, part_path, csv.WriteOptions(include_header=False))
+    what = replace(asked(), target_template="{path}.tar.gz", is_from_path=True, has_header=False, label="0")
+    manifest = train(tmp_path / "data", tmp_path / "live", what)
+    assert sorted(manifest.segments) == ["c0.tar.gz", "c1.tar.gz"]
+    assert {(one.features.n, one.features.names) for one in manifest.segments.values()} == {(4, ())}
+
+
+def test_half_a_file_is_nobodys_model(tmp_path: Path) -> None:
+    write(table(), tmp_path / "data/a.parquet")
+    (tmp_path / "data/b.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(Refused, match=r"b\.parquet"):
+        train(tmp_path / "data", tmp_path / "live")
+
+
+def test_a_column_that_is_not_there_is_told(tmp_path: Path) -> None:
+    path = write(table(), tmp_path / "data/a.parquet")
+    with pytest.raises(Refused, match="no column 'z'"):
+        train(path, tmp_path / "live", replace(asked(), label="z"))
