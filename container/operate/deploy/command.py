@@ -172,11 +172,12 @@ def _init(chosen: argparse.Namespace) -> int:
 
 def _plan(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
     from container.operate.deploy import telling
-    from container.operate.deploy.look import look
-    from container.operate.deploy.plan import plan
+    from container.operate.deploy.doctor import preflight
+    from container.operate.deploy.health import examine
 
-    there = look(aws, wanted)
-    planned = plan(wanted, there)
+    health = examine(aws, wanted)
+    there = health.there
+    planned = preflight(wanted, health)
     _print(chosen, telling.plan_facts(wanted, planned, there), telling.plan_lines(wanted, planned, there))
     if planned.refused or planned.drift:
         return Exit.REFUSED
@@ -186,14 +187,13 @@ def _plan(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
 
 def _apply(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
     from container.operate.deploy import apply, telling
-    from container.operate.deploy.doctor import diagnose
+    from container.operate.deploy.doctor import diagnose, preflight
     from container.operate.deploy.health import examine
-    from container.operate.deploy.look import look
-    from container.operate.deploy.plan import plan
     from container.operate.deploy.warming import warmer
 
-    there = look(aws, wanted)
-    planned = plan(wanted, there)
+    health = examine(aws, wanted)
+    there = health.there
+    planned = preflight(wanted, health)
     if not chosen.json:
         _lines(telling.plan_lines(wanted, planned, there))
     apply.refuse(planned, over_drift=chosen.over_drift)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from botocore import xform_name
@@ -81,6 +81,14 @@ Check = Callable[[_Seen], Iterator[Finding]]
 def diagnose(wanted: Wanted, health: Health) -> tuple[Finding, ...]:
     seen = _Seen(wanted, health, plan(wanted, health.there))
     return tuple(found for check in CHECKS for found in check(seen))
+
+
+def preflight(wanted: Wanted, health: Health) -> Plan:
+    """The plan, with what of the role would end it ten minutes later. It is told, no more: a bucket may let the role in."""
+    planned = plan(wanted, health.there)
+    seen = _Seen(wanted, health, planned)
+    notices = [f"{found.what}; {found.mend}" for found in _role(seen) if found.check == "role-lacks"]
+    return replace(planned, notices=(*planned.notices, *notices))
 
 
 def safe_steps(wanted: Wanted, health: Health) -> tuple[Step, ...]:
