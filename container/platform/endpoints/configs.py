@@ -99,6 +99,8 @@ class Configs:
             )
         if managed is None and "InitialInstanceCount" not in variant:
             raise ValidationException(f"InitialInstanceCount is required for variant {variant['VariantName']}")
+        if managed is not None and managed.get("ScaleInPolicy", {}).get("Strategy") == "CONSOLIDATION":
+            raise NotPlayed("sagemaker", "CreateEndpointConfig with a ScaleInPolicy of CONSOLIDATION")
         if managed is not None and self._traps.is_on("zero-refused") and managed.get("MinInstanceCount") == 0:
             raise ValidationException(
                 "Min instance count needs to be greater than 0 for enabled managed instance scaling"
