@@ -37,6 +37,7 @@ from container.platform.metrics import Metrics
 from container.platform.ports import Ports
 from container.platform.processes import Processes
 from container.platform.registry.packages import Packages
+from container.platform.registry.pipelines import Pipelines
 from container.platform.rights import Rights
 from container.platform.scaling.resources import VARIANT, Address
 from container.platform.scaling.room import Scaling
@@ -131,11 +132,12 @@ class Platform:
             closing.callback(self.components.close)
             self._join(executor)
             self.packages = Packages(self.clock, self.bus, self.tags)
-            self.jobs = Jobs(ground, self.bus, self.traps, self.tags, self.models, self.root / "jobs")
+            self.pipelines = Pipelines(self.clock, self.tags)
+            self.jobs = Jobs(ground, self.bus, self.traps, self.rights, self.tags, self.models, self.root / "jobs")
             closing.callback(self.jobs.close)
             rooms = (
                 *(self.tags, self.models, self.configs, self.endpoints, self.invoking),
-                *(self.components, self.scaling, self.packages, self.jobs),
+                *(self.components, self.scaling, self.packages, self.pipelines, self.jobs),
             )
             self._desk = Desk(
                 [room.operations() for room in rooms],
@@ -197,6 +199,7 @@ class Platform:
             "scaling": self.scaling.auto,
             "ledger": self.ledger,
             "packages": self.packages,
+            "pipelines": self.pipelines,
             "jobs": self.jobs,
         }
 
