@@ -225,6 +225,22 @@ def test_network_isolation_leaves_no_way_out(account: Account) -> None:
     assert account.said("Training", name)[-1] in ("0", "1")  # a heading, at most
 
 
+def test_the_last_value_of_a_metric_is_read_from_the_log(account: Account) -> None:
+    script = "echo 'rmse: 3.5;'; echo 'rmse: 1.25;'; echo 'mae: none;'"
+    metrics = [{"Name": name, "Regex": f"{name}: (.*?);"} for name in ("rmse", "mae")]
+    algorithm = {
+        "TrainingImage": "image",
+        "TrainingInputMode": "File",
+        "ContainerEntrypoint": account.program(script),
+        "MetricDefinitions": metrics,
+    }
+    told = account.trained(account.train(script, AlgorithmSpecification=algorithm))
+    assert [(one["MetricName"], one["Value"]) for one in told["FinalMetricDataList"]] == [("rmse", 1.25)]
+    algorithm["MetricDefinitions"] = [{"Name": "broken", "Regex": "("}]
+    account.number += 1000
+    assert refused(lambda: account.train(script, AlgorithmSpecification=algorithm))[0] == "ValidationException"
+
+
 def test_without_a_namespace_what_names_opt_ml_names_the_hosts_tree(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
