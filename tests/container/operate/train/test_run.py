@@ -24,6 +24,7 @@ from container.operate.release.diff import Gate, compare
 from container.operate.release.live import settled
 from container.operate.release.manifest import DEFAULT_KEY, Manifest
 from container.operate.release.place import Place, place_at
+from container.operate.train import fit
 from container.operate.train import run as running
 from container.operate.train.asked import Asked
 from container.operate.train.parameters import read
@@ -358,9 +359,7 @@ def test_a_candidate_is_judged_beside_what_is_live_on_the_same_rows(tmp_path: Pa
     own = np.array(data.column("city").to_pylist()) == "c0"
     x = np.stack([data.column(name).to_numpy() for name in NAMES], axis=1)[own]
     y = data.column("y").to_numpy()[own]
-    from container.operate.train.fit import apart
-
-    is_held = apart(None, len(y), 0.2, 0)
+    is_held = fit.apart(None, len(y), 0.2, 0)
     answers = live.predict(xgboost.DMatrix(x[is_held], feature_names=list(NAMES)))
     judged = better.segments["us/c0.tar.gz"].judged
     assert judged is not None
@@ -394,6 +393,20 @@ def test_the_best_of_a_search_is_taken_and_told(tmp_path: Path) -> None:
         assert segment.trained is not None
         chosen = dict(segment.trained.parameters)
         assert (chosen["eta"], chosen["max_depth"]) == ("0.3", "4")
+
+
+def test_a_large_segment_gets_more_threads_and_much_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(table(), tmp_path / "data/a.parquet")
+    one = train(path, tmp_path / "one")
+    monkeypatch.setattr(fit, "LARGE_CELLS", 1000)
+    several = train(path, tmp_path / "several")
+    for key, segment in several.segments.items():
+        judged, alone = segment.judged, one.segments[key].judged
+        assert judged is not None
+        assert alone is not None
+        assert judged.candidate == pytest.approx(alone.candidate, rel=1e-4)
 
 
 def test_rows_of_other_files_judge(tmp_path: Path) -> None:
