@@ -113,7 +113,8 @@ def run(
         done = ledger.read()
         outcome = Outcome(None, False, n_trained, n_before, rows.n_rows, dict(rows.reasons), rows.unused)
         if not {*rows.keys, *([DEFAULT_KEY] if asked.fallback_below is not None else ())} <= done.keys():
-            return outcome
+            by_another = ledger.release()
+            return outcome if by_another is None else replace(outcome, manifest=shelf.manifest(place.shelf, by_another))
         manifest, is_new = _release(place, sources, begun, note, done, rows.columns.names, made_with)
         ledger.finish(manifest.id)
         return replace(outcome, manifest=manifest, is_new=is_new)

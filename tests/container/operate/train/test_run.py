@@ -27,6 +27,7 @@ from container.operate.release.place import Place, place_at
 from container.operate.train import fit
 from container.operate.train import run as running
 from container.operate.train.asked import Asked
+from container.operate.train.ledger import Ledger
 from container.operate.train.parameters import read
 from container.operate.troubles import Refused, Stopped
 from handler.archives.limits import Limits
@@ -194,6 +195,29 @@ def test_two_hosts_make_what_one_makes(tmp_path: Path) -> None:
     assert second.n_trained + first.n_trained == N_SEGMENTS + 1
     assert second.manifest is not None
     assert shelf_of(tmp_path / "one") == shelf_of(tmp_path / "two")
+
+
+def test_a_host_that_ends_while_another_makes_the_release_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(table(), tmp_path / "data/a.parquet")
+    first = outcome_of(data, tmp_path / "live", share=running.Share(0, 2))
+    assert first.manifest is None
+    true_read = Ledger.read
+    n_reads = 0
+
+    def read_late(ledger: Ledger) -> Any:
+        nonlocal n_reads
+        n_reads += 1
+        if n_reads == 2:  # this one has trained; now the other finishes the run
+            monkeypatch.setattr(Ledger, "read", true_read)
+            outcome_of(data, tmp_path / "live", share=running.Share(0, 2))
+        return true_read(ledger)
+
+    monkeypatch.setattr(Ledger, "read", read_late)
+    second = outcome_of(data, tmp_path / "live", share=running.Share(1, 2))
+    assert second.manifest is not None
+    assert not second.is_new
 
 
 def test_a_run_that_broke_off_goes_on_and_ends_with_the_same_bytes(
