@@ -42,14 +42,16 @@ THREADS_PER_CORE = 4
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """This host's: segments whose key leaves `number` over. Every host finds its own, and all together each once."""
+    """This host's: segments whose key leaves `number` over, or one of the `width` numbers from there. Every host finds its
+    own, and all together each once. is_job: what lies on this host is known by its content."""
 
     number: int = 0
     of: int = 1
-    is_job: bool = False  # what lies on this host is known by its content
+    is_job: bool = False
+    width: int = 1
 
     def has(self, key: str) -> bool:
-        return crc32(key.encode()) % self.of == self.number
+        return self.number <= crc32(key.encode()) % self.of < self.number + self.width
 
 
 @dataclass(frozen=True, slots=True)
