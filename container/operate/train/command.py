@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from container.operate.release.place import Place
     from container.operate.train.approving import Verdict
     from container.operate.train.asked import Asked
-    from container.operate.train.run import Outcome
+    from container.operate.train.run import Outcome, Sources
 
 EPILOG = """\
 exit codes
@@ -198,16 +199,23 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         from container.operate.release.who import who
 
         me = who(opened)
+        sources = running.Sources(tuple(chosen.data), tuple(chosen.validation or ()))
+        budget_bytes = _memory(chosen.memory, BUDGET_BYTES)
+        n_elsewhere = 0
+        if chosen.on is not None:
+            n_elsewhere = _on_cluster(chosen, job, opened, asked, sources, me, budget_bytes, stop)
         outcome = running.run(
             opened,
             asked,
-            running.Sources(tuple(chosen.data), tuple(chosen.validation or ())),
+            sources,
             who=me,
             note=chosen.note,
             stop=stop,
             share=None if job is None else running.Share(job.share.number, job.share.of, is_job=True),
-            budget_bytes=_memory(chosen.memory, BUDGET_BYTES),
+            budget_bytes=budget_bytes,
         )
+        if n_elsewhere:
+            outcome = replace(outcome, n_trained=n_elsewhere + outcome.n_trained, is_new=True)
         verdict = None
         if conditions is not None and outcome.manifest is not None:
             verdict = approve_if(conditions, opened, outcome.manifest, me)
@@ -215,6 +223,26 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
             chosen.id_file.write_text(outcome.manifest.id)
         _tell(chosen, opened, outcome, verdict, time.monotonic() - began)
         return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
+
+
+def _on_cluster(
+    chosen: argparse.Namespace,
+    job: TrainingJob | None,
+    opened: Place,
+    asked: Asked,
+    sources: Sources,
+    me: str,
+    budget_bytes: int,
+    stop: threading.Event,
+) -> int:
+    """What a cluster's machines trained; what they made lies on the shelf."""
+    from container.operate.batch.on_ray import Cluster
+    from container.operate.train import on_ray
+
+    if job is not None:
+        raise Misused("--on: a job has hosts of its own")
+    task = on_ray.Task(chosen.live, chosen.releases, opened.endpoint_url, asked, sources, me, chosen.note, budget_bytes)
+    return on_ray.train(Cluster.parse(chosen.on), task, stop)
 
 
 def _start(chosen: argparse.Namespace, stop: threading.Event) -> int:
