@@ -48,6 +48,7 @@ ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[float(cell) for cell in ROW.split(",")]], np.float32)
 PATIENCE_S = 300.0
 LOADERS = ("--workers", "8", "--loaders", "2", "--max-age", "0")
+AS_MANY = ("--workers", "32", "--loaders", "8")  # as four replicas have
 PARTS = ("affinity", "hot", "kill", "rolling", "capture", "warm")
 
 
@@ -194,7 +195,7 @@ def _trouble(shop: Shop, calls: Sequence[Call]) -> dict[str, int]:
 
 
 def affinity(shop: Shop, kinds: Sequence[str], per_s: float, n_calls: int) -> dict[str, Any]:
-    once, settle, measured = list(shop.targets), _zipf(shop, n_calls, 1), _zipf(shop, n_calls, 2)
+    once, settle, measured = 2 * list(shop.targets), _zipf(shop, n_calls, 1), _zipf(shop, n_calls, 2)
     random.Random(0).shuffle(once)
     figures: dict[str, Any] = {}
 
@@ -208,7 +209,7 @@ def affinity(shop: Shop, kinds: Sequence[str], per_s: float, n_calls: int) -> di
 
     with (
         tempfile.TemporaryDirectory(prefix="f-") as scratch,
-        _endpoint(shop, scratch, shop.memory(len(shop.targets))) as one,
+        _endpoint(shop, scratch, shop.memory(len(shop.targets)), *AS_MANY) as one,
     ):
         measure("one", [one.port])
     for kind in kinds:
