@@ -23,6 +23,7 @@ from container.operate.drift import labelling
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.fleet import command as fleet
+from container.operate.pipeline import command as pipeline
 from container.operate.platform import command as platform
 from container.operate.printing import say
 from container.operate.release import command as release
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     inspect.add_command(commands)
     convert.add_command(commands)
     train.add_command(commands)
+    pipeline.add_command(commands, main)
     release.add_commands(commands)
     dashboard.add_command(commands)
     batch.add_command(commands)

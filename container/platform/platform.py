@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 
@@ -23,6 +24,7 @@ from container.platform.components.ground import Grounds, Starter
 from container.platform.components.yard import Times
 from container.platform.counts import Counts
 from container.platform.delivery import Delivery
+from container.platform.endpoints.artifacts import own_client
 from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.containers import Ground, Images
 from container.platform.endpoints.endpoints import Endpoints
@@ -34,9 +36,11 @@ from container.platform.metrics import Metrics
 from container.platform.ports import Ports
 from container.platform.processes import Processes
 from container.platform.registry.packages import Packages
+from container.platform.registry.pipelines import Pipelines
 from container.platform.rights import Rights
 from container.platform.scaling.resources import VARIANT, Address
 from container.platform.scaling.room import Scaling
+from container.platform.scheduler import Scheduler
 from container.platform.service.call import Request, Response
 from container.platform.service.desk import Desk
 from container.platform.service.journal import Journal
@@ -106,7 +110,9 @@ class Platform:
             self.models = Models(self.clock, self.tags, self.rights)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
             ground = Ground(self.clock, self.processes, Ports(), Images(images or {}), self.url, region)
-            around = Surroundings(ground, self.metrics, self.traps, self.rights, executor, self.root)
+            logs = cache(lambda: own_client("logs", self.url, region))
+            closing.callback(lambda: logs().close() if logs.cache_info().currsize else None)
+            around = Surroundings(ground, self.metrics, self.traps, self.rights, logs, executor, self.root)
             self.endpoints = Endpoints(self.clock, self.tags, self.models, self.configs, around, self.bus, self.alarms)
             closing.callback(self.endpoints.close)
             self.invoking = Invoking(self.endpoints, self.metrics)
@@ -124,11 +130,12 @@ class Platform:
             closing.callback(self.components.close)
             self._join(executor)
             self.packages = Packages(self.clock, self.bus, self.tags)
-            self.jobs = Jobs(ground, self.bus, self.traps, self.tags, self.models, self.root / "jobs")
+            self.pipelines = Pipelines(self.clock, self.tags)
+            self.jobs = Jobs(ground, self.bus, self.traps, self.rights, self.tags, self.models, self.root / "jobs")
             closing.callback(self.jobs.close)
             rooms = (
                 *(self.tags, self.models, self.configs, self.endpoints, self.invoking),
-                *(self.components, self.scaling, self.packages, self.jobs),
+                *(self.components, self.scaling, self.packages, self.pipelines, self.jobs),
             )
             self._desk = Desk(
                 [room.operations() for room in rooms],
@@ -166,12 +173,14 @@ class Platform:
         """Tell the rooms of one another."""
         self.invoking.components = self.components
         self.scaling.auto.find = Counts(self.endpoints, self.components).find
+        self.scaling.publish(Scheduler(self.moto, self.region, self._answer).look)
         self.scaling.publish(self.invoking.publish)
         self.scaling.publish(self.components.publish)
         self.endpoints.is_scaled = lambda endpoint, variant: self.scaling.auto.is_registered(
             Address(f"endpoint/{endpoint}/variant/{variant}", VARIANT.dimension)
         )
         self.endpoints.on_news.append(InstanceMeters(self.ledger).hear)
+        self.endpoints.on_news.append(lambda news: self.components.instances_changed(news.endpoint))
         self.endpoints.on_gone.append(lambda endpoint: executor.submit(self.components.endpoint_gone, endpoint.name))
         self.endpoints.on_gone.append(lambda endpoint: self.scaling.auto.forget_endpoint(endpoint.name))
 
@@ -187,6 +196,7 @@ class Platform:
             "scaling": self.scaling.auto,
             "ledger": self.ledger,
             "packages": self.packages,
+            "pipelines": self.pipelines,
             "jobs": self.jobs,
         }
 

@@ -44,7 +44,7 @@ class Handler(BaseHTTPRequestHandler):
             self.say(404)
         else:
             if body == b"slow":
-                time.sleep(0.2)
+                time.sleep(0.6)
             self.say(200, {
                 "who": os.environ.get("WHO"), "pid": os.getpid(), "body": body.decode(), "path": self.path,
                 "session": self.headers.get("X-Amzn-SageMaker-Session-Id"), "environment": dict(os.environ),
@@ -69,6 +69,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
+    print("a line of its log", flush=True)
     if HOW == "dies":
         sys.exit(1)
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

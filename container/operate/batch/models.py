@@ -11,8 +11,8 @@ the others have their turn in the next pass.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Executor, Future
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor, Future, wait
 from typing import Protocol
 
 from container.operate.tables.files import FileUnusable
@@ -20,6 +20,8 @@ from container.operate.troubles import Misused
 from handler.errors import ArtifactError, ArtifactMissing, ArtifactUnavailable, ServingError
 from handler.loading.loader import PreparedModel
 from handler.predictor import Scorer
+
+LOOK_S = 1.0  # whoever waits for a model looks up so often
 
 
 class Loader(Protocol):
@@ -50,12 +52,14 @@ class RunModels:
         self._flights: dict[str, Future[Outcome]] = {}
         self._ready: dict[
             str, Scorer
-        ] = {}  # of those that have landed; read without the lock, for each group of each window
+        ] = {}  # those that have landed; read without the lock, for each group of each window
         self._n_bytes = 0
         self._is_full = False  # until the pass ends: whoever was sent away once is sent away by all
         self._had: set[str] = set()  # turns in earlier passes
         self._n_passes = 0
         self.n_loads = 0
+        # Called while somebody waits for a model; what it raises ends that. A window may name thousands that come from far.
+        self.check: Callable[[], None] = lambda: None
 
     @property
     def is_first_pass(self) -> bool:
@@ -73,7 +77,12 @@ class RunModels:
         if ready is not None:
             return ready
         flight = self._flight(target)
-        outcome = IN_ANOTHER_PASS if flight is None else flight.result()
+        if flight is None:
+            return IN_ANOTHER_PASS
+        while not flight.done():
+            self.check()
+            wait([flight], LOOK_S)
+        outcome = flight.result()
         if not isinstance(outcome, ServingError | InAnotherPass):
             self._ready[target] = outcome
         return outcome
@@ -103,6 +112,8 @@ class RunModels:
             return flight
 
     def _load(self, target: str) -> Outcome:
+        if self._is_full:  # by now; to examine it for nothing would cost as much as to load it
+            return IN_ANOTHER_PASS
         prepared = self._prepared(target)
         if isinstance(prepared, ServingError):
             return prepared

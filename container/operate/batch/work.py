@@ -53,6 +53,7 @@ class Work:
         self._ledger = ledger
         self._scratch = scratch
         self._stop = stop
+        models.check = self._check
         self._passing: list[str] = []
         self._postponed: list[DataFile] = []
 

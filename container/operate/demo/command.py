@@ -7,6 +7,7 @@ was measured. Whatever way it ends, no process and no file stays behind.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import shutil
 import signal
@@ -54,12 +55,21 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--speed", type=float, metavar="N", help=f"with --zero: platform seconds in a real one; default {SPEED:g}"
     )
     parser.add_argument("--once", action="store_true", help="end instead of going on serving")
+    parser.add_argument(
+        "--loop",
+        action="store_true",
+        help="from rows to answers: train, judge, approve, serve, and take one model back",
+    )
     parser.add_argument("--port", metavar="N", help=f"port to serve on; else the first free one from {FIRST_PORT}")
     parser.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     parser.set_defaults(run=run)
 
 
 def run(chosen: argparse.Namespace) -> int:
+    if chosen.loop and importlib.util.find_spec("pyarrow") is None:
+        return _trouble("it needs pyarrow: pip install 'multi-model-endpoint[arrow]'", Exit.USAGE)
+    if chosen.loop and chosen.json:
+        return _trouble("--loop prints what its commands print; --json is for the other demo", Exit.USAGE)
     if missing := missing_parts():
         return _trouble(f"it needs {', '.join(missing)}: pip install 'multi-model-endpoint[demo]'", Exit.USAGE)
     if chosen.zero:
@@ -77,7 +87,23 @@ def run(chosen: argparse.Namespace) -> int:
         printer.say(lines_of("port", f"{FIRST_PORT} is taken, so this is {port}"))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # both end it the same way, as KeyboardInterrupt
-    return Demo(port, printer).run(is_once=chosen.once)
+    return _loop(port, printer) if chosen.loop else Demo(port, printer).run(is_once=chosen.once)
+
+
+def _loop(port: int, printer: Printer) -> int:
+    from container.operate.demo.loop import Loop
+
+    began = time.monotonic()
+    try:
+        Loop(port, printer).run()
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except CommandFailed as error:
+        return _trouble(str(error), error.exit)
+    finally:
+        printer.progress.clear()
+    printer.say(lines_of("\ntook", f"{time.monotonic() - began:.1f} s"))
+    return Exit.OK
 
 
 def _zero(chosen: argparse.Namespace) -> int:

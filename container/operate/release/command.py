@@ -28,7 +28,7 @@ from container.operate.troubles import Misused, NotNow
 
 if TYPE_CHECKING:
     from container.operate.endpoint.calling import Endpoint
-    from container.operate.release.diff import Gate
+    from container.operate.release.diff import Diff, Gate
     from container.operate.release.manifest import Judged, Manifest
     from container.operate.release.move import Moved
     from container.operate.release.place import Place
@@ -50,6 +50,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     one = _verb(verbs, "diff", _diff, "what would change if a release were approved")
     _add_release(one)
+    one.add_argument(
+        "--figures", type=Path, metavar="FILE", help="also write worse, worst, failed and drift into it, as JSON"
+    )
     _add_gate(one)
     choice.add_arguments(one)
 
@@ -58,6 +61,11 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_gate(one)
     choice.add_arguments(one)
     _add_change(one)
+
+    one = _verb(verbs, "register", _register, "register a release in SageMaker's Model Registry, pending")
+    _add_release(one)
+    one.add_argument("--registry", required=True, metavar="GROUP", help="the model package group")
+    one.add_argument("--image", metavar="URI", help="the image that the registered package names")
 
     one = _verb(verbs, "reject", _reject, "note that a release is not to go live")
     one.add_argument("release", metavar="RELEASE", help="a release's id")
@@ -323,6 +331,8 @@ def _diff(chosen: argparse.Namespace, opened: Place) -> int:
     manifest = _chosen(chosen.release, opened)
     _, state = live.settled(opened)
     seen = diff.compare(manifest, state, shelf.Manifests(opened.shelf, manifest), _gate(chosen), choice.of(chosen))
+    if chosen.figures is not None:
+        _write_figures(chosen.figures, manifest, seen)
     if chosen.json:
         print(json.dumps(telling.diff_facts(seen)))
         return Exit.OK
@@ -331,6 +341,28 @@ def _diff(chosen: argparse.Namespace, opened: Place) -> int:
         print(fact("next", f"mme release approve {manifest.id} --of {opened.location}{_again(chosen)}"))
     else:
         print(fact("next", f"nothing of it would change {opened.location}"))
+    return Exit.OK
+
+
+def _write_figures(file: Path, manifest: Manifest, seen: Diff) -> None:
+    from container.operate.release.figures import NOT_MEASURED, figures_of
+
+    figures = {name: NOT_MEASURED if one is None else one for name, one in figures_of(manifest, seen).items()}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({"release": manifest.id, **figures}))
+    except OSError as error:
+        raise Misused(f"--figures {file}: {error.strerror}") from error
+
+
+def _register(chosen: argparse.Namespace, opened: Place) -> int:
+    manifest = _chosen(chosen.release, opened)
+    package = _registry(opened).register(manifest, chosen.registry, chosen.image)
+    if chosen.json:
+        print(json.dumps({"release": manifest.id, "package": package}))
+        return Exit.OK
+    print(fact("registered", package, manifest.id))
+    print(fact("next", f"mme release follow --of {opened.location} --registry {chosen.registry} --print-rule"))
     return Exit.OK
 
 

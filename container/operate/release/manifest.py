@@ -19,6 +19,11 @@ ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 # Metrics of which more is better; of all others less is. Source: XGBoost guide, "Learning Task Parameters", eval_metric.
 MORE_IS_BETTER = re.compile(r"(auc|aucpr|ndcg|map|pre|accuracy|r2|f1)([@-].*)?")
 
+# The model over all segments, as an endpoint finds it that has --fallback _default.tar.gz, and how the reason begins of a
+# segment without one of its own for which it answers.
+DEFAULT_KEY = "_default.tar.gz"
+COVERED = f"{DEFAULT_KEY} answers for it: "
+
 
 @dataclass(frozen=True, slots=True)
 class Golden:

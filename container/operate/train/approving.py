@@ -1,30 +1,17 @@
-"""`--approve-if`: a release that goes live without a person, if what was measured lets it.
-
-    worse     share by which a total is worse, weighted by rows; the greatest where there are several metrics
-    worst     share by which the worst single segment is worse
-    failed    share of segments that got no model, and none covers
-    drift     the greatest index of any segment
-
-Rule: what was not measured holds no condition: where nothing was compared, though models are live that would change, neither
-`worse` nor `worst` holds.
-"""
+"""`--approve-if`: a release that goes live without a person, if what was measured lets it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from container.operate.release import shelf
 from container.operate.release.approve import approve
 from container.operate.release.choice import Choice
-from container.operate.release.diff import CHANGED, Diff, Gate, compare
+from container.operate.release.diff import Gate, compare
+from container.operate.release.figures import Conditions, figures_of
 from container.operate.release.live import settled
-from container.operate.release.manifest import MORE_IS_BETTER, Manifest
+from container.operate.release.manifest import Manifest
 from container.operate.release.place import Place
-from container.operate.train.asked import DEFAULT_KEY
-from container.operate.troubles import Misused
-
-NAMES = ("worse", "worst", "failed", "drift")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,68 +22,11 @@ class Verdict:
     broken: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Conditions:
-    """at_most: by name."""
-
-    at_most: tuple[tuple[str, float], ...]
-
-    @classmethod
-    def parse(cls, text: str) -> Conditions:
-        """`worse<=0.01,failed<=5%`. Raises Misused."""
-        found = []
-        for part in filter(None, (one.strip() for one in text.split(","))):
-            name, is_there, value = part.partition("<=")
-            number = value.strip()
-            try:
-                share = float(number.removesuffix("%")) / (100 if number.endswith("%") else 1)
-            except ValueError:
-                share = float("nan")
-            if not is_there or name.strip() not in NAMES or share != share:
-                raise Misused(f"--approve-if {part!r}: write NAME<=NUMBER, of {', '.join(NAMES)}")
-            found.append((name.strip(), share))
-        if not found:
-            raise Misused("--approve-if: which conditions?")
-        return cls(tuple(found))
-
-    def broken(self, figures: Mapping[str, float | None]) -> tuple[str, ...]:
-        said = []
-        for name, most in self.at_most:
-            value = figures[name]
-            if value is None:
-                said.append(f"{name} was not measured")
-            elif value > most:
-                said.append(f"{name} is {value:.4g}, more than {most:.4g}")
-        return tuple(said)
-
-    def approve(self, place: Place, manifest: Manifest, who: str) -> Verdict:
-        """Make it live if they hold. Raises as approving does."""
-        _, state = settled(place)
-        diff = compare(manifest, state, shelf.Manifests(place.shelf, manifest), Gate(), Choice())
-        broken = self.broken(figures_of(manifest, diff))
-        if not broken:
-            note = "--approve-if " + ",".join(f"{name}<={most:g}" for name, most in self.at_most)
-            approve(place, manifest, Gate(), Choice(), who=who, note=note)
-        return Verdict(manifest.id, broken)
-
-
-def figures_of(manifest: Manifest, diff: Diff) -> dict[str, float | None]:
-    """What conditions are about; None for what was not measured."""
-    is_any_unmeasured = any(row.kind == CHANGED and row.worse_by is None for row in diff.rows)
-    worse = [
-        (total.live - total.candidate if MORE_IS_BETTER.fullmatch(total.metric) else total.candidate - total.live)
-        / abs(total.live)
-        if total.live
-        else float(total.candidate != total.live)
-        for total in diff.totals
-    ]
-    singles = [row.worse_by for row in diff.rows if row.worse_by is not None]
-    otherwise = None if is_any_unmeasured else 0.0
-    n_failed = sum(not why.startswith(f"{DEFAULT_KEY} answers") for why in manifest.refused.values())
-    moved = [one.trained.drift for one in manifest.segments.values() if one.trained and one.trained.drift is not None]
-    return {
-        "worse": max(worse, default=otherwise),
-        "worst": max(singles, default=otherwise),
-        "failed": n_failed / max(1, n_failed + len(manifest.segments)),
-        "drift": max(moved, default=0.0),
-    }
+def approve_if(conditions: Conditions, place: Place, manifest: Manifest, who: str) -> Verdict:
+    """Make it live if they hold. Raises as approving does."""
+    _, state = settled(place)
+    diff = compare(manifest, state, shelf.Manifests(place.shelf, manifest), Gate(), Choice())
+    broken = conditions.broken(figures_of(manifest, diff))
+    if not broken:
+        approve(place, manifest, Gate(), Choice(), who=who, note=f"--approve-if {conditions}")
+    return Verdict(manifest.id, broken)

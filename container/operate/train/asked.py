@@ -9,9 +9,6 @@ from container.operate.train import metrics
 from container.operate.train.parameters import Parameters
 from container.operate.troubles import Misused
 
-# The model over all segments, as an endpoint finds it that has --fallback _default.tar.gz.
-DEFAULT_KEY = "_default.tar.gz"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked(Reading):

@@ -62,7 +62,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.set_defaults(run=run)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_learning(parser: argparse.ArgumentParser) -> None:
+    """What says what is trained of what, wherever it is: here, in a job, in a pipeline."""
     parser.add_argument(
         "--data", nargs="+", metavar="LOCATION",
         help="files, directories, S3 prefixes or objects, or a SageMaker manifest (.manifest, .json)",
@@ -110,16 +111,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--fallback-below", type=int, metavar="N",
         help="fewer rows than N, or no better than a constant: no model, and one over all rows, _default, covers them",
     )  # fmt: skip
-    judge.add_argument(
-        "--approve-if", metavar="CONDITIONS",
-        help="make it live if all hold, such as 'worse<=0.01,failed<=0.05'; see README",
-    )  # fmt: skip
     read = parser.add_argument_group("how data is read")
     read.add_argument("--data-format", choices=FORMATS, help="of files whose names do not say")
     read.add_argument("--no-header", action="store_true", help="CSV without names; columns are called 0, 1, ...")
     parser.add_argument("--note", default="", metavar="TEXT", help="what this release is")
     parser.add_argument(
         "--memory", metavar="SIZE", help="for rows, such as 1GiB, before they go to disk; default 256MiB"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_learning(parser)
+    parser.add_argument(
+        "--approve-if", metavar="CONDITIONS",
+        help="make it live if all hold, such as 'worse<=0.01,failed<=0.05'; see README",
+    )  # fmt: skip
+    parser.add_argument(
+        "--id-file", type=Path, metavar="FILE", help="write the release's id into it, for what comes after"
     )
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     starting.add_arguments(parser)
@@ -170,8 +178,9 @@ def _with_flags_of(job: TrainingJob, chosen: argparse.Namespace) -> argparse.Nam
 
 
 def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Event) -> int:
+    from container.operate.release.figures import Conditions
     from container.operate.train import run as running
-    from container.operate.train.approving import Conditions
+    from container.operate.train.approving import approve_if
     from container.operate.train.rows import BUDGET_BYTES
 
     if not chosen.data:
@@ -200,7 +209,9 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         )
         verdict = None
         if conditions is not None and outcome.manifest is not None:
-            verdict = conditions.approve(opened, outcome.manifest, me)
+            verdict = approve_if(conditions, opened, outcome.manifest, me)
+        if chosen.id_file is not None and outcome.manifest is not None:
+            chosen.id_file.write_text(outcome.manifest.id)
         _tell(chosen, opened, outcome, verdict, time.monotonic() - began)
         return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
 

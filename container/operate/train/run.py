@@ -21,13 +21,13 @@ from container.limits.cores import container_cores
 from container.operate.progress import each
 from container.operate.release import shelf
 from container.operate.release.live import read_current
-from container.operate.release.manifest import Manifest, content_of
+from container.operate.release.manifest import COVERED, DEFAULT_KEY, Manifest, content_of
 from container.operate.release.place import Place
 from container.operate.release.trouble import NoneSound
 from container.operate.tables.contents import by_content
 from container.operate.tables.files import DataFile, find
 from container.operate.train import profiles
-from container.operate.train.asked import DEFAULT_KEY, Asked
+from container.operate.train.asked import Asked
 from container.operate.train.ledger import Begun, Ledger, identity_of
 from container.operate.train.live import LiveModels
 from container.operate.train.profiles import Profile, Profiles
@@ -242,7 +242,7 @@ def _release(
 ) -> tuple[Manifest, bool]:
     """The release that a whole run comes to, whichever host writes it; and whether it was not there before."""
     segments = {key: came.segment for key, came in done.items() if came.segment is not None}
-    covered = f"{DEFAULT_KEY} answers for it: " if DEFAULT_KEY in segments else ""
+    covered = COVERED if DEFAULT_KEY in segments else ""
     refused = {
         key: (covered if came.is_covered else "") + came.failed for key, came in done.items() if came.segment is None
     }

@@ -22,9 +22,9 @@ from container.examine.examiner import facts_of
 from container.examine.quarantine import Examined
 from container.operate.artifacts.archive import MEMBER, pack
 from container.operate.release.golden import golden_rows
-from container.operate.release.manifest import Features, Judged, Measured, Segment, Trained
+from container.operate.release.manifest import DEFAULT_KEY, Features, Judged, Measured, Segment, Trained
 from container.operate.release.shelf import digest_of
-from container.operate.train.asked import DEFAULT_KEY, Asked
+from container.operate.train.asked import Asked
 from container.operate.train.fit import Examples, Fitted, apart, fit, matrix_of
 from container.operate.train.live import LiveModel
 from container.operate.train.metrics import CHANCES_EACH, CLASSES, OBJECTIVES, answers_of, floor_of, metric

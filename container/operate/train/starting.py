@@ -29,7 +29,7 @@ POLL_S = 5.0
 # Flags that are this machine's, or the job's own.
 _NOT_FOR_JOB = frozenset(
     {"params", "opt_ml", "json", "job", "plan", "role", "image", "instance_type", "instances", "spot", "max_hours"}
-    | {"volume_gb", "job_name", "help", "set", "endpoint_url"}
+    | {"volume_gb", "job_name", "help", "set", "endpoint_url", "id_file"}
 )
 
 

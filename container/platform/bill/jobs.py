@@ -1,7 +1,7 @@
 """Jobs as their events tell of them: what ran on what for how long.
 
 Rule: what an event says last is what is known; one that comes twice is one.
-Source: SageMaker guide, automating-sagemaker-with-eventbridge: times are milliseconds since 1970.
+Source: SageMaker guide, automating-sagemaker-with-eventbridge: times are milliseconds since 1970, or ISO 8601.
 """
 
 from __future__ import annotations
@@ -75,6 +75,10 @@ def _job(event: Event) -> Job:
     )
 
 
-def _at(milliseconds: Any) -> datetime.datetime | None:
-    """They come as numbers, and as text."""
-    return None if milliseconds is None else datetime.datetime.fromtimestamp(float(milliseconds) / 1000, datetime.UTC)
+def _at(told: Any) -> datetime.datetime | None:
+    """They come as numbers, as text of numbers, and, of a transform job, as ISO 8601."""
+    if told is None:
+        return None
+    if isinstance(told, str) and not told.replace(".", "", 1).isdigit():
+        return datetime.datetime.fromisoformat(told)
+    return datetime.datetime.fromtimestamp(float(told) / 1000, datetime.UTC)

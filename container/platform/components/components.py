@@ -129,7 +129,7 @@ class Components:
                 copy.n_calls += 1
                 component.n_calls_most = max(component.n_calls_most, component.n_calls)
         if copy is None:
-            self._metrics.put(NAMESPACE, "NoCapacityInvocationFailures", component.dimensions, 1, "Count")
+            self._metrics.put(NAMESPACE, "NoCapacityInvocationFailures", component.dimensions, 1, "None")
             raise ValidationError(NO_CAPACITY)
         try:
             return self._measured(component, copy, body, headers)
@@ -173,7 +173,7 @@ class Components:
         return self._metrics.value(metric, second - 60, second, "Sum") is None
 
     def _put(
-        self, component: Component, name: str, value: float, unit: str = "Count", at: datetime.datetime | None = None
+        self, component: Component, name: str, value: float, unit: str = "None", at: datetime.datetime | None = None
     ) -> None:
         self._metrics.put(NAMESPACE, name, component.dimensions, value, unit, at)
 
@@ -284,6 +284,12 @@ class Components:
         given: Mapping[str, Any] = call.parameters.get("Specification", {})
         if "BaseInferenceComponentName" in given:
             raise NotPlayed("sagemaker", f"{call.operation} with BaseInferenceComponentName")
+        for member, where in (
+            ("ContainerMetricsConfig", given.get("Container", {})),
+            ("AcceleratorPartitionType", given.get("ComputeResourceRequirements", {})),
+        ):
+            if member in where:
+                raise NotPlayed("sagemaker", f"{call.operation} with {member}")
         if ("ModelName" in given) == ("Container" in given):
             raise ValidationException("Exactly one of ModelName and Container must be given for an inference component")
         if "ComputeResourceRequirements" not in given:
@@ -382,6 +388,12 @@ class Components:
         with self._lock:
             self._components.pop(component.name, None)
             self._tags.forget(component.arn)
+
+    def instances_changed(self, endpoint: str) -> None:
+        """Some came or went, by whomever."""
+        for key, yard in list(self._yards.items()):
+            if key[0] == endpoint:
+                yard.look_again()
 
     def endpoint_gone(self, endpoint: str) -> None:
         """Its containers stop; its components stay, and answer no more. Blocks."""

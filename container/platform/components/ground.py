@@ -20,7 +20,11 @@ from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.variants import Played, Surroundings, Variant
 from container.platform.hosting.contract import Container, Reply
 from container.platform.hosting.instance import SingleModel
+from container.platform.instance_types import INSTANCE_TYPES
+from container.platform.logs import Stream
 from container.platform.service.faults import ServiceFault, ValidationException
+
+LOG_GROUP = "/aws/sagemaker/InferenceComponents"  # SageMaker guide, logging-cloudwatch; the stream's name is ours
 
 
 class Grounds:
@@ -56,6 +60,11 @@ class _OnEndpoint:
     @property
     def config(self) -> Mapping[str, Any]:
         return self._variant.config
+
+    @property
+    def is_serving(self) -> bool:
+        endpoint = self._endpoints.find(self._names[0])
+        return endpoint is not None and endpoint.status in (sides.IN_SERVICE, sides.UPDATING)
 
     def hosts(self) -> Sequence[Host]:
         return self._endpoints.instances(*self._names)
@@ -98,11 +107,21 @@ class Starter:
 
     def start(self, runs: CopySpec, host: Host) -> _Copy:
         """Blocks until it is healthy. Raises StartFailed."""
-        root = self._around.root / host.id / f"{runs.component}-{uuid.uuid4().hex[:8]}"
+        name = uuid.uuid4().hex[:8]
+        root = self._around.root / host.id / f"{runs.component}-{name}"
         root.mkdir(parents=True)
+        stream = Stream(self._around.logs(), f"{LOG_GROUP}/{runs.component}", f"{host.id}/{name}")
         model = self._model(runs, root)
-        spec = Spec(runs.image, runs.environment, is_multi=False, startup_s=runs.startup_s, model=model)
-        running = Running(self._around.ground, spec, root / "container.log")
+        known = INSTANCE_TYPES.get(host.type) if isinstance(host, Played) else None
+        spec = Spec(
+            runs.image,
+            runs.environment,
+            is_multi=False,
+            startup_s=runs.startup_s,
+            model=model,
+            memory_bytes=known.memory_bytes if known else None,  # a reservation is no limit
+        )
+        running = Running(self._around.ground, spec, root / "container.log", stream)
         try:
             running.start()
         except StartFailed as error:

@@ -35,6 +35,10 @@ class Variant(Protocol):
     @property
     def config(self) -> Mapping[str, Any]: ...
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether its endpoint is in service, or updating."""
+
     def hosts(self) -> Sequence[Host]:
         """Those that are there."""
 
@@ -93,9 +97,10 @@ class Yard:
         self._clock.call_later(0.0, self.tend)
 
     def tend(self) -> None:
-        if self.is_closed:
+        if self.is_closed or not self._variant.is_serving:
             return
         for component in list(self.components):
+            self._mourn(component)
             self._shrink(component)
         for component in self.components:
             self._grow(component)
@@ -104,6 +109,15 @@ class Yard:
         self._release()
 
     # Copies
+
+    def _mourn(self, component: Component) -> None:
+        """Copies go with their instance, which an update of the endpoint has put another for; they come again there."""
+        there = {host.id for host in self._variant.hosts()}
+        lost = [copy for copy in component.current if copy.instance_id not in there]
+        for copy in lost:
+            self._leave(component, copy)
+        if lost and component.status == "InService":
+            component.change("Updating", self._clock.now())
 
     def _shrink(self, component: Component) -> None:
         """The youngest go first; those of a former specification when the new ones are ready."""

@@ -21,6 +21,7 @@ from container.platform.traps import Traps
 
 log = logging.getLogger("mme.platform")
 
+SERVERLESS_MB = tuple(1024 * gib for gib in range(1, 7))  # Source: SageMaker guide, serverless-endpoints
 NOT_PLAYED = ("ShadowProductionVariants", "AsyncInferenceConfig", "ExplainerConfig")
 
 
@@ -65,6 +66,8 @@ class Configs:
         for name in NOT_PLAYED:
             if given.get(name):
                 raise NotPlayed("sagemaker", f"CreateEndpointConfig with {name}")
+        if given.get("DataCaptureConfig", {}).get("EnableCapture"):
+            raise NotPlayed("sagemaker", "CreateEndpointConfig with DataCaptureConfig")
         record = {**given, "EndpointConfigArn": arn, "CreationTime": self._clock.now()}
         with self._lock:
             if given["EndpointConfigName"] in self._configs:
@@ -86,7 +89,8 @@ class Configs:
         elif managed is not None:
             raise ValidationException("ManagedInstanceScaling is only supported for inference component endpoints.")
         if "ServerlessConfig" in variant:
-            raise NotPlayed("sagemaker", "CreateEndpointConfig with ServerlessConfig")
+            self._check_serverless(call, variant)
+            return {"InitialVariantWeight": 1.0, **variant}
         if "InstanceType" not in variant:
             raise ValidationException(f"InstanceType is required for variant {variant['VariantName']}")
         if variant["InstanceType"] not in INSTANCE_TYPES:
@@ -95,11 +99,29 @@ class Configs:
             )
         if managed is None and "InitialInstanceCount" not in variant:
             raise ValidationException(f"InitialInstanceCount is required for variant {variant['VariantName']}")
+        if managed is not None and managed.get("ScaleInPolicy", {}).get("Strategy") == "CONSOLIDATION":
+            raise NotPlayed("sagemaker", "CreateEndpointConfig with a ScaleInPolicy of CONSOLIDATION")
         if managed is not None and self._traps.is_on("zero-refused") and managed.get("MinInstanceCount") == 0:
             raise ValidationException(
                 "Min instance count needs to be greater than 0 for enabled managed instance scaling"
             )
         return {"InitialVariantWeight": 1.0, **variant}
+
+    def _check_serverless(self, call: Call, variant: Mapping[str, Any]) -> None:
+        given = variant["ServerlessConfig"]
+        model = self._models.find(variant.get("ModelName", ""))
+        if model is None or "InstanceType" in variant or "InitialInstanceCount" in variant:
+            raise ValidationException(
+                "A serverless variant has a ModelName and neither instance type nor instance count"
+            )
+        if model["PrimaryContainer"].get("Mode") == "MultiModel":
+            raise ValidationException("Serverless endpoints do not support containers in MultiModel mode")
+        if len(call.parameters["ProductionVariants"]) > 1:
+            raise ValidationException("A serverless endpoint has one production variant")
+        if given["MemorySizeInMB"] not in SERVERLESS_MB:
+            raise ValidationException(f"MemorySizeInMB must be one of {', '.join(map(str, SERVERLESS_MB))}")
+        if "ProvisionedConcurrency" in given:
+            raise NotPlayed("sagemaker", "CreateEndpointConfig with ProvisionedConcurrency")
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
         return self._found(call)

@@ -19,6 +19,7 @@ from pathlib import Path
 from container.environments import played_environment
 from container.platform.clock import Clock
 from container.platform.hosting.contract import Container, ContainerGone, ContainerSlow
+from container.platform.logs import Stream
 from container.platform.ports import Ports
 from container.platform.processes import Processes
 
@@ -93,16 +94,19 @@ class Running:
     """One container, from its start to its end. `start` and `stop` block; any thread may call them.
 
     log_path   where its output goes
+    stream     where it goes besides
     """
 
-    def __init__(self, ground: Ground, spec: Spec, log_path: Path) -> None:
+    def __init__(self, ground: Ground, spec: Spec, log_path: Path, stream: Stream) -> None:
         self._ground = ground
         self._spec = spec
         self._log_path = log_path
+        self._stream = stream
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
+        self._follower: threading.Thread | None = None
         self.is_ready = False
         self.n_deaths = 0
         self.url = ""
@@ -135,8 +139,9 @@ class Running:
             process = self._process
         if process is not None:
             self._ground.processes.stop(process)
-        if self._watcher is not None:
-            self._watcher.join()
+        for thread in (self._watcher, self._follower):
+            if thread is not None:
+                thread.join()
 
     def last_words(self) -> str:
         """The end of its output, for people."""
@@ -152,7 +157,10 @@ class Running:
         while not self._stopping.is_set():
             try:
                 process = self._begin(arguments)
-            except (OSError, RuntimeError) as error:  # no such program; the platform is closing
+            except RuntimeError:  # nothing is started any more: the platform is closing
+                self._stopping.set()
+                return
+            except OSError as error:
                 log.error("%s cannot be started: %s", self._spec.image, error)
                 self.n_deaths += 1
             else:
@@ -171,11 +179,19 @@ class Running:
         with self._lock:
             if self._stopping.is_set():
                 return None
-            with self._log_path.open("ab") as output:
-                self._process = self._ground.processes.start(
-                    arguments, self._environment(), output=output, errors=subprocess.STDOUT
-                )
-            return self._process
+            self._process = self._ground.processes.start(
+                arguments, self._environment(), output=subprocess.PIPE, errors=subprocess.STDOUT
+            )
+        self._follower = threading.Thread(
+            target=self._follow, args=(self._process,), name="container's log", daemon=True
+        )
+        self._follower.start()
+        return self._process
+
+    def _follow(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None  # it is a pipe
+        with process.stdout as pipe, self._log_path.open("ab", buffering=0) as kept:
+            self._stream.follow(pipe.fileno(), kept.write)
 
     def _come_back(self) -> None:
         try:

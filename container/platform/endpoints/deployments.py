@@ -30,6 +30,8 @@ from container.platform.stories import Tale
 
 log = logging.getLogger("mme.platform")
 
+# What SageMaker says of faults of its own.
+INTERNAL = "Request to service failed. If failure persists after retry, contact customer support."
 WATCH_EVERY_S = 10.0  # how often alarms are looked at; not said by the guide
 Part = Generator["float | Future[Any]", Any, None]
 
@@ -60,7 +62,7 @@ class Deployments:
     def create(self, endpoint: Endpoint) -> Tale:
         try:
             for variant in endpoint.blue.variants.values():
-                yield from self._start(endpoint, variant, variant.desired)
+                yield from self._start(endpoint, variant, variant.n_first)
         except StartFailed as error:
             yield from self._stop_all(endpoint.blue)
             endpoint.failure = str(error)
@@ -127,7 +129,7 @@ class Deployments:
         assert green is not None
         started_s = time.monotonic()
         for variant in green.variants.values():
-            yield from self._start(endpoint, variant, variant.desired)
+            yield from self._start(endpoint, variant, variant.n_first)
         course.add(time.monotonic() - started_s)
         n_instances = max(1.0, green.n_instances / len(green.variants))  # a size is of one variant
         shares = policy.shares(n_instances)
@@ -199,6 +201,9 @@ class Deployments:
                     yield start
                 except StartFailed as error:
                     failures.append(error)
+                except Exception:
+                    log.exception("an instance of %s cannot be started", endpoint.name)
+                    failures.append(StartFailed(INTERNAL))
         if failures:
             raise failures[0]
 

@@ -58,6 +58,7 @@ def _variants(side: Side, notes: Mapping[str, VariantNote]) -> list[dict[str, An
 
 
 def _variant(variant: Variant, note: VariantNote | None) -> dict[str, Any]:
+    serverless = variant.config.get("ServerlessConfig")
     image = variant.container.get("Image")
     deployed = {"SpecifiedImage": image, "ResolvedImage": image} if image else None
     return {
@@ -65,8 +66,10 @@ def _variant(variant: Variant, note: VariantNote | None) -> dict[str, Any]:
         "DeployedImages": [deployed] if deployed else None,
         "CurrentWeight": variant.weight,
         "DesiredWeight": variant.desired_weight,
-        "CurrentInstanceCount": len(variant.instances),
-        "DesiredInstanceCount": variant.desired,
+        "CurrentInstanceCount": None if serverless else len(variant.instances),
+        "DesiredInstanceCount": None if serverless else variant.desired,
+        "CurrentServerlessConfig": serverless,
+        "DesiredServerlessConfig": serverless,
         "ManagedInstanceScaling": variant.config.get("ManagedInstanceScaling"),
         "RoutingConfig": variant.config.get("RoutingConfig"),
         "VariantStatus": [note.told()] if note else None,
@@ -77,7 +80,10 @@ def _pending(endpoint: Endpoint) -> dict[str, Any] | None:
     if endpoint.pending is None or endpoint.green is None:
         return None
     variants = [
-        {**_variant(variant, endpoint.pending.notes.get(variant.name)), "InstanceType": variant.config["InstanceType"]}
+        {
+            **_variant(variant, endpoint.pending.notes.get(variant.name)),
+            "InstanceType": variant.config.get("InstanceType"),
+        }
         for variant in endpoint.green.variants.values()
     ]
     return {

@@ -21,7 +21,7 @@ from container.platform.endpoints.policies import ROLLING, Policy, check, policy
 from container.platform.endpoints.sides import Endpoint, Side
 from container.platform.endpoints.variants import InstanceNews, Played, Surroundings, Variant
 from container.platform.service.call import Call, Operation
-from container.platform.service.faults import ValidationException
+from container.platform.service.faults import NotPlayed, ValidationException
 from container.platform.service.pages import listed
 from container.platform.service.tags import Tags
 from container.platform.stories import Story
@@ -195,10 +195,12 @@ class Endpoints:
             self._refuse_update(endpoint, green, config)
             if given.get("RetainAllVariantProperties"):
                 _retain(given, endpoint, green)
-            if policy.kind == ROLLING and len(green.variants) > 1:
-                log.warning("%s has several variants: it is updated all at once and without a bake", endpoint.name)
+            is_serverless = any(variant.serverless for variant in green.variants.values())
+            if policy.kind == ROLLING and (len(green.variants) > 1 or is_serverless):
+                log.warning("%s is not for rolling: it is updated all at once and without a bake", endpoint.name)
                 policy = Policy()
-            check(policy, {name: variant.desired for name, variant in green.variants.items()})
+            sized = {name: variant.desired for name, variant in green.variants.items() if not variant.serverless}
+            check(policy, sized)
             for name in policy.alarms:
                 if self.deployments.alarms.state(name) is None:
                     raise ValidationException(f"Could not find the alarm {name} of AutoRollbackConfiguration")
@@ -223,6 +225,8 @@ class Endpoints:
                 variant = endpoint.blue.variants[one["VariantName"]]
                 if names.count(variant.name) > 1:
                     raise ValidationException(f'The variant name "{variant.name}" was non-unique within the request.')
+                if "ServerlessUpdateConfig" in one or variant.serverless:
+                    raise NotPlayed("sagemaker", "UpdateEndpointWeightsAndCapacities of a serverless variant")
                 if "DesiredInstanceCount" in one:
                     counts[variant.name] = one["DesiredInstanceCount"]
                 if "DesiredWeight" in one:
@@ -351,7 +355,7 @@ class Endpoints:
         for endpoint in self.all():
             for side in endpoint.sides():
                 for variant in side.variants.values():
-                    variant.tell_loaded()
+                    variant.each_minute()
         self.begin_minutes()
 
 

@@ -69,7 +69,7 @@ class Invoking:
                     continue
                 n_calls = sum(one.n_outstanding for one in servings)
                 self._metrics.put(
-                    NAMESPACE, "ConcurrentRequestsPerModel", variant.dimensions, n_calls / len(servings), "Count", last
+                    NAMESPACE, "ConcurrentRequestsPerModel", variant.dimensions, n_calls / len(servings), "None", last
                 )
                 called = MetricName.of(NAMESPACE, "InvocationsPerInstance", variant.dimensions)
                 if second % 60 == 0 and self._metrics.value(called, second - 60, second, "Sum") is None:

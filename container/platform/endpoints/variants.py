@@ -17,12 +17,14 @@ from typing import Any
 
 from container.platform.endpoints.artifacts import DataMissing, own_store, unpack
 from container.platform.endpoints.containers import STARTUP_S, Ground, Running, Spec, StartFailed
+from container.platform.endpoints.serverless import Serverless
 from container.platform.hosting.contract import Container, Reply
 from container.platform.hosting.errors import ServiceUnavailable
 from container.platform.hosting.figures import Figures
 from container.platform.hosting.fleet import choose
 from container.platform.hosting.instance import Instance, SingleModel
 from container.platform.instance_types import INSTANCE_TYPES
+from container.platform.logs import Nowhere, Stream
 from container.platform.metrics import Metrics
 from container.platform.ports import PortsUsedUp
 from container.platform.rights import Rights
@@ -46,6 +48,7 @@ NO_CAPACITY = (
 class Surroundings:
     """What every variant needs of the platform.
 
+    logs       makes boto3's client for CloudWatch Logs, once
     executor   loads, unloads, starts and stops
     """
 
@@ -53,6 +56,7 @@ class Surroundings:
     metrics: Metrics
     traps: Traps
     rights: Rights
+    logs: Callable[[], Any]
     executor: Executor
     root: Path
 
@@ -120,12 +124,14 @@ class Variant:
     is_closed: bool = False
     _starting: list[Played] = field(default_factory=list)
     figures: Figures = field(init=False)
+    serverless: Serverless | None = field(init=False)
     _store: Store | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self.weight = self.desired_weight = self.config.get("InitialVariantWeight", 1.0)
         self.desired = self.config.get("InitialInstanceCount", 0)
+        self.serverless = Serverless(self) if "ServerlessConfig" in self.config else None
         self.figures = PublishedFigures(self.around.metrics, self.dimensions)
         self.figures.loaded = self.loaded
 
@@ -137,6 +143,11 @@ class Variant:
     @property
     def dimensions(self) -> dict[str, str]:
         return {"EndpointName": self.endpoint, "VariantName": self.name}
+
+    @property
+    def n_first(self) -> int:
+        """How many it has when it is new. Serverless it is one, which shows that its container comes up."""
+        return 1 if self.serverless else self.desired
 
     @property
     def container(self) -> Mapping[str, Any]:
@@ -152,8 +163,10 @@ class Variant:
         with self._lock:
             return [one.serving.n_loaded for one in self.instances if isinstance(one.serving, Instance)]
 
-    def tell_loaded(self) -> None:
-        """LoadedModelCount, as it is once a minute."""
+    def each_minute(self) -> None:
+        """LoadedModelCount; and what is idle of a serverless variant goes."""
+        if self.serverless is not None:
+            self.serverless.release_idle()
         if self.is_multi:
             for n_models in self.loaded():
                 self.around.metrics.put(
@@ -170,11 +183,11 @@ class Variant:
         number = "".join(random.choices("0123456789abcdef", k=17))  # noqa: S311  a name
         instance = Played(f"i-{number}", self.config.get("InstanceType", ""), clock.now())
         self._starting.append(instance)
-        self.tell(InstanceNews(self.endpoint, self.name, instance, is_start=True))
+        self._tell(instance, is_start=True)
         try:
             self._start(instance)
         except BaseException:
-            self.tell(InstanceNews(self.endpoint, self.name, instance, is_start=False))
+            self._tell(instance, is_start=False)
             raise
         finally:
             self._starting.remove(instance)
@@ -190,7 +203,11 @@ class Variant:
             self.instances.remove(instance)
         if instance.running is not None:
             instance.running.stop()
-        self.tell(InstanceNews(self.endpoint, self.name, instance, is_start=False))
+        self._tell(instance, is_start=False)
+
+    def _tell(self, instance: Played, *, is_start: bool) -> None:
+        if self.serverless is None:  # which is paid for by the call, not by the hour
+            self.tell(InstanceNews(self.endpoint, self.name, instance, is_start=is_start))
 
     def close(self) -> None:
         """End all of them, those too that are just starting, side by side, and start no more."""
@@ -240,9 +257,14 @@ class Variant:
             is_multi=self.is_multi,
             startup_s=self.config.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_S),
             model=single if single.exists() else None,
-            memory_bytes=known.memory_bytes if (known := INSTANCE_TYPES.get(instance.type)) else None,
+            memory_bytes=self._memory_bytes,
         )
-        running = instance.running = Running(ground, spec, root / "container.log")
+        running = Running(ground, spec, root / "container.log", self._stream(instance))
+        with self._lock:
+            # Whoever closes looks at what is starting: either he sees this one, or it sees that he was here.
+            if self.is_closed:
+                raise StartFailed(GONE)
+            instance.running = running
         try:
             running.start()
         except StartFailed as error:
@@ -274,6 +296,13 @@ class Variant:
             is_cached=cache == "Enabled",
         )
 
+    def _stream(self, instance: Played) -> Stream:
+        """Where CloudWatch Logs has its output, unless the role may not write any."""
+        role = self.model.get("ExecutionRoleArn") if self.model else None
+        if not self.around.rights.may(role, "logs:PutLogEvents", "*"):
+            return Nowhere()
+        return Stream(self.around.logs(), f"/aws/sagemaker/Endpoints/{self.endpoint}", f"{self.name}/{instance.id}")
+
     def _may_read(self, url: str) -> bool:
         assert self.model is not None
         return self.around.rights.may(
@@ -284,6 +313,8 @@ class Variant:
 
     def invoke(self, target: str | None, body: bytes, headers: Mapping[str, str]) -> Reply:
         """The container's answer, whatever its status. Raises ServiceError."""
+        if self.serverless is not None:
+            return self.serverless.invoke(body, headers)
         with self._lock:
             serving = self._chosen(target)
             serving.n_outstanding += 1
@@ -307,6 +338,13 @@ class Variant:
         if self.config.get("RoutingConfig", {}).get("RoutingStrategy") == "LEAST_OUTSTANDING_REQUESTS":
             return min(servings, key=lambda one: one.n_outstanding)
         return random.choice(servings)  # noqa: S311  RANDOM is the default
+
+    @property
+    def _memory_bytes(self) -> int | None:
+        if self.serverless is not None:
+            return int(self.config["ServerlessConfig"]["MemorySizeInMB"]) << 20
+        known = INSTANCE_TYPES.get(self.config.get("InstanceType", ""))
+        return known.memory_bytes if known else None
 
     @property
     def _busy_at(self) -> int:

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from container.platform.jobs.logs import Stream
 from container.platform.jobs.rooms import Room
 from container.platform.jobs.tree import MOUNT
+from container.platform.logs import Stream
 
 START_S = 30.0  # for unshare to have its child
 LOOK_S = 0.01

@@ -28,6 +28,7 @@ from container.platform.jobs.refusals import refuse
 from container.platform.jobs.rooms import Room, best_room
 from container.platform.jobs.running import Running
 from container.platform.jobs.transforming import Transforming
+from container.platform.rights import Rights
 from container.platform.service.call import Call, Operation
 from container.platform.service.faults import ServiceFault
 from container.platform.service.pages import listed
@@ -50,6 +51,7 @@ class Written:
     summed_up: Callable[[Mapping[str, Any]], dict[str, Any]]
     event: Callable[[Mapping[str, Any]], dict[str, Any]]
     missing: str
+    order: str  # of a list that names none. Source: API reference, List*Jobs
 
     @property
     def name(self) -> str:
@@ -69,14 +71,14 @@ class Written:
 
 
 KINDS = (
-    Written(TRAINING, training.described, training.summed_up, training.event, "Requested resource not found."),
+    Written(TRAINING, training.described, training.summed_up, training.event, "Requested resource not found.", "Ascending"),
     Written(
         PROCESSING, processing.described, processing.summed_up, processing.event,
-        "Could not find requested job with name: {name}",
+        "Could not find requested job with name: {name}", "Ascending",
     ),
     Written(
         TRANSFORM, transform.described, transform.summed_up, transform.event,
-        "Could not find requested job with name: {name}",
+        "Could not find requested job with name: {name}", "Descending",
     ),
 )  # fmt: skip
 
@@ -84,7 +86,10 @@ KINDS = (
 class Jobs:
     """root: where hosts' trees lie while they live."""
 
-    def __init__(self, ground: Ground, bus: Bus, traps: Traps, tags: Tags, models: Models, root: Path) -> None:
+    def __init__(
+        self, ground: Ground, bus: Bus, traps: Traps, rights: Rights, tags: Tags, models: Models, root: Path
+    ) -> None:
+        self._rights = rights
         self._ground = ground
         self._bus = bus
         self._traps = traps
@@ -122,8 +127,12 @@ class Jobs:
         return best_room()
 
     @cached_property
-    def _objects(self) -> Objects:
-        return Objects(self._client("s3"))
+    def _s3(self) -> Any:
+        return self._client("s3")
+
+    def _objects(self, role: str) -> Objects:
+        """S3 as this role sees it."""
+        return Objects(self._s3, lambda action, arn: self._rights.may(role, action, arn))
 
     @cached_property
     def _logs(self) -> Any:
@@ -140,14 +149,16 @@ class Jobs:
         arn = call.arn("training-job", call.parameters["TrainingJobName"])
         self._books[TRAINING].is_taken(call.parameters["TrainingJobName"])
         plan = training.plan_of(call.parameters, arn, self._environment)
+        self._rights.check_role(plan.role)
         for source in plan.inputs:
-            self._refuse_empty(source, call.parameters["RoleArn"])
+            self._refuse_empty(source, plan.role)
         self._begin(KINDS[0], call, arn, lambda record: self._running(plan, KINDS[0], record))
         return {"TrainingJobArn": arn}
 
     def _create_processing(self, call: Call) -> Mapping[str, Any]:
         arn = call.arn("processing-job", call.parameters["ProcessingJobName"])
         plan = processing.plan_of(call.parameters, arn, self._environment)
+        self._rights.check_role(plan.role)
         self._begin(KINDS[1], call, arn, lambda record: self._running(plan, KINDS[1], record))
         return {"ProcessingJobArn": arn}
 
@@ -160,7 +171,8 @@ class Jobs:
 
         def life(record: Record) -> Life:
             return Transforming(
-                call.parameters, model, self._ground, self._told(KINDS[2], record), self._objects, self._logs,
+                call.parameters, model, self._ground, self._told(KINDS[2], record),
+                self._objects(model.get("ExecutionRoleArn", "")), self._logs,
                 self.room, self._root / f"transform-{record.name}",
                 launch_s=self._launch_s,
             )  # fmt: skip
@@ -178,7 +190,7 @@ class Jobs:
 
     def _running(self, plan: Plan, written: Written, record: Record) -> Life:
         return Running(
-            plan, self._ground.clock, self._told(written, record), self._objects, self._logs, self.room,
+            plan, self._ground.clock, self._told(written, record), self._objects(plan.role), self._logs, self.room,
             self._root / f"{plan.kind.name.lower()}-{plan.name}",
             launch_s=self._launch_s,
             interrupt_s=INTERRUPT_S if self._traps.is_on("spot-interruption") else None,
@@ -199,7 +211,7 @@ class Jobs:
         if source.data_type != channels.PREFIX:
             return
         try:
-            is_there = bool(self._objects.keys(Address.of(source.uri)))
+            is_there = bool(self._objects(role).keys(Address.of(source.uri)))
         except DataFault:
             is_there = False
         if not is_there:
@@ -243,6 +255,7 @@ class Jobs:
                 "CreationTime": one["CreationTime"],
                 "LastModifiedTime": one["LastModifiedTime"],
             },
+            order=written.order,
         )
         return {f"{written.kind.name}JobSummaries": page, "NextToken": token}
 

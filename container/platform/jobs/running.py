@@ -33,10 +33,10 @@ from container.platform.jobs.life import (
     Life,
     State,
 )  # fmt: skip
-from container.platform.jobs.logs import Stream
 from container.platform.jobs.objects import DataFault, Objects
 from container.platform.jobs.plan import TRAINING, Plan
 from container.platform.jobs.rooms import Room
+from container.platform.logs import Stream
 
 log = logging.getLogger("mme.platform.jobs")
 

@@ -48,8 +48,6 @@ def check(asked: Mapping[str, Any], model: Mapping[str, Any]) -> None:
         not_played(f"S3DataType {source['DataSource']['S3DataSource']['S3DataType']}")
     if source.get("SplitType", "None") not in ("None", "Line"):
         not_played(f"SplitType {source['SplitType']}")
-    if asked.get("BatchStrategy") == "SingleRecord" and source.get("SplitType", "None") == "None":
-        refuse("BatchStrategy SingleRecord needs a SplitType of Line, RecordIO or TFRecord")
     n_mb, n_at_once = asked.get("MaxPayloadInMB"), asked.get("MaxConcurrentTransforms", 1)
     if n_mb == 0:
         not_played("MaxPayloadInMB 0 (HTTP chunked encoding)")

@@ -26,10 +26,10 @@ from container.platform.jobs import channels, tree
 from container.platform.jobs.channels import Found
 from container.platform.jobs.host import Host
 from container.platform.jobs.life import COMPLETED, FAILED, STOPPED, Life, State
-from container.platform.jobs.logs import Stream
 from container.platform.jobs.objects import Address, DataFault, Objects
 from container.platform.jobs.plan import TRANSFORM
 from container.platform.jobs.rooms import Room
+from container.platform.logs import Stream
 
 # Real seconds: a container's own pace.
 HEALTHY_S = 480.0

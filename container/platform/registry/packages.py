@@ -24,6 +24,7 @@ from container.platform.values import from_plain, to_plain
 DETAIL_TYPE = "SageMaker Model Package State Change"
 PENDING = "PendingManualApproval"
 MAX_METADATA = 50
+ORDER = "Ascending"  # of a list that names none. Source: API reference, ListModelPackages
 TOLD = (
     *("ModelPackageGroupName", "ModelPackageName", "ModelPackageVersion", "ModelPackageArn", "ModelPackageDescription"),
     *("CreationTime", "InferenceSpecification", "ModelPackageStatus", "ModelPackageStatusDetails"),
@@ -105,6 +106,7 @@ class Packages:
             list(self._groups.values()),
             call.parameters,
             lambda one: {"Name": one["ModelPackageGroupName"], "CreationTime": one["CreationTime"]},
+            order=ORDER,
         )
         return {
             "ModelPackageGroupSummaryList": [_without(one, "CreatedBy") for one in groups],
@@ -134,8 +136,13 @@ class Packages:
     def _create(self, call: Call) -> Mapping[str, Any]:
         asked = call.parameters
         name, group = asked.get("ModelPackageName"), asked.get("ModelPackageGroupName")
-        if bool(name) == bool(group):
-            raise ValidationException("Exactly one of ModelPackageName and ModelPackageGroupName must be given.")
+        if name and group:
+            raise ValidationException(
+                "Both ModelPackageName and ModelPackageGroupName are provided in the input. Cannot determine which one to "
+                "use."
+            )
+        if not name and not group:
+            raise ValidationException("Missing ARN.")
         with self._lock:
             token = asked.get("ClientToken")
             if token in self._tokens:
@@ -235,7 +242,10 @@ class Packages:
                 and status in (None, one.get("ModelApprovalStatus"))
             ]
         packages, token = listed(
-            fits, asked, lambda one: {"Name": one["ModelPackageName"], "CreationTime": one["CreationTime"]}
+            fits,
+            asked,
+            lambda one: {"Name": one["ModelPackageName"], "CreationTime": one["CreationTime"]},
+            order=ORDER,
         )
         return {"ModelPackageSummaryList": [_only(one, SUMMARY) for one in packages], "NextToken": token}
 

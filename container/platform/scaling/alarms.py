@@ -156,11 +156,16 @@ class Alarms:
             self._act(alarm, at, values)
 
     def values(self, rule: Rule, at: datetime.datetime) -> list[float | None]:
-        """Of the periods before `at`, oldest first. High-resolution periods begin on the dot, longer ones end at `at`."""
+        """Of the periods before `at`, oldest first. High-resolution periods begin on the dot, longer ones end at `at`.
+
+        An alarm that names a unit sees no figures of another.
+        """
         end_s = int(at.timestamp())
         end_s -= end_s % rule.step_s
         n = looked_at(rule.n_periods)
         spans = [end_s - (i + 1) * rule.period_s for i in reversed(range(n))]
+        if rule.unit is not None and rule.unit != self._metrics.units.get(rule.metric, "None"):
+            return [None] * n
         return [self._metrics.value(rule.metric, start, start + rule.period_s, rule.statistic) for start in spans]
 
     def _change(self, alarm: Alarm, state: State, reason: str, data: str, at: datetime.datetime) -> None:

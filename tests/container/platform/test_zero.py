@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,36 @@ def test_calls_must_name_a_component_that_is_there(aws: Account, zero: Zero) -> 
         aws.runtime.invoke_endpoint(EndpointName="post", InferenceComponentName="nobody", Body=b"1")
 
 
+def test_nights_at_zero_by_a_schedule_without_a_function(aws: Account, zero: Zero) -> None:
+    """As the post has it: EventBridge Scheduler calls UpdateInferenceComponentRuntimeConfig itself."""
+    scheduler = client(aws.url, "scheduler")
+    window = {"Mode": "OFF"}
+    due = aws.platform.clock.now() + timedelta(minutes=30)
+    calls = {"night": ("updateInferenceComponentRuntimeConfig", 0), "lambda": (None, 0)}
+    for name, (action, copies) in calls.items():
+        wanted = {"InferenceComponentName": "post-ic", "DesiredRuntimeConfig": {"CopyCount": copies}}
+        arn = f"arn:aws:scheduler:::aws-sdk:sagemaker:{action}" if action else "arn:aws:lambda:us-east-1:1:function:x"
+        scheduler.create_schedule(
+            Name=name,
+            ScheduleExpression=f"cron({due.minute} {due.hour} * * ? *)",
+            FlexibleTimeWindow=window,
+            Target={"Arn": arn, "RoleArn": ROLE, "Input": json.dumps(wanted)},
+        )
+    aws.sagemaker.update_inference_component_runtime_config(
+        InferenceComponentName="post-ic", DesiredRuntimeConfig={"CopyCount": 1}
+    )
+    aws.tick(105)
+    zero.until(("InService", 1, 1))
+    for _ in range(30):
+        zero.ask()
+        aws.tick(60)
+        if zero.seen()[1] == 0:
+            break
+    zero.until(("InService", 0, 1))
+    assert aws.platform.clock.now() >= due.replace(second=0, microsecond=0)
+    scheduler.close()
+
+
 def test_deleting_the_endpoint_leaves_the_component_and_its_name_taken(aws: Account) -> None:
     """As others measured; the order that works is component, endpoint, config, model."""
     gone = Zero(aws, "gone")
@@ -287,6 +318,18 @@ def test_the_next_run_has_component_policies_and_alarms_and_serves_again(tmp_pat
         zero.until(("InService", 0, 1))
         zero.close()
         after.close()
+
+
+def test_consolidation_is_not_played_and_says_so(aws: Account) -> None:
+    policy = {"Strategy": "CONSOLIDATION", "CooldownInMinutes": 20}
+    managed = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2, "ScaleInPolicy": policy}
+    variant = {"VariantName": "v", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    with pytest.raises(ClientError, match="NotImplemented"):
+        aws.sagemaker.create_endpoint_config(
+            EndpointConfigName="packed",
+            ExecutionRoleArn=ROLE,
+            ProductionVariants=[{**variant, "ManagedInstanceScaling": managed}],
+        )
 
 
 def test_zero_is_refused_where_the_trap_is_on() -> None:

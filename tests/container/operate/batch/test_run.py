@@ -6,7 +6,9 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,14 +16,16 @@ import pytest
 import xgboost
 
 from container import settings
-from container.operate.batch import run
+from container.operate.batch import run, work
 from container.operate.batch.asked import Asked
 from container.operate.batch.columns import Features
+from container.operate.batch.models import RunModels
 from container.operate.batch.share import Share
 from container.operate.exits import CommandFailed
 from container.operate.tables import files, windows
 from container.operate.tables.files import FileUnusable
 from container.operate.troubles import Misused, NotNow, Stopped
+from handler.errors import ArtifactBroken
 from handler.predictor import Facts
 from tests.rig import boosters
 from tests.rig.faulty_s3 import ENVIRONMENT, FaultyS3, cut_short, status
@@ -248,7 +252,7 @@ def test_a_file_that_can_be_scored_the_second_time_leaves_no_error(models: Path,
         def fail(*_: Any, **__: Any) -> None:
             raise FileUnusable("as if it was being written")
 
-        patch.setattr(run, "score_part", fail)
+        patch.setattr(work, "score_part", fail)
         outcome = score(models, tmp_path / "data", tmp_path / "out")
     assert outcome.summary is not None
     assert outcome.summary["failed"] == {"a.parquet": "as if it was being written"}
@@ -326,7 +330,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(models: Pat
         write(table(200, number), tmp_path / f"data/{number}.parquet")
     score(models, tmp_path / "data", tmp_path / "whole")
     stop = threading.Event()
-    real = run.score_part
+    real = work.score_part
 
     def until_three(file: files.DataFile, *arguments: Any, **options: Any) -> Any:
         if file.name == "3.parquet":
@@ -334,7 +338,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(models: Pat
         return real(file, *arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "score_part", until_three)
+        patch.setattr(work, "score_part", until_three)
         with pytest.raises(Stopped):
             score(models, tmp_path / "data", tmp_path / "out", stop=stop)
     assert not (tmp_path / "out/_SUCCESS").exists()
@@ -342,6 +346,62 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(models: Pat
     outcome = score(models, tmp_path / "data", tmp_path / "out")
     assert outcome.n_done_before >= 2
     assert files_below(tmp_path / "out") == files_below(tmp_path / "whole")
+
+
+def test_a_signal_is_seen_while_models_are_waited_for() -> None:
+    """A window may name thousands of segments, whose models come one after the other from far away."""
+    asked, may_go, stop = threading.Event(), threading.Event(), threading.Event()
+
+    class FarAway:
+        def prepare(self, target: str) -> Any:
+            asked.set()
+            may_go.wait(60)
+            raise ArtifactBroken(target, "too late")
+
+        def prepare_if_changed(self, target: str, version: str) -> Any:
+            raise AssertionError
+
+    def check() -> None:
+        if stop.is_set():
+            raise Stopped("stopped")
+
+    with ThreadPoolExecutor(2) as threads:
+        models = RunModels(FarAway(), {"a": "1"}, threads, 1 << 20, "far/")
+        models.check = check
+        waiting = threads.submit(models.model, "a")
+        assert asked.wait(30)
+        stop.set()
+        with pytest.raises(Stopped):
+            waiting.result(30)
+        may_go.set()
+
+
+def test_what_finds_no_room_is_not_examined_for_nothing() -> None:
+    class Counting:
+        def __init__(self) -> None:
+            self.asked: list[str] = []
+
+        def prepare(self, target: str) -> Any:
+            self.asked.append(target)
+            return SimpleNamespace(version="1", n_bytes=100, load=lambda: SimpleNamespace(close=lambda: None))
+
+        def prepare_if_changed(self, target: str, version: str) -> Any:
+            raise AssertionError
+
+    targets = [str(number) for number in range(50)]
+    loader = Counting()
+    with ThreadPoolExecutor(1) as threads:
+        models = RunModels(loader, dict.fromkeys(targets, "1"), threads, 1000, "")
+        n_passes = 0
+        is_more = True
+        while is_more:
+            models.request(targets)
+            for target in targets:
+                models.model(target)
+            is_more = models.next_pass()
+            n_passes += 1
+    assert (models.n_loads, n_passes) == (50, 5)
+    assert len(loader.asked) == 50 + n_passes - 1  # and one a pass, which found that there is no room
 
 
 def test_two_hosts_make_the_same_bytes_as_one(models: Path, tmp_path: Path) -> None:

@@ -115,3 +115,36 @@ def test_traps_are_listed(run: Run) -> None:
     command = run("platform", "--trap", "list")
     assert command.wait() == 0
     assert any(line.startswith("no-capacity") for line in command.lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_job_ends_with_it_however_that_ends(run: Run, number: signal.Signals) -> None:
+    command, url = start(run)
+    sagemaker, logs = client(url, "sagemaker"), client(url, "logs")
+    script = "trap '' TERM INT; sleep 1000 & echo ready; wait"
+    sagemaker.create_training_job(
+        TrainingJobName="j",
+        RoleArn=ROLE,
+        AlgorithmSpecification={
+            "TrainingImage": "image",
+            "TrainingInputMode": "File",
+            "ContainerEntrypoint": ["sh", "-c", script],
+        },
+        OutputDataConfig={"S3OutputPath": "s3://bucket/out"},
+        ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
+        StoppingCondition={"MaxRuntimeInSeconds": 3600},
+    )
+    group = "/aws/sagemaker/TrainingJobs"
+
+    def is_running() -> bool:
+        found = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+        return bool(found) and len(logs.filter_log_events(logGroupName=group)["events"]) == 2
+
+    until(is_running, 60)
+    command.signal(number)
+    if number == signal.SIGINT:
+        assert command.wait() == 0, command.trouble
+        command.assert_nothing_is_left()
+    else:
+        command.wait()
+        until(lambda: not command.family(), 30)

@@ -16,7 +16,7 @@ import pytest
 
 from container.operate.exits import Exit
 from container.operate.main import main
-from container.operate.train.approving import Conditions
+from container.operate.release.figures import Conditions
 from container.operate.troubles import Misused
 from tests.container.operate.train.test_run import N_SEGMENTS, table, write
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +22,10 @@ from container.operate.release.approve import approve
 from container.operate.release.choice import Choice
 from container.operate.release.diff import Gate, compare
 from container.operate.release.live import settled
-from container.operate.release.manifest import Manifest
+from container.operate.release.manifest import DEFAULT_KEY, Manifest
 from container.operate.release.place import Place, place_at
 from container.operate.train import run as running
-from container.operate.train.asked import DEFAULT_KEY, Asked
+from container.operate.train.asked import Asked
 from container.operate.train.parameters import read
 from container.operate.troubles import Refused, Stopped
 from handler.archives.limits import Limits
@@ -34,6 +35,7 @@ from handler.forest.packed import document_of
 from handler.loading.loader import model_of
 from handler.predictor import HandlePool
 from handler.scoring import predict
+from tests.rig.faulty_s3 import ENVIRONMENT, FaultyS3
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -436,3 +438,37 @@ def test_a_column_that_is_not_there_is_told(tmp_path: Path) -> None:
     path = write(table(), tmp_path / "data/a.parquet")
     with pytest.raises(Refused, match="no column 'z'"):
         train(path, tmp_path / "live", replace(asked(), label="z"))
+
+
+def test_in_s3_two_hosts_meet_at_the_shelf_and_make_what_a_directory_would(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(table(), tmp_path / "data/a.parquet")
+    here = train(path, tmp_path / "live")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    with FaultyS3() as s3, closing(place_at(f"s3://{s3.bucket}/live/", None, s3.url)) as place:
+        s3.put("rows/a.parquet", path.read_bytes())
+        sources = running.Sources((f"s3://{s3.bucket}/rows/",))
+        outcomes = [
+            running.run(
+                place,
+                asked(),
+                sources,
+                who="me",
+                stop=threading.Event(),
+                now=lambda: BEGAN,
+                share=running.Share(number, 2),
+            )
+            for number in range(2)
+        ]
+        manifest = outcomes[1].manifest
+        assert manifest is not None
+        assert outcomes[0].manifest is None
+        assert {key: one.digest for key, one in manifest.segments.items()} == {
+            key: one.digest for key, one in here.segments.items()
+        }
+        approve(place, manifest, Gate(), Choice(), who="me")
+        again = running.run(place, asked("num_round=9"), sources, who="me", stop=threading.Event(), now=lambda: BEGAN)
+        assert again.manifest is not None
+        assert all(one.judged and one.judged.live is not None for one in again.manifest.segments.values())

@@ -63,6 +63,7 @@ class FakeVariant:
     config: Mapping[str, Any]
     there: list[FakeHost] = field(default_factory=list)
     refuses: str | None = None
+    is_serving: bool = True
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def hosts(self) -> list[FakeHost]:

@@ -146,6 +146,30 @@ def test_where_there_is_no_room_for_both_the_former_copy_makes_it() -> None:
     assert (shop.seen(), shop.invoke().body) == (("InService", 1, 1), b"new")
 
 
+def test_copies_of_an_instance_that_is_gone_come_again_on_another(shop: Shop) -> None:
+    shop.create()
+    shop.clock.advance(61)
+    shop.variant.stop_one(shop.variant.there[0])
+    shop.variant.start_one()
+    shop.components.instances_changed("shop")
+    shop.clock.advance(1)
+    assert shop.seen() == ("Updating", 0, 1)
+    shop.clock.advance(61)
+    assert shop.seen() == ("InService", 1, 1)
+    assert [one.is_stopped for one in shop.served] == [True, False]
+
+
+def test_while_the_endpoint_is_being_deleted_nothing_is_started(shop: Shop) -> None:
+    shop.create()
+    shop.clock.advance(61)
+    shop.variant.is_serving = False
+    shop.variant.stop_one(shop.variant.there[0])
+    shop.components.instances_changed("shop")
+    shop.clock.advance(3600)
+    assert len(shop.served) == 1
+    assert shop.variant.there == []
+
+
 def test_deleting_stops_the_copies_and_frees_the_name(shop: Shop) -> None:
     shop.create()
     shop.clock.advance(61)
@@ -228,7 +252,10 @@ def test_a_name_is_taken_once(shop: Shop) -> None:
         shop.create()
 
 
-@pytest.mark.parametrize("member", ["BaseInferenceComponentName", "Specifications", "MultiModel", "DeploymentConfig"])
+@pytest.mark.parametrize(
+    "member",
+    ["BaseInferenceComponentName", "Specifications", "MultiModel", "DeploymentConfig", "ContainerMetricsConfig"],
+)
 def test_what_is_not_played_says_so(shop: Shop, member: str) -> None:
     needs = {"ComputeResourceRequirements": {"MinMemoryRequiredInMb": 128}}
     container = {"Image": "mme", "Mode": "MultiModel", "ModelDataUrl": "s3://b/p/"}
@@ -242,6 +269,10 @@ def test_what_is_not_played_says_so(shop: Shop, member: str) -> None:
         ),
         "Specifications": ("CreateInferenceComponent", {**given, "Specifications": [needs]}),
         "MultiModel": ("CreateInferenceComponent", {**given, "Specification": {"ModelName": "many", **needs}}),
+        "ContainerMetricsConfig": (
+            "CreateInferenceComponent",
+            {**given, "Specification": {"Container": {member: {}}, **needs}},
+        ),
         "DeploymentConfig": ("UpdateInferenceComponent", {"InferenceComponentName": "there", "DeploymentConfig": {}}),
     }
     operation, parameters = calls[member]

@@ -92,12 +92,17 @@ def test_a_canary_gets_its_share_bakes_and_then_all_of_it(aws: Account) -> None:
 
 
 def test_linear_steps_take_as_many_intervals_as_there_are_steps_before_the_last(aws: Account) -> None:
-    name, _, new = begin(
-        aws, "linear", 3, {"BlueGreenUpdatePolicy": policy("LINEAR", 300, 0, LinearStepSize=("CAPACITY_PERCENT", 40))}
-    )
-    for capacity in ("linear capacity of 1", "linear capacity of 2"):
-        assert capacity in noted(aws, name, "Baking")
+    """The guide's own example: a fifth every five minutes, and five minutes more before blue goes."""
+    guide = policy("LINEAR", 300, 300, LinearStepSize=("CAPACITY_PERCENT", 20))
+    guide["MaximumExecutionTimeoutInSeconds"] = 3600
+    name, _, new = begin(aws, "linear", 5, {"BlueGreenUpdatePolicy": guide})
+    for n_instances in (1, 2, 3, 4):
+        assert f"(WaitIntervalInSeconds) with traffic enabled on linear capacity of {n_instances} " in noted(
+            aws, name, "Baking"
+        )
         aws.tick(300)
+    assert "(TerminationWaitInSeconds) with traffic enabled on full capacity of 5 " in noted(aws, name, "Baking")
+    aws.tick(300)
     assert aws.settled(name)["EndpointConfigName"] == new
 
 

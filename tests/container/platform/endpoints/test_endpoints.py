@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from container.platform.endpoints import containers
+from tests.rig.endpoint import until
 from tests.rig.platform import BUCKET, ROLE, Account, client
 
 
@@ -131,6 +132,21 @@ def test_an_error_of_the_container_is_a_model_error_with_its_status(aws: Account
     assert caught.value.response["OriginalStatusCode"] == 500
     assert "wrong on purpose" in caught.value.response["OriginalMessage"]
     assert f"/aws/sagemaker/Endpoints/{name}" in caught.value.response["LogStreamArn"]
+
+
+def test_its_output_is_in_cloudwatch_logs(aws: Account, two: str) -> None:
+    logs, group = client(aws.url, "logs"), f"/aws/sagemaker/Endpoints/{two}"
+    names = {f"AllTraffic/{instance.id}" for instance in aws.platform.endpoints.instances(two, "AllTraffic")}
+
+    def is_told() -> bool:
+        try:
+            told = [logs.get_log_events(logGroupName=group, logStreamName=name)["events"] for name in names]
+        except ClientError:  # nothing was written yet
+            return False
+        return [[event["message"] for event in events] for events in told] == [["a line of its log"]] * 2
+
+    until(is_told, 30)
+    logs.close()
 
 
 def test_a_single_model_endpoint_takes_no_target(aws: Account) -> None:

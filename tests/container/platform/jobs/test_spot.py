@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from container.platform.clock import ManualClock
 from container.platform.jobs.life import WINDOW_S
 from container.platform.jobs.room import INTERRUPT_S, SLOW_START_S
 from container.platform.platform import Platform
 from tests.container.platform.jobs.conftest import Account, until
-from tests.rig.platform import platform
+from tests.rig.platform import client, platform
 
 HERE = "cd ${MME_OPT_ML:-/opt/ml}\n"
 SPOT: dict[str, Any] = {
@@ -87,6 +89,8 @@ def test_an_interrupted_job_starts_again_with_its_checkpoints(account: Account) 
     assert set(account.objects("kept/")) == {"attempt-0", "saved", "attempt-2"}
     assert told["TrainingTimeInSeconds"] == INTERRUPT_S
     assert told["BillableTimeInSeconds"] < told["TrainingTimeInSeconds"]
+    (line,) = (line for line in account.platform.bill().lines if line.what == name)
+    assert (line.kind, line.seconds) == ("training", told["BillableTimeInSeconds"])
 
 
 def test_a_program_that_does_not_end_in_the_window_is_killed_and_loses_what_is_no_checkpoint(account: Account) -> None:
@@ -159,6 +163,28 @@ def test_a_slow_start_takes_its_time_and_can_be_stopped(tmp_path: Path) -> None:
         name = account.train("true")
         account.sagemaker.stop_training_job(TrainingJobName=name)
         assert account.trained(name)["TrainingJobStatus"] == "Stopped"
+
+
+def test_a_role_is_held_against_what_the_job_does(tmp_path: Path) -> None:
+    with made("role-missing-rights") as one:
+        account, iam = Account(one, tmp_path), client(one.url, "iam")
+        with pytest.raises(ClientError, match="Could not assume role"):
+            account.train("true", RoleArn="arn:aws:iam::123456789012:role/nobody")
+        trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        role = iam.create_role(
+            RoleName="jobs", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        )["Role"]
+        told = account.trained(account.train("true", RoleArn=role["Arn"]))
+        assert told["TrainingJobStatus"] == "Failed"
+        assert told["FailureReason"].startswith("ClientError: AccessDenied (403)")
+        everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+        iam.put_role_policy(
+            RoleName="jobs",
+            PolicyName="s3",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [everything]}),
+        )
+        account.number += 1000
+        assert account.trained(account.train("true", RoleArn=role["Arn"]))["TrainingJobStatus"] == "Completed"
 
 
 def test_a_platform_that_ends_leaves_no_process_and_no_file(tmp_path: Path) -> None:

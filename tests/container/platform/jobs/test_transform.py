@@ -99,6 +99,8 @@ def test_each_object_is_answered_beside_its_key(account: Account) -> None:
     events = account.events(told["TransformJobArn"])
     assert [one["TransformJobStatus"] for one in events] == ["InProgress", "Completed"]
     assert events[-1]["CreationTime"].endswith("Z")
+    (line,) = (line for line in account.platform.bill().lines if line.what == name)
+    assert (line.kind, line.instance_type, line.n_running) == ("transform", "ml.m5.large", 0)
     listed = account.sagemaker.list_transform_jobs(NameContains=name)["TransformJobSummaries"]
     assert [one["TransformJobStatus"] for one in listed] == ["Completed"]
 

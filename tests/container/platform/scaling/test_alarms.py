@@ -67,6 +67,15 @@ def test_a_policy_is_told_each_minute_and_by_a_disabled_alarm_never(world: World
     assert len(told) == 3
 
 
+def test_an_alarm_on_another_unit_sees_nothing(world: World) -> None:
+    for unit in ("Seconds", "Milliseconds"):
+        world.alarms.put(world.rule(unit, unit=unit))
+    world.metrics.put("Shop", "Load", {}, 11, "Seconds")
+    world.clock.advance(61)
+    assert world.alarms.state("Seconds") == "ALARM"
+    assert world.alarms.state("Milliseconds") == "INSUFFICIENT_DATA"
+
+
 def test_a_state_set_by_hand_acts_and_lasts_until_the_next_look(world: World) -> None:
     told: list[str] = []
     world.alarms.on_policy = lambda arn, _firing: told.append(arn)

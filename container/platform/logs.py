@@ -1,8 +1,9 @@
-"""A host's output as CloudWatch Logs shows it: one stream a host, one event a line.
+"""The output of a container or a job's host as CloudWatch Logs shows it: a stream for each, an event for each line.
 
-Rule: a job does not wait for its log, and does not fail by it.
+Rule: nobody waits for his log, and nobody fails by it.
 
-Source: SageMaker guide, logging-cloudwatch: /aws/sagemaker/TrainingJobs and its streams NAME/HOST-EPOCH.
+Source: SageMaker guide, logging-cloudwatch: /aws/sagemaker/Endpoints/NAME with VARIANT/INSTANCE, /aws/sagemaker/TrainingJobs
+with NAME/HOST-EPOCH.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-log = logging.getLogger("mme.platform.jobs")
+log = logging.getLogger("mme.platform")
 
 READ_BYTES = 1 << 16
 MAX_EVENT_BYTES = 256_000  # of CloudWatch Logs: 262,144 with 26 of its own
@@ -22,7 +24,7 @@ MAX_EVENTS = 10_000
 
 
 class Stream:
-    """One host's. client: boto3's for logs."""
+    """One container's or host's. client: boto3's for logs."""
 
     def __init__(self, client: Any, group: str, name: str) -> None:
         self._client = client
@@ -30,10 +32,14 @@ class Stream:
         self._name = name
         self._is_made = False
 
-    def follow(self, descriptor: int) -> None:
-        """Everything that comes out of a pipe until it ends. What came together is put together."""
+    def follow(self, descriptor: int, copy: Callable[[bytes], object] = lambda _: None) -> None:
+        """Everything that comes out of a pipe until it ends. What came together is put together.
+
+        copy   gets it too, as it comes
+        """
         rest = b""
         while chunk := os.read(descriptor, READ_BYTES):
+            copy(chunk)
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > MAX_EVENT_BYTES:
                 lines, rest = [*lines, rest], b""
@@ -69,3 +75,13 @@ class Stream:
                 if error.response["Error"]["Code"] != "ResourceAlreadyExistsException":
                     raise
         self._is_made = True
+
+
+class Nowhere(Stream):
+    """For output that nobody may write down."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "", "")
+
+    def put(self, lines: list[bytes]) -> None:
+        """They are gone."""

@@ -1,0 +1,75 @@
+"""A serverless endpoint: compute that comes with a call and goes when nobody calls."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.rig.endpoint import until
+from tests.rig.platform import Account
+
+
+def config(aws: Account, name: str, most: int = 2, *, is_multi: bool = False, gib: int = 2, **environment: str) -> str:
+    aws.model(name, is_multi=is_multi, **environment)
+    serverless = {"MemorySizeInMB": gib * 1024, "MaxConcurrency": most}
+    variant = {"VariantName": "AllTraffic", "ModelName": name, "ServerlessConfig": serverless}
+    aws.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
+    return name
+
+
+def n_running(aws: Account, name: str) -> int:
+    return len(aws.platform.endpoints.instances(name, "AllTraffic"))
+
+
+def test_it_sleeps_after_idle_minutes_and_a_caller_waits_for_the_wake(aws: Account) -> None:
+    name = aws.endpoint("sleeper", config(aws, "sleeper-config"))
+    told = aws.describe(name)["ProductionVariants"][0]
+    assert told["CurrentServerlessConfig"] == {"MemorySizeInMB": 2048, "MaxConcurrency": 2}
+    assert "CurrentInstanceCount" not in told
+    first = aws.ask(name, None)["pid"]
+    aws.tick(240)
+    assert aws.ask(name, None)["pid"] == first
+    for _ in range(10):
+        aws.tick(60)
+    until(lambda: n_running(aws, name) == 0, 30)
+    assert aws.describe(name)["EndpointStatus"] == "InService"
+    assert aws.ask(name, None)["pid"] != first
+
+
+def test_calls_at_once_get_compute_of_their_own_up_to_the_limit_and_then_are_throttled(aws: Account) -> None:
+    name = aws.endpoint("burst", config(aws, "burst-config", 2))
+
+    def call(_: int) -> Any:
+        try:
+            return aws.ask(name, None, body=b"slow")["pid"]
+        except ClientError as error:
+            return error.response["Error"]["Code"]
+
+    with ThreadPoolExecutor(2) as callers:
+        assert len(set(callers.map(call, range(2)))) == 2
+    with ThreadPoolExecutor(8) as callers:
+        answers = list(callers.map(call, range(8)))
+    assert "ThrottlingException" in answers
+    assert n_running(aws, name) == 2
+
+
+def test_a_container_that_does_not_come_up_rolls_an_update_back(aws: Account) -> None:
+    name, bad = aws.endpoint("undone", config(aws, "undone-config")), config(aws, "undone-bad", HOW="lists-nothing")
+    aws.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=bad)
+    assert aws.settled(name)["EndpointConfigName"] == bad  # a single model's container lists nothing, and need not
+    worse = config(aws, "undone-worse", HOW="dies")
+    aws.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=worse)
+    told = aws.until(name, lambda told: aws.tick(30) or told["EndpointStatus"] == "InService")
+    assert told["EndpointConfigName"] == bad
+    assert aws.ask(name, None)["who"] == "undone-bad"
+
+
+@pytest.mark.parametrize(
+    ("is_multi", "gib", "words"), [(True, 2, "MultiModel"), (False, 7, "less than or equal to 6144")]
+)
+def test_what_serverless_cannot_be_is_refused(aws: Account, is_multi: bool, gib: int, words: str) -> None:
+    with pytest.raises(ClientError, match=words):
+        config(aws, f"never-{gib}", is_multi=is_multi, gib=gib)
