@@ -47,8 +47,8 @@ EXPONENT = 1.1
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[float(cell) for cell in ROW.split(",")]], np.float32)
 PATIENCE_S = 300.0
-LOADERS = ("--workers", "8", "--loaders", "2", "--max-age", "0")
-AS_MANY = ("--workers", "32", "--loaders", "8")  # as four replicas have
+LOADERS = ("--loaders", "2", "--max-age", "0")
+AS_MANY = ("--loaders", "8")  # as four replicas have
 PARTS = ("affinity", "hot", "kill", "rolling", "capture", "warm")
 
 

@@ -149,7 +149,7 @@ class Capture:
 
     # -- on the thread of its own --------------------------------------------------------------------------------------
 
-    def close(self, deadline_s: float = 2.0) -> None:
+    def close(self, deadline_s: float = 1.5) -> None:
         """Write what is there, for at most so long; what is left then is counted as dropped."""
         self._stop.set()
         self._thread.join(deadline_s)
