@@ -54,7 +54,7 @@ class Rights:
         if ".dkr.ecr." not in image:
             return None
         for action in ECR_ACTIONS:
-            if not self.may(arn, f"ecr:{action}", "*"):
+            if not self.may(arn, f"ecr:{action}", _repository(image)):
                 return f'The role "{arn}" does not have {action} permission for the image: "{image}".'
         return None
 
@@ -106,6 +106,14 @@ def _fits(statement: Mapping[str, Any], member: str, wanted: str) -> bool:
 
 def _listed(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _repository(image: str) -> str:
+    """Its ARN, of which policies of least rights name one. ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG or @DIGEST."""
+    host, _, path = image.partition("/")
+    account, _, _, region = host.split(".")[:4]
+    name = path.partition("@")[0]
+    return f"arn:aws:ecr:{region}:{account}:repository/{name.rpartition(':')[0] or name}"
 
 
 def _object(url: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from container.operate.deploy.aws import Aws, AwsRefused
 from container.operate.deploy.file import Wanted
 from container.operate.deploy.look import look
-from container.operate.deploy.names import ASKED, Json
+from container.operate.deploy.names import Json
 from container.operate.deploy.plan import (
     COMPONENT_GONE,
     COMPONENT_SETTLED,
@@ -182,7 +182,7 @@ class Carrier:
 
     def _wait_for_endpoint(self, step: Step) -> None:
         busy = ("Creating", "Updating", "SystemUpdating", "RollingBack")
-        seen, is_warmed = "", self._warm is None or step.operation != "UpdateEndpoint"
+        seen, warmed = "", set[str]()
         until = self._pace.monotonic() + ENDPOINT_MOST_S + self._wanted.update.most_s
         while True:
             told = self._described("DescribeEndpoint", {"EndpointName": self._wanted.name})
@@ -191,10 +191,10 @@ class Carrier:
             seen = self._told(seen, endpoint_text(told))
             if told["EndpointStatus"] not in busy:
                 break
-            if not is_warmed and _takes_traffic(told):
-                assert self._warm is not None
+            # In each phase of a deployment more of the calls reach the new fleet; in the last one, all of them.
+            if self._warm is not None and step.operation == "UpdateEndpoint" and not _phases(told) <= warmed:
+                warmed |= _phases(told)
                 self._warm()
-                is_warmed = True
             self._sleep(until, f"the endpoint is {told['EndpointStatus']}")
         if not step.operation:
             return  # somebody else's update; what it left is looked at anew
@@ -302,15 +302,12 @@ def component_text(told: Json) -> str:
     return f"component {told['InferenceComponentStatus']}, {copies}"
 
 
-def _takes_traffic(told: Json) -> bool:
-    """The new fleet answers: what is called now loads there. Source: VariantStatus in botocore's model."""
+def _phases(told: Json) -> set[str]:
+    """In which the new fleet answers, by when they began. Source: VariantStatus in botocore's model."""
     pending = told.get("PendingDeploymentSummary") or {}
-    return any(
-        one["Status"] in ("Baking", "ActivatingTraffic")
+    return {
+        str(one.get("StartTime", one.get("StatusMessage", "")))
         for variant in pending.get("ProductionVariants", ())
         for one in variant.get("VariantStatus", ())
-    )
-
-
-def asked_of(there: There) -> str | None:
-    return there.endpoint_tags.get(ASKED)
+        if one["Status"] == "Baking"
+    }

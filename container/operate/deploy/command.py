@@ -60,6 +60,16 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     one.add_argument("--not-ours", action="store_true", help="also when it was not made here")
     one.add_argument("--yes", action="store_true", help="do not ask")
 
+    one = _verb(
+        verbs,
+        "trial",
+        _trial,
+        "all of it once on this account, under names of its own, and taken down whatever happens",
+    )
+    one.add_argument("--most-usd", type=float, required=True, metavar="USD", help="what it may cost at most")
+    one.add_argument("--report", type=Path, metavar="FILE.json", help="write what was seen")
+    one.add_argument("--yes", action="store_true", help="do not ask")
+
     one = _verb(verbs, "template", _template, "the same as CloudFormation, or the IAM policies, as JSON")
     one.add_argument("--iam", choices=IAM_KINDS, help="print one policy instead")
     one.add_argument(
@@ -162,11 +172,12 @@ def _init(chosen: argparse.Namespace) -> int:
 
 def _plan(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
     from container.operate.deploy import telling
-    from container.operate.deploy.look import look
-    from container.operate.deploy.plan import plan
+    from container.operate.deploy.doctor import preflight
+    from container.operate.deploy.health import examine
 
-    there = look(aws, wanted)
-    planned = plan(wanted, there)
+    health = examine(aws, wanted)
+    there = health.there
+    planned = preflight(wanted, health)
     _print(chosen, telling.plan_facts(wanted, planned, there), telling.plan_lines(wanted, planned, there))
     if planned.refused or planned.drift:
         return Exit.REFUSED
@@ -176,14 +187,13 @@ def _plan(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
 
 def _apply(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
     from container.operate.deploy import apply, telling
-    from container.operate.deploy.doctor import diagnose
+    from container.operate.deploy.doctor import diagnose, preflight
     from container.operate.deploy.health import examine
-    from container.operate.deploy.look import look
-    from container.operate.deploy.plan import plan
     from container.operate.deploy.warming import warmer
 
-    there = look(aws, wanted)
-    planned = plan(wanted, there)
+    health = examine(aws, wanted)
+    there = health.there
+    planned = preflight(wanted, health)
     if not chosen.json:
         _lines(telling.plan_lines(wanted, planned, there))
     apply.refuse(planned, over_drift=chosen.over_drift)
@@ -294,6 +304,24 @@ def _delete(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
         chosen, {"endpoint": wanted.name, "n_calls": n_calls, "left": []}, [fact("left", f"nothing of {wanted.name}")]
     )
     return Exit.OK
+
+
+def _trial(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
+    from container.operate.deploy import trial
+
+    usd = trial.refuse_cost(wanted, aws.region, chosen.most_usd)
+    _ask(
+        chosen, f"make an endpoint like {wanted.name} in {aws.region} for at most {trial.MOST_H:g} h and {usd:.2f} USD?"
+    )
+    models, body, answers = trial.made_up()
+    report = trial.trial(
+        aws, wanted, most_usd=chosen.most_usd, models=models, body=body, answers=answers,
+        tell=_progress, pace=_pace(chosen),
+    )  # fmt: skip
+    if chosen.report is not None:
+        chosen.report.write_text(json.dumps(report.facts(), indent=2))
+    _print(chosen, report.facts(), trial.report_lines(report))
+    return Exit.OK if report.is_as_expected else Exit.FAILED
 
 
 def _template(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:  # noqa: ARG001  every verb is given it

@@ -10,8 +10,9 @@ NotScaledReasons); reports linked in README.md of this room.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from botocore import xform_name
@@ -80,6 +81,14 @@ Check = Callable[[_Seen], Iterator[Finding]]
 def diagnose(wanted: Wanted, health: Health) -> tuple[Finding, ...]:
     seen = _Seen(wanted, health, plan(wanted, health.there))
     return tuple(found for check in CHECKS for found in check(seen))
+
+
+def preflight(wanted: Wanted, health: Health) -> Plan:
+    """The plan, with what of the role would end it ten minutes later. It is told, no more: a bucket may let the role in."""
+    planned = plan(wanted, health.there)
+    seen = _Seen(wanted, health, planned)
+    notices = [f"{found.what}; {found.mend}" for found in _role(seen) if found.check == "role-lacks"]
+    return replace(planned, notices=(*planned.notices, *notices))
 
 
 def safe_steps(wanted: Wanted, health: Health) -> tuple[Step, ...]:
@@ -283,23 +292,26 @@ def _bounds(seen: _Seen) -> Iterator[Finding]:
 
 
 def _activities(seen: _Seen) -> Iterator[Finding]:
-    told: set[str] = set()
-    for one in seen.health.activities or ():
-        if one.get("StatusCode") in ("Failed", "Unfulfilled") and "failed" not in told:
-            told.add("failed")
-            yield Finding(
-                "scaling-failed",
-                f"scaling {one['StatusCode'].lower()}: {one.get('StatusMessage') or one.get('Cause', 'no reason')}",
-                "the count is not what load asks for",
-                "mme deploy status; a limit of the account, or no capacity, is AWS's to lift",
-            )
-        for reason in one.get("NotScaledReasons", ()):
-            code = reason.get("Code", "")
-            if code in _NOT_SCALED and code not in told:
-                told.add(code)
-                yield Finding("not-scaled", f"{code}: {_NOT_SCALED[code]}", _stays(seen), "mme deploy apply")
+    activities = seen.health.activities or ()
+    # One that was not scaled has reasons, whatever its status is called; what happens now and then is no fault.
+    failed = [one for one in activities if one.get("StatusCode") in _FAILED and not one.get("NotScaledReasons")]
+    if failed:
+        newest = failed[0]
+        why = newest.get("StatusMessage") or newest.get("Cause") or "AWS gives no reason"
+        yield Finding(
+            "scaling-failed",
+            f"scaling {newest['StatusCode'].lower()}: {why}",
+            "the count is not what load asks for",
+            "mme deploy status; a limit of the account, or no capacity, is AWS's to lift",
+        )
+    codes = Counter(reason.get("Code", "") for one in activities for reason in one.get("NotScaledReasons") or ())
+    for code, why in _NOT_SCALED.items():
+        if codes[code] >= OFTEN:
+            yield Finding("not-scaled", f"{code}, {codes[code]} times: {why}", _stays(seen), "mme deploy apply")
 
 
+_FAILED = ("Failed", "Unfulfilled")
+OFTEN = 3  # times among the newest activities
 # Of AWS's codes those that are a fault; AlreadyAtMinCapacity and the like are how it should be.
 _NOT_SCALED = {
     "AutoScalingAnticipatedFlapping": "the target is so near to what one machine does that it would go out and in",

@@ -15,12 +15,13 @@ from container.operate.deploy.names import Json
 def missing(documents: Iterable[Json], needed: Json) -> list[str]:
     """Of a policy of ours, the actions that none of a role's documents allows, or that one denies."""
     documents = list(documents)
-    return [
+    found = [
         action
         for statement in needed["Statement"]
         for action in statement["Action"]
         if not all(allows(documents, action, one.replace("*", "x")) for one in statement["Resource"])
     ]
+    return list(dict.fromkeys(found))
 
 
 def allows(documents: Iterable[Json], action: str, resource: str) -> bool:

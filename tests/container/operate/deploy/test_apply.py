@@ -164,6 +164,21 @@ def test_an_image_that_never_answers_is_rolled_back_in_silence_and_told(
     assert said["config"] == plan(of, there).resources.config_name
 
 
+def test_the_new_fleet_is_warmed_while_it_bakes_in_each_phase(played: Platform, made: Any) -> None:
+    long = QUICK.replace("wait_s = 60", "wait_s = 1200").replace("old_s = 60", "old_s = 1200").replace("600", "6000")
+    first, second = made(more=long), made(more=long, image=NEXT)
+    run(played.url, first)
+    phases: list[str] = []
+
+    def warm() -> None:
+        endpoint = look(Asked(played.url), second).endpoint
+        assert endpoint is not None
+        phases.append(endpoint["EndpointStatus"])
+
+    run(played.url, second, warm=warm)
+    assert phases == ["Updating", "Updating"]  # half of the calls reach it, then all
+
+
 def test_back_to_the_config_before_and_forward_again(played: Platform, made: Any) -> None:
     from container.operate.deploy.apply import Carrier
 

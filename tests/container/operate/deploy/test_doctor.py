@@ -127,7 +127,7 @@ OF_HEALTH: dict[str, dict[str, Any]] = {
     "log-missing": {"has_log": False},
     "role-lacks": {"role": ()},
     "scaling-failed": {"activities": ({"StatusCode": "Failed", "StatusMessage": "no capacity"},)},
-    "not-scaled": {"activities": ({"StatusCode": "Successful", "NotScaledReasons": [
+    "not-scaled": {"activities": 3 * ({"StatusCode": "Failed", "NotScaledReasons": [
         {"Code": "TargetServicePutResourceAsUnscalable"}]},)},
 }  # fmt: skip
 
@@ -150,6 +150,11 @@ def test_what_runs_for_nobody_is_told_in_money() -> None:
     stuck = found(ZERO, well(ZERO, TRAPS["component-stuck"](applied(ZERO))))["component-stuck"]
     assert "40.0 h" in stuck.what
     assert stuck.costs == "84 USD a month"
+
+
+def test_what_is_not_scaled_now_and_then_is_no_fault() -> None:
+    one = {"StatusCode": "Failed", "NotScaledReasons": [{"Code": "AutoScalingAnticipatedFlapping"}]}
+    assert found(ZERO, well(ZERO, activities=(one, one))) == {}
 
 
 def test_a_new_endpoint_that_nobody_called_yet_is_not_idle() -> None:

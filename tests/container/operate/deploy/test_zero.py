@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ from container.operate.deploy import reservation
 from container.operate.deploy.apply import Pace, apply
 from container.operate.deploy.aws import Aws
 from container.operate.deploy.back import delete
-from container.operate.deploy.doctor import diagnose, safe_steps
+from container.operate.deploy.doctor import diagnose, preflight, safe_steps
 from container.operate.deploy.health import examine
 from container.operate.deploy.look import look
+from container.operate.deploy.policies import execution_policy, trust_policy
 from container.operate.deploy.trouble import NotAsAsked, NotNow, Refused
 from container.operate.endpoint import waking
 from container.platform.platform import Platform
@@ -222,3 +224,27 @@ def test_a_region_that_takes_no_zero_is_told_before_anything_costs() -> None:
             apply(aws, ZERO, tell=lambda _: None, pace=PACE)
         assert aws.changes == ["CreateModel"]
         delete(aws, ZERO, tell=lambda _: None, pace=PACE)
+
+
+def test_the_least_rights_that_are_printed_are_enough_and_one_less_is_told_in_awss_words() -> None:
+    def role(url: str, name: str, policy: dict[str, Any]) -> str:
+        iam = client(url, "iam")
+        made = iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(trust_policy()))
+        iam.put_role_policy(RoleName=name, PolicyName="endpoint", PolicyDocument=json.dumps(policy))
+        arn: str = made["Role"]["Arn"]
+        return arn
+
+    with play(traps=["role-missing-rights"]) as one:
+        prepare(one.url)
+        multi = wanted(name="shop")
+        needed = execution_policy(multi)
+        less = {**needed, "Statement": [part for part in needed["Statement"] if part["Sid"] != "ReadImage"]}
+        enough = replace(multi, role=role(one.url, "enough", needed))
+        lacking = replace(multi, role=role(one.url, "lacking", less))
+        health = examine(Asked(one.url), lacking)
+        assert any("may not ecr:BatchCheckLayerAvailability" in notice for notice in preflight(lacking, health).notices)
+        with pytest.raises(NotAsAsked, match="does not have BatchCheckLayerAvailability permission for the image"):
+            apply(Asked(one.url), lacking, tell=lambda _: None, pace=PACE)
+        apply(Asked(one.url), enough, tell=lambda _: None, pace=PACE)
+        assert "role-lacks" not in {found.check for found in diagnose(enough, examine(Asked(one.url), enough))}
+        delete(Asked(one.url), enough, tell=lambda _: None, pace=PACE)

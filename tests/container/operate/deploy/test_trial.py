@@ -1,0 +1,104 @@
+"""A trial against SageMaker played on this machine: what differs is told, and nothing is left, whatever happens."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from container.operate.demo.houses import pack
+from container.operate.deploy import trial
+from container.operate.deploy.apply import Pace
+from container.operate.deploy.aws import Aws
+from container.operate.deploy.trial import OTHER, TARGET, Report
+from container.operate.deploy.trouble import Refused
+from container.platform.platform import Platform
+from tests.container.operate.deploy.files import IMAGE, ROLE, wanted
+from tests.rig.platform import client, platform
+
+TINY = Path(__file__).parents[3] / "rig/tiny_container.py"
+MODELS = {target: pack(b"a model") for target in (TARGET, OTHER, "next")}
+ONES = {TARGET: b"1.0", OTHER: b"1.0", "next": b"1.0"}  # what the tiny container says to all
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[Platform]:
+    with platform(speed=600.0, images={IMAGE: [sys.executable, "-S", str(TINY), "{port}"]}) as one:
+        client(one.url, "iam").create_role(RoleName=ROLE.rsplit("/", 1)[-1], AssumeRolePolicyDocument="{}")
+        yield one
+
+
+def tried(aws: Aws, kind: str, answers: dict[str, bytes]) -> Report:
+    return trial.trial(
+        aws,
+        wanted(kind),
+        most_usd=5,
+        models=MODELS,
+        body=b"1,2",
+        answers=answers,
+        tell=lambda _: None,
+        pace=Pace(poll_s=0.05),
+    )
+
+
+def assert_nothing_is_left(url: str, report: Report) -> None:
+    assert report.left == []
+    sagemaker = client(url, "sagemaker")
+    assert sagemaker.list_endpoints()["Endpoints"] == []
+    assert sagemaker.list_models()["Models"] == []
+    assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
+    assert sagemaker.list_inference_components()["InferenceComponents"] == []
+    assert client(url, "cloudwatch").describe_alarms()["MetricAlarms"] == []
+    with contextlib.suppress(ClientError):
+        client(url, "s3").head_bucket(Bucket=report.bucket)
+        raise AssertionError(f"bucket {report.bucket} is left")
+
+
+@pytest.mark.parametrize("kind", ["multi-model", "zero"])
+def test_what_is_seen_is_written_beside_what_is_said_and_all_is_taken_down(played: Platform, kind: str) -> None:
+    report = tried(Aws(client=lambda service: client(played.url, service)), kind, ONES)
+    seen = {one.what: one.is_so for one in report.seen}
+    # The tiny container has every target, and endpoints played here write no log group.
+    unlike = {"the log group"} | ({"a target that is not there"} if kind == "zero" else set())
+    assert {what for what, is_so in seen.items() if not is_so} <= unlike
+    assert {
+        "apply",
+        "the first call",
+        "apply of a changed file",
+        "a second apply",
+        "CloudWatch's Invocations",
+    } <= seen.keys()
+    assert ("the wake" in seen) == (kind == "zero")
+    assert_nothing_is_left(played.url, report)
+
+
+def test_an_answer_of_another_model_is_told_as_what_differs(played: Platform) -> None:
+    report = tried(Aws(client=lambda service: client(played.url, service)), "multi-model", {**ONES, OTHER: b"2.0"})
+    assert not report.is_as_expected
+    (wrong,) = [one for one in report.seen if one.what == "a call of another model"]
+    assert (wrong.expected, wrong.seen, wrong.is_so) == ("2.0", "1.0", False)
+    assert_nothing_is_left(played.url, report)
+
+
+def test_interrupted_in_the_middle_it_is_taken_down_all_the_same(played: Platform) -> None:
+    class Interrupted(Aws):
+        def call(self, service: str, operation: str, arguments: Any = None) -> Any:
+            if operation == "InvokeEndpoint":
+                raise KeyboardInterrupt
+            return super().call(service, operation, arguments)
+
+    with pytest.raises(KeyboardInterrupt):
+        tried(Interrupted(client=lambda service: client(played.url, service)), "multi-model", ONES)
+    sagemaker = client(played.url, "sagemaker")
+    assert sagemaker.list_endpoints()["Endpoints"] == []
+    assert client(played.url, "s3").list_buckets()["Buckets"] == []
+
+
+def test_what_may_cost_more_than_it_may_is_not_begun(played: Platform) -> None:
+    with pytest.raises(Refused, match=r"a trial may cost 1.84 USD, more than --most-usd 1"):
+        trial.refuse_cost(wanted(), "us-east-1", 1)  # 4 machines of 0.115, twice, for 2 hours
