@@ -360,6 +360,7 @@ def warm(shop: Shop, n_models: int, per_s: float) -> dict[str, Any]:
                 start = time.monotonic()
                 with _endpoint(shop, scratch, shop.memory(2 * n_models), *more) as one:
                     figures[f"{name}_ready_s"] = round(time.monotonic() - start, 2)
+                    figures[f"{name}_ready_cpu_s"] = round(cpu_s(one.pid), 2)
                     if name == "noting":
                         _calls([one.port], targets, per_s)
                     calls = _calls([one.port], sample, per_s)
