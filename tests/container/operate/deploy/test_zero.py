@@ -17,9 +17,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from container.operate.deploy import reservation
-from container.operate.deploy.apply import Pace, apply
+from container.operate.deploy.apply import Carrier, Pace, apply
 from container.operate.deploy.aws import Aws
-from container.operate.deploy.back import delete
+from container.operate.deploy.back import delete, rollback_steps
 from container.operate.deploy.doctor import diagnose, preflight, safe_steps
 from container.operate.deploy.health import examine
 from container.operate.deploy.look import look
@@ -105,7 +105,13 @@ def test_a_new_image_is_an_update_of_the_component_alone(played: Platform) -> No
     aws = Asked(played.url)
     apply(aws, later, tell=lambda _: None, pace=PACE)
     assert aws.changes == ["CreateModel", "UpdateInferenceComponent"]
-    apply(Asked(played.url), ZERO, tell=lambda _: None, pace=PACE)
+
+    back = rollback_steps(later, look(Asked(played.url), later))
+    assert [step.operation for step in back] == ["UpdateInferenceComponent"]
+    Carrier(aws, later, lambda _: None, PACE).carry_out(back)
+    assert apply(Asked(played.url), ZERO, tell=lambda _: None, pace=PACE).n_calls == 0
+    with pytest.raises(Refused, match="there is no model before"):
+        rollback_steps(ZERO, look(Asked(played.url), ZERO))
 
 
 def test_the_doctor_finds_each_hand_in_it_and_mends_what_is_safe(played: Platform) -> None:
@@ -121,8 +127,6 @@ def test_the_doctor_finds_each_hand_in_it_and_mends_what_is_safe(played: Platfor
     watch.delete_alarms(AlarmNames=[next(name for name in there.alarms if "/wake-" in name)])
     found = {one.check for one in diagnose(ZERO, examine(Asked(played.url), ZERO))}
     assert {"suspended", "upper-bound", "lower-bound", "tracking-missing", "wake-alarm-missing"} <= found
-
-    from container.operate.deploy.apply import Carrier
 
     aws = Asked(played.url)
     Carrier(aws, ZERO, lambda _: None, PACE).carry_out(safe_steps(ZERO, examine(aws, ZERO)))
