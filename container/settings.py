@@ -582,6 +582,20 @@ class Metrics:
         "memory for captured calls on their way", size_bytes, "MME_CAPTURE_MEMORY", default=64 * 2**20,
         flag="--capture-memory",
     )  # fmt: skip
+    otlp: str | None = _setting(
+        "a collector of OpenTelemetry's, such as http://127.0.0.1:4318, that gets a span of each call with its stages",
+        _text,
+        "MME_OTLP",
+        default=None,
+        flag="--otlp",
+    )
+    otlp_share: float = _setting(
+        "share of the calls without a traceparent that become spans, 0 to 1; one with it says so itself",
+        _share,
+        "MME_OTLP_SHARE",
+        default=1.0,
+        flag="--otlp-share",
+    )
     access_log: float | None = _setting(
         "share of answered requests written to the access log, 0 to 1; errors always; no log without it",
         _share,

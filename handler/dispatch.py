@@ -59,6 +59,20 @@ class Tap(Protocol):
     def take_failed(self, call: Exchange) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class BothTaps:
+    first: Tap
+    second: Tap
+
+    def take(self, call: Exchange) -> None:
+        self.first.take(call)
+        self.second.take(call)
+
+    def take_failed(self, call: Exchange) -> None:
+        self.first.take_failed(call)
+        self.second.take_failed(call)
+
+
 class Using(Protocol):
     """A model while a request uses it."""
 

@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "metrics": {"link", "handler"},
     "launch": {"link", "limits", "settings", "environments", "handler.errors"},
     "capture": {"handler"},
+    "traces": {"handler"},
     "worker": {
         "assembly",
         "capture",
@@ -34,6 +35,7 @@ ROOMS: dict[str, set[str]] = {
         "metrics",
         "settings",
         "environments",
+        "traces",
         "handler",
     },
     "platform": {"settings", "environments", "handler"},

@@ -239,6 +239,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None, gate_p
         f"-Dmme.relay={scratch.relay}",
         f"-Dmme.lane={scratch.lane}",
         f"-Dmme.bodies={max(settings.front.jvm_direct_bytes // 3, settings.front.max_body_bytes)}",
+        f"-Dmme.traces={'true' if settings.metrics.otlp else 'false'}",
         f"-Dmme.idle={max(1, round(settings.front.idle_s))}",
         *_SMALL_PIECES,
         *([] if gate_port is None else _hosted_options(scratch, gate_port)),

@@ -19,6 +19,7 @@ from container.operate.batch import command as batch
 from container.operate.demo import command as demo
 from container.operate.deploy import command as deploy
 from container.operate.drift import command as drift
+from container.operate.drift import labelling
 from container.operate.endpoint import dashboard, health, invoke, models
 from container.operate.exits import Exit
 from container.operate.fleet import command as fleet
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     dashboard.add_command(commands)
     batch.add_command(commands)
     drift.add_command(commands)
+    labelling.add_command(commands)
     deploy.add_command(commands)
     fleet.add_command(commands)
     platform.add_command(commands)

@@ -23,6 +23,7 @@ from container.link import wire
 from container.link.channel import Channel
 from container.log_stream import take_over_stderr
 from container.settings import Settings
+from container.traces.spans import Traces
 from container.worker.guard import MemoryGuard
 from container.worker.hosted.bundles import Bundles
 from container.worker.hosted.leases import Hosted
@@ -34,7 +35,7 @@ from container.worker.runtime import Runtime
 from container.worker.warm import Place, WarmList
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import SMALL_CSV_BYTES, TARGET_HEADER, Dispatcher
+from handler.dispatch import SMALL_CSV_BYTES, TARGET_HEADER, BothTaps, Dispatcher, Tap
 from handler.errors import ServingError, StartRefused
 from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader, PreparedModel
@@ -271,9 +272,27 @@ def _dispatcher(
         default_iterations=parse_iterations(settings.answers.iterations) if settings.answers.iterations else None,
         scoring=assembly.scoring_of(settings, hooks, cache),
         fallback=settings.answers.fallback,
-        tap=_capture(settings, recorder, closing),
+        tap=_tap(settings, recorder, closing),
         max_answer_bytes=settings.front.max_body_bytes,
     )
+
+
+def _tap(settings: Settings, recorder: LiveRecorder, closing: ExitStack) -> Tap | None:
+    """Who is handed whole calls. Raises StartRefused."""
+    capture, traces = _capture(settings, recorder, closing), _traces(settings, recorder, closing)
+    if capture is not None and traces is not None:
+        return BothTaps(capture, traces)
+    return capture or traces
+
+
+def _traces(settings: Settings, recorder: LiveRecorder, closing: ExitStack) -> Traces | None:
+    chosen = settings.metrics
+    if chosen.otlp is None:
+        return None
+    instance = chosen.replica or socket.gethostname()
+    traces = Traces(chosen.otlp, chosen.otlp_share, recorder, service=chosen.endpoint_name, instance=instance)
+    closing.callback(traces.close)
+    return traces
 
 
 def _capture(settings: Settings, recorder: LiveRecorder, closing: ExitStack) -> Capture | None:

@@ -175,6 +175,10 @@ CAPTURE_DROPPED = Metric(
     "A call that should have been captured was not: too much was under way, or the store did not take it.",
 )
 
+SPANS_DROPPED = Metric(
+    "SpansDropped", "Count", "count", "A call has no span at the collector, because too many were under way."
+)
+
 METRICS: tuple[Metric, ...] = (
     MODEL_CACHE_HIT,
     MODEL_LOADING_WAIT_TIME,
@@ -209,6 +213,7 @@ METRICS: tuple[Metric, ...] = (
     LOG_LINES_DROPPED,
     CAPTURED_CALLS,
     CAPTURE_DROPPED,
+    SPANS_DROPPED,
 )
 
 

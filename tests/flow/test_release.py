@@ -72,6 +72,10 @@ def test_an_endpoint_that_has_not_noticed_is_said_to_answer_with_the_old_model(
     assert run("rollback")[0] == Exit.OK
     assert run("verify", "--url", url)[0] == Exit.OK
     assert run("verify", "--url", url, "--only", "us/D*")[0] == Exit.OK
+    status, found = run("verify", "--url", url, "--url", f"{url}/", "--only", "us/D*")  # as two replicas
+    assert status == Exit.OK
+    assert {one["url"] for one in found["segments"]} == {url}
+    assert len(found["segments"]) == 2
 
 
 @pytest.mark.parametrize("serve", ["0.5"], indirect=True)

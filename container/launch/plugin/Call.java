@@ -27,6 +27,10 @@ final class Call {
     private static final AtomicLong NUMBERS = new AtomicLong();
     private static final String STREAM = "/invocations-response-stream";
     private static final AsciiString STREAM_ACCEPT = AsciiString.cached("x-amzn-sagemaker-accept");
+    /** Whether the runtime wants to know a caller's trace, which only MMS's way carries. */
+    private static final boolean HAS_TRACES = Boolean.getBoolean("mme.traces");
+
+    private static final AsciiString TRACEPARENT = AsciiString.cached("traceparent");
     private static final String[] ASKED_WITH_GET = {"/ping", "/metrics", "/execution-parameters"};
 
     final HttpRequest head;
@@ -56,6 +60,7 @@ final class Call {
     private CharSequence encoding;
     private CharSequence coding;
     private CharSequence expectation;
+    private boolean isTraced;
     private boolean isJoined; // the answer's kind is asked for in more than one header
     private int hosts;
     private String twice;
@@ -86,6 +91,9 @@ final class Call {
                         expectation = value;
                     }
                     break;
+                case 11:
+                    isTraced |= HAS_TRACES && is(TRACEPARENT, name);
+                    break;
                 case 12:
                     if (is(HttpHeaderNames.CONTENT_TYPE, name)) {
                         contentType = once(name, contentType, value);
@@ -112,6 +120,7 @@ final class Call {
                     }
             }
         }
+        isPlain = !isTraced;
         isChunked = coding != null;
         hasBody = isChunked || bodyBytes > 0;
     }

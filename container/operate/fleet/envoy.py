@@ -114,7 +114,6 @@ def _cluster(fleet: Fleet) -> dict[str, Any]:
         "name": "replicas",
         "type": "STATIC" if fleet.name is None and all(map(is_number, fleet.replicas)) else "STRICT_DNS",
         "connect_timeout": "1s",
-        **({} if fleet.name is None else {"dns_refresh_rate": "5s"}),
         "lb_policy": "MAGLEV",
         "maglev_lb_config": {"table_size": _TABLE},
         "common_lb_config": common,

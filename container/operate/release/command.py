@@ -27,6 +27,7 @@ from container.operate.release.trouble import AGAIN, EXIT_CODES, LOOK, NotWhole,
 from container.operate.troubles import Misused, NotNow
 
 if TYPE_CHECKING:
+    from container.operate.endpoint.calling import Endpoint
     from container.operate.release.diff import Diff, Gate
     from container.operate.release.manifest import Judged, Manifest
     from container.operate.release.move import Moved
@@ -83,7 +84,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     one = _verb(verbs, "verify", _verify, "hold a running endpoint's answers against what is live, bit for bit")
     where = one.add_mutually_exclusive_group(required=True)
-    where.add_argument("--url", metavar="URL", help="an endpoint of ours, such as http://127.0.0.1:8080")
+    where.add_argument(
+        "--url",
+        action="append",
+        metavar="URL",
+        help="an endpoint of ours, such as http://127.0.0.1:8080; once for each replica of a fleet, which are asked in turn",
+    )
     where.add_argument("--endpoint", metavar="NAME", help="a SageMaker endpoint")
     one.add_argument("--wait", type=_seconds, default=0.0, metavar="S", help="ask again until all is right, so long")
     choice.add_arguments(one)
@@ -490,26 +496,37 @@ def _verify(chosen: argparse.Namespace, opened: Place) -> int:
     from container.operate.release.verify import FAILED, OLD, RIGHT, verify
 
     current, state = live.settled(opened)
-    ask = _asker(chosen)
     deadline = time.monotonic() + chosen.wait
     picked = choice.of(chosen)
-    found = verify(opened, current, state, ask, picked.has)
-    while any(one.kind in (OLD, FAILED) for one in found) and time.monotonic() < deadline:
-        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+    is_right = True
+    segments = []
+    for name, ask in _askers(chosen):
         found = verify(opened, current, state, ask, picked.has)
-    is_right = all(one.kind == RIGHT for one in found)
+        while any(one.kind in (OLD, FAILED) for one in found) and time.monotonic() < deadline:
+            time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+            found = verify(opened, current, state, ask, picked.has)
+        is_right = is_right and all(one.kind == RIGHT for one in found)
+        segments += [asdict(one) | ({"url": name} if name else {}) for one in found]
+        if not chosen.json:
+            telling.printed([*([fact("endpoint", name)] if name else []), *telling.found_lines(found)])
     if chosen.json:
-        print(json.dumps({"is_right": is_right, "segments": [asdict(one) for one in found]}))
+        print(json.dumps({"is_right": is_right, "segments": segments}))
     else:
-        telling.printed(telling.found_lines(found))
         print(fact("verified", "yes" if is_right else "no"))
     return Exit.OK if is_right else Exit.FAILED
 
 
-def _asker(chosen: argparse.Namespace) -> Callable[[str, bytes], bytes]:
+def _askers(chosen: argparse.Namespace) -> list[tuple[str, Callable[[str, bytes], bytes]]]:
+    """Whom to ask, each with a name where there are several."""
     from container.operate.endpoint.calling import Endpoint
 
-    endpoint = Endpoint(chosen.url) if chosen.url else Endpoint.on_sagemaker(chosen.endpoint)
+    if not chosen.url:
+        return [("", _asker(Endpoint.on_sagemaker(chosen.endpoint)))]
+    endpoints = [Endpoint(url) for url in chosen.url]
+    return [(one.url if len(endpoints) > 1 else "", _asker(one)) for one in endpoints]
+
+
+def _asker(endpoint: Endpoint) -> Callable[[str, bytes], bytes]:
     return lambda target, body: endpoint.call(target, body, accept="text/csv").body
 
 

@@ -173,3 +173,56 @@ def test_an_index_is_zero_where_nothing_has_moved_and_missing_values_count() -> 
     gone = values[:, 0].copy()
     gone[: N_ROWS // 2] = np.nan
     assert index_of(gone, profile, 0) > 1.0
+
+
+def label(inference_id: str, data: str) -> bytes:
+    truth = {
+        "groundTruthData": {"data": data, "encoding": "CSV"},
+        "eventMetadata": {"eventId": inference_id},
+        "eventVersion": "0",
+    }
+    return json.dumps(truth).encode() + b"\n"
+
+
+def named(one: Exchange, inference_id: str) -> Exchange:
+    headers = {**one.request.headers, "x-amzn-sagemaker-inference-id": inference_id}
+    return one._replace(request=one.request._replace(headers=headers))
+
+
+def test_calls_and_their_labels_become_a_table_that_train_reads(
+    live: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm, _ = sorted(path.name for path in live.iterdir())
+    values = rows(7)
+    calls = [named(call(calm, csv(row), 1.0, at), f"n{at}") for at, row in enumerate(values)]
+    calls += [
+        named(call(calm, "0.25,\n0.5,0.75", 1.0, 1000), "two"),
+        named(call(calm, "1,2", 1.0, 1001), "unknown"),
+        named(call(calm, "1,2", 1.0, 1002, 424), "failed"),
+        named(call("gone.tar.gz", "1,2", 1.0, 1003), "gone"),
+        named(call(calm, "1,2", 1.0, 1004), "n0"),
+        named(call(calm, "1,2", 1.0, 1005), "three"),
+    ]
+    write(tmp_path / "captured", calls)
+    (tmp_path / "labels").mkdir()
+    lines = [label(f"n{at}", str(row[0] + row[1])) for at, row in enumerate(values)]
+    lines += [label("two", "1.5\n2.5"), label("three", "1,2,3"), label("failed", "1"), label("gone", "1"), b"{}\n"]
+    (tmp_path / "labels" / "truth.jsonl").write_bytes(b"".join(lines))
+    places = ["--capture", str(tmp_path / "captured"), "--labels", str(tmp_path / "labels"), "--of", str(live)]
+    capsys.readouterr()
+    table = tmp_path / "table.csv"
+    assert main(["labelled", *places, "--out", str(table), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["calls"], told["broken_labels"]) == (N_ROWS + 2, N_ROWS + 1, 1)
+    assert told["left_out"] == {
+        "without a label": 1, "failed": 1, "of a model that is not live": 1, "asked twice under one InferenceId": 1,
+        "not as many labels as rows": 1,
+    }  # fmt: skip
+    head, *written = table.read_text().splitlines()
+    assert head == "segment,age,income,captured_at,label"
+    assert written[-2].startswith("calm,0.25,,")
+    assert written[-1].endswith(",2.5")
+    (tmp_path / "new").mkdir()
+    trained = ["--data", str(table), "--segment-column", "segment", "--label", "label", "--drop", "captured_at"]
+    assert main(["train", *trained, "--to", str(tmp_path / "new"), "--set", "num_round=2"]) == 0
+    assert main(["labelled", *places[:2], "--labels", str(tmp_path / "new"), *places[4:], "--out", str(table)]) == 1

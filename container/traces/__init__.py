@@ -1,0 +1,1 @@
+"""Calls as spans, for those who have a collector of OpenTelemetry's."""
