@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from container.operate.deploy.trouble import EXIT_CODES, Misused, NotNow, Refused
+from container.operate.deploy.trouble import EXIT_CODES, Misused, Refused
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, fact
 
@@ -259,7 +259,7 @@ def _doctor_once(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
             Carrier(aws, wanted, _progress, _pace(chosen)).carry_out(steps)
             health = examine(aws, wanted)
         findings = diagnose(wanted, health)
-    except (NotNow, Refused) as error:
+    except CommandFailed as error:
         if chosen.every is None:
             raise
         return complain("deploy doctor", error)  # the next look may be luckier

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from container import environments
 from container.operate.batch.jobs import ROOT
 from container.operate.exits import CommandFailed, Exit
+from container.operate.jobs.machines import machines_of
 from container.operate.printing import complain, fact, say, size_text
 from container.operate.release import place
 from container.operate.release.trouble import told
@@ -248,7 +249,7 @@ def _on_cluster(
 
 
 def _start(chosen: argparse.Namespace, stop: threading.Event) -> int:
-    machines = starting.machines_of(chosen)
+    machines = machines_of(chosen)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parameters = starting.hyperparameters_of(chosen, parser)

@@ -19,6 +19,7 @@ from container.operate.deploy.trial import OTHER, TARGET, Report
 from container.operate.deploy.trouble import Refused
 from container.platform.platform import Platform
 from tests.container.operate.deploy.files import IMAGE, ROLE, wanted
+from tests.container.operate.deploy.test_apply import shared
 from tests.rig.platform import client, platform
 
 TINY = Path(__file__).parents[3] / "rig/tiny_container.py"
@@ -48,20 +49,20 @@ def tried(aws: Aws, kind: str, answers: dict[str, bytes]) -> Report:
 
 def assert_nothing_is_left(url: str, report: Report) -> None:
     assert report.left == []
-    sagemaker = client(url, "sagemaker")
+    sagemaker = shared(url, "sagemaker")
     assert sagemaker.list_endpoints()["Endpoints"] == []
     assert sagemaker.list_models()["Models"] == []
     assert sagemaker.list_endpoint_configs()["EndpointConfigs"] == []
     assert sagemaker.list_inference_components()["InferenceComponents"] == []
-    assert client(url, "cloudwatch").describe_alarms()["MetricAlarms"] == []
+    assert shared(url, "cloudwatch").describe_alarms()["MetricAlarms"] == []
     with contextlib.suppress(ClientError):
-        client(url, "s3").head_bucket(Bucket=report.bucket)
+        shared(url, "s3").head_bucket(Bucket=report.bucket)
         raise AssertionError(f"bucket {report.bucket} is left")
 
 
 @pytest.mark.parametrize("kind", ["multi-model", "zero"])
 def test_what_is_seen_is_written_beside_what_is_said_and_all_is_taken_down(played: Platform, kind: str) -> None:
-    report = tried(Aws(client=lambda service: client(played.url, service)), kind, ONES)
+    report = tried(Aws(client=lambda service: shared(played.url, service)), kind, ONES)
     seen = {one.what: one.is_so for one in report.seen}
     # The tiny container has every target, and endpoints played here write no log group.
     unlike = {"the log group"} | ({"a target that is not there"} if kind == "zero" else set())
@@ -78,7 +79,7 @@ def test_what_is_seen_is_written_beside_what_is_said_and_all_is_taken_down(playe
 
 
 def test_an_answer_of_another_model_is_told_as_what_differs(played: Platform) -> None:
-    report = tried(Aws(client=lambda service: client(played.url, service)), "multi-model", {**ONES, OTHER: b"2.0"})
+    report = tried(Aws(client=lambda service: shared(played.url, service)), "multi-model", {**ONES, OTHER: b"2.0"})
     assert not report.is_as_expected
     (wrong,) = [one for one in report.seen if one.what == "a call of another model"]
     assert (wrong.expected, wrong.seen, wrong.is_so) == ("2.0", "1.0", False)
@@ -93,7 +94,7 @@ def test_interrupted_in_the_middle_it_is_taken_down_all_the_same(played: Platfor
             return super().call(service, operation, arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        tried(Interrupted(client=lambda service: client(played.url, service)), "multi-model", ONES)
+        tried(Interrupted(client=lambda service: shared(played.url, service)), "multi-model", ONES)
     sagemaker = client(played.url, "sagemaker")
     assert sagemaker.list_endpoints()["Endpoints"] == []
     assert client(played.url, "s3").list_buckets()["Buckets"] == []
