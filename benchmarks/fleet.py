@@ -8,7 +8,8 @@ hot        p99 of the same fleet when all models are called alike, and when few 
 kill       one of four killed under load. Target: only calls inside it fail, no wrong answer, at most 1/4 + 5 % of the models
            are then somewhere else, the hit ratio is back within 2 points after 60 s.
 rolling    all replicas restarted one after another under load. Target: no call fails.
-capture    calls a second with and without --capture at share 1, in turns. Target: at least 0.95 of none.
+capture    calls a second with and without --capture at share 1, in turns, and what a call takes of the processors, by which
+           the ratio can be told on a busy machine. Target: at least 0.95 of none.
 warm       hit ratio of the first calls after a start, with and without the warm list, and how long the start takes.
 
 Every answer is held against XGBoost's own for that model.
@@ -38,6 +39,7 @@ import xgboost
 
 from benchmarks.rig import record, segments, wrk
 from benchmarks.rig.open_load import Call, Client, percentile_ms
+from benchmarks.rig.processes import cpu_s
 from benchmarks.rig.segments import OUT
 from tests.rig.endpoint import Endpoint, until
 from tests.rig.fleet import Fleet
@@ -47,7 +49,8 @@ EXPONENT = 1.1
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[float(cell) for cell in ROW.split(",")]], np.float32)
 PATIENCE_S = 300.0
-LOADERS = ("--workers", "8", "--loaders", "2", "--max-age", "0")
+LOADERS = ("--loaders", "2", "--max-age", "0")
+AS_MANY = ("--loaders", "8")  # as four replicas have
 PARTS = ("affinity", "hot", "kill", "rolling", "capture", "warm")
 
 
@@ -194,7 +197,7 @@ def _trouble(shop: Shop, calls: Sequence[Call]) -> dict[str, int]:
 
 
 def affinity(shop: Shop, kinds: Sequence[str], per_s: float, n_calls: int) -> dict[str, Any]:
-    once, settle, measured = list(shop.targets), _zipf(shop, n_calls, 1), _zipf(shop, n_calls, 2)
+    once, settle, measured = 2 * list(shop.targets), _zipf(shop, n_calls, 1), _zipf(shop, n_calls, 2)
     random.Random(0).shuffle(once)
     figures: dict[str, Any] = {}
 
@@ -208,7 +211,7 @@ def affinity(shop: Shop, kinds: Sequence[str], per_s: float, n_calls: int) -> di
 
     with (
         tempfile.TemporaryDirectory(prefix="f-") as scratch,
-        _endpoint(shop, scratch, shop.memory(len(shop.targets))) as one,
+        _endpoint(shop, scratch, shop.memory(len(shop.targets)), *AS_MANY) as one,
     ):
         measure("one", [one.port])
     for kind in kinds:
@@ -315,18 +318,24 @@ def capture(shop: Shop, seconds: int, rounds: int) -> dict[str, Any]:
             plain.post(target, ROW)
             capturing.post(target, ROW)
         rates: dict[str, list[float]] = {"none": [], "capture": []}
+        cpu_us: dict[str, list[float]] = {"none": [], "capture": []}
         n_calls = len(few)
         for _ in range(rounds):
             for name, one in (("none", plain), ("capture", capturing)):
+                before = cpu_s(one.pid)
                 run = wrk.run(one.port, few, ROW.encode(), connections=16, seconds=seconds)
                 rates[name].append(run.requests_per_s)
+                cpu_us[name].append((cpu_s(one.pid) - before) / run.requests * 1e6)
                 n_calls += run.requests if name == "capture" else 0
         capturing.stop()
         lines, is_valid = _captured(Path(kept))
     median = {name: float(np.median(values)) for name, values in rates.items()}
+    cpu = {name: float(np.median(values)) for name, values in cpu_us.items()}
     return {
         "per_s": {name: round(value) for name, value in median.items()},
-        "ratio": round(median["capture"] / median["none"], 3), "calls": n_calls, "captured": lines, "all_valid": is_valid,
+        "ratio": round(median["capture"] / median["none"], 3),
+        "cpu_us_a_call": {name: round(value, 1) for name, value in cpu.items()},
+        "ratio_by_cpu": round(cpu["none"] / cpu["capture"], 3), "calls": n_calls, "captured": lines, "all_valid": is_valid,
     }  # fmt: skip
 
 
@@ -351,6 +360,7 @@ def warm(shop: Shop, n_models: int, per_s: float) -> dict[str, Any]:
                 start = time.monotonic()
                 with _endpoint(shop, scratch, shop.memory(2 * n_models), *more) as one:
                     figures[f"{name}_ready_s"] = round(time.monotonic() - start, 2)
+                    figures[f"{name}_ready_cpu_s"] = round(cpu_s(one.pid), 2)
                     if name == "noting":
                         _calls([one.port], targets, per_s)
                     calls = _calls([one.port], sample, per_s)

@@ -17,6 +17,7 @@ from container.platform.bill.facts import Parts, facts, whole_bill
 from container.platform.bill.ledger import Bill, Ledger
 from container.platform.bill.meters import InstanceMeters
 from container.platform.bill.pages import pages
+from container.platform.bill.serverless import ServerlessMeters
 from container.platform.bus import Bus
 from container.platform.clock import Clock
 from container.platform.components.components import Components
@@ -115,6 +116,7 @@ class Platform:
             around = Surroundings(ground, self.metrics, self.traps, self.rights, logs, executor, self.root)
             self.endpoints = Endpoints(self.clock, self.tags, self.models, self.configs, around, self.bus, self.alarms)
             closing.callback(self.endpoints.close)
+            self.serverless = ServerlessMeters(self.clock, self.endpoints, self.metrics, region)
             self.invoking = Invoking(self.endpoints, self.metrics)
             self.components = Components(
                 self.clock,
@@ -146,7 +148,7 @@ class Platform:
             )
             parts = Parts(
                 *(self.clock, region, self.ledger, self.metrics, self.bus, self.traps),
-                *(self.endpoints, self.components, self.scaling),
+                *(self.endpoints, self.components, self.scaling, self.serverless),
             )
             self._server.pages |= pages(lambda: facts(parts))
             if kept is not None:
@@ -164,7 +166,7 @@ class Platform:
 
     def bill(self) -> Bill:
         """What all of it would have cost until now."""
-        return whole_bill(self.ledger, self.bus.sent, self.region)
+        return whole_bill(self.ledger, self.bus.sent, self.region, self.serverless.lines())
 
     def _answer(self, request: Request) -> Response:
         return self._desk.answer(request)
@@ -181,6 +183,7 @@ class Platform:
         )
         self.endpoints.on_news.append(InstanceMeters(self.ledger).hear)
         self.endpoints.on_news.append(lambda news: self.components.instances_changed(news.endpoint))
+        self.endpoints.on_gone.append(self.serverless.forget)
         self.endpoints.on_gone.append(lambda endpoint: executor.submit(self.components.endpoint_gone, endpoint.name))
         self.endpoints.on_gone.append(lambda endpoint: self.scaling.auto.forget_endpoint(endpoint.name))
 

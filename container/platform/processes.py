@@ -34,6 +34,7 @@ class Processes:
         self._lock = threading.Lock()
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="starter")
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._is_closed = False
 
     def start(
         self,
@@ -44,7 +45,10 @@ class Processes:
         errors: int | IO[Any] | None = None,
         directory: Path | None = None,
     ) -> subprocess.Popen[bytes]:
-        """Raises OSError. output, errors: as Popen has them; errors None is our own stderr."""
+        """output, errors: as Popen has them; errors None is our own stderr.
+
+        Raises OSError, and RuntimeError when all is being closed.
+        """
         return self._starter.submit(self._start, arguments, environment, output, errors, directory).result()
 
     def stop(self, process: subprocess.Popen[bytes], patience_s: float = STOP_PATIENCE_S) -> int:
@@ -61,6 +65,7 @@ class Processes:
 
     def close(self) -> None:
         with self._lock:
+            self._is_closed = True
             left = list(self._running)
         for process in left:
             process.terminate()
@@ -76,16 +81,19 @@ class Processes:
         errors: int | IO[Any] | None,
         directory: Path | None,
     ) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *map(str, arguments)],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-            cwd=directory,
-            start_new_session=True,
-        )
         with self._lock:
+            # What is started is seen by whoever closes, or is not started.
+            if self._is_closed:
+                raise RuntimeError("nothing is started any more")
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *map(str, arguments)],
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+                cwd=directory,
+                start_new_session=True,
+            )
             self._running.add(process)
         return process
 

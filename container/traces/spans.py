@@ -61,7 +61,7 @@ class Traces:
 
     take_failed = take
 
-    def close(self, deadline_s: float = 2.0) -> None:
+    def close(self, deadline_s: float = 0.5) -> None:
         """Send what is there, for at most about so long."""
         self._stop.set()
         self._thread.join(deadline_s)

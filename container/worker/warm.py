@@ -120,19 +120,19 @@ class WarmList:
         except (ArtifactError, LocationInvalid) as error:
             self._complain("written", error)
 
-    def close(self) -> None:
+    def close(self, deadline_s: float = 0.75) -> None:
+        """Note once more, for at most so long: the end of a process does not wait for a store that is away."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join(1.0)
+        self._thread.join(deadline_s)
+
+    def _note_again(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self.note()
         self.note()
         with self._lock:
             if self._store is not None:
                 self._store.close()
                 self._store = None
-
-    def _note_again(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            self.note()
 
     def _busiest(self) -> list[tuple[str, float]]:
         residents = self._holder.residents()

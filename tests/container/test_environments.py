@@ -76,3 +76,8 @@ def test_the_examiner_which_runs_on_strangers_bytes_has_no_credentials() -> None
     given = environments.examiner_environment(environ)
     assert given.keys() & environ.keys() == {"PATH", "LD_LIBRARY_PATH"}
     assert given["OMP_NUM_THREADS"] == "1"
+
+
+def test_a_jobs_files_are_where_sagemaker_puts_them_unless_said_otherwise() -> None:
+    assert environments.opt_ml({}) == Path("/opt/ml")
+    assert environments.opt_ml({"MME_OPT_ML": "/tmp/job/ml"}) == Path("/tmp/job/ml")

@@ -103,11 +103,10 @@ def test_it_answers_as_xgboost_does_goes_to_zero_and_comes_back(zero: Segments) 
     # Whatever the load here made of the times: what was billed is what ran, and less than had it run all the time.
     bill, ledger = zero.aws.platform.bill(), zero.aws.platform.ledger
     (line,) = bill.lines
-    first, second = ledger.meters()
+    first, second, *_ = ledger.meters()  # on a slow machine it is asleep again, or has been
     assert first.ended is not None
-    assert second.ended is None
     assert first.ended < second.began
     assert line.usd == pytest.approx(line.seconds / 3600 * 0.115)
     assert line.seconds < (bill.at - ledger.began).total_seconds()
     done = [status for what, status in zero.activities() if what == "Setting desired copy count to 0."]
-    assert done == ["Successful"]
+    assert done[0] == "Successful"

@@ -19,7 +19,7 @@ int64_t trees_read(const uint8_t *data, int64_t n_bytes, int64_t at, int64_t n_t
                    void *const columns[10]);
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
 
-enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 4, MAX_ROWS = 150 };
+enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 7, MAX_ROWS = 150 };
 static uint64_t state, n_scored;
 
 static uint64_t draw(void) { /* xorshift64* */
@@ -35,7 +35,7 @@ static uint32_t make_forest(uint32_t *words) {
     uint32_t feature_bits = 1;
     while (1u << feature_bits < n_features) feature_bits++;
     uint32_t depth[MAX_TREES], n_nodes = 0;
-    for (uint32_t tree = 0; tree < n_trees; tree++) n_nodes += (2u << (depth[tree] = below(MAX_DEPTH + 1))) - 1;
+    for (uint32_t tree = 0; tree < n_trees; tree++) n_nodes += (2u << (depth[tree] = below(below(8) ? 5 : MAX_DEPTH + 1))) - 1;
     const uint32_t head[HEAD_WORDS] = {0x31464d4d, n_nodes, n_trees, n_groups, n_features, feature_bits, transform,
                                        transform == 4 ? 1 : n_groups};
     memcpy(words, head, sizeof head);

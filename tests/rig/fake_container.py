@@ -43,8 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path != "/invocations" and self.path.split("/")[2] not in MODELS:
             self.say(404)
         else:
-            if body == b"slow":
-                time.sleep(0.6)
+            time.sleep({b"slow": 0.6, b"brief": 0.05}.get(body, 0))
             self.say(200, {
                 "who": os.environ.get("WHO"), "pid": os.getpid(), "body": body.decode(), "path": self.path,
                 "session": self.headers.get("X-Amzn-SageMaker-Session-Id"), "environment": dict(os.environ),

@@ -43,7 +43,7 @@ class Block:
 
 
 class Features:
-    """One window's columns of features. order: which row comes where in the blocks."""
+    """One window's columns of features. order: which row comes where in the blocks, of the rows that come there at all."""
 
     def __init__(self, window: Window, order: NDArray[np.intp], asked: Asked) -> None:
         self._window = window
@@ -106,9 +106,8 @@ class Features:
         return types.is_dictionary(kind) or (is_text and self._window.is_typed) or name in self._window.as_words
 
     def _made(self, names: tuple[str, ...], used: UsedWords) -> Block:
-        n_rows = len(self._order)
-        values = np.empty((n_rows, len(names)), np.float32)
-        unfit = np.zeros(n_rows, np.bool_)
+        values = np.empty((len(self._order), len(names)), np.float32)
+        unfit = np.zeros(len(self._window.table), np.bool_)
         words = dict(used)
         for at, name in enumerate(names):
             column, faults = self._codes(name, words[at]) if at in words else self._column(name)

@@ -50,9 +50,7 @@ class RunModels:
         self._uri = uri
         self._lock = threading.Lock()  # guards what follows
         self._flights: dict[str, Future[Outcome]] = {}
-        self._ready: dict[
-            str, Scorer
-        ] = {}  # those that have landed; read without the lock, for each group of each window
+        self._known: dict[str, Outcome] = {}  # of this pass; read without the lock for each group of each window
         self._n_bytes = 0
         self._is_full = False  # until the pass ends: whoever was sent away once is sent away by all
         self._had: set[str] = set()  # turns in earlier passes
@@ -68,23 +66,19 @@ class RunModels:
     def request(self, targets: Iterable[str]) -> None:
         """Begin to load what is not here, as far as there is room."""
         for target in targets:
-            if target not in self._ready:
+            if target not in self._known:
                 self._flight(target)
 
     def model(self, target: str) -> Outcome:
         """The target's model, or why there is none. Raises FileUnusable when it cannot be had just now."""
-        ready = self._ready.get(target)
-        if ready is not None:
-            return ready
+        known = self._known.get(target)
+        if known is not None:
+            return known
         flight = self._flight(target)
-        if flight is None:
-            return IN_ANOTHER_PASS
-        while not flight.done():
+        while flight is not None and not flight.done():
             self.check()
             wait([flight], LOOK_S)
-        outcome = flight.result()
-        if not isinstance(outcome, ServingError | InAnotherPass):
-            self._ready[target] = outcome
+        outcome = self._known[target] = IN_ANOTHER_PASS if flight is None else flight.result()
         return outcome
 
     def next_pass(self) -> bool:
@@ -98,7 +92,7 @@ class RunModels:
                 if not isinstance(outcome, ServingError | InAnotherPass):
                     outcome.close()
             self._flights.clear()
-            self._ready.clear()
+            self._known.clear()
             self._n_bytes = 0
             self._is_full = False
             self._n_passes += 1

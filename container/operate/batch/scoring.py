@@ -6,6 +6,7 @@ Rule: a row's answer is a function of the row and its model, as at the endpoint;
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,36 +66,32 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
     order = np.argsort(segments.codes, kind="stable")
     in_order = segments.codes[order]
     starts = np.flatnonzero(np.concatenate(([True], in_order[1:] != in_order[:-1]))) if n_rows else np.empty(0, np.intp)
-    groups = list(
-        zip(
-            map(segments.named, in_order[starts].tolist()),
-            starts.tolist(),
-            [*starts[1:].tolist(), n_rows][: len(starts)],
-            strict=True,
-        )
-    )
-    models.request(one.target for one, _, _ in groups if one.target is not None)
+    sizes = np.diff(starts, append=n_rows)
+    found = [segments.named(code) for code in in_order[starts].tolist()]
+    models.request(one.target for one in found if one.target is not None)
+    turns = [None if one.target is None else models.model(one.target) for one in found]
+    is_now = np.array([not isinstance(turn, InAnotherPass) for turn in turns], np.bool_)
+    order, sizes = order[np.repeat(is_now, sizes)], sizes[is_now]
+    n_later = n_rows - len(order)
+    ends = np.cumsum(sizes)
     features = Features(window, order, asked)
     faults = Faults()
-    gathered = [_Gathered(column, n_rows) for column in layout]
+    gathered = [_Gathered(column, len(order)) for column in layout]
     together = _Together(gathered[0]) if layout == PLAIN and not asked.outputs and asked.rounds is None else None
     scored: set[str] = set()
     missing: set[str] = set()
-    n_later = 0
-    for one, start, end in groups:
+    of_now = compress(zip(found, turns, strict=True), is_now.tolist())
+    for (one, model), start, end in zip(of_now, (ends - sizes).tolist(), ends.tolist(), strict=True):
         target = one.target
-        if target is None:
+        if target is None or model is None:
             if models.is_first_pass:
                 faults.add(window.numbers[order[start:end]], None, one.why)
-            continue
-        model = models.model(target)
-        if isinstance(model, InAnotherPass):
-            n_later += end - start
             continue
         if isinstance(model, ServingError):
             faults.add(window.numbers[order[start:end]], target, _why(model))
             missing.add(target)
             continue
+        assert not isinstance(model, InAnotherPass)
         scored.add(target)
         try:
             names = features.names_for(model.facts)
@@ -131,7 +128,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
             faults.add(window.numbers[order[at]], target, objection)
     if together is not None:
         together.score()
-    answers = [column.scattered(order) for column in gathered]
+    answers = [column.scattered(order, n_rows) for column in gathered]
     return ScoredWindow(answers, faults, n_rows, n_later, frozenset(scored), frozenset(missing))
 
 
@@ -197,7 +194,7 @@ def _pieces(model: Scorer, rows: Floats, outputs: tuple[str, ...]) -> list[Float
 
 
 class _Gathered:
-    """One column of answers, filled group by group, in the order of groups."""
+    """One column of answers, filled group by group, in the order of groups. n_rows: of those groups."""
 
     def __init__(self, column: Column, n_rows: int) -> None:
         self.column = column
@@ -222,23 +219,23 @@ class _Gathered:
         self._is_answered |= np.cumsum(steps[:-1], dtype=np.int8).astype(np.bool_)
         return self._numbers
 
-    def scattered(self, order: NDArray[np.intp]) -> pa.Array:
-        """In the rows' own order."""
+    def scattered(self, order: NDArray[np.intp], n_rows: int) -> pa.Array:
+        """In the rows' own order. n_rows: of the window."""
         import pyarrow as pa
 
         if self._numbers is not None:
-            numbers = np.empty_like(self._numbers)
+            numbers = np.zeros(n_rows, self._numbers.dtype)
             numbers[order] = self._numbers
-            is_answered = np.empty_like(self._is_answered)
+            is_answered = np.zeros(n_rows, np.bool_)
             is_answered[order] = self._is_answered
             return pa.array(numbers, self.column.type, mask=None if is_answered.all() else ~is_answered)
         if not self._lists:
-            return pa.nulls(self._n_rows, self.column.type)
+            return pa.nulls(n_rows, self.column.type)
         together = pa.concat_arrays([as_lists(array, self.column) for _, array in self._lists])
         rows = np.concatenate([order[at] for at, _ in self._lists])
-        taken = np.zeros(self._n_rows, np.int64)
+        taken = np.zeros(n_rows, np.int64)
         taken[rows] = np.arange(len(rows))
-        is_absent = np.ones(self._n_rows, np.bool_)
+        is_absent = np.ones(n_rows, np.bool_)
         is_absent[rows] = False
         return together.take(pa.array(taken, mask=is_absent))
 

@@ -11,8 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from container.operate.deploy.cost import SERVERLESS_USD_PER_GB_S
-from container.platform.bill.prices import HOURS_PER_MONTH
+from container.platform.bill.prices import HOURS_PER_MONTH, SERVERLESS_USD_PER_GB_S
 
 GIB = 1 << 30
 DAYS_PER_MONTH = HOURS_PER_MONTH / 24

@@ -13,10 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from container.operate.deploy.file import SERVERLESS, ZERO, Wanted
-from container.platform.bill.prices import HOURS_PER_MONTH, PRICES_OF, price_usd_per_hour
-
-SERVERLESS_USD_PER_GB_S = 0.00002
-_REFERENCE = "ml.m5.large"
+from container.platform.bill.prices import HOURS_PER_MONTH, PRICES_OF, price_usd_per_hour, serverless_usd_per_gb_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +48,6 @@ def cost_of(wanted: Wanted, region: str) -> Cost:
         how += f", none from {wanted.zero.nights.replace('-', ' to ') if wanted.zero else ''}"
     second_fleet = 0.0 if wanted.kind == ZERO else most * update_h
     return Cost(least * HOURS_PER_MONTH, most * HOURS_PER_MONTH * awake, second_fleet, how)
-
-
-def serverless_usd_per_gb_s(region: str) -> float:
-    """Raises PriceUnknown."""
-    return SERVERLESS_USD_PER_GB_S * price_usd_per_hour(_REFERENCE, region) / price_usd_per_hour(_REFERENCE)
 
 
 def _hours_asleep(nights: str) -> int:

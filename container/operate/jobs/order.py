@@ -12,20 +12,18 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from container.operate.jobs.machines import Machines, add_machines, machines_of
 from container.operate.troubles import Misused
 
 PROCESSING, TRAINING = "processing", "training"
 KINDS = (PROCESSING, TRAINING)
 MAX_WORDS, MAX_WORD_CHARS = 100, 256
-DAY_S = 86400
-MAX_PROCESSING_S = 9 * DAY_S
-# A spot job may wait for instances so long besides the time that it may run.
-SPOT_WAIT_S = DAY_S
-# The arguments of these flags: their own, not the command's.
-FLAGS = ("job", "plan", "image", "role", "instance_type", "instances", "volume", "max_runtime", "spot")
+MAX_PROCESSING_S = 9 * 86400
+# Flags that are the job's own, not the command's in it.
+FLAGS = ("job", "plan", "image", "role", "instance_type", "instances", "volume_gb", "max_hours", "spot")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +34,7 @@ class Order:
     command: str
     words: tuple[str, ...]
     home: str
-    image: str
-    role: str
-    instance_type: str
-    n_instances: int
-    volume_gb: int
-    max_runtime_s: int
-    is_spot: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
+    machines: Machines
 
     @property
     def base(self) -> str:
@@ -58,29 +49,28 @@ class Order:
     def _processing(self, name: str) -> dict[str, Any]:
         return {
             "ProcessingJobName": name,
-            "RoleArn": self.role,
+            "RoleArn": self.machines.role,
             # Without ContainerEntrypoint, so that the image's own stays: `mme`.
-            "AppSpecification": {"ImageUri": self.image, "ContainerArguments": [self.command, *self.words]},
+            "AppSpecification": {"ImageUri": self.machines.image, "ContainerArguments": [self.command, *self.words]},
             "ProcessingResources": {
                 "ClusterConfig": {
-                    "InstanceType": self.instance_type,
-                    "InstanceCount": self.n_instances,
-                    "VolumeSizeInGB": self.volume_gb,
+                    "InstanceType": self.machines.instance_type,
+                    "InstanceCount": self.machines.n_instances,
+                    "VolumeSizeInGB": self.machines.volume_gb,
                 }
             },
-            "StoppingCondition": {"MaxRuntimeInSeconds": self.max_runtime_s},
-            **({"Environment": dict(self.environment)} if self.environment else {}),
+            "StoppingCondition": {"MaxRuntimeInSeconds": self.machines.max_s},
         }
 
     def _training(self, name: str) -> dict[str, Any]:
-        stopping = {"MaxRuntimeInSeconds": self.max_runtime_s}
-        if self.is_spot:
-            stopping["MaxWaitTimeInSeconds"] = self.max_runtime_s + SPOT_WAIT_S
+        stopping = {"MaxRuntimeInSeconds": self.machines.max_s}
+        if self.machines.is_spot:
+            stopping["MaxWaitTimeInSeconds"] = 2 * self.machines.max_s
         return {
             "TrainingJobName": name,
-            "RoleArn": self.role,
+            "RoleArn": self.machines.role,
             "AlgorithmSpecification": {
-                "TrainingImage": self.image,
+                "TrainingImage": self.machines.image,
                 "TrainingInputMode": "File",
                 "ContainerEntrypoint": ["mme", self.command],
                 "ContainerArguments": list(self.words),
@@ -88,13 +78,12 @@ class Order:
             # NONE: a tar of nothing would be left otherwise.
             "OutputDataConfig": {"S3OutputPath": self.home, "CompressionType": "NONE"},
             "ResourceConfig": {
-                "InstanceType": self.instance_type,
-                "InstanceCount": self.n_instances,
-                "VolumeSizeInGB": self.volume_gb,
+                "InstanceType": self.machines.instance_type,
+                "InstanceCount": self.machines.n_instances,
+                "VolumeSizeInGB": self.machines.volume_gb,
             },
             "StoppingCondition": stopping,
-            "EnableManagedSpotTraining": self.is_spot,
-            **({"Environment": dict(self.environment)} if self.environment else {}),
+            "EnableManagedSpotTraining": self.machines.is_spot,
         }
 
 
@@ -102,24 +91,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("as a job on SageMaker, started and followed")
     group.add_argument("--job", choices=KINDS, help="the kind of job; training may use spot instances")
     group.add_argument("--plan", action="store_true", help="print the job's request and start nothing")
-    group.add_argument("--image", metavar="URI", help="this project's image in ECR")
-    group.add_argument("--role", metavar="ARN", help="the job's execution role")
-    group.add_argument("--instance-type", metavar="T", default="ml.m5.xlarge", help="default %(default)s")
-    group.add_argument("--instances", type=int, metavar="N", default=1, help="how many hosts; default %(default)s")
-    group.add_argument("--volume", type=int, metavar="GB", default=30, help="disk of each host; default %(default)s")
-    group.add_argument(
-        "--max-runtime", type=int, metavar="S", default=DAY_S, help="seconds until it is stopped; default %(default)s"
-    )
-    group.add_argument("--spot", action="store_true", help="on spot instances, with --job training")
+    add_machines(group)
 
 
 def ordered(
     chosen: argparse.Namespace, command: str, words: Sequence[str], home: str, locations: Mapping[str, Sequence[str]]
 ) -> Order:
     """What the flags ask for. locations: by flag, what the job reads and writes. Raises Misused."""
-    for name in ("image", "role"):
-        if not getattr(chosen, name):
-            raise Misused(f"--job {chosen.job} needs --{name}")
+    machines = machines_of(chosen)
     for flag, given in locations.items():
         for one in given:
             if not one.startswith("s3://"):
@@ -129,23 +108,8 @@ def ordered(
             raise Misused(f"{word[:40]}...: a job takes words of at most {MAX_WORD_CHARS} characters; use a manifest")
     if len(words) >= MAX_WORDS:
         raise Misused(f"{len(words)} words: a job takes fewer than {MAX_WORDS}; use a manifest")
-    if chosen.spot and chosen.job != TRAINING:
+    if machines.is_spot and chosen.job != TRAINING:
         raise Misused("--spot: a processing job has no spot instances; use --job training")
-    if chosen.job == PROCESSING and not 0 < chosen.max_runtime <= MAX_PROCESSING_S:
-        raise Misused(f"--max-runtime {chosen.max_runtime}: a processing job takes 1 to {MAX_PROCESSING_S} seconds")
-    for name in ("instances", "volume", "max_runtime"):
-        if getattr(chosen, name) < 1:
-            raise Misused(f"--{name.replace('_', '-')} {getattr(chosen, name)}: at least 1")
-    return Order(
-        kind=chosen.job,
-        command=command,
-        words=tuple(words),
-        home=home,
-        image=chosen.image,
-        role=chosen.role,
-        instance_type=chosen.instance_type,
-        n_instances=chosen.instances,
-        volume_gb=chosen.volume,
-        max_runtime_s=chosen.max_runtime,
-        is_spot=chosen.spot,
-    )
+    if machines.max_s > MAX_PROCESSING_S and chosen.job == PROCESSING:
+        raise Misused(f"--max-hours {chosen.max_hours:g}: a processing job has at most {MAX_PROCESSING_S // 3600}")
+    return Order(kind=chosen.job, command=command, words=tuple(words), home=home, machines=machines)

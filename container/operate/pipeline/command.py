@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from container.operate.exits import CommandFailed, Exit
+from container.operate.jobs.machines import add_machines, machines_of
 from container.operate.pipeline import local
 from container.operate.printing import complain, say
 from container.operate.release import place
@@ -91,7 +92,7 @@ def _add_aws(parser: argparse.ArgumentParser) -> None:
         "--name", default="mme", metavar="NAME", help="of the pipeline and its rule; default %(default)s"
     )
     group.add_argument("--registry", required=True, metavar="GROUP", help="the model package group")
-    starting.add_machines(group)
+    add_machines(group)
 
 
 def _definition(chosen: argparse.Namespace, opened: place.Place) -> str:
@@ -103,7 +104,7 @@ def _definition(chosen: argparse.Namespace, opened: place.Place) -> str:
     parser = argparse.ArgumentParser()
     train.add_learning(parser)
     loop = Loop(
-        starting.machines_of(chosen),
+        machines_of(chosen),
         starting.hyperparameters_of(chosen, parser),
         starting.put_params(opened, chosen.params),
         opened.location,

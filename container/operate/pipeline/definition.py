@@ -17,8 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from container.operate.jobs.machines import Machines
 from container.operate.release.figures import Conditions
-from container.operate.train.starting import Machines, training_request
+from container.operate.train.starting import training_request
 
 VERSION = "2020-12-01"
 _OUTPUT = "/opt/ml/processing/output"

@@ -14,12 +14,14 @@ import sys
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import environments
 from container.operate.batch.jobs import ROOT
 from container.operate.exits import CommandFailed, Exit
+from container.operate.jobs.machines import machines_of
 from container.operate.printing import complain, fact, say, size_text
 from container.operate.release import place
 from container.operate.release.trouble import told
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from container.operate.release.place import Place
     from container.operate.train.approving import Verdict
     from container.operate.train.asked import Asked
-    from container.operate.train.run import Outcome
+    from container.operate.train.run import Outcome, Sources
 
 EPILOG = """\
 exit codes
@@ -197,16 +199,23 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         from container.operate.release.who import who
 
         me = who(opened)
+        sources = running.Sources(tuple(chosen.data), tuple(chosen.validation or ()))
+        budget_bytes = _memory(chosen.memory, BUDGET_BYTES)
+        n_elsewhere = 0
+        if chosen.on is not None:
+            n_elsewhere = _on_cluster(chosen, job, opened, asked, sources, me, budget_bytes, stop)
         outcome = running.run(
             opened,
             asked,
-            running.Sources(tuple(chosen.data), tuple(chosen.validation or ())),
+            sources,
             who=me,
             note=chosen.note,
             stop=stop,
             share=None if job is None else running.Share(job.share.number, job.share.of, is_job=True),
-            budget_bytes=_memory(chosen.memory, BUDGET_BYTES),
+            budget_bytes=budget_bytes,
         )
+        if n_elsewhere:
+            outcome = replace(outcome, n_trained=n_elsewhere + outcome.n_trained, is_new=True)
         verdict = None
         if conditions is not None and outcome.manifest is not None:
             verdict = approve_if(conditions, opened, outcome.manifest, me)
@@ -216,8 +225,28 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
 
 
+def _on_cluster(
+    chosen: argparse.Namespace,
+    job: TrainingJob | None,
+    opened: Place,
+    asked: Asked,
+    sources: Sources,
+    me: str,
+    budget_bytes: int,
+    stop: threading.Event,
+) -> int:
+    """What a cluster's machines trained; what they made lies on the shelf."""
+    from container.operate.batch.on_ray import Cluster
+    from container.operate.train import on_ray
+
+    if job is not None:
+        raise Misused("--on: a job has hosts of its own")
+    task = on_ray.Task(chosen.live, chosen.releases, opened.endpoint_url, asked, sources, me, chosen.note, budget_bytes)
+    return on_ray.train(Cluster.parse(chosen.on), task, stop)
+
+
 def _start(chosen: argparse.Namespace, stop: threading.Event) -> int:
-    machines = starting.machines_of(chosen)
+    machines = machines_of(chosen)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parameters = starting.hyperparameters_of(chosen, parser)

@@ -126,7 +126,11 @@ class Ledger:
             host, _, number = found.target.rpartition("/")[2].removesuffix(".jsonl").rpartition("-")
             if host == self._host:
                 self._n_written = max(self._n_written, int(number) + 1)
-            for line in self._store.fetch(found.target).data.splitlines():
+            try:
+                lines = self._store.fetch(found.target).data.splitlines()
+            except ArtifactMissing:  # another host has just made the release
+                continue
+            for line in lines:
                 came = _came(read_as(_Entry, line, found.target))
                 done[came.key] = came
         return done

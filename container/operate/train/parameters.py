@@ -70,6 +70,14 @@ class Chosen:
     def n_classes(self) -> int:
         return int(dict(self.booster).get("num_class", 0))
 
+    @property
+    def metric(self) -> str:
+        """What its objective is judged by."""
+        power = dict(self.booster).get("tweedie_variance_power")
+        if self.objective == "reg:tweedie" and power is not None:
+            return f"tweedie-nloglik@{power}"
+        return OBJECTIVES[self.objective][1]
+
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
@@ -104,6 +112,9 @@ class Parameters:
                 if chosen.objective not in OBJECTIVES:
                     known = ", ".join(OBJECTIVES)
                     raise Misused(f"objective {chosen.objective!r} cannot be judged here; there are {known}")
+                if chosen.stops_after is not None and chosen.objective == "binary:logitraw":
+                    # Its loss is a logarithm of margins, which says nothing of when to stop.
+                    raise Misused(f"{EARLY_STOPPING} with binary:logitraw: use binary:logistic")
                 _ask_xgboost(chosen)
 
 

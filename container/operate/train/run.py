@@ -42,14 +42,16 @@ THREADS_PER_CORE = 4
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """This host's: segments whose key leaves `number` over. Every host finds its own, and all together each once."""
+    """This host's: segments whose key leaves `number` over, or one of the `width` numbers from there. Every host finds its
+    own, and all together each once. is_job: what lies on this host is known by its content."""
 
     number: int = 0
     of: int = 1
-    is_job: bool = False  # what lies on this host is known by its content
+    is_job: bool = False
+    width: int = 1
 
     def has(self, key: str) -> bool:
-        return crc32(key.encode()) % self.of == self.number
+        return self.number <= crc32(key.encode()) % self.of < self.number + self.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def run(
         done = ledger.read()
         outcome = Outcome(None, False, n_trained, n_before, rows.n_rows, dict(rows.reasons), rows.unused)
         if not {*rows.keys, *([DEFAULT_KEY] if asked.fallback_below is not None else ())} <= done.keys():
-            return outcome
+            by_another = ledger.release()
+            return outcome if by_another is None else replace(outcome, manifest=shelf.manifest(place.shelf, by_another))
         manifest, is_new = _release(place, sources, begun, note, done, rows.columns.names, made_with)
         ledger.finish(manifest.id)
         return replace(outcome, manifest=manifest, is_new=is_new)

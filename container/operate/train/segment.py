@@ -90,7 +90,7 @@ def train_segment(
         seed = int(dict(trials[0].booster).get("seed", 0))
         learned, judging = _apart(rows, asked, seed)
         _look_at(rows.key, learned, judging, trials[0], asked)
-        compared_by = asked.metrics[0] if asked.metrics else OBJECTIVES[trials[0].objective][1]
+        compared_by = asked.metrics[0] if asked.metrics else trials[0].metric
         fitted = fit(learned, trials, columns, compared_by, seed, check)
         return _made(rows.key, fitted, learned, judging, asked, columns, live, known, compared_by)
     except Failed as error:
@@ -256,7 +256,7 @@ def _measured(
         len(judging),
         chosen.n_classes,
     )
-    names = dict.fromkeys([compared_by, OBJECTIVES[objective][1], *asked.metrics])
+    names = dict.fromkeys([compared_by, chosen.metric, *asked.metrics])
     with np.errstate(divide="ignore", invalid="ignore"):
         return tuple(
             Measured(

@@ -12,12 +12,12 @@ import argparse
 import hashlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from container.operate.exits import CommandFailed, Exit
+from container.operate.jobs.machines import Machines, add_machines
 from container.operate.printing import say
 from container.operate.release.place import Place
 from container.operate.release.trouble import aws_told
@@ -29,25 +29,12 @@ POLL_S = 5.0
 # Flags that are this machine's, or the job's own.
 _NOT_FOR_JOB = frozenset(
     {"params", "opt_ml", "json", "job", "plan", "role", "image", "instance_type", "instances", "spot", "max_hours"}
-    | {"volume_gb", "job_name", "help", "set", "endpoint_url", "id_file"}
+    | {"volume_gb", "job_name", "help", "set", "endpoint_url", "id_file", "on"}
 )
 
 
 class JobFailed(CommandFailed):
     exit = Exit.FAILED
-
-
-@dataclass(frozen=True, slots=True)
-class Machines:
-    """What a job runs on. max_s: of its work; spot jobs may wait as long again for machines."""
-
-    role: str
-    image: str
-    instance_type: str
-    n_instances: int
-    volume_gb: int
-    max_s: int
-    is_spot: bool
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,28 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     job.add_argument("--plan", action="store_true", help="with --job, print what would be asked of SageMaker as JSON")
     add_machines(job)
     job.add_argument("--job-name", metavar="NAME", help="else mme-train- and the time")
-
-
-def add_machines(group: Any) -> None:
-    group.add_argument("--role", metavar="ARN", help="of the job")
-    group.add_argument("--image", metavar="URI", help="this project's image, with pyarrow in it")
-    group.add_argument("--instance-type", default="ml.c7i.4xlarge", metavar="TYPE", help="default %(default)s")
-    group.add_argument("--instances", type=int, default=1, metavar="N", help="hosts that share the segments; default 1")
-    group.add_argument("--volume-gb", type=int, default=50, metavar="GB", help="disk of each host; default %(default)s")
-    group.add_argument("--max-hours", type=float, default=12.0, metavar="H", help="the job's; default %(default)s")
-    group.add_argument("--spot", action="store_true", help="managed spot: cheaper, and may be interrupted")
-
-
-def machines_of(chosen: argparse.Namespace) -> Machines:
-    """Raises Misused."""
-    if not chosen.role or not chosen.image:
-        raise Misused("a job needs --role and --image")
-    if chosen.instances < 1 or chosen.max_hours <= 0 or chosen.volume_gb < 1:
-        raise Misused("--instances, --max-hours and --volume-gb are above 0")
-    max_s = round(chosen.max_hours * 3600)
-    return Machines(
-        chosen.role, chosen.image, chosen.instance_type, chosen.instances, chosen.volume_gb, max_s, chosen.spot
-    )
 
 
 def hyperparameters_of(chosen: argparse.Namespace, parser: argparse.ArgumentParser) -> dict[str, str]:

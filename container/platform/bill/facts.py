@@ -13,6 +13,7 @@ from typing import Any
 from container.platform.bill.jobs import Job, jobs
 from container.platform.bill.ledger import Bill, Ledger, Line, Meter
 from container.platform.bill.prices import HOURS_PER_MONTH, PRICES_OF, PriceUnknown, price_usd_per_hour
+from container.platform.bill.serverless import ServerlessMeters
 from container.platform.bus import Bus, Event
 from container.platform.clock import Clock
 from container.platform.components.components import Components
@@ -42,12 +43,13 @@ class Parts:
     endpoints: Endpoints
     components: Components
     scaling: Scaling
+    serverless: ServerlessMeters
 
 
-def whole_bill(ledger: Ledger, events: Iterable[Event], region: str) -> Bill:
+def whole_bill(ledger: Ledger, events: Iterable[Event], region: str, serverless: Iterable[Line] = ()) -> Bill:
     """Of endpoints and jobs."""
-    bill = ledger.bill()
-    lines = [*bill.lines, *(_job_line(job, bill.at, region) for job in jobs(events))]
+    bill, events = ledger.bill(), list(events)
+    lines = [*bill.lines, *serverless, *(_job_line(job, bill.at, region) for job in jobs(events))]
     running = [job for job in jobs(events) if job.began and not job.ended]
     per_hour = sum(
         price * job.n_instances for job in running if (price := _price(job.instance_type, region)) is not None
@@ -63,7 +65,7 @@ def whole_bill(ledger: Ledger, events: Iterable[Event], region: str) -> Bill:
 
 def facts(parts: Parts) -> dict[str, Any]:
     """Plain JSON values. Times are seconds since 1970, platform time."""
-    bill = whole_bill(parts.ledger, parts.bus.sent, parts.region)
+    bill = whole_bill(parts.ledger, parts.bus.sent, parts.region, parts.serverless.lines())
     idle = _idle(parts, bill.at)
     return {
         "at": bill.at.timestamp(),
@@ -138,7 +140,7 @@ def _idle(parts: Parts, now: datetime.datetime) -> list[str]:
             began = min((one.started_at for one in variant.instances), default=now)
             since = max(_last_call(parts.metrics, variant.dimensions, now), began)
             idle_s = (now - since).total_seconds()
-            if variant.instances and idle_s >= IDLE_S:
+            if variant.instances and variant.serverless is None and idle_s >= IDLE_S:
                 n = len(variant.instances)
                 plural = "" if n == 1 else "s"
                 found.append(f"{endpoint.name}/{variant.name}: {n} instance{plural}, no call for {idle_s / 3600:.0f} h")
@@ -165,7 +167,7 @@ def _endpoint(endpoint: Endpoint, parts: Parts) -> dict[str, Any]:
         "variants": [
             {
                 "name": variant.name,
-                "instance_type": variant.config.get("InstanceType"),
+                "instance_type": variant.config.get("InstanceType", "serverless"),
                 "n": len(variant.instances),
                 "desired": variant.desired,
             }

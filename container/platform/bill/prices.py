@@ -11,6 +11,9 @@ from container.platform.instance_types import INSTANCE_TYPES
 
 PRICES_OF = datetime.date(2026, 9, 28)
 HOURS_PER_MONTH = 730  # as AWS's own calculator takes a month
+# Serverless Inference in us-east-1, as several public copies of AWS's price page of 2025 and 2026 have it.
+SERVERLESS_USD_PER_GB_S = 0.00002
+_REFERENCE = "ml.m5.large"
 
 # Other regions by what m5.large costs on EC2 there, from AWS's EC2 price page. SageMaker's own prices follow it: ml.m5.large
 # is 0.115 in Virginia, 0.128 in Ireland, 0.138 in Frankfurt. For other types that is inferred, good to a few per cent.
@@ -51,3 +54,8 @@ def price_usd_per_hour(instance_type: str, region: str = "us-east-1") -> float:
         raise PriceUnknown(f"region {region}")
     ratio = _M5_LARGE_ON_EC2_USD[region] / _M5_LARGE_ON_EC2_USD["us-east-1"]
     return round(INSTANCE_TYPES[instance_type].usd_per_hour * ratio, 4)
+
+
+def serverless_usd_per_gb_s(region: str = "us-east-1") -> float:
+    """In the ratio of the region's machines: inferred. Raises PriceUnknown."""
+    return SERVERLESS_USD_PER_GB_S * price_usd_per_hour(_REFERENCE, region) / price_usd_per_hour(_REFERENCE)

@@ -197,6 +197,8 @@ class Running:
         try:
             self._await_ready()
         except StartFailed as error:
+            if self._stopping.is_set():
+                return
             log.error("a container that died does not come back: %s", error)
 
     def _await_ready(self) -> None:

@@ -86,7 +86,7 @@ class Deployments:
             yield from self._go_back(endpoint, policy)
             return
         endpoint.blue, endpoint.green, endpoint.green_share, endpoint.pending = green, None, 0.0, None
-        yield from self._stop_all(blue)
+        yield from self._retire(blue)
         self._become(endpoint, sides.IN_SERVICE)
 
     def scale(self, endpoint: Endpoint, counts: dict[str, int], weights: dict[str, float]) -> Tale:
@@ -182,7 +182,7 @@ class Deployments:
             self._become(endpoint, "UpdateRollbackFailed")
             return
         endpoint.green, endpoint.green_share, endpoint.pending = None, 0.0, None
-        yield from self._stop_all(green)
+        yield from self._retire(green)
         self._become(endpoint, sides.IN_SERVICE)
 
     # -- instances -----------------------------------------------------------------------------------------------------
@@ -213,6 +213,12 @@ class Deployments:
         with endpoint.noted(variant.name, "Deleting", f"Terminating {n} instance(s).", self._clock.now()):
             for stop in [self._executor.submit(variant.stop_one) for _ in range(n)]:  # noqa: UP028  a list has no `send`
                 yield stop
+
+    def _retire(self, side: Side) -> Part:
+        """Its calls may end."""
+        retirements = [self._executor.submit(variant.retire) for variant in side.variants.values()]
+        for retirement in retirements:  # noqa: UP028
+            yield retirement
 
     def _stop_all(self, side: Side) -> Part:
         stops = [self._executor.submit(variant.close) for variant in side.variants.values()]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.sides import Endpoint, Side
-from container.platform.endpoints.variants import Variant, weighted
+from container.platform.endpoints.variants import Retired, Variant, weighted
 from container.platform.hosting.contract import Reply
 from container.platform.hosting.errors import ModelError, ServiceUnavailable, ValidationError
 from container.platform.metrics import MetricName, Metrics
@@ -95,7 +95,15 @@ class Invoking:
             )
         variant = _variant(endpoint, side, given.get("TargetVariant"))
         target = _target(variant, call)
-        return self._measured(call, variant, lambda: variant.invoke(target, given["Body"], headers))
+
+        def ask() -> Reply:
+            try:
+                return variant.invoke(target, given["Body"], headers)
+            except Retired:  # between the choice and the call, its successor has come
+                successor = _variant(endpoint, endpoint.side(), given.get("TargetVariant"))
+                return successor.invoke(_target(successor, call), given["Body"], headers)
+
+        return self._measured(call, variant, ask)
 
     def _of_component(
         self, endpoint: Endpoint, side: Side, call: Call, headers: Mapping[str, str]

@@ -62,7 +62,7 @@ class Serverless:
                     gone.append(unit)
                     del self._idle_since[unit.id]
         for unit in gone:
-            self._variant.around.executor.submit(self._variant.stop_one, unit)
+            self._variant.around.executor.submit(self._variant.stop_one, unit, 0.0)
 
     @property
     def _now(self) -> float:

@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 GIB = 1 << 30
 DISK_BYTES = 30 * GIB  # of an instance whose variant names no VolumeSizeInGB; ours
+DRAIN_S = 60.0  # of real time: InvokeEndpoint's own limit
 SLOW_START_S = 600.0  # the trap
 GONE = "was deleted before it was there"
 NO_CAPACITY = (
@@ -59,6 +60,10 @@ class Surroundings:
     logs: Callable[[], Any]
     executor: Executor
     root: Path
+
+
+class Retired(ServiceUnavailable):
+    """A call came to a variant in whose place there is another by now."""
 
 
 @dataclass(slots=True)
@@ -126,7 +131,7 @@ class Variant:
     figures: Figures = field(init=False)
     serverless: Serverless | None = field(init=False)
     _store: Store | None = None
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Condition = field(default_factory=threading.Condition)
 
     def __post_init__(self) -> None:
         self.weight = self.desired_weight = self.config.get("InitialVariantWeight", 1.0)
@@ -193,17 +198,31 @@ class Variant:
             self._starting.remove(instance)
         return instance
 
-    def stop_one(self, instance: Played | None = None) -> None:
-        """End that instance, else the youngest; nothing where there is none."""
+    def stop_one(self, instance: Played | None = None, drain_s: float = DRAIN_S) -> None:
+        """End that instance, else the youngest; nothing where there is none. It gets no more calls, and those that it has
+        may end."""
         with self._lock:
             if instance is None and self.instances:
                 instance = self.instances[-1]
             if instance is None or instance not in self.instances:
                 return
             self.instances.remove(instance)
+            serving = instance.serving
+            self._lock.wait_for(lambda: serving is None or not serving.n_outstanding, drain_s)
         if instance.running is not None:
             instance.running.stop()
+        if serving is not None:
+            serving.container.close()
         self._tell(instance, is_start=False)
+
+    def retire(self) -> None:
+        """End all of them when their calls have ended, and start no more."""
+        with self._lock:
+            self.is_closed = True
+            ends = [self.around.executor.submit(self.stop_one, one) for one in self.instances]
+        for end in ends:
+            end.result()
+        self.close()
 
     def _tell(self, instance: Played, *, is_start: bool) -> None:
         if self.serverless is None:  # which is paid for by the call, not by the hour
@@ -217,7 +236,7 @@ class Variant:
         for one in running:
             one.ask_to_stop()
         while self.instances:
-            self.stop_one()
+            self.stop_one(drain_s=0)
         if self._store is not None:
             self._store.close()
 
@@ -326,12 +345,14 @@ class Variant:
         finally:
             with self._lock:
                 serving.n_outstanding -= 1
+                self._lock.notify_all()
 
     def _chosen(self, target: str | None) -> Instance | SingleModel:
         ready = [one.serving for one in self.instances if one.serving and one.is_ready]
         servings = ready or [one.serving for one in self.instances if one.serving]
         if not servings:
-            raise ServiceUnavailable(f"variant {self.name} of {self.endpoint} has no instance")
+            no_instance = f"variant {self.name} of {self.endpoint} has no instance"
+            raise Retired(no_instance) if self.is_closed else ServiceUnavailable(no_instance)
         several = [one for one in servings if isinstance(one, Instance)]
         if several and target is not None:
             return choose(several, target, self._busy_at)

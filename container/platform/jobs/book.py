@@ -41,7 +41,8 @@ class Record:
         told = from_plain(value)
         record = cls(told["name"], told["arn"], told["asked"])
         transitions = tuple(Transition(**one) for one in told["state"].pop("transitions"))
-        state = State(**told["state"], transitions=transitions)
+        metrics = tuple((name, value, at) for name, value, at in told["state"].pop("metrics"))
+        state = State(**told["state"], transitions=transitions, metrics=metrics)
         if not state.is_over:
             state = replace(
                 state, status=FAILED, secondary=FAILED, failure=INTERNAL, ended_at=state.ended_at or state.modified_at

@@ -53,6 +53,7 @@ class State:
     busy_s: float = 0.0  # of its hosts, in all attempts
     failure: str = ""
     exit_message: str = ""
+    metrics: tuple[tuple[str, float, datetime], ...] = ()  # the last value of each, and when
 
     @property
     def is_over(self) -> bool:

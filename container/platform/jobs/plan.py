@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from signal import SIGINT, SIGTERM, Signals
 
 from container.platform.jobs.channels import Input
@@ -55,6 +56,7 @@ class Plan:
     outputs         what leaves a host; `keeps_outputs` whether of a job that failed or was stopped as well
     checkpoints     brought to each attempt's hosts and mirrored while it lasts
     max_wait_s      of a spot job: from its creation to its end
+    metrics         by name, what finds a metric's value in a line of the log, as its one group
     """
 
     kind: Kind
@@ -72,6 +74,7 @@ class Plan:
     max_wait_s: float | None = None
     is_spot: bool = False
     is_offline: bool = False
+    metrics: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
     region: str = ""
     role: str = ""
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from container.platform.clock import Clock
 from container.platform.jobs import channels, tree, uploads
+from container.platform.jobs.figures import Read
 from container.platform.jobs.host import Host
 from container.platform.jobs.life import (
     COMPLETED,
@@ -36,7 +37,6 @@ from container.platform.jobs.life import (
 from container.platform.jobs.objects import DataFault, Objects
 from container.platform.jobs.plan import TRAINING, Plan
 from container.platform.jobs.rooms import Room
-from container.platform.logs import Stream
 
 log = logging.getLogger("mme.platform.jobs")
 
@@ -89,7 +89,8 @@ class Running(Life):
             reason = self._attempt(self._folder / str(number), number)
             if reason != INTERRUPT:
                 return
-            self._wanted.discard(INTERRUPT)
+            with self._changed:
+                self._wanted.discard(INTERRUPT)
             self._stage("Interrupted", "Training job interrupted by a reclaimed spot instance")
             self._stage("Starting", "Starting the training job again")
 
@@ -118,7 +119,8 @@ class Running(Life):
                 timer.cancel()
             busy_s = self.state.busy_s + self._clock.monotonic() - began
             if reason == INTERRUPT:
-                self._state = replace(self._state, busy_s=busy_s)
+                with self._changed:
+                    self._state = replace(self._state, busy_s=busy_s)
                 return reason
             self._stage("Uploading", "Uploading generated training model", busy_s=busy_s)
             self._leave(hosts, reason)
@@ -190,11 +192,17 @@ class Running(Life):
     def _start(self, hosts: list[Host]) -> None:
         stamp = int(time.time())
         for host in hosts:
-            stream = Stream(self._logs, self._plan.kind.log_group, f"{self._plan.name}/{host.name}-{stamp}")
+            name = f"{self._plan.name}/{host.name}-{stamp}"
+            stream = Read(self._logs, self._plan.kind.log_group, name, self._plan.metrics, self._note_figure)
             host.start(
                 self._plan.program, self._plan.environment, self._plan.hosts, self._room, stream, self._notice,
                 is_offline=self._plan.is_offline,
             )  # fmt: skip
+
+    def _note_figure(self, name: str, value: float) -> None:
+        with self._changed:
+            others = tuple(one for one in self._state.metrics if one[0] != name)
+            self._state = replace(self._state, metrics=(*others, (name, value, self._clock.now())))
 
     def _watch(self, hosts: list[Host]) -> str:
         def ended() -> str | None:

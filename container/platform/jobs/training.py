@@ -9,6 +9,7 @@ model-train-storage-uncompressed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -69,6 +70,7 @@ def plan_of(asked: Mapping[str, Any], arn: str, environment: Mapping[str, str]) 
         outputs=_outputs(asked),
         keeps_outputs=True,
         checkpoints=checkpoints,
+        metrics=_metrics(algorithm),
         max_runtime_s=stopping["MaxRuntimeInSeconds"],
         max_wait_s=stopping.get("MaxWaitTimeInSeconds"),
         is_spot=asked.get("EnableManagedSpotTraining", False),
@@ -99,6 +101,10 @@ def described(asked: Mapping[str, Any], arn: str, state: State) -> dict[str, Any
             | ({"EndTime": one.ended_at} if one.ended_at else {})
             for one in state.transitions
         ],
+        "FinalMetricDataList": [
+            {"MetricName": name, "Value": value, "Timestamp": at} for name, value, at in state.metrics
+        ]
+        or None,
         "EnableNetworkIsolation": asked.get("EnableNetworkIsolation", False),
         "EnableInterContainerTrafficEncryption": asked.get("EnableInterContainerTrafficEncryption", False),
         "EnableManagedSpotTraining": is_spot,
@@ -116,7 +122,12 @@ def summed_up(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 def event(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The detail of its state change, as the guide shows it: times are milliseconds, as text."""
-    left_out = ("ModelArtifacts", "EnableNetworkIsolation", "EnableInterContainerTrafficEncryption")
+    left_out = (
+        "ModelArtifacts",
+        "FinalMetricDataList",
+        "EnableNetworkIsolation",
+        "EnableInterContainerTrafficEncryption",
+    )
     return {name: _told(value) for name, value in answer.items() if value is not None and name not in left_out} | {
         "Tags": {}
     }
@@ -157,6 +168,16 @@ def _algorithm(asked: Mapping[str, Any]) -> Mapping[str, Any]:
             not_played("CreateTrainingJob with AlgorithmName")
         refuse("AlgorithmSpecification must name a TrainingImage or an AlgorithmName.")
     return algorithm
+
+
+def _metrics(algorithm: Mapping[str, Any]) -> dict[str, re.Pattern[str]]:
+    found = {}
+    for one in algorithm.get("MetricDefinitions", ()):
+        try:
+            found[one["Name"]] = re.compile(one["Regex"])
+        except re.error as error:
+            refuse(f"The Regex of metric {one['Name']} is none: {error}")
+    return found
 
 
 def _resources(asked: Mapping[str, Any]) -> Mapping[str, Any]:

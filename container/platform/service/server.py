@@ -44,6 +44,11 @@ class Server(ThreadingHTTPServer):
         host, port = self.server_address[:2]
         return f"http://{host!s}:{port}"
 
+    @property
+    def origins(self) -> tuple[str, str]:
+        """Whose pages may ask. A page from anywhere else in somebody's browser could have models' code run here."""
+        return self.url, f"http://localhost:{self.server_address[1]}"
+
     def serve(self) -> None:
         self._thread = threading.Thread(
             target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="address", daemon=True
@@ -80,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Response(400, (), str(error).encode()))
             return
         headers = {name.lower(): value for name, value in self.headers.items()}
+        if headers.get("origin", self.server.url) not in self.server.origins:
+            self._send(Response(403, (), b"this address is not for pages of other sites"))
+            return
         request = Request(self.command, self.path, headers, body)
         page = self.server.pages.get(request.bare_path) if self.command == "GET" else None
         self._send((page or self.server.answer)(request))

@@ -13,6 +13,8 @@ from handler.stores.directory_writing import WritingDirectory
 from handler.stores.writing import WritingStore
 from tests.rig.fakes import FakeClock
 
+PATIENCE_S = 30.0
+
 
 class Held:
     """A cache that holds what it is told, with so many hits each."""
@@ -33,40 +35,42 @@ def warm_list(
 ) -> WarmList:
     place = Place("acme/prod", replica)
     clock_s = clock or FakeClock()
-    return WarmList(lambda: store(root), place, held, max_models=max_models, interval_s=60, clock_s=clock_s)
+    one = WarmList(lambda: store(root), place, held, max_models=max_models, interval_s=60, clock_s=clock_s)
+    one.start()
+    return one
 
 
 def test_a_replica_begins_with_what_it_had_the_busiest_first(tmp_path: Path) -> None:
-    warm_list(tmp_path, Held(x=1, y=30, z=4), max_models=2).close()
-    warm_list(tmp_path, Held(other=99), replica="b").close()
+    warm_list(tmp_path, Held(x=1, y=30, z=4), max_models=2).close(PATIENCE_S)
+    warm_list(tmp_path, Held(other=99), replica="b").close(PATIENCE_S)
     assert list(warm_list(tmp_path, Held()).targets()) == ["y.tar.gz", "z.tar.gz"]
 
 
 def test_a_new_replica_begins_with_what_all_note_together(tmp_path: Path) -> None:
-    warm_list(tmp_path, Held(x=10, y=7)).close()
-    warm_list(tmp_path, Held(z=9, y=7), replica="b").close()
+    warm_list(tmp_path, Held(x=10, y=7)).close(PATIENCE_S)
+    warm_list(tmp_path, Held(z=9, y=7), replica="b").close(PATIENCE_S)
     assert list(warm_list(tmp_path, Held(), replica="c").targets()) == ["y.tar.gz", "x.tar.gz", "z.tar.gz"]
 
 
 def test_who_was_asked_for_nothing_leaves_the_list_as_it_is(tmp_path: Path) -> None:
-    warm_list(tmp_path, Held(x=1)).close()
+    warm_list(tmp_path, Held(x=1)).close(PATIENCE_S)
     again = warm_list(tmp_path, Held(x=0))
     assert list(again.targets()) == ["x.tar.gz"]
-    again.close()
+    again.close(PATIENCE_S)
     assert list(warm_list(tmp_path, Held()).targets()) == ["x.tar.gz"]
 
 
 def test_a_start_that_saw_few_calls_does_not_forget_the_ranks_of_the_run_before(tmp_path: Path) -> None:
-    warm_list(tmp_path, Held(x=500, y=100, z=1)).close()
+    warm_list(tmp_path, Held(x=500, y=100, z=1)).close(PATIENCE_S)
     clock = FakeClock()
     again = warm_list(tmp_path, Held(x=0, y=0, z=1), clock=clock)
     list(again.targets())
-    again.close()
+    again.close(PATIENCE_S)
     assert list(warm_list(tmp_path, Held()).targets()) == ["x.tar.gz", "y.tar.gz", "z.tar.gz"]
 
 
 def test_what_is_no_list_is_passed_over(tmp_path: Path) -> None:
-    warm_list(tmp_path, Held(x=1), replica="b").close()
+    warm_list(tmp_path, Held(x=1), replica="b").close(PATIENCE_S)
     folder = tmp_path / "acme_prod"
     for name, text in {
         "c": "[]",
@@ -83,8 +87,9 @@ def test_a_store_that_is_away_costs_nothing_but_a_line(tmp_path: Path) -> None:
         raise ArtifactUnavailable("s3://acme/prod.warm/", "gone")
 
     one = WarmList(away, Place("e", "r"), Held(x=1), max_models=1, interval_s=60)
+    one.start()
     assert list(one.targets()) == []
-    one.close()
+    one.close(PATIENCE_S)
 
 
 def test_names_become_keys_that_stay_below_the_list(tmp_path: Path) -> None:

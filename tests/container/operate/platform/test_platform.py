@@ -44,6 +44,35 @@ def test_ctrl_c_while_an_endpoint_is_made_leaves_no_process_and_no_file(run: Run
     command.assert_nothing_is_left()
 
 
+def test_ctrl_c_while_a_component_is_made_leaves_no_process_and_no_file(run: Run) -> None:
+    command, url = start(run, "--image", FAKE)
+    sagemaker = client(url, "sagemaker")
+    managed = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2}
+    variant = {"VariantName": "v", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="c",
+        ExecutionRoleArn=ROLE,
+        ProductionVariants=[{**variant, "ManagedInstanceScaling": managed}],
+    )
+    sagemaker.create_endpoint(EndpointName="e", EndpointConfigName="c")
+    until(lambda: sagemaker.describe_endpoint(EndpointName="e")["EndpointStatus"] == "InService", 60)
+    sagemaker.create_inference_component(
+        InferenceComponentName="i",
+        EndpointName="e",
+        VariantName="v",
+        Specification={
+            "Container": {"Image": "fake"},
+            "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 512},
+        },
+        RuntimeConfig={"CopyCount": 2},
+    )
+    sagemaker.close()
+    until(lambda: len(command.family()) > 2, 30)
+    command.signal(signal.SIGINT)
+    assert command.wait() == 0, command.trouble
+    command.assert_nothing_is_left()
+
+
 def test_killed_it_takes_its_containers_along(run: Run) -> None:
     command, url = start(run, "--image", FAKE)
     create(url, "fake")

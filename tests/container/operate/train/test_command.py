@@ -94,8 +94,8 @@ def test_what_does_not_go_together_is_told(
 
 def test_a_killed_run_goes_on_and_its_models_are_those_of_an_undisturbed_one(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    cities = pa.array([f"c{at:03}" for at in draw.integers(0, 120, 24_000)])
-    write(table(24_000).set_column(0, "city", cities), tmp_path / "data/a.parquet")
+    cities = pa.array([f"c{at:03}" for at in draw.integers(0, 60, 12_000)])
+    write(table(12_000).set_column(0, "city", cities), tmp_path / "data/a.parquet")
     arguments = [sys.executable, "-m", "container.operate.main", *command(tmp_path), "--json"]
     arguments = [word if word != "num_round=5" else "num_round=60" for word in arguments]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_and_its_models_are_those_of_an_undisturbed_one(tmp
     process.send_signal(signal.SIGKILL)
     process.wait()
     again = json.loads(subprocess.run(arguments, check=True, capture_output=True).stdout)
-    assert again["n_trained"] + again["n_before"] == 120 or not again["is_new"]
+    assert again["n_trained"] + again["n_before"] == 60 or not again["is_new"]
     whole = [word if word != str(tmp_path / "live") else str(tmp_path / "whole") for word in arguments]
     subprocess.run(whole, check=True, capture_output=True)
     ours, theirs = (manifest_in(tmp_path / f"{name}.releases") for name in ("live", "whole"))

@@ -51,6 +51,8 @@ def test_a_search_is_a_grid_or_drawn_from_one() -> None:
         (["num_round=2.5"], "whole number"),
         (["n_estimators=5"], "num_round"),
         (["eta"], "NAME=VALUE"),
+        (["objective=multi:softprob"], "does not take"),
+        (["objective=binary:logitraw", "early_stopping_rounds=5"], "binary:logistic"),
         (["eta=1", "learning_rate=2"], "two names"),
     ],
 )
@@ -64,6 +66,11 @@ def test_what_a_booster_of_another_kind_takes_passes() -> None:
     read(None, ["objective=multi:softprob", "num_class=3"], [], None, 0)
     read(None, ["objective=reg:tweedie", "tweedie_variance_power=1.3"], [], None, 0)
     read(None, ["booster=gblinear", "lambda=1"], [], None, 0)
+
+
+def test_a_tweedie_model_is_judged_with_its_own_power() -> None:
+    (chosen,) = read(None, ["objective=reg:tweedie", "tweedie_variance_power=1.3"], [], None, 0).of("x")
+    assert chosen.metric == "tweedie-nloglik@1.3"
 
 
 def test_objectives_of_all_segments_are_known() -> None:

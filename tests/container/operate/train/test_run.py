@@ -24,8 +24,10 @@ from container.operate.release.diff import Gate, compare
 from container.operate.release.live import settled
 from container.operate.release.manifest import DEFAULT_KEY, Manifest
 from container.operate.release.place import Place, place_at
+from container.operate.train import fit
 from container.operate.train import run as running
 from container.operate.train.asked import Asked
+from container.operate.train.ledger import Ledger
 from container.operate.train.parameters import read
 from container.operate.troubles import Refused, Stopped
 from handler.archives.limits import Limits
@@ -195,6 +197,29 @@ def test_two_hosts_make_what_one_makes(tmp_path: Path) -> None:
     assert shelf_of(tmp_path / "one") == shelf_of(tmp_path / "two")
 
 
+def test_a_host_that_ends_while_another_makes_the_release_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(table(), tmp_path / "data/a.parquet")
+    first = outcome_of(data, tmp_path / "live", share=running.Share(0, 2))
+    assert first.manifest is None
+    true_read = Ledger.read
+    n_reads = 0
+
+    def read_late(ledger: Ledger) -> Any:
+        nonlocal n_reads
+        n_reads += 1
+        if n_reads == 2:  # this one has trained; now the other finishes the run
+            monkeypatch.setattr(Ledger, "read", true_read)
+            outcome_of(data, tmp_path / "live", share=running.Share(0, 2))
+        return true_read(ledger)
+
+    monkeypatch.setattr(Ledger, "read", read_late)
+    second = outcome_of(data, tmp_path / "live", share=running.Share(1, 2))
+    assert second.manifest is not None
+    assert not second.is_new
+
+
 def test_a_run_that_broke_off_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,9 +383,7 @@ def test_a_candidate_is_judged_beside_what_is_live_on_the_same_rows(tmp_path: Pa
     own = np.array(data.column("city").to_pylist()) == "c0"
     x = np.stack([data.column(name).to_numpy() for name in NAMES], axis=1)[own]
     y = data.column("y").to_numpy()[own]
-    from container.operate.train.fit import apart
-
-    is_held = apart(None, len(y), 0.2, 0)
+    is_held = fit.apart(None, len(y), 0.2, 0)
     answers = live.predict(xgboost.DMatrix(x[is_held], feature_names=list(NAMES)))
     judged = better.segments["us/c0.tar.gz"].judged
     assert judged is not None
@@ -394,6 +417,20 @@ def test_the_best_of_a_search_is_taken_and_told(tmp_path: Path) -> None:
         assert segment.trained is not None
         chosen = dict(segment.trained.parameters)
         assert (chosen["eta"], chosen["max_depth"]) == ("0.3", "4")
+
+
+def test_a_large_segment_gets_more_threads_and_much_the_same_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(table(), tmp_path / "data/a.parquet")
+    one = train(path, tmp_path / "one")
+    monkeypatch.setattr(fit, "LARGE_CELLS", 1000)
+    several = train(path, tmp_path / "several")
+    for key, segment in several.segments.items():
+        judged, alone = segment.judged, one.segments[key].judged
+        assert judged is not None
+        assert alone is not None
+        assert judged.candidate == pytest.approx(alone.candidate, rel=1e-4)
 
 
 def test_rows_of_other_files_judge(tmp_path: Path) -> None:

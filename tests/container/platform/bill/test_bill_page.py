@@ -91,8 +91,9 @@ def test_it_goes_on_by_itself_and_says_what_stands_idle(open_page: Callable[...,
     zero.aws.tick(105)
     zero.until(("InService", 1, 1))
     zero.aws.tick(2 * 3600)
-    page.wait_for("document.getElementById('verdict').className === 'verdict warn'")
+    page.wait_for("document.getElementById('detail').textContent.includes('no call for 2 h')")
     assert page.text("#detail").startswith("shop/AllTraffic: 1 instance, no call for 2 h. 0.115 USD an hour")
+    assert page.run("document.getElementById('verdict').className") == "verdict warn"
     assert page.text("#lines td:nth-child(3)") == "1"
 
 

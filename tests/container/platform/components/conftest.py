@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import itertools
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,23 +29,12 @@ from container.platform.service.faults import ValidationException
 from container.platform.service.moto import Moto
 from container.platform.service.tags import Tags
 from container.platform.traps import Traps
+from tests.rig.fakes import InlineExecutor
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 MIDNIGHT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 TIMES = Times(instance_s=105, copy_s=60, release_s=600)
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/run"
-
-
-class AtOnce(Executor):
-    """Does it here and now."""
-
-    def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(work(*arguments, **named))
-        except Exception as error:  # noqa: BLE001  the future has it
-            future.set_exception(error)
-        return future
 
 
 @dataclass(frozen=True)
@@ -119,7 +107,7 @@ class Shop:
             Traps(traps),
             self._ground,
             self._start_copy,
-            AtOnce(),
+            InlineExecutor(),
             TIMES,
         )
         self.scaling = Scaling(self.clock, self.metrics, moto, REGION, ACCOUNT)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.rig.platform import Account, client
 
@@ -278,3 +279,30 @@ def test_the_deployment_config_of_before_is_used_when_asked(aws: Account) -> Non
     noted(aws, name, "Baking")
     aws.tick(600)
     assert aws.settled(name)["EndpointConfigName"] == new
+
+
+def test_no_call_is_lost_while_fleets_change(aws: Account) -> None:
+    name, configs = "steady", [aws.config(f"steady-{number}", 1) for number in range(3)]
+    aws.endpoint(name, configs[0])
+    stop, failed, n_calls = threading.Event(), [], [0]
+
+    def call() -> None:
+        while not stop.is_set():
+            try:
+                aws.ask(name, body=b"brief")
+                n_calls[0] += 1
+            except (ClientError, BotoCoreError) as error:
+                failed.append(error)
+                return
+
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for config in configs[1:]:
+        aws.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=config)
+        assert aws.settled(name)["EndpointConfigName"] == config
+    stop.set()
+    for caller in callers:
+        caller.join()
+    assert not failed, failed
+    assert n_calls[0] > 10

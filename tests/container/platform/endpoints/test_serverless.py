@@ -56,6 +56,24 @@ def test_calls_at_once_get_compute_of_their_own_up_to_the_limit_and_then_are_thr
     assert n_running(aws, name) == 2
 
 
+def test_its_bill_is_memory_times_the_time_of_calls_and_outlives_it(aws: Account) -> None:
+    name = aws.endpoint("billed", config(aws, "billed-config", gib=4))
+    for _ in range(3):
+        aws.ask(name, None, body=b"slow")  # two tenths of a second each
+
+    def line() -> Any:
+        (found,) = [one for one in aws.platform.bill().lines if one.what == "billed/AllTraffic"]
+        return found
+
+    before = line()
+    assert before.instance_type == "serverless, 4 GB"
+    assert before.seconds >= 0.6
+    assert before.usd == pytest.approx(before.seconds * 4 * 0.00002)
+    aws.sagemaker.delete_endpoint(EndpointName=name)
+    aws.until_gone(name)
+    assert line().usd == pytest.approx(before.usd)
+
+
 def test_a_container_that_does_not_come_up_rolls_an_update_back(aws: Account) -> None:
     name, bad = aws.endpoint("undone", config(aws, "undone-config")), config(aws, "undone-bad", HOW="lists-nothing")
     aws.sagemaker.update_endpoint(EndpointName=name, EndpointConfigName=bad)

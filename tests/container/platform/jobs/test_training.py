@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from container.platform.jobs.rooms import Room
 from tests.container.platform.jobs.conftest import PATIENCE_S, ROLE, Account, channel, read_json, until
 
 CONFIG = "${MME_OPT_ML:-/opt/ml}"
@@ -222,3 +223,41 @@ def test_network_isolation_leaves_no_way_out(account: Account) -> None:
     name = account.train("ls /sys/class/net; cat /proc/net/route | wc -l", EnableNetworkIsolation=True)
     assert account.trained(name)["TrainingJobStatus"] == "Completed"
     assert account.said("Training", name)[-1] in ("0", "1")  # a heading, at most
+
+
+def test_the_last_value_of_a_metric_is_read_from_the_log(account: Account) -> None:
+    script = "echo 'rmse: 3.5;'; echo 'rmse: 1.25;'; echo 'mae: none;'"
+    metrics = [{"Name": name, "Regex": f"{name}: (.*?);"} for name in ("rmse", "mae")]
+    algorithm = {
+        "TrainingImage": "image",
+        "TrainingInputMode": "File",
+        "ContainerEntrypoint": account.program(script),
+        "MetricDefinitions": metrics,
+    }
+    told = account.trained(account.train(script, AlgorithmSpecification=algorithm))
+    assert [(one["MetricName"], one["Value"]) for one in told["FinalMetricDataList"]] == [("rmse", 1.25)]
+    algorithm["MetricDefinitions"] = [{"Name": "broken", "Regex": "("}]
+    account.number += 1000
+    assert refused(lambda: account.train(script, AlgorithmSpecification=algorithm))[0] == "ValidationException"
+
+
+def test_without_a_namespace_what_names_opt_ml_names_the_hosts_tree(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(account.platform.jobs.__dict__, "room", Room())
+    account.put_at("train/rows.csv", "1\n")
+    script = """
+cat $(sed 's/.*"data": "\\([^"]*\\)".*/\\1/' $MME_OPT_ML/input/config/hyperparameters.json)/rows.csv
+cp "$1" $MME_OPT_ML/model/copied
+"""
+    words = [*account.program(script), "/opt/ml/input/data/train/rows.csv"]
+    name = account.train(
+        script,
+        AlgorithmSpecification={"TrainingImage": "image", "TrainingInputMode": "File", "ContainerEntrypoint": words},
+        HyperParameters={"data": "/opt/ml/input/data/train"},
+        InputDataConfig=[channel("train", f"{account.uri}/train/")],
+    )
+    told = account.trained(name)
+    assert told["TrainingJobStatus"] == "Completed", account.said("Training", name)
+    assert account.said("Training", name) == ["1"]
+    assert account.tar(f"out/{name}/output/model.tar.gz") == {"copied": b"1\n"}

@@ -82,6 +82,18 @@ def test_tags_are_added_listed_and_taken_off(aws: Account) -> None:
         aws.sagemaker.add_tags(ResourceArn=arn, Tags=many)
 
 
+def test_a_page_of_another_site_is_refused_whatever_it_asks(aws: Account) -> None:
+    port = int(aws.url.rpartition(":")[2])
+    for method, origin, status in (
+        ("POST", "http://evil.example", 403), ("OPTIONS", "null", 403), ("GET", f"http://evil.example:{port}", 403),
+        ("POST", aws.url, 200), ("POST", f"http://localhost:{port}", 200),
+    ):  # fmt: skip
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request(method, "/", b"{}", {"Origin": origin, "X-Amz-Target": "SageMaker.ListModels"})
+        assert connection.getresponse().status == status, (method, origin)
+        connection.close()
+
+
 def test_bodies_that_are_no_request_are_refused(aws: Account) -> None:
     target = {"X-Amz-Target": "SageMaker.CreateModel"}
     assert post(aws, target, b"{nonsense")[2]["__type"] == "SerializationException"
