@@ -35,7 +35,7 @@ def test_answers_come_back_to_their_rows_as_what_they_are(array: np.ndarray[Any,
     gathered = _Gathered(column, 4)
     gathered.put(slice(0, 2), array[:2])
     gathered.put(np.array([3]), array[2:])
-    scattered = gathered.scattered(order)
+    scattered = gathered.scattered(order, 4)
     assert str(scattered.type) == kind
     assert scattered.to_pylist() == [array[1].tolist(), array[2].tolist(), array[0].tolist(), None]
 
