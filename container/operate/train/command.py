@@ -129,8 +129,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make it live if all hold, such as 'worse<=0.01,failed<=0.05'; see README",
     )  # fmt: skip
     parser.add_argument(
+        "--on", metavar="WHERE", help="ray, or ray://HOST:PORT: on all machines of a cluster; else on this one"
+    )
+    parser.add_argument(
         "--id-file", type=Path, metavar="FILE", help="write the release's id into it, for what comes after"
     )
+    parser.add_argument(
+        "--on", metavar="WHERE",
+        help="ray: on all machines of the Ray cluster that this one is part of, or of a cluster of this machine; "
+        "ray://HOST:PORT: on that cluster",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     starting.add_arguments(parser)
     parser.add_argument(

@@ -12,7 +12,7 @@ from tests.rig.command import Command
 
 
 def test_it_sleeps_wakes_and_shows_what_the_models_say(run: Callable[..., Command]) -> None:
-    command = run("demo", "--zero", "--once", "--json", "--speed", "600")
+    command = run("demo", "--zero", "--once", "--json", "--speed", "400")
     assert command.wait() == 0, command.trouble
     facts = json.loads(command.output)
     assert "Inference Component has no capacity to process this request." in command.trouble

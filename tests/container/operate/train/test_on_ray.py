@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from container.operate.batch.on_ray import Cluster
+from container.operate.exits import Exit
+from container.operate.main import main
 from container.operate.train import on_ray
 from container.operate.train.rows import BUDGET_BYTES
 from container.operate.train.run import Share, Sources
@@ -33,6 +35,23 @@ def test_without_ray_it_says_how_to_have_it(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with pytest.raises(Misused, match=r"multi-model-endpoint\[ray\]"):
         on_ray.train(Cluster(), task(tmp_path, tmp_path / "live"), threading.Event())
+
+
+def test_the_command_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(table(), tmp_path / "data/a.parquet")
+    words = [
+        "train",
+        "--data",
+        str(tmp_path / "data"),
+        "--segment-column",
+        "city",
+        "--label",
+        "y",
+        "--to",
+        str(tmp_path / "live"),
+    ]
+    assert main([*words, "--on", "spark"]) == Exit.USAGE
+    assert "ray://HOST:PORT" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
