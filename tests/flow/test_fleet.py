@@ -89,7 +89,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fleet(models: Path) -> Iterator[Running]:
-    running = Running(models, "haproxy", 3)
+    running = Running(models, "haproxy", 2)
     yield running
     running.command.close()
 
@@ -150,11 +150,11 @@ def test_each_model_is_held_by_one_replica_however_its_target_is_named(fleet: Ru
     holders = fleet.holders()
     assert [len(replicas) for replicas in holders.values()] == [1] * N_MODELS
     shares = Counter(replicas[0] for replicas in holders.values())
-    assert len(shares) == 3  # of 24 models each has some
+    assert len(shares) == 2  # of 24 models each has some
     facts = fleet.facts()
     assert facts["together"]["n_models"] == facts["together"]["n_copies"] == N_MODELS
     assert facts["together"]["hit_ratio_ever"] == 0.5
-    assert [one["starts"] for one in facts["replicas"]] == [1, 1, 1]
+    assert [one["starts"] for one in facts["replicas"]] == [1, 1]
 
 
 @needs_haproxy
@@ -199,8 +199,8 @@ def test_a_replica_that_is_killed_moves_its_own_models_and_no_others(fleet: Runn
     # Of four callers each may have had one call inside it, and nothing else fails.
     assert sum(callers.failed.values()) <= 4, callers.failed
     for name, replicas in before.items():
-        if replicas == ["replica-2"] or replicas == ["replica-3"]:
-            assert replicas[0] in meanwhile[name]
+        if replicas == ["replica-2"]:
+            assert "replica-2" in meanwhile[name]
 
 
 def _is_replica(pid: int, fleet: Running, number: int) -> bool:

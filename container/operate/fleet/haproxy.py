@@ -48,6 +48,8 @@ defaults
     retries {retries}
     option redispatch 1
     retry-on conn-failure empty-response 503
+    # A call whose body came behind its head would be sent before it is whole, and then not a second time.
+    option http-buffer-request
     # The weight is how many places a server has on the ring: with the default, 1, some have twice as many models as others.
     default-server weight 100 slowstart {slow_start_s}s pool-purge-delay {idle_s}s
 
