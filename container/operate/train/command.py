@@ -131,6 +131,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--id-file", type=Path, metavar="FILE", help="write the release's id into it, for what comes after"
     )
+    parser.add_argument(
+        "--on", metavar="WHERE",
+        help="ray: on all machines of the Ray cluster that this one is part of, or of a cluster of this machine; "
+        "ray://HOST:PORT: on that cluster",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     starting.add_arguments(parser)
     parser.add_argument(
