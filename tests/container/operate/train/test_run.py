@@ -509,3 +509,39 @@ def test_in_s3_two_hosts_meet_at_the_shelf_and_make_what_a_directory_would(
         again = running.run(place, asked("num_round=9"), sources, who="me", stop=threading.Event(), now=lambda: BEGAN)
         assert again.manifest is not None
         assert all(one.judged and one.judged.live is not None for one in again.manifest.segments.values())
+
+
+BAD_ROWS = {
+    "too short": "c1,0.5",
+    "a word in a number": "c1,abc,0.5,0.5,0.5,1.0",
+}
+
+
+@pytest.mark.parametrize("at", [1, 700, 1501], ids=["first", "between", "last"])
+@pytest.mark.parametrize("bad", BAD_ROWS.values(), ids=BAD_ROWS)
+def test_one_bad_row_of_a_csv_is_left_out_and_told_and_takes_no_feature_away(tmp_path: Path, bad: str, at: int) -> None:
+    good = write(table(word=pa.array(["7", "no", "nor", "x"] * 375)), tmp_path / "good/a.csv")
+    lines = good.read_text().splitlines()
+    lines.insert(at, bad if bad == BAD_ROWS["too short"] else f"{bad},x")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.csv").write_text("".join(f"{line}\n" for line in lines))
+    outcome = outcome_of(tmp_path / "bad", tmp_path / "live")
+    assert sum(outcome.unplaced.values()) == 1
+    assert outcome.unused == ("word",)
+    of_good = train(tmp_path / "good", tmp_path / "live-of-good")
+    assert outcome.manifest is not None
+    ours, theirs = (
+        {key: (one.digest, one.trained and one.trained.n_rows) for key, one in manifest.segments.items()}
+        for manifest in (outcome.manifest, of_good)
+    )
+    assert ours == theirs
+
+
+def test_one_bad_cell_of_json_lines_takes_no_feature_away(tmp_path: Path) -> None:
+    data = write(table(word=pa.array(["7"] * 1500)), tmp_path / "data/a.jsonl")
+    row = {"city": "c1", "x0": "abc", "x1": 1, "x2": 1, "x3": 1, "y": 1, "word": "7"}
+    data.write_text(json.dumps(row) + "\n" + data.read_text())
+    outcome = outcome_of(tmp_path / "data", tmp_path / "live")
+    assert outcome.unused == ("word",)
+    assert sum(outcome.unplaced.values()) == 1
+    assert sum(one.trained.n_rows for one in outcome.manifest.segments.values() if one.trained) == 1500  # type: ignore[union-attr]
