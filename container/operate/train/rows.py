@@ -408,7 +408,7 @@ def _layout_of(window: Window, asked: Asked) -> _Layout:
             for name in schema.names
             if name in asked.categories or (name not in asked.other_columns and _is_of_numbers(window, name))
         )
-    for name in (*names, *asked.categories, asked.label):
+    for name in (*names, *asked.categories, *asked.drop, asked.label):
         _column(window, name)
     if not names:
         raise FileUnusable("no column of it holds numbers to learn from")

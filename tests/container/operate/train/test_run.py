@@ -477,6 +477,12 @@ def test_a_column_that_is_not_there_is_told(tmp_path: Path) -> None:
         train(path, tmp_path / "live", replace(asked(), label="z"))
 
 
+def test_a_column_that_is_not_there_cannot_be_dropped(tmp_path: Path) -> None:
+    path = write(table(), tmp_path / "data/a.parquet")
+    with pytest.raises(Refused, match="no column 'nope'"):
+        train(path, tmp_path / "live", replace(asked(), drop=("x0", "nope")))
+
+
 def test_in_s3_two_hosts_meet_at_the_shelf_and_make_what_a_directory_would(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
