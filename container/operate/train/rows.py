@@ -415,7 +415,8 @@ def _layout_of(window: Window, asked: Asked) -> _Layout:
     missing = [name for name in asked.categories if name not in names]
     if missing:
         raise FileUnusable(f"--categories {missing[0]}: it is not among --features")
-    unused = tuple(name for name in schema.names if name not in {*names, *asked.other_columns})
+    rest = tuple(name for name in schema.names if name not in {*names, *asked.other_columns})
+    unused = () if asked.features else rest  # who names the features has left out the rest himself
     return _Layout(tuple(names), window.is_named, {name: {} for name in asked.categories}, unused)
 
 

@@ -53,6 +53,12 @@ def test_it_says_what_it_did_and_the_next_step(tmp_path: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["is_new"] is False
 
 
+def test_of_columns_that_were_not_asked_for_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(table(word=pa.array(["x"] * 1500)), tmp_path / "data/a.parquet")
+    assert main(command(tmp_path, "--features", "x0,x1")) == Exit.OK
+    assert "unused" not in capsys.readouterr().out
+
+
 def test_a_release_goes_live_by_itself_only_where_every_condition_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
