@@ -29,7 +29,7 @@ from container.operate.train import run as running
 from container.operate.train.asked import Asked
 from container.operate.train.ledger import Ledger
 from container.operate.train.parameters import read
-from container.operate.troubles import Refused, Stopped
+from container.operate.troubles import Misused, Refused, Stopped
 from handler.archives.limits import Limits
 from handler.archives.members import read_artifact
 from handler.forest.booster_pool import BoosterPool
@@ -462,6 +462,18 @@ def test_sagemakers_csv_has_its_label_first_and_no_names(tmp_path: Path) -> None
     manifest = train(tmp_path / "data", tmp_path / "live", what)
     assert sorted(manifest.segments) == ["c0.tar.gz", "c1.tar.gz"]
     assert {(one.features.n, one.features.names) for one in manifest.segments.values()} == {(4, ())}
+
+
+def test_files_that_differ_in_format_or_folder_alone_are_all_learnt_from(tmp_path: Path) -> None:
+    data = table()
+    pieces = [write(data.slice(at, 500), tmp_path / name) for at, name in ((0, "1/a.csv"), (500, "1/a.parquet"))]
+    pieces.append(write(data.slice(1000), tmp_path / "2/a.parquet"))
+    sources = running.Sources((str(tmp_path / "1"), str(tmp_path / "2")))
+    outcome = running.run(place_at(str(tmp_path / "live")), asked(), sources, who="me", stop=threading.Event())
+    assert outcome.n_rows == len(data)
+    twice = running.Sources((str(tmp_path / "1"), str(pieces[0])))
+    with pytest.raises(Misused, match=r"1/a\.csv is there twice"):
+        running.run(place_at(str(tmp_path / "live")), asked(), twice, who="me", stop=threading.Event())
 
 
 def test_half_a_file_is_nobodys_model(tmp_path: Path) -> None:
