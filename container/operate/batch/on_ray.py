@@ -24,7 +24,7 @@ from container.operate.batch.ledger import Ledger
 from container.operate.batch.opened import FromRelease, Models
 from container.operate.batch.work import Work
 from container.operate.exits import CommandFailed
-from container.operate.tables.files import DataFile, find, s3_of
+from container.operate.tables.files import DataFile, find_parts, s3_of
 from container.operate.troubles import Misused, NotNow
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
@@ -135,7 +135,7 @@ class Worker:
     def _work(self) -> None:
         task = self._task
         endpoint_url = task.settings.artifacts.endpoint_url
-        if any("://" not in location for location in task.data) and task.files != find(
+        if any("://" not in location for location in task.data) and task.files != find_parts(
             task.data, task.asked.data_format, endpoint_url
         ):
             raise Misused("a machine of the cluster sees other files in --data: use S3, or a file system that all have")

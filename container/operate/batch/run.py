@@ -23,7 +23,7 @@ from container.operate.batch.progress import Progress
 from container.operate.batch.share import Share
 from container.operate.batch.work import Work
 from container.operate.tables.contents import by_content, models_by_content
-from container.operate.tables.files import find, s3_of
+from container.operate.tables.files import find_parts, s3_of
 from container.operate.troubles import Misused, NotNow
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
@@ -62,7 +62,7 @@ def run(
     """
     endpoint_url = settings.artifacts.endpoint_url
     _refuse_below(out, data)
-    files = find(data, asked.data_format, endpoint_url)
+    files = find_parts(data, asked.data_format, endpoint_url)
     if share is not None:
         files = by_content(files)
     with ExitStack() as closing:

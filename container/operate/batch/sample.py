@@ -15,7 +15,7 @@ from container.operate.batch.layout import without_model
 from container.operate.batch.opened import FromRelease, Models
 from container.operate.batch.scoring import layout_of_first, score_window
 from container.operate.batch.writing import json_texts
-from container.operate.tables.files import FileUnusable, find, on_disk
+from container.operate.tables.files import FileUnusable, find_parts, on_disk
 from container.operate.tables.windows import Unread, Window, windows
 from container.operate.troubles import Misused
 from container.settings import Settings
@@ -34,7 +34,7 @@ def look(
 ) -> Seen:
     """Raises CommandFailed."""
     endpoint_url = settings.artifacts.endpoint_url
-    files = find(data, asked.data_format, endpoint_url)
+    files = find_parts(data, asked.data_format, endpoint_url)
     file = files[0]
     with ExitStack() as closing:
         scratch = Path(

@@ -15,7 +15,8 @@ exit codes
   0  done, or nothing was to do
   1  what was looked at is not as it should be: a live prefix that is not whole, answers of another model
   2  the command cannot be understood
-  3  refused: no such release, nothing to approve, live objects changed by hand, or it may not be read or written
+  3  refused: no such release, nothing to approve, live objects changed by hand, it may not be read or written, or there is
+     no such bucket or no credentials
   4  no artifact of those to be published is sound
   5  not now: the store failed, or somebody else was faster; look and call again
   6  nobody answers at the address
@@ -43,10 +44,24 @@ def told(then: str = AGAIN) -> Iterator[None]:
         raise Misused(str(error)) from error
     except ArtifactForbidden as error:
         raise Refused(str(error) + ("; " + LOOK if error.doing == "written" else "")) from error
-    except (ArtifactUnavailable, ArtifactChanged) as error:
+    except ArtifactUnavailable as error:
+        why = _lacking(error)
+        raise (Refused(f"{error}: {why}") if why else NotNow(f"{error}; {then}")) from error
+    except ArtifactChanged as error:
         raise NotNow(f"{error}; {then}") from error
     except ArtifactError as error:
         raise Refused(str(error)) from error
+
+
+def _lacking(error: ArtifactUnavailable) -> str:
+    """What the same command would lack again; nothing when it may fare better. An endpoint asks again for these too, since
+    buckets and roles come up beside it; a person is there to mend them."""
+    if error.code == "NoSuchBucket":
+        return "there is no such bucket"
+    from botocore.exceptions import NoCredentialsError  # boto3 costs 0.2 s
+
+    # Not by its code, which credentials have too that could not be fetched just now.
+    return "this machine has no credentials for AWS" if isinstance(error.__cause__, NoCredentialsError) else ""
 
 
 @contextmanager

@@ -64,6 +64,10 @@ class DataFile:
     def stem(self) -> str:
         return self.name.removesuffix(suffix_of(self.name))
 
+    @property
+    def uri(self) -> str:
+        return f"{self.location.rstrip('/')}/{self.name}"
+
 
 def suffix_of(name: str) -> str:
     """The longest known suffix of a name, or nothing."""
@@ -71,7 +75,7 @@ def suffix_of(name: str) -> str:
 
 
 def find(locations: Sequence[str], data_format: str | None, endpoint_url: str | None) -> tuple[DataFile, ...]:
-    """All files, by name. data_format: of those whose names do not say. Raises Misused."""
+    """All files, each once, by name. data_format: of those whose names do not say. Raises Misused."""
     found: list[DataFile] = []
     for location in locations:
         try:
@@ -80,14 +84,25 @@ def find(locations: Sequence[str], data_format: str | None, endpoint_url: str | 
             raise Misused(f"--data {location}: {error}") from error
     if not found:
         raise Misused(f"--data {' '.join(locations)}: there are no files")
+    seen: set[str] = set()
+    for one in found:
+        where = one.uri if "://" in one.location else os.path.realpath(one.uri)
+        if where in seen:
+            raise Misused(f"--data: {one.uri} is there twice")
+        seen.add(where)
+    # Not by version, which of equal files is another one on each host of a job.
+    return tuple(sorted(found, key=lambda one: (one.name, one.location)))
+
+
+def find_parts(locations: Sequence[str], data_format: str | None, endpoint_url: str | None) -> tuple[DataFile, ...]:
+    """The same where each file has a part of the answers, called like it. Raises Misused when two would have one."""
+    found = find(locations, data_format, endpoint_url)
     seen: dict[str, DataFile] = {}
     for one in found:
         other = seen.setdefault(one.stem, one)
         if other is not one:
-            raise Misused(
-                f"{one.location}{one.name} and {other.location}{other.name} would have the same part {one.stem}"
-            )
-    return tuple(sorted(found))
+            raise Misused(f"{other.uri} and {one.uri} would have the same part {one.stem}")
+    return found
 
 
 def _of_location(location: str, data_format: str | None, endpoint_url: str | None) -> Iterator[DataFile]:

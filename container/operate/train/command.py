@@ -43,7 +43,7 @@ exit codes
   0    done: a candidate release is there (and is live, where --approve-if let it)
   1    done, and --approve-if kept it from going live
   2    the command cannot be understood
-  3    refused: data that cannot be read, no rows, or it may not be read or written
+  3    refused: data that cannot be read, no rows, no such bucket or credentials, or it may not be read or written
   4    no segment has got a model
   5    something could not be had just now: the same command goes on
   130  stopped by a signal: the same command goes on

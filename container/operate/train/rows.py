@@ -35,6 +35,9 @@ N_SPILLS = 64
 # Rows that a model over all segments is trained on, at most.
 MAX_SAMPLED = 500_000
 N_REASONS = 20
+# Cells by which a column of text is judged, and the share of numbers from which on it is one of numbers.
+N_JUDGED = 2_000
+SHARE_OF_NUMBERS = 0.5
 
 # Of a block, columns before the features. Whole numbers lie there as their bits.
 _SEGMENT, _LABEL, _WEIGHT, _GROUP, _IS_HELD = range(5)
@@ -396,35 +399,40 @@ class _Sample:
 
 def _layout_of(window: Window, asked: Asked) -> _Layout:
     """Which columns are features, by the first rows there are. Raises FileUnusable when one is missing."""
-    import pyarrow.types as types
-
     schema = window.table.schema
     if asked.features:
         names = asked.features
     else:
         names = tuple(
-            one.name
-            for one in schema
-            if one.name in asked.categories
-            or (
-                one.name not in asked.other_columns
-                and (
-                    types.is_integer(one.type)
-                    or types.is_floating(one.type)
-                    or types.is_boolean(one.type)
-                    or types.is_null(one.type)
-                )
-            )
+            name
+            for name in schema.names
+            if name in asked.categories or (name not in asked.other_columns and _is_of_numbers(window, name))
         )
-    for name in (*names, *asked.categories, asked.label):
+    for name in (*names, *asked.categories, *asked.drop, asked.label):
         _column(window, name)
     if not names:
         raise FileUnusable("no column of it holds numbers to learn from")
     missing = [name for name in asked.categories if name not in names]
     if missing:
         raise FileUnusable(f"--categories {missing[0]}: it is not among --features")
-    unused = tuple(name for name in schema.names if name not in {*names, *asked.other_columns})
+    rest = tuple(name for name in schema.names if name not in {*names, *asked.other_columns})
+    unused = () if asked.features else rest  # who names the features has left out the rest himself
     return _Layout(tuple(names), window.is_named, {name: {} for name in asked.categories}, unused)
+
+
+def _is_of_numbers(window: Window, name: str) -> bool:
+    """One bad row makes text of a CSV's columns of numbers, and one bad cell of a column in JSON lines: there the cells say
+    what the column is, every so many-th of them."""
+    import pyarrow.types as types
+
+    column = _column(window, name)
+    kind = column.type
+    if window.is_typed or not types.is_string(kind):
+        return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_null(kind))
+    there = column.drop_null()
+    judged = there.take(np.arange(0, len(there), max(1, len(there) // N_JUDGED)))
+    _, faults = floats_of(judged, is_typed=False)
+    return len(judged) - len(faults) >= SHARE_OF_NUMBERS * len(judged)
 
 
 def _column(window: Window, name: str) -> Any:

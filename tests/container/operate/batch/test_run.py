@@ -443,8 +443,9 @@ def test_the_place_of_a_run_may_not_lie_among_its_data(models: Path, tmp_path: P
 def test_files_that_would_have_one_part_are_refused(models: Path, tmp_path: Path) -> None:
     write(table(10, 1), tmp_path / "data/a.parquet")
     write(table(10, 1), tmp_path / "data/a.csv")
-    with pytest.raises(CommandFailed, match="the same part a"):
+    with pytest.raises(CommandFailed, match="the same part a") as told:
         score(models, tmp_path / "data", tmp_path / "out")
+    assert str(told.value).startswith(f"{tmp_path}/data/a.csv and {tmp_path}/data/a.parquet ")
 
 
 EXPLAINED = {

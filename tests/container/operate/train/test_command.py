@@ -19,6 +19,7 @@ from container.operate.main import main
 from container.operate.release.figures import Conditions
 from container.operate.troubles import Misused
 from tests.container.operate.train.test_run import N_SEGMENTS, table, write
+from tests.rig.faulty_s3 import ENVIRONMENT, FaultyS3
 
 pa = pytest.importorskip("pyarrow")
 PATIENCE_S = 60.0
@@ -51,6 +52,12 @@ def test_it_says_what_it_did_and_the_next_step(tmp_path: Path, capsys: pytest.Ca
     assert "new 5" in capsys.readouterr().out
     assert main(command(tmp_path, "--date", "when", "--json")) == Exit.OK
     assert json.loads(capsys.readouterr().out)["is_new"] is False
+
+
+def test_of_columns_that_were_not_asked_for_nothing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(table(word=pa.array(["x"] * 1500)), tmp_path / "data/a.parquet")
+    assert main(command(tmp_path, "--features", "x0,x1")) == Exit.OK
+    assert "unused" not in capsys.readouterr().out
 
 
 def test_a_release_goes_live_by_itself_only_where_every_condition_holds(
@@ -113,6 +120,22 @@ def test_a_killed_run_goes_on_and_its_models_are_those_of_an_undisturbed_one(tmp
     ours, theirs = (manifest_in(tmp_path / f"{name}.releases") for name in ("live", "whole"))
     assert ours["segments"] == theirs["segments"]
     assert ours["id"].rsplit("-", 1)[1] == theirs["id"].rsplit("-", 1)[1]
+
+
+def test_a_bucket_that_is_not_there_and_no_credentials_are_not_to_be_tried_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    write(table(50), tmp_path / "data/a.parquet")
+    with FaultyS3() as s3:
+        words = [*command(tmp_path), "--s3-endpoint-url", s3.url, "--to"]
+        assert main([*words, "s3://nobodys/live/"]) == Exit.REFUSED
+        assert capsys.readouterr().err.strip().endswith("(NoSuchBucket): there is no such bucket")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        assert main([*words, f"s3://{s3.bucket}/live/"]) == Exit.REFUSED
+        assert capsys.readouterr().err.strip().endswith("(NoCredentials): this machine has no credentials for AWS")
 
 
 def opt_ml(root: Path, parameters: dict[str, str], *, hosts: int = 1, host: int = 1, sharded: bool = False) -> Path:

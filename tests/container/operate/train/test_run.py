@@ -29,7 +29,7 @@ from container.operate.train import run as running
 from container.operate.train.asked import Asked
 from container.operate.train.ledger import Ledger
 from container.operate.train.parameters import read
-from container.operate.troubles import Refused, Stopped
+from container.operate.troubles import Misused, Refused, Stopped
 from handler.archives.limits import Limits
 from handler.archives.members import read_artifact
 from handler.forest.booster_pool import BoosterPool
@@ -464,6 +464,18 @@ def test_sagemakers_csv_has_its_label_first_and_no_names(tmp_path: Path) -> None
     assert {(one.features.n, one.features.names) for one in manifest.segments.values()} == {(4, ())}
 
 
+def test_files_that_differ_in_format_or_folder_alone_are_all_learnt_from(tmp_path: Path) -> None:
+    data = table()
+    pieces = [write(data.slice(at, 500), tmp_path / name) for at, name in ((0, "1/a.csv"), (500, "1/a.parquet"))]
+    pieces.append(write(data.slice(1000), tmp_path / "2/a.parquet"))
+    sources = running.Sources((str(tmp_path / "1"), str(tmp_path / "2")))
+    outcome = running.run(place_at(str(tmp_path / "live")), asked(), sources, who="me", stop=threading.Event())
+    assert outcome.n_rows == len(data)
+    twice = running.Sources((str(tmp_path / "1"), str(pieces[0])))
+    with pytest.raises(Misused, match=r"1/a\.csv is there twice"):
+        running.run(place_at(str(tmp_path / "live")), asked(), twice, who="me", stop=threading.Event())
+
+
 def test_half_a_file_is_nobodys_model(tmp_path: Path) -> None:
     write(table(), tmp_path / "data/a.parquet")
     (tmp_path / "data/b.parquet").write_bytes(b"PAR1 and then nothing")
@@ -475,6 +487,12 @@ def test_a_column_that_is_not_there_is_told(tmp_path: Path) -> None:
     path = write(table(), tmp_path / "data/a.parquet")
     with pytest.raises(Refused, match="no column 'z'"):
         train(path, tmp_path / "live", replace(asked(), label="z"))
+
+
+def test_a_column_that_is_not_there_cannot_be_dropped(tmp_path: Path) -> None:
+    path = write(table(), tmp_path / "data/a.parquet")
+    with pytest.raises(Refused, match="no column 'nope'"):
+        train(path, tmp_path / "live", replace(asked(), drop=("x0", "nope")))
 
 
 def test_in_s3_two_hosts_meet_at_the_shelf_and_make_what_a_directory_would(
@@ -509,3 +527,39 @@ def test_in_s3_two_hosts_meet_at_the_shelf_and_make_what_a_directory_would(
         again = running.run(place, asked("num_round=9"), sources, who="me", stop=threading.Event(), now=lambda: BEGAN)
         assert again.manifest is not None
         assert all(one.judged and one.judged.live is not None for one in again.manifest.segments.values())
+
+
+BAD_ROWS = {
+    "too short": "c1,0.5",
+    "a word in a number": "c1,abc,0.5,0.5,0.5,1.0",
+}
+
+
+@pytest.mark.parametrize("at", [1, 700, 1501], ids=["first", "between", "last"])
+@pytest.mark.parametrize("bad", BAD_ROWS.values(), ids=BAD_ROWS)
+def test_one_bad_row_of_a_csv_is_left_out_and_told_and_takes_no_feature_away(tmp_path: Path, bad: str, at: int) -> None:
+    good = write(table(word=pa.array(["7", "no", "nor", "x"] * 375)), tmp_path / "good/a.csv")
+    lines = good.read_text().splitlines()
+    lines.insert(at, bad if bad == BAD_ROWS["too short"] else f"{bad},x")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.csv").write_text("".join(f"{line}\n" for line in lines))
+    outcome = outcome_of(tmp_path / "bad", tmp_path / "live")
+    assert sum(outcome.unplaced.values()) == 1
+    assert outcome.unused == ("word",)
+    of_good = train(tmp_path / "good", tmp_path / "live-of-good")
+    assert outcome.manifest is not None
+    ours, theirs = (
+        {key: (one.digest, one.trained and one.trained.n_rows) for key, one in manifest.segments.items()}
+        for manifest in (outcome.manifest, of_good)
+    )
+    assert ours == theirs
+
+
+def test_one_bad_cell_of_json_lines_takes_no_feature_away(tmp_path: Path) -> None:
+    data = write(table(word=pa.array(["7"] * 1500)), tmp_path / "data/a.jsonl")
+    row = {"city": "c1", "x0": "abc", "x1": 1, "x2": 1, "x3": 1, "y": 1, "word": "7"}
+    data.write_text(json.dumps(row) + "\n" + data.read_text())
+    outcome = outcome_of(tmp_path / "data", tmp_path / "live")
+    assert outcome.unused == ("word",)
+    assert sum(outcome.unplaced.values()) == 1
+    assert sum(one.trained.n_rows for one in outcome.manifest.segments.values() if one.trained) == 1500  # type: ignore[union-attr]
