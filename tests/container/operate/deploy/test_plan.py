@@ -332,6 +332,34 @@ def test_a_role_that_is_not_there_is_told_before_anything_is_made() -> None:
     assert planned.refused == (f"role {of.role} is not there",)
 
 
+@pytest.mark.parametrize(
+    ("kind", "variable", "value", "said"),
+    [
+        ("multi-model", "MME_MAX_AGE_S", "30", "MME_MAX_AGE_S: '30' is not used in hosted mode without --models"),
+        ("multi-model", "MME_PRELOAD", "all", "MME_PRELOAD: 'all' is not a setting of hosted mode"),
+        ("zero", "MME_MAX_MODELS", "9", "MME_MAX_MODELS: '9' is not a setting of standalone mode"),
+        ("serverless", "MME_MEMORY", "much", "MME_MEMORY: 'much' is not a size"),
+        ("serverless", "SAGEMAKER_INFERENCE_OUTPUT", "scor", "there is no 'scor'"),
+    ],
+)
+def test_what_the_container_would_refuse_at_its_start_is_refused_before_anything_is_made(
+    kind: str, variable: str, value: str, said: str
+) -> None:
+    of = wanted(kind, f"[environment]\n{variable} = '{value}'")
+    for there in (nothing(of), updating(of)):
+        planned = plan(of, there)
+        assert planned.steps == ()
+        assert [said in line for line in planned.refused] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable"), [("zero", "MME_MAX_AGE_S"), ("serverless", "MME_PIN"), ("multi-model", "MME_LOADERS")]
+)
+def test_what_the_container_takes_is_planned(kind: str, variable: str) -> None:
+    of = wanted(kind, f"[environment]\n{variable} = '30'\nOMP_NUM_THREADS = '2'")
+    assert plan(of, nothing(of)).refused == ()
+
+
 def test_a_reservation_is_of_the_machine_and_the_models_and_steps_down_to_what_has_room() -> None:
     of = wanted("zero")
     assert memory_of(of, nothing(of)) == 512  # the container itself
