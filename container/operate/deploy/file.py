@@ -218,7 +218,7 @@ class Serverless:
 
     memory_gb: int = _key(_whole(1, 6), "GB of each", default=3, kinds=frozenset({SERVERLESS}))
     concurrency: int = _key(
-        _whole(1, 200), "calls at once at most; the bill's upper bound", example="5", kinds=frozenset({SERVERLESS})
+        _whole(1, 200), "calls at once at most; the bill's upper bound", example="3", kinds=frozenset({SERVERLESS})
     )
 
 
