@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from container.operate.demo.houses import pack
 from container.operate.deploy import apply
+from container.operate.deploy.file import KINDS
 from container.operate.main import main
 from container.platform.platform import Platform
 from tests.container.operate.deploy.files import IMAGE, ROLE, text
@@ -94,6 +96,19 @@ def test_from_an_empty_account_to_an_answer_and_back_to_nothing(played: Platform
     assert (status, out.splitlines()[-1]) == (0, "left      nothing of shop")
     status, out, _ = mme("deploy", "status", "--json", *quick)
     assert (status, json.loads(out)["now"]) == (1, "not there")
+
+
+def test_the_first_call_that_apply_names_can_be_typed_of_every_kind(played: Platform, mme: Any, tmp_path: Path) -> None:
+    client(played.url, "s3").put_object(Bucket="acme", Key="prod/us/b.tar.gz", Body=pack(b"a model"))
+    file, quick = tmp_path / "first.toml", ("--poll", "0.05", "--yes")
+    for kind in KINDS:
+        file.write_text(text(kind, month_usd=900, name=f"first-{kind}"))
+        status, out, err = mme("deploy", "apply", str(file), *quick)
+        assert status == 0, err
+        line = out.splitlines()[-1].removeprefix("next").replace("KEY", "us/b.tar.gz")
+        status, out, err = mme(*shlex.split(line)[1:])
+        assert (status, out.splitlines()[:1]) == (0, ["1.0"]), err
+        assert mme("deploy", "delete", str(file), *quick)[0] == 0
 
 
 def test_the_doctor_has_names_prices_and_an_exit_code(mme: Any, tmp_path: Path) -> None:
