@@ -20,7 +20,8 @@ from container.operate.printing import fact, lines_of
 
 def plan_lines(wanted: Wanted, planned: Plan, there: There) -> list[str]:
     lines = [fact("endpoint", wanted.name, wanted.kind, there.region, now_text(there))]
-    lines += _some("steps", [f"{n}. {step.what}" for n, step in enumerate(planned.steps, 1)] or ["nothing is to do"])
+    nothing = "none, since it is refused" if planned.refused else "nothing is to do"
+    lines += _some("steps", [f"{n}. {step.what}" for n, step in enumerate(planned.steps, 1)] or [nothing])
     if planned.cost is not None:
         lines.append(fact("costs", planned.cost.text))
         is_update = any(step.operation == "UpdateEndpoint" for step in planned.steps)
@@ -84,8 +85,10 @@ def status_lines(wanted: Wanted, planned: Plan, there: There) -> list[str]:
     lines += _some("by hand", planned.drift)
     if planned.cost is not None:
         lines.append(fact("costs", planned.cost.text))
+    lines += _some("refused", planned.refused)
+    to_do = "the file is refused" if planned.refused else f"{len(planned.steps)} steps are to do"
     is_as_asked = not planned.steps and not planned.refused
-    lines.append(fact("as asked", "yes" if is_as_asked else f"no: {len(planned.steps)} steps are to do"))
+    lines.append(fact("as asked", "yes" if is_as_asked else f"no: {to_do}"))
     return lines
 
 

@@ -129,6 +129,10 @@ def test_every_file_that_init_writes_can_be_planned_and_is_refused_for_a_role_th
         status, out, _ = mme("deploy", "plan", str(tmp_path / "one.toml"))
         assert status == 3
         assert "role/nobody is not there" in out
+        assert "steps     none, since it is refused" in out
+        status, out, _ = mme("deploy", "status", str(tmp_path / "one.toml"))
+        assert (status, out.splitlines()[-1]) == (1, "as asked  no: the file is refused")
+        assert "refused   role" in out
 
 
 def test_templates_and_policies_need_no_account(mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
