@@ -156,6 +156,20 @@ def test_a_file_that_is_wrong_is_told_on_one_line(mme: Any, tmp_path: Path) -> N
     assert mme("deploy", "plan", str(tmp_path / "none.toml"))[0] == 2
 
 
+def test_without_a_region_it_says_what_gives_one(mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    file = tmp_path / "shop.toml"
+    file.write_text(text(name="shop"))
+    status, _, err = mme("deploy", "plan", str(file))
+    assert (status, err.strip()) == (
+        2,
+        "mme deploy plan: no region: set region in the file, or AWS_DEFAULT_REGION",
+    )
+    monkeypatch.setenv(err.split()[-1], "us-east-1")
+    assert mme("deploy", "plan", str(file))[0] == 0
+
+
 def test_interrupted_it_says_that_aws_goes_on(mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
