@@ -81,6 +81,7 @@ def test_from_an_empty_account_to_an_answer_and_back_to_nothing(played: Platform
     assert (status, "done      nothing was to do" in out) == (0, True)
     status, out, _ = mme("deploy", "status", *quick)
     assert (status, out.splitlines()[-1]) == (0, "as asked  yes")
+    assert ": no call yet, or none for 24 h" in out
     client(played.url, "s3").put_object(Bucket="acme", Key="prod/us/a.tar.gz", Body=pack(b"a model"))
     status, out, _ = mme("invoke", "--endpoint", "shop", "--target", "us/a.tar.gz", "--json", "1,2,3")
     assert (status, json.loads(out)["body"]) == (0, "1.0")
