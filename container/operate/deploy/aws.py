@@ -118,7 +118,7 @@ class Aws:
             try:
                 self._clients[service] = self._client(service)
             except NoRegionError as error:
-                raise Misused("no region: set region in the file, or AWS_REGION") from error
+                raise Misused("no region: set region in the file, or AWS_DEFAULT_REGION") from error
             except (BotoCoreError, ValueError) as error:
                 raise Misused(str(error)) from error
         return self._clients[service]

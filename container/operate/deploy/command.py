@@ -370,8 +370,8 @@ def _ask(chosen: argparse.Namespace, question: str) -> None:
 
 
 def _first_call(wanted: Wanted) -> str:
-    component = f" --component {wanted.name} --wake" if wanted.kind == "zero" else ""
-    return f"mme invoke --endpoint {wanted.name}{component} --target KEY 1.0,2.0,3.0"
+    how = {"zero": f" --component {wanted.name} --wake", "serverless": " --in-attributes"}.get(wanted.kind, "")
+    return f"mme invoke --endpoint {wanted.name}{how} --target KEY 1.0,2.0,3.0"
 
 
 def _progress(text: str) -> None:

@@ -411,10 +411,11 @@ def _role(seen: _Seen) -> Iterator[Finding]:
     if seen.health.role is None:
         return
     lacking = missing(seen.health.role, execution_policy(seen.wanted))
-    if lacking:
+    rights = [f"{', '.join(actions)} on {resource}" for resource, actions in lacking.items()]
+    if rights:
         yield Finding(
             "role-lacks",
-            f"the execution role may not {', '.join(lacking)}",
+            f"the execution role may not {'; '.join(rights)}",
             "what starts next does not start, or says nothing",
             "mme deploy template --iam execution prints the policy that is needed",
         )

@@ -218,7 +218,7 @@ class Serverless:
 
     memory_gb: int = _key(_whole(1, 6), "GB of each", default=3, kinds=frozenset({SERVERLESS}))
     concurrency: int = _key(
-        _whole(1, 200), "calls at once at most; the bill's upper bound", example="5", kinds=frozenset({SERVERLESS})
+        _whole(1, 200), "calls at once at most; the bill's upper bound", example="3", kinds=frozenset({SERVERLESS})
     )
 
 
@@ -254,7 +254,10 @@ class Alarms:
     latency_ms: int = _key(_whole(0, 60_000), "milliseconds of the slowest hundredth", default=0)
     minutes: int = _key(_whole(1, 60), "minutes in a row", default=1)
     idle_hours: int = _key(
-        _whole(0, 24), "hours with machines and no call; of zero, hours without zero", default=24, kinds=WITH_INSTANCES
+        _whole(0, 24),
+        "hours without a call since the last; of zero, hours without zero",
+        default=24,
+        kinds=WITH_INSTANCES,
     )
     tell: tuple[str, ...] = _key(_texts, "SNS topics, by ARN", default=())
 

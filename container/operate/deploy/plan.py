@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from container import settings
 from container.operate.deploy import reservation
 from container.operate.deploy.cost import Cost, cost_of
 from container.operate.deploy.file import MULTI_MODEL, SERVERLESS, ZERO, Wanted
@@ -146,6 +147,7 @@ class _Planner:
             endpoint = None
         elif endpoint is None:
             self._delete_components()  # a deleted endpoint leaves them, and their names stay taken
+        self._start()
         if self.there.role_exists is False:
             self.refused.append(f"role {self.wanted.role} is not there")
         self._model_and_config()
@@ -169,6 +171,16 @@ class _Planner:
         self._alarms(of_wake=True)
         self._count(endpoint)
         self._tidy()
+
+    def _start(self) -> None:
+        """What the container would refuse at its start, which AWS tells ten minutes later, if at all."""
+        environment = dict(self.made.model["PrimaryContainer"]["Environment"])
+        if self.wanted.kind == MULTI_MODEL:
+            environment["SAGEMAKER_MULTI_MODEL"] = "true"  # as SageMaker does for Mode=MultiModel
+        try:
+            settings.read({}, environment)
+        except settings.SettingInvalid as error:
+            self.refused.append(f"environment: the container would not start: {error}")
 
     # what is made once
 

@@ -340,7 +340,14 @@ def _wake_alarm(name: str) -> Json:
 
 
 def _idle_alarm(wanted: Wanted) -> Json:
-    """Nobody has called for so many hours. No call is no figure, so what is missing counts."""
+    """Nobody has called for so many hours since the last call.
+
+    An hour without a call has no figure. Taken as a breach, that would ring as soon as the alarm is made: CloudWatch looks at
+    the hours before that, too. So it counts as missing: an alarm begins in INSUFFICIENT_DATA, the first call brings it to OK,
+    and its actions of INSUFFICIENT_DATA are done only when it comes there from another state, which is when all hours have
+    passed without a call. Those that nobody has ever called are the doctor's. Source: CloudWatch guide,
+    alarms-and-missing-data; CloudWatch API, MetricAlarm.
+    """
     return {
         "AlarmDescription": "machines run and nobody calls",
         "Namespace": MODEL_METRICS,
@@ -352,8 +359,9 @@ def _idle_alarm(wanted: Wanted) -> Json:
         "DatapointsToAlarm": wanted.alarms.idle_hours,
         "Threshold": 1.0,
         "ComparisonOperator": "LessThanThreshold",
-        "TreatMissingData": "breaching",
+        "TreatMissingData": "missing",
         "AlarmActions": list(wanted.alarms.tell),
+        "InsufficientDataActions": list(wanted.alarms.tell),
     }
 
 

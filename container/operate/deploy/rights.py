@@ -12,16 +12,21 @@ from typing import Any
 from container.operate.deploy.names import Json
 
 
-def missing(documents: Iterable[Json], needed: Json) -> list[str]:
-    """Of a policy of ours, the actions that none of a role's documents allows, or that one denies."""
+def missing(documents: Iterable[Json], needed: Json) -> dict[str, list[str]]:
+    """Of a policy of ours, by resource, the actions that none of a role's documents allows, or that one denies."""
     documents = list(documents)
-    found = [
-        action
-        for statement in needed["Statement"]
-        for action in statement["Action"]
-        if not all(allows(documents, action, one.replace("*", "x")) for one in statement["Resource"])
-    ]
-    return list(dict.fromkeys(found))
+    found: dict[str, list[str]] = {}
+    for statement in needed["Statement"]:
+        for resource in statement["Resource"]:
+            there = found.get(resource, [])
+            lacking = [
+                action
+                for action in statement["Action"]
+                if action not in there and not allows(documents, action, resource.replace("*", "x"))
+            ]
+            if lacking:
+                found[resource] = [*there, *lacking]
+    return found
 
 
 def allows(documents: Iterable[Json], action: str, resource: str) -> bool:

@@ -1,6 +1,6 @@
 """`mme deploy init`: a commented file for each kind, written from the rows that the file is read by.
 
-Rule: what it writes can be read as it is; only names and addresses are examples.
+Rule: what it writes can be read and planned as it is, its bill within its month_usd; only names and addresses are examples.
 """
 
 from __future__ import annotations

@@ -12,15 +12,17 @@ from typing import Any
 from container.operate.deploy.apply import component_text, endpoint_text
 from container.operate.deploy.doctor import Finding
 from container.operate.deploy.file import Wanted
-from container.operate.deploy.names import ASKED, BEFORE
+from container.operate.deploy.names import ASKED, BEFORE, Json
 from container.operate.deploy.plan import Plan, Step
+from container.operate.deploy.resources import alarm_word
 from container.operate.deploy.there import There
 from container.operate.printing import fact, lines_of
 
 
 def plan_lines(wanted: Wanted, planned: Plan, there: There) -> list[str]:
     lines = [fact("endpoint", wanted.name, wanted.kind, there.region, now_text(there))]
-    lines += _some("steps", [f"{n}. {step.what}" for n, step in enumerate(planned.steps, 1)] or ["nothing is to do"])
+    nothing = "none, since it is refused" if planned.refused else "nothing is to do"
+    lines += _some("steps", [f"{n}. {step.what}" for n, step in enumerate(planned.steps, 1)] or [nothing])
     if planned.cost is not None:
         lines.append(fact("costs", planned.cost.text))
         is_update = any(step.operation == "UpdateEndpoint" for step in planned.steps)
@@ -79,14 +81,23 @@ def status_lines(wanted: Wanted, planned: Plan, there: There) -> list[str]:
     lines += _some("component", [f"{one['InferenceComponentName']}: {component_text(one)}" for one in there.components])
     if there.target is not None:
         lines.append(fact("scales", f"{there.target['MinCapacity']} to {there.target['MaxCapacity']}"))
-    lines += _some("alarms", [f"{name}  {one['StateValue']}" for name, one in sorted(there.alarms.items())])
+    lines += _some("alarms", [_alarm_text(wanted, name, one) for name, one in sorted(there.alarms.items())])
     lines += _some("kept", list(there.configs))
     lines += _some("by hand", planned.drift)
     if planned.cost is not None:
         lines.append(fact("costs", planned.cost.text))
+    lines += _some("refused", planned.refused)
+    to_do = "the file is refused" if planned.refused else f"{len(planned.steps)} steps are to do"
     is_as_asked = not planned.steps and not planned.refused
-    lines.append(fact("as asked", "yes" if is_as_asked else f"no: {len(planned.steps)} steps are to do"))
+    lines.append(fact("as asked", "yes" if is_as_asked else f"no: {to_do}"))
     return lines
+
+
+def _alarm_text(wanted: Wanted, name: str, alarm: Json) -> str:
+    state = alarm["StateValue"]
+    if alarm_word(name) == "idle" and state == "INSUFFICIENT_DATA":
+        state = f"{state}: no call yet, or none for {wanted.alarms.idle_hours} h"
+    return f"{name}  {state}"
 
 
 def status_facts(wanted: Wanted, planned: Plan, there: There) -> dict[str, Any]:

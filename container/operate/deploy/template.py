@@ -105,8 +105,9 @@ def _scaling(target: Json, policies: tuple[Json, ...], schedule: tuple[Json, ...
 def _alarm(request: Json) -> Json:
     made = {**request, "AlarmName": request["AlarmName"].rpartition("-")[0]}  # changed in place, it needs no digest
     made["AlarmActions"] = [{"Ref": "WakePolicy"} if one == WAKE_POLICY else one for one in request["AlarmActions"]]
-    if not made["AlarmActions"]:
-        del made["AlarmActions"]
+    for actions in ("AlarmActions", "InsufficientDataActions"):
+        if not made.get(actions, True):
+            del made[actions]
     if "Dimensions" in made:
         # The alarm is moved to the new config before the endpoint is, as the endpoint names the alarm.
         config = {"Fn::GetAtt": ["Config", "EndpointConfigName"]}

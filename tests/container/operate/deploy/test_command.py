@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from container.operate.demo.houses import pack
 from container.operate.deploy import apply
+from container.operate.deploy.file import KINDS
 from container.operate.main import main
 from container.platform.platform import Platform
 from tests.container.operate.deploy.files import IMAGE, ROLE, text
@@ -79,6 +81,7 @@ def test_from_an_empty_account_to_an_answer_and_back_to_nothing(played: Platform
     assert (status, "done      nothing was to do" in out) == (0, True)
     status, out, _ = mme("deploy", "status", *quick)
     assert (status, out.splitlines()[-1]) == (0, "as asked  yes")
+    assert ": no call yet, or none for 24 h" in out
     client(played.url, "s3").put_object(Bucket="acme", Key="prod/us/a.tar.gz", Body=pack(b"a model"))
     status, out, _ = mme("invoke", "--endpoint", "shop", "--target", "us/a.tar.gz", "--json", "1,2,3")
     assert (status, json.loads(out)["body"]) == (0, "1.0")
@@ -94,6 +97,19 @@ def test_from_an_empty_account_to_an_answer_and_back_to_nothing(played: Platform
     assert (status, out.splitlines()[-1]) == (0, "left      nothing of shop")
     status, out, _ = mme("deploy", "status", "--json", *quick)
     assert (status, json.loads(out)["now"]) == (1, "not there")
+
+
+def test_the_first_call_that_apply_names_can_be_typed_of_every_kind(played: Platform, mme: Any, tmp_path: Path) -> None:
+    client(played.url, "s3").put_object(Bucket="acme", Key="prod/us/b.tar.gz", Body=pack(b"a model"))
+    file, quick = tmp_path / "first.toml", ("--poll", "0.05", "--yes")
+    for kind in KINDS:
+        file.write_text(text(kind, month_usd=900, name=f"first-{kind}"))
+        status, out, err = mme("deploy", "apply", str(file), *quick)
+        assert status == 0, err
+        line = out.splitlines()[-1].removeprefix("next").replace("KEY", "us/b.tar.gz")
+        status, out, err = mme(*shlex.split(line)[1:])
+        assert (status, out.splitlines()[:1]) == (0, ["1.0"]), err
+        assert mme("deploy", "delete", str(file), *quick)[0] == 0
 
 
 def test_the_doctor_has_names_prices_and_an_exit_code(mme: Any, tmp_path: Path) -> None:
@@ -114,6 +130,10 @@ def test_every_file_that_init_writes_can_be_planned_and_is_refused_for_a_role_th
         status, out, _ = mme("deploy", "plan", str(tmp_path / "one.toml"))
         assert status == 3
         assert "role/nobody is not there" in out
+        assert "steps     none, since it is refused" in out
+        status, out, _ = mme("deploy", "status", str(tmp_path / "one.toml"))
+        assert (status, out.splitlines()[-1]) == (1, "as asked  no: the file is refused")
+        assert "refused   role" in out
 
 
 def test_templates_and_policies_need_no_account(mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +155,20 @@ def test_a_file_that_is_wrong_is_told_on_one_line(mme: Any, tmp_path: Path) -> N
     status, _, err = mme("deploy", "plan", str(file))
     assert (status, err) == (2, f"mme deploy plan: {file}: there is no key month_us; did you mean month_usd?\n")
     assert mme("deploy", "plan", str(tmp_path / "none.toml"))[0] == 2
+
+
+def test_without_a_region_it_says_what_gives_one(mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    file = tmp_path / "shop.toml"
+    file.write_text(text(name="shop"))
+    status, _, err = mme("deploy", "plan", str(file))
+    assert (status, err.strip()) == (
+        2,
+        "mme deploy plan: no region: set region in the file, or AWS_DEFAULT_REGION",
+    )
+    monkeypatch.setenv(err.split()[-1], "us-east-1")
+    assert mme("deploy", "plan", str(file))[0] == 0
 
 
 def test_interrupted_it_says_that_aws_goes_on(mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

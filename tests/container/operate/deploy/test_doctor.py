@@ -157,6 +157,14 @@ def test_what_is_not_scaled_now_and_then_is_no_fault() -> None:
     assert found(ZERO, well(ZERO, activities=(one, one))) == {}
 
 
+def test_what_the_role_may_not_is_told_with_where() -> None:
+    needed = execution_policy(ZERO)
+    less = {**needed, "Statement": [one for one in needed["Statement"] if one["Sid"] != "KeepWarmList"]}
+    assert found(ZERO, well(ZERO, role=(less,)))["role-lacks"].what == (
+        "the execution role may not s3:GetObject, s3:PutObject on arn:aws:s3:::acme/prod.warm/prices/*"
+    )
+
+
 def test_a_new_endpoint_that_nobody_called_yet_is_not_idle() -> None:
     there = changed(applied(MULTI), endpoint__CreationTime=AT - timedelta(hours=5))
     assert found(MULTI, well(MULTI, there, calls=0.0)) == {}

@@ -6,14 +6,23 @@ import pytest
 
 from container.operate.deploy import command, file
 from container.operate.deploy.file import FileInvalid, parse
+from container.operate.deploy.plan import plan
 from container.operate.deploy.starting import file_of
-from tests.container.operate.deploy.files import text
+from tests.container.operate.deploy.files import nothing, text
 
 
 @pytest.mark.parametrize("kind", file.KINDS)
 def test_what_init_writes_can_be_read(kind: str) -> None:
     wanted = parse(file_of(kind))
     assert (wanted.kind, wanted.name, wanted.month_usd) == (kind, "prices", 500.0)
+
+
+@pytest.mark.parametrize("kind", file.KINDS)
+def test_what_init_writes_is_planned_as_it_is(kind: str) -> None:
+    wanted = parse(file_of(kind))
+    planned = plan(wanted, nothing(wanted))
+    assert planned.refused == ()
+    assert planned.steps
 
 
 @pytest.mark.parametrize("kind", file.KINDS)

@@ -15,8 +15,9 @@ from container.operate.deploy.file import KINDS, Wanted
 from container.operate.deploy.names import ASKED, BEFORE, BOUNDS, is_named
 from container.operate.deploy.plan import Plan, Step, memory_of, plan
 from container.operate.deploy.reservation import Models
-from container.operate.deploy.resources import WAKE_POLICY, resources
+from container.operate.deploy.resources import WAKE_POLICY, alarm_word, resources
 from container.operate.deploy.there import There
+from container.platform.scaling.evaluation import State, judge, looked_at
 from tests.container.operate.deploy.files import IMAGE, applied, nothing, wanted
 
 OLD = "prices-" + "a" * 10
@@ -325,11 +326,65 @@ def test_nights_take_their_hours_from_the_bill() -> None:
     assert less.most_month == pytest.approx(all_day.most_month * 16 / 24)
 
 
+@pytest.mark.parametrize("quiet", [None, 0.0])  # what an hour without calls has: nothing, as far as anybody knows
+def test_the_idle_alarm_tells_nobody_of_a_new_endpoint_and_tells_of_one_that_is_called_no_more(
+    quiet: float | None,
+) -> None:
+    of = wanted(more="[alarms]\nidle_hours = 6\ntell = ['arn:aws:sns:us-east-1:123456789012:ops']")
+    alarm = next(one for one in resources(of).alarms if alarm_word(one["AlarmName"]) == "idle")
+    calls: list[float | None] = [None] * looked_at(6)  # before there was an endpoint
+    states: list[State] = ["INSUFFICIENT_DATA"]  # as CloudWatch makes an alarm
+    told_at = []
+    for hour in range(1, 40):
+        calls.append(9.0 if hour == 20 else quiet)
+        breaches = [None if n is None else n < alarm["Threshold"] for n in calls[-looked_at(6) :]]
+        states.append(
+            judge(
+                breaches, alarm["EvaluationPeriods"], alarm["DatapointsToAlarm"], alarm["TreatMissingData"], states[-1]
+            )
+        )
+        actions = {"ALARM": "AlarmActions", "INSUFFICIENT_DATA": "InsufficientDataActions", "OK": "OKActions"}
+        if states[-1] != states[-2] and alarm.get(actions[states[-1]]):
+            told_at.append(hour)
+    assert all(hour >= 6 for hour in told_at)
+    after = [hour for hour in told_at if hour >= 20]
+    assert len(after) == 1
+    assert 26 <= after[0] <= 20 + looked_at(6)
+
+
 def test_a_role_that_is_not_there_is_told_before_anything_is_made() -> None:
     of = wanted("zero")
     planned = plan(of, replace(nothing(of), role_exists=False))
     assert planned.steps == ()
     assert planned.refused == (f"role {of.role} is not there",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable", "value", "said"),
+    [
+        ("multi-model", "MME_MAX_AGE_S", "30", "MME_MAX_AGE_S: '30' is not used in hosted mode without --models"),
+        ("multi-model", "MME_PRELOAD", "all", "MME_PRELOAD: 'all' is not a setting of hosted mode"),
+        ("zero", "MME_MAX_MODELS", "9", "MME_MAX_MODELS: '9' is not a setting of standalone mode"),
+        ("serverless", "MME_MEMORY", "much", "MME_MEMORY: 'much' is not a size"),
+        ("serverless", "SAGEMAKER_INFERENCE_OUTPUT", "scor", "there is no 'scor'"),
+    ],
+)
+def test_what_the_container_would_refuse_at_its_start_is_refused_before_anything_is_made(
+    kind: str, variable: str, value: str, said: str
+) -> None:
+    of = wanted(kind, f"[environment]\n{variable} = '{value}'")
+    for there in (nothing(of), updating(of)):
+        planned = plan(of, there)
+        assert planned.steps == ()
+        assert [said in line for line in planned.refused] == [True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "variable"), [("zero", "MME_MAX_AGE_S"), ("serverless", "MME_PIN"), ("multi-model", "MME_LOADERS")]
+)
+def test_what_the_container_takes_is_planned(kind: str, variable: str) -> None:
+    of = wanted(kind, f"[environment]\n{variable} = '30'\nOMP_NUM_THREADS = '2'")
+    assert plan(of, nothing(of)).refused == ()
 
 
 def test_a_reservation_is_of_the_machine_and_the_models_and_steps_down_to_what_has_room() -> None:

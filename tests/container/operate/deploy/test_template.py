@@ -62,12 +62,17 @@ def test_a_template_has_all_that_an_apply_makes(kind: str) -> None:
 
 def test_an_execution_role_of_ours_lacks_nothing_and_one_without_a_right_lacks_that() -> None:
     needed = execution_policy(wanted())
-    assert missing([needed], needed) == []
+    assert missing([needed], needed) == {}
     less = {**needed, "Statement": [one for one in needed["Statement"] if one["Sid"] != "WriteLog"]}
-    assert missing([less], needed)[:2] == ["logs:CreateLogGroup", "logs:CreateLogStream"]
-    assert missing([{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}], needed) == []
+    lacking = missing([less], needed)
+    assert list(lacking) == [
+        "arn:aws:logs:*:*:log-group:/aws/sagemaker/Endpoints/*",
+        "arn:aws:logs:*:*:log-group:/aws/sagemaker/InferenceComponents/*",
+    ]
+    assert all(actions[:2] == ["logs:CreateLogGroup", "logs:CreateLogStream"] for actions in lacking.values())
+    assert missing([{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}], needed) == {}
     denied = {"Statement": [{"Effect": "Deny", "Action": "s3:Get*", "Resource": "arn:aws:s3:::acme/*"}]}
-    assert missing([needed, denied], needed) == ["s3:GetObject"]
+    assert missing([needed, denied], needed) == {"arn:aws:s3:::acme/prod/*": ["s3:GetObject"]}
 
 
 @pytest.mark.parametrize(
