@@ -28,7 +28,7 @@ class ChildFailed(CommandFailed):
 
 class PortTaken(CommandFailed):
     def __init__(self, port: int, why: str) -> None:
-        super().__init__(f"cannot listen on 127.0.0.1:{port}: {why}; choose another with --port, or leave it out")
+        super().__init__(f"cannot listen on 127.0.0.1:{port}: {why}; choose another with --port")
         self.port = port
 
 

@@ -32,7 +32,7 @@ class LocationInvalid(StartRefused):
     """A location that is neither an S3 prefix nor a directory we can list."""
 
     def __init__(self, location: str, why: str) -> None:
-        super().__init__(f"models location {location!r}: {why}")
+        super().__init__(f"location {location!r}: {why}")
         self.location = location
         self.why = why
 

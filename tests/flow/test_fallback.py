@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,7 @@ BODY = "\n".join(",".join(map(repr, row)) for row in X.tolist())
 
 @pytest.fixture
 def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
-    scratch = Path("/tmp") / f"fb-{tmp_path.name[-12:]}"
-    scratch.mkdir()
+    scratch = Path(tempfile.mkdtemp(prefix="mt-"))  # short: sockets lie in it
     (tmp_path / "models/us").mkdir(parents=True)
     (tmp_path / "models/us/_default.tar.gz").write_bytes(boosters.segment_archive(1))
     with Endpoint(tmp_path / "models", scratch, "--fallback", "_default.tar.gz") as endpoint:

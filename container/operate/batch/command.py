@@ -265,7 +265,8 @@ def _tell(chosen: argparse.Namespace, outcome: Outcome, took_s: float) -> None:
         say("errors", f"{summary['errors']:,}", f"{len(summary['missing'])} segments without a model", chosen.out)
         for name, why in list(summary["failed"].items())[:10]:
             say("failed", name, why)
-    say("next", f"ls {shlex.quote(chosen.out)}")
+    listing = "aws s3 ls" if chosen.out.startswith("s3://") else "ls"
+    say("next", f"{listing} {shlex.quote(chosen.out)}")
 
 
 def _sample(chosen: argparse.Namespace, chosen_settings: Settings, asked: Asked) -> int:

@@ -90,7 +90,7 @@ def _route() -> dict[str, Any]:
                         "typed_config": {"@type": f"{_TYPES}.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
                     }
                 ],
-                "host_selection_retry_max_attempts": 5,
+                "host_selection_retry_max_attempts": 20,  # each chooses anew by a hash of its own: one in two meets the same
                 "retry_back_off": {"base_interval": "0.025s", "max_interval": "0.25s"},
             },
         },

@@ -144,7 +144,7 @@ def _apply(chosen: argparse.Namespace) -> int:
 def _opened(chosen: argparse.Namespace) -> place.Place:
     if not chosen.live:
         raise Misused("--to: where do releases go?")
-    return place.open_place(chosen)
+    return place.open_place(chosen, makes=True)
 
 
 def _run_local(chosen: argparse.Namespace, main: Callable[[Sequence[str]], int]) -> int:

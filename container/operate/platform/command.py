@@ -96,7 +96,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
 
     if chosen.trap == ["list"]:
         for name, what in TRAPS.items():
-            say(name, what)
+            print(f"{name:<20}  {what}")
         return Exit.OK
     if missing := missing_parts():
         raise CommandFailed(f"needs {', '.join(missing)}: pip install 'multi-model-endpoint[demo]'")

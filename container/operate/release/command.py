@@ -178,7 +178,10 @@ def _add_change(parser: argparse.ArgumentParser) -> None:
 def _run(name: str, do: Do, chosen: argparse.Namespace) -> int:
     try:
         # A rollback whose last answer was lost is done, and another one would go further back.
-        with told(LOOK if do is _rollback else AGAIN), closing(place.open_place(chosen)) as opened:
+        with (
+            told(LOOK if do is _rollback else AGAIN),
+            closing(place.open_place(chosen, makes=do is _publish)) as opened,
+        ):
             return do(chosen, opened)
     except CommandFailed as error:
         if chosen.json:

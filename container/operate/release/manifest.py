@@ -225,7 +225,7 @@ class Manifest:
                 {key: Segment.from_dict(one, lists[one["features"]]) for key, one in facts["segments"].items()},
                 facts["refused"],
             )
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise Refused(f"{uri} is no manifest of a release: {error}") from error
 
 

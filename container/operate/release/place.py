@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from pathlib import Path
 
 from container import settings
 from container.operate.troubles import Misused
@@ -58,12 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser, flag: str, *, is_required: bo
     )
 
 
-def open_place(chosen: argparse.Namespace) -> Place:
-    """The place that `add_arguments` let the operator name. Raises Misused."""
+def open_place(chosen: argparse.Namespace, *, makes: bool = False) -> Place:
+    """The place that `add_arguments` let the operator name. makes: a directory that is not there yet. Raises Misused."""
     try:
         url = settings.read_one("endpoint_url", chosen.endpoint_url)
     except settings.SettingInvalid as error:
         raise Misused(str(error)) from error
+    where = (chosen.live, chosen.releases or f"{chosen.live.rstrip('/')}{BESIDE}")
+    if not makes and "://" not in chosen.live and not any(Path(one).is_dir() for one in where):
+        raise Misused(f"{chosen.live}: there is no such directory")
     return place_at(chosen.live, chosen.releases, url)
 
 

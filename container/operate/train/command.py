@@ -200,7 +200,7 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         return _start(chosen, stop)
     _need_pyarrow()
     began = time.monotonic()
-    with told("the same command goes on"), closing(place.open_place(chosen)) as opened:
+    with told("the same command goes on"), closing(place.open_place(chosen, makes=True)) as opened:
         from container.operate.release.who import who
 
         me = who(opened)
@@ -255,7 +255,7 @@ def _start(chosen: argparse.Namespace, stop: threading.Event) -> int:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     parameters = starting.hyperparameters_of(chosen, parser)
-    with told("call again"), closing(place.open_place(chosen)) as opened:
+    with told("call again"), closing(place.open_place(chosen, makes=True)) as opened:
         params = starting.put_params(opened, chosen.params)
         request = starting.training_request(machines, parameters, params, opened.shelf.uri("jobs/"))
         name = starting.name_of(chosen.job_name)

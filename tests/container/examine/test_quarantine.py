@@ -197,7 +197,9 @@ def test_an_artifact_that_ends_reader_after_reader_is_broken_and_the_rest_are_le
 
 def test_a_reader_that_is_ended_once_says_nothing_about_its_artifact(quarantine: Quarantine) -> None:
     with Killer(quarantine, most=1) as killer:
-        assert quarantine.examine(killer.slow, "s3://b/sound").facts[0].n_features == 6
+        deadline = time.monotonic() + 60
+        while not killer.n_killed and time.monotonic() < deadline:  # a reader may be done before it is found at work
+            assert quarantine.examine(killer.slow, "s3://b/sound").facts[0].n_features == 6
         assert killer.n_killed == 1
 
 

@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_is_refused_when_it_was_asked_for(run: Run) -> None
         demo = run("demo", "--once", "--port", str(port))
         assert demo.wait() == 1
     assert demo.trouble == (
-        f"mme demo: cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port, or leave it out\n"
+        f"mme demo: cannot listen on 127.0.0.1:{port}: Address already in use; choose another with --port\n"
     )
 
 

@@ -25,7 +25,7 @@ MOST_REQUESTS = 60
 def shop(s3: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     # One for all commands, since clients take a moment to make, and without the tries that a dead S3 makes slow.
     opened = place_at(f"s3://{s3.bucket}/live/", None, s3.url, max_attempts=1)
-    monkeypatch.setattr(place, "open_place", lambda _: opened)
+    monkeypatch.setattr(place, "open_place", lambda *_, **__: opened)
     monkeypatch.setattr(Place, "close", lambda _: None)
     monkeypatch.setattr(who, "who", lambda _: "ann")
     yield Shop(opened)

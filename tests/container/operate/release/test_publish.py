@@ -282,4 +282,6 @@ def test_as_a_shell_sees_it(tmp_path: Path, source: Path, capsys: pytest.Capture
     assert "whole     yes" in capsys.readouterr().out
     assert main(["release", "approve", "20000101-000000-00000000", "--of", to]) == Exit.REFUSED
     assert main(["release", "list", "--of", "s3://bucket-alone/"]) == Exit.USAGE
+    assert main(["release", "list", "--of", str(tmp_path / "a" / "slip")]) == Exit.USAGE
+    assert not (tmp_path / "a").exists()
     assert main(["publish", str(tmp_path / "none"), "--to", to]) == Exit.REFUSED
