@@ -87,7 +87,10 @@ def run(chosen: argparse.Namespace) -> int:
         printer.say(lines_of("port", f"{FIRST_PORT} is taken, so this is {port}"))
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # both end it the same way, as KeyboardInterrupt
-    return _loop(port, printer) if chosen.loop else Demo(port, printer).run(is_once=chosen.once)
+    try:
+        return _loop(port, printer) if chosen.loop else Demo(port, printer).run(is_once=chosen.once)
+    except KeyboardInterrupt:  # before there was anything to clean up, or behind it
+        return Exit.INTERRUPTED
 
 
 def _loop(port: int, printer: Printer) -> int:
