@@ -1,6 +1,6 @@
 # The endpoint as an image. `./build.sh image` builds it and chooses the arguments.
 #
-# Layers, from the one that changes least: Java and MMS; Python packages; our code, under 2 MB. Files carry one date
+# Layers, from the one that changes least: Java and MMS; Python packages; our code, under 3 MB. Files carry one date
 # (SOURCE_DATE_EPOCH), so an unchanged layer keeps its digest and is not pushed again.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 

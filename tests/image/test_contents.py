@@ -19,7 +19,7 @@ pytestmark = pytest.mark.image
 ROOT = Path(__file__).resolve().parents[2]
 HOME = "opt/mme"
 MAX_BYTES = 520 << 20  # unpacked, without the base
-CODE_MAX_BYTES = 2 << 20  # what a change of code ships
+CODE_MAX_BYTES = 3 << 20  # what a change of code ships: the endpoint, and all that stands around it
 
 COMPILERS = {"cc", "c++", "gcc", "g++", "clang", "ld", "as", "make", "cmake", "javac", "jlink", "rustc", "cargo", "go"}
 
@@ -58,7 +58,7 @@ def test_it_stays_within_its_size(image: Image) -> None:
     assert n_bytes(image.root / HOME) < MAX_BYTES
 
 
-def test_a_change_of_code_ships_less_than_two_megabytes(image: Image) -> None:
+def test_a_change_of_code_ships_less_than_three_megabytes(image: Image) -> None:
     """The last layer holds our packages, their metadata and the `mme` script; the four below are the base's and ours."""
     site = site_packages(image)
     ours = [site / "container", site / "handler", *site.glob("multi_model_endpoint-*.dist-info")]
