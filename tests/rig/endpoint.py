@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http
 import http.client
 import json
@@ -177,7 +178,8 @@ class Endpoint:
             if pid != self._process.pid:
                 # Java starts its children from other threads than its first
                 for task in Path(f"/proc/{pid}/task").glob("*/children"):
-                    pending += [int(child) for child in task.read_text().split() if int(child) not in pending]
+                    with contextlib.suppress(OSError):  # the thread has ended since
+                        pending += [int(child) for child in task.read_text().split() if int(child) not in pending]
         return sorted(set(found))
 
     def process(self, part: str) -> int:
