@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from container.operate.troubles import Refused
 
 FORMAT = 1
@@ -219,13 +221,14 @@ class Manifest:
             if facts["format"] != FORMAT:
                 raise Refused(f"{uri} is of format {facts['format']}, which this release of mme does not read")
             lists = [Features(one["n"], tuple(one["names"]), tuple(one["types"])) for one in facts["features"]]
-            return cls(
+            read = cls(
                 *(facts["id"], facts["made_at"], facts["made_by"], tuple(facts["made_from"])),
                 *(facts["note"], facts["examiner"]),
                 {key: Segment.from_dict(one, lists[one["features"]]) for key, one in facts["segments"].items()},
                 facts["refused"],
             )
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            return msgspec.convert(msgspec.to_builtins(read), cls)  # every value is of its type
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
             raise Refused(f"{uri} is no manifest of a release: {error}") from error
 
 

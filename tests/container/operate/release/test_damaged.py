@@ -12,6 +12,7 @@ from container.operate.release.approve import approve
 from container.operate.release.choice import Choice
 from container.operate.release.diff import Gate
 from container.operate.release.live import read_current, read_history, settled
+from container.operate.release.manifest import Manifest
 from container.operate.release.place import place_at
 from container.operate.release.whole import wholeness
 from container.operate.troubles import Refused
@@ -58,3 +59,13 @@ def test_a_type_that_is_another_is_refused_with_the_place(shop: Shop) -> None:
     with pytest.raises(Refused, match=r"current.json is not as it was written: Expected `str`, got `int`.*change.who"):
         read_current(store)
     store.put("current.json", whole)
+
+
+@SPARING
+@given(data=st.data())
+def test_a_damaged_manifest_is_refused_or_reads_back(shop: Shop, data: st.DataObject) -> None:
+    whole = shelf.newest(shop.place.shelf).to_json()
+    try:
+        Manifest.from_json(data.draw(st.one_of(damaged(whole), retyped(whole))), "x").to_json()
+    except Refused:
+        return  # in words
