@@ -143,7 +143,8 @@ def test_several_artifacts_are_examined_at_the_same_time(quarantine: Quarantine)
 @cache
 def slow_archive() -> bytes:
     """Takes a reader several times as long as it takes to notice that it is at work."""
-    return boosters.archive({"xgboost-model": boosters.document(boosters.train(n_rounds=30_000, max_depth=6))})
+    document = boosters.document(boosters.train(n_rounds=30_000, max_depth=6))
+    return boosters.archive({f"xgboost-model-{fold}": document for fold in range(8)})
 
 
 @cache
