@@ -255,9 +255,9 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def until(condition: Any, patience_s: float = 15.0) -> None:
+def until(condition: Any, patience_s: float = 15.0, pause_s: float = 0.01) -> None:
     """Wait for something another process does. Fails after `patience_s`."""
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
+        time.sleep(pause_s)

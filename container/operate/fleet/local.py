@@ -26,6 +26,7 @@ from container.operate.fleet.page import FleetFacts, FleetPage
 from container.operate.fleet.replicas import CHECK_S, PASSES, Address, Fleet
 from container.operate.printing import say
 from container.operate.serving import READY, ChildFailed, PortTaken, ServeChild, free_port
+from container.operate.stopping import ENDING, hearing
 
 log = logging.getLogger("mme.fleet")
 
@@ -92,9 +93,8 @@ class LocalFleet:
 
     def run(self) -> None:
         """Raises CommandFailed."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
         with ExitStack() as closing:
+            closing.enter_context(hearing(self._on_signal, (*ENDING, signal.SIGHUP)))
             closing.callback(self._end_all)
             for one in self._replicas:
                 self._start(one)
@@ -127,7 +127,7 @@ class LocalFleet:
         page.start()
         return page
 
-    def _on_signal(self, number: int, frame: object) -> None:  # noqa: ARG002  the signature is signal's
+    def _on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
             self._is_restart_wanted = True
         else:

@@ -6,8 +6,6 @@ Rule: the flags of `mme train` say what is trained; here is only what comes afte
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
@@ -18,6 +16,7 @@ from container.operate.printing import complain, say
 from container.operate.release import place
 from container.operate.release.figures import Conditions
 from container.operate.release.trouble import EXIT_CODES, told
+from container.operate.stopping import stop_event
 from container.operate.train import command as train
 from container.operate.train import starting
 from container.operate.troubles import Misused, NotNow
@@ -162,7 +161,6 @@ def _run_local(chosen: argparse.Namespace, main: Callable[[Sequence[str]], int])
 
         if chosen.watch is None:
             return Exit.OK if once() else Exit.FAILED
-        stop = threading.Event()
 
         def goes_on() -> None:
             try:
@@ -171,12 +169,10 @@ def _run_local(chosen: argparse.Namespace, main: Callable[[Sequence[str]], int])
                 complain("pipeline run", error)
 
         def look() -> tuple[object, ...]:
-            # `mme train` has signal handlers of its own while it runs.
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: stop.set())
             return find(chosen.data, chosen.data_format, opened.endpoint_url)
 
-        local.run_whenever(look, goes_on, stop, chosen.watch)  # type: ignore[arg-type]
+        with stop_event() as stop:
+            local.run_whenever(look, goes_on, stop, chosen.watch)  # type: ignore[arg-type]
     return Exit.OK
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import lines_of, say
 from container.operate.serving import READY, PortTaken
+from container.operate.stopping import stop_event
 
 ALONE = ("instances", "memory", "container", "root", "disk", "model_cache", "s3_endpoint_url")
 MAX_SPEED = 100_000
@@ -107,9 +106,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = closing.enter_context(stop_event())
     try:
         platform = Platform(
             host=chosen.host,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -18,6 +17,7 @@ from container import environments, settings
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import say
 from container.operate.serving import READY
+from container.operate.stopping import stop_event
 
 if TYPE_CHECKING:
     from container.platform.hosting.contract import Container
@@ -74,9 +74,7 @@ def run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     except OSError as error:
         raise PortTaken(chosen.port, error.strerror or str(error)) from error
     closing.callback(server.server_close)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = closing.enter_context(stop_event())
     threading.Thread(target=server.serve_forever, name="invoke", daemon=True).start()
     url = f"http://{chosen.host}:{chosen.port}"
     say(READY, url, chosen.models, f"{len(urls)} x {', '.join(urls)}")
