@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from container.operate.exits import CommandFailed, Exit
+from container.operate.platform.ends import ends
 from container.operate.printing import lines_of, say
 from container.operate.serving import READY, PortTaken
 
@@ -107,9 +106,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    asked = ends()
     try:
         platform = Platform(
             host=chosen.host,
@@ -136,7 +133,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
         "AWS_SECRET_ACCESS_KEY": "any",
     }
     print(lines_of("next", *(f"export {name}={value}" for name, value in settings.items())), flush=True)
-    stop.wait()
+    asked.get()
     print(lines_of("bill", *told(platform.bill())), flush=True)
     return Exit.OK
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from container import environments, settings
 from container.operate.exits import CommandFailed, Exit
+from container.operate.platform.ends import ends
 from container.operate.printing import say
 from container.operate.serving import READY
 
@@ -74,14 +74,12 @@ def run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     except OSError as error:
         raise PortTaken(chosen.port, error.strerror or str(error)) from error
     closing.callback(server.server_close)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    asked = ends()
     threading.Thread(target=server.serve_forever, name="invoke", daemon=True).start()
     url = f"http://{chosen.host}:{chosen.port}"
     say(READY, url, chosen.models, f"{len(urls)} x {', '.join(urls)}")
     say("next", f"mme invoke --url {url} --target KEY 1.0,2.0,3.0")
-    stop.wait()
+    asked.get()
     server.shutdown()
     print(json.dumps(figures.to_dict()), flush=True)
     return Exit.OK
