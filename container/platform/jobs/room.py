@@ -147,7 +147,7 @@ class Jobs:
 
     def _create_training(self, call: Call) -> Mapping[str, Any]:
         arn = call.arn("training-job", call.parameters["TrainingJobName"])
-        self._books[TRAINING].is_taken(call.parameters["TrainingJobName"])
+        self._books[TRAINING].refuse_taken(call.parameters["TrainingJobName"])
         plan = training.plan_of(call.parameters, arn, self._environment)
         self._rights.check_role(plan.role)
         for source in plan.inputs:
