@@ -1,7 +1,7 @@
 """--state DIR: what the rooms know, kept from one run of the platform to the next.
 
-Rule: a file appears whole or not at all, and one of another version is refused, not guessed at. A room hands over JSON's kinds and times; a
-time is written so that it is read as a time again.
+Rule: a file appears whole or not at all, and one of another version is refused, not guessed at. A room hands over JSON's
+kinds and times; a time is written so that it is read as a time again.
 """
 
 from __future__ import annotations
