@@ -104,11 +104,14 @@ class Transforming(Life):
             tasks = [threads.submit(self._one, at, one, url, limits) for at, one in enumerate(found)]
             for task in tasks:
                 task.add_done_callback(lambda _: self._ring())
-            is_stopped = self._until(lambda: all(task.done() for task in tasks))
-            if is_stopped:
-                threads.shutdown(wait=False, cancel_futures=True)
-                self._host.kill()
-        if is_stopped:
+            is_over = False
+            try:
+                is_over = self._until(lambda: all(task.done() for task in tasks)) is None
+            finally:  # the platform's end too: the threads are waited for, and would ask on to the last object
+                if not is_over:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    self._host.kill()
+        if not is_over:
             return self._stopped()
         for at, task in enumerate(tasks):
             try:
