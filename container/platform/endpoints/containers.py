@@ -243,7 +243,7 @@ class Running:
 
 def again_after_s(n_deaths: int) -> float:
     """Twice as long each time, up to a limit; the sixth death has reached it."""
-    return min(AGAIN_AFTER_S * 2 ** min(n_deaths, 10), AGAIN_AFTER_MOST_S)
+    return min(AGAIN_AFTER_S * 2.0 ** min(n_deaths, 10), AGAIN_AFTER_MOST_S)
 
 
 def for_models(instance_bytes: int) -> int:
