@@ -1,6 +1,7 @@
 """--state DIR: what the rooms know, kept from one run of the platform to the next.
 
-Rule: a file appears whole or not at all, and one of another version is refused, not guessed at.
+Rule: a file appears whole or not at all, and one of another version is refused, not guessed at. A room hands over JSON's
+kinds and times; a time is written so that it is read as a time again.
 """
 
 from __future__ import annotations
@@ -33,17 +34,22 @@ class Kept(Protocol):
 
 
 class State:
-    """One directory, held by one platform. Raises StateRefused: another one holds it, or its version is another."""
+    """One directory, held by one platform. Raises StateRefused: another one holds it, or it can be no state."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateRefused(f"{directory} cannot hold a state: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(self._lock)
-            raise StateRefused(f"{directory} is held by another platform") from error
+            is_held = isinstance(error, BlockingIOError)
+            why = "is held by another platform" if is_held else f"cannot be locked: {error.strerror}"
+            raise StateRefused(f"{directory} {why}") from error
 
     def restore(self, rooms: Mapping[str, Kept]) -> None:
         """Tell each room what it knew. A room that the file does not name begins anew."""
@@ -52,7 +58,7 @@ class State:
             value = json.loads(path.read_bytes(), object_hook=_read)
         except FileNotFoundError:
             return
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise StateRefused(f"{path} is no state of a platform: {error}") from error
         version = value.get("version") if isinstance(value, dict) else None
         if version != VERSION:

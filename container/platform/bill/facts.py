@@ -48,9 +48,9 @@ class Parts:
 
 def whole_bill(ledger: Ledger, events: Iterable[Event], region: str, serverless: Iterable[Line] = ()) -> Bill:
     """Of endpoints and jobs."""
-    bill, events = ledger.bill(), list(events)
-    lines = [*bill.lines, *serverless, *(_job_line(job, bill.at, region) for job in jobs(events))]
-    running = [job for job in jobs(events) if job.began and not job.ended]
+    bill, told = ledger.bill(), jobs(events)
+    lines = [*bill.lines, *serverless, *(_job_line(job, bill.at, region) for job in told)]
+    running = [job for job in told if job.began and not job.ended]
     per_hour = sum(
         price * job.n_instances for job in running if (price := _price(job.instance_type, region)) is not None
     )

@@ -22,6 +22,7 @@ from container.platform.hosting.contract import Container, Reply
 from container.platform.hosting.instance import SingleModel
 from container.platform.instance_types import INSTANCE_TYPES
 from container.platform.logs import Stream
+from container.platform.ports import PortsUsedUp
 from container.platform.service.faults import ServiceFault, ValidationException
 
 LOG_GROUP = "/aws/sagemaker/InferenceComponents"  # SageMaker guide, logging-cloudwatch; the stream's name is ours
@@ -107,6 +108,12 @@ class Starter:
 
     def start(self, runs: CopySpec, host: Host) -> _Copy:
         """Blocks until it is healthy. Raises StartFailed."""
+        try:
+            return self._started(runs, host)
+        except (OSError, PortsUsedUp) as error:
+            raise StartFailed(str(error)) from error
+
+    def _started(self, runs: CopySpec, host: Host) -> _Copy:
         name = uuid.uuid4().hex[:8]
         root = self._around.root / host.id / f"{runs.component}-{name}"
         root.mkdir(parents=True)

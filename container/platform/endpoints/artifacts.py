@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from container.environments import PLATFORM_KEY
+from container.platform.hosting import disk
 from handler import aws
 from handler.archives.limits import ARTIFACT_MAX_BYTES
 from handler.errors import ArtifactError, ArtifactForbidden
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 LOADERS = 8
-KEY = "platform"
+PATIENCE = aws.Patience(read_s=30.0)
 
 
 class DataMissing(Exception):
@@ -56,9 +56,9 @@ class OwnStore(S3Store):
         return client
 
 
-def own_client(service: Any, address: str, region: str) -> Any:
+def own_client(service: Any, address: str, region: str, patience: aws.Patience = PATIENCE) -> Any:
     """boto3's client for a service behind the platform's own address."""
-    return aws.local_client(service, address, aws.Patience(read_s=30.0), key=KEY, region=region)
+    return aws.local_client(service, address, patience, key=PLATFORM_KEY, region=region)
 
 
 def own_store(url: str, address: str, region: str, may_read: Callable[[str], bool]) -> OwnStore:
@@ -76,9 +76,8 @@ def unpack(url: str, into: Path, address: str, region: str) -> None:
     try:
         data = store.fetch(key).data
         into.mkdir(parents=True)
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
-            archive.extractall(into, filter="data")
-    except (ArtifactError, tarfile.TarError, OSError) as error:
+        disk.unpack(data, into, key)
+    except (ArtifactError, disk.ArchiveUnreadable, disk.DiskFull, OSError) as error:
         raise DataMissing(f"Could not access model data at {url}: {error}") from error
     finally:
         store.close()

@@ -173,7 +173,7 @@ class Running:
             if self.is_ready:
                 self.is_ready = False
                 threading.Thread(target=self._come_back, name=f"return {port}", daemon=True).start()
-            self._stopping.wait(min(AGAIN_AFTER_S * 2**self.n_deaths, AGAIN_AFTER_MOST_S))
+            self._stopping.wait(again_after_s(self.n_deaths))
 
     def _begin(self, arguments: Sequence[str]) -> subprocess.Popen[bytes] | None:
         with self._lock:
@@ -239,6 +239,11 @@ class Running:
         if self._spec.image not in self._ground.images.commands and memory_bytes and memory_bytes < machine_bytes():
             given.setdefault("MME_MEMORY", str(for_models(memory_bytes)))
         return played_environment(given, address=self._ground.address, region=self._ground.region)
+
+
+def again_after_s(n_deaths: int) -> float:
+    """Twice as long each time, up to a limit; the sixth death has reached it."""
+    return min(AGAIN_AFTER_S * 2.0 ** min(n_deaths, 10), AGAIN_AFTER_MOST_S)
 
 
 def for_models(instance_bytes: int) -> int:

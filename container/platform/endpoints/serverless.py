@@ -81,7 +81,7 @@ class Serverless:
             return None
 
     def _started(self) -> Played:
-        """A cold start, which the caller waits for."""
+        """A cold start, which the caller waits for. Raises ServiceUnavailable, ThrottlingException."""
         began_s = time.monotonic()
         try:
             unit = self._variant.start_one()
@@ -90,9 +90,6 @@ class Serverless:
         finally:
             with self._lock:
                 self._n_starting -= 1
-        assert unit.serving is not None
-        with self._lock:
-            unit.serving.n_outstanding += 1
         self._variant.around.metrics.put(
             "AWS/SageMaker",
             "ModelSetupTime",
@@ -100,4 +97,9 @@ class Serverless:
             (time.monotonic() - began_s) * 1e6,
             "Microseconds",
         )
-        return unit
+        assert unit.serving is not None
+        with self._lock:
+            if not unit.serving.n_outstanding:
+                unit.serving.n_outstanding += 1
+                return unit
+        return self._taken() or self._started()  # another call came upon it first

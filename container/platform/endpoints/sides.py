@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,7 +69,6 @@ class Endpoint:
     pending: Pending | None = None
     notes: dict[str, VariantNote] = field(default_factory=dict)
     story: Story | None = None
-    starts: set[Future[Any]] = field(default_factory=set)
 
     @property
     def is_in_progress(self) -> bool:

@@ -19,6 +19,7 @@ from container.platform.endpoints.artifacts import DataMissing, own_store, unpac
 from container.platform.endpoints.containers import STARTUP_S, Ground, Running, Spec, StartFailed
 from container.platform.endpoints.serverless import Serverless
 from container.platform.hosting.contract import Container, Reply
+from container.platform.hosting.disk import DISK_BYTES
 from container.platform.hosting.errors import ServiceUnavailable
 from container.platform.hosting.figures import Figures
 from container.platform.hosting.fleet import choose
@@ -35,7 +36,6 @@ from handler.telemetry.recorder import LOADED_MODEL_COUNT, Metric
 log = logging.getLogger(__name__)
 
 GIB = 1 << 30
-DISK_BYTES = 30 * GIB  # of an instance whose variant names no VolumeSizeInGB; ours
 DRAIN_S = 60.0  # of real time: InvokeEndpoint's own limit
 SLOW_START_S = 600.0  # the trap
 GONE = "was deleted before it was there"

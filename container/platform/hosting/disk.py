@@ -17,6 +17,7 @@ from pathlib import Path
 from handler.archives import tarball
 from handler.stores import Store
 
+DISK_BYTES = 30 << 30  # of an instance for which nobody names another; ours
 GZIP_MAGIC = b"\x1f\x8b"
 NO_RATIO = 1 << 20  # zlib itself cannot pass 1032
 MAX_MEMBERS = 100_000
@@ -64,7 +65,7 @@ class Disk:
         shutil.rmtree(part, ignore_errors=True)
         (part / "model").mkdir(parents=True)
         try:
-            n_bytes = _unpack(blob, part / "model", target, self._max_bytes)
+            n_bytes = unpack(blob, part / "model", target, self._max_bytes)
             self._make_room(target, n_bytes)
             shutil.rmtree(home, ignore_errors=True)
             part.rename(home)
@@ -107,9 +108,12 @@ class Disk:
             shutil.rmtree(self._root / self.opaque(other), ignore_errors=True)
 
 
-def _unpack(blob: bytes, directory: Path, target: str, max_bytes: int) -> int:
-    """Read whole, checksums and all, before the first file is written: tarfile itself stops at the end of the tar, and
-    so believes a gzip stream that is damaged, cut short or followed by anything."""
+def unpack(blob: bytes, directory: Path, target: str, max_bytes: int = DISK_BYTES) -> int:
+    """How many bytes its files have. Raises ArchiveUnreadable, DiskFull.
+
+    Read whole, checksums and all, before the first file is written: tarfile itself stops at the end of the tar, and so
+    believes a gzip stream that is damaged, cut short or followed by anything.
+    """
     if blob[:2] != GZIP_MAGIC:
         raise ArchiveUnreadable(f"{target}: it is no gzip stream")
     try:

@@ -12,7 +12,6 @@ from typing import Any
 
 from container.platform.jobs.life import FAILED, INTERNAL, Life, State, Transition
 from container.platform.service.faults import ResourceInUse
-from container.platform.values import from_plain, to_plain
 
 
 class Record:
@@ -33,16 +32,15 @@ class Record:
         return self._last
 
     def dump(self) -> Any:
-        return to_plain({"name": self.name, "arn": self.arn, "asked": self.asked, "state": asdict(self.state)})
+        return {"name": self.name, "arn": self.arn, "asked": self.asked, "state": asdict(self.state)}
 
     @classmethod
     def restored(cls, value: Mapping[str, Any]) -> Record:
         """One that was not over ended with the platform that had it."""
-        told = from_plain(value)
-        record = cls(told["name"], told["arn"], told["asked"])
-        transitions = tuple(Transition(**one) for one in told["state"].pop("transitions"))
-        metrics = tuple((name, value, at) for name, value, at in told["state"].pop("metrics"))
-        state = State(**told["state"], transitions=transitions, metrics=metrics)
+        record = cls(value["name"], value["arn"], value["asked"])
+        transitions = tuple(Transition(**one) for one in value["state"]["transitions"])
+        metrics = tuple((name, figure, at) for name, figure, at in value["state"]["metrics"])
+        state = State(**{**value["state"], "transitions": transitions, "metrics": metrics})
         if not state.is_over:
             state = replace(
                 state, status=FAILED, secondary=FAILED, failure=INTERNAL, ended_at=state.ended_at or state.modified_at
@@ -62,12 +60,11 @@ class Book:
     def add(self, record: Record, life: Callable[[Record], Life]) -> None:
         """Raises ResourceInUse."""
         with self._lock:
-            if (other := self._records.get(record.name)) is not None:
-                raise ResourceInUse(self._taken(other.arn))
+            self.refuse_taken(record.name)
             record.life = life(record)
             self._records[record.name] = record
 
-    def is_taken(self, name: str) -> None:
+    def refuse_taken(self, name: str) -> None:
         """Raises ResourceInUse."""
         if (other := self._records.get(name)) is not None:
             raise ResourceInUse(self._taken(other.arn))

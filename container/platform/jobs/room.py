@@ -17,6 +17,7 @@ from typing import Any
 
 from container import environments
 from container.platform.bus import Bus
+from container.platform.endpoints.artifacts import own_client
 from container.platform.endpoints.containers import Ground
 from container.platform.endpoints.models import Models
 from container.platform.jobs import channels, processing, training, transform
@@ -119,6 +120,9 @@ class Jobs:
         """No process, mount or file of a job is left."""
         for book in self._books.values():
             book.close()
+        for name in ("_s3", "_logs"):
+            if name in self.__dict__:
+                getattr(self, name).close()
 
     # -- made when the first job needs them ----------------------------------------------------------------------------
 
@@ -128,7 +132,7 @@ class Jobs:
 
     @cached_property
     def _s3(self) -> Any:
-        return self._client("s3")
+        return own_client("s3", self._ground.address, self._ground.region, PATIENCE)
 
     def _objects(self, role: str) -> Objects:
         """S3 as this role sees it."""
@@ -136,18 +140,13 @@ class Jobs:
 
     @cached_property
     def _logs(self) -> Any:
-        return self._client("logs")
-
-    def _client(self, service: str) -> Any:
-        return aws.local_client(
-            service, self._ground.address, PATIENCE, key=environments.PLATFORM_KEY, region=self._ground.region
-        )
+        return own_client("logs", self._ground.address, self._ground.region, PATIENCE)
 
     # -- creating ------------------------------------------------------------------------------------------------------
 
     def _create_training(self, call: Call) -> Mapping[str, Any]:
         arn = call.arn("training-job", call.parameters["TrainingJobName"])
-        self._books[TRAINING].is_taken(call.parameters["TrainingJobName"])
+        self._books[TRAINING].refuse_taken(call.parameters["TrainingJobName"])
         plan = training.plan_of(call.parameters, arn, self._environment)
         self._rights.check_role(plan.role)
         for source in plan.inputs:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import tarfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +22,7 @@ import urllib3
 
 from container.environments import played_environment
 from container.platform.endpoints.containers import Ground, Spec
+from container.platform.hosting import disk
 from container.platform.jobs import channels, tree
 from container.platform.jobs.channels import Found
 from container.platform.jobs.host import Host
@@ -104,11 +105,14 @@ class Transforming(Life):
             tasks = [threads.submit(self._one, at, one, url, limits) for at, one in enumerate(found)]
             for task in tasks:
                 task.add_done_callback(lambda _: self._ring())
-            is_stopped = self._until(lambda: all(task.done() for task in tasks))
-            if is_stopped:
-                threads.shutdown(wait=False, cancel_futures=True)
-                self._host.kill()
-        if is_stopped:
+            is_over = False
+            try:
+                is_over = self._until(lambda: all(task.done() for task in tasks)) is None
+            finally:  # the platform's end too: the threads are waited for, and would ask on to the last object
+                if not is_over:
+                    threads.shutdown(wait=False, cancel_futures=True)
+                    self._host.kill()
+        if not is_over:
             return self._stopped()
         for at, task in enumerate(tasks):
             try:
@@ -143,14 +147,11 @@ class Transforming(Life):
         return f"http://127.0.0.1:{port}"
 
     def _unpack(self, url: str) -> None:
-        packed = self._folder / "model.tar.gz"
-        self._objects.download(Address.of(url), packed)
+        address = Address.of(url)
         try:
-            with tarfile.open(packed) as archive:
-                archive.extractall(self._host.tree / "model", filter="data")
-        except (tarfile.TarError, OSError, EOFError) as error:
+            disk.unpack(self._objects.read(address), self._host.tree / "model", address.key)
+        except (disk.ArchiveUnreadable, disk.DiskFull) as error:
             raise DataFault(f"Failed to extract model data archive from {url}: {error}") from error
-        packed.unlink()
 
     def _is_healthy(self, url: str) -> bool:
         try:
@@ -200,7 +201,7 @@ class Transforming(Life):
         if source.get("CompressionType", "None") == "Gzip":
             try:
                 data = gzip.decompress(data)
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, zlib.error) as error:
                 raise Refused(f"it is no gzip file: {error}", is_request=True) from error
         headers = {}
         if source.get("ContentType"):

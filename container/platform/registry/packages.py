@@ -19,7 +19,6 @@ from container.platform.service.call import Call, Operation
 from container.platform.service.faults import ConflictException, ValidationException
 from container.platform.service.pages import listed
 from container.platform.service.tags import Tags
-from container.platform.values import from_plain, to_plain
 
 DETAIL_TYPE = "SageMaker Model Package State Change"
 PENDING = "PendingManualApproval"
@@ -75,10 +74,10 @@ class Packages:
 
     def dump(self) -> Any:
         with self._lock:
-            return to_plain([self._groups, self._packages, self._last_versions, self._tokens])
+            return [self._groups, self._packages, self._last_versions, self._tokens]
 
     def restore(self, value: Any) -> None:
-        self._groups, self._packages, self._last_versions, self._tokens = from_plain(value)
+        self._groups, self._packages, self._last_versions, self._tokens = value
 
     # -- groups --------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from container.platform.service.call import Call, Operation
 from container.platform.service.faults import ResourceNotFound, ValidationException
 from container.platform.service.pages import listed
 from container.platform.service.tags import Tags
-from container.platform.values import from_plain, to_plain
 
 _SUMMARY = ("PipelineArn", "PipelineName", "PipelineDisplayName", "PipelineDescription", "RoleArn", "CreationTime")
 
@@ -40,10 +39,10 @@ class Pipelines:
 
     def dump(self) -> Any:
         with self._lock:
-            return to_plain(self._pipelines)
+            return self._pipelines
 
     def restore(self, value: Any) -> None:
-        self._pipelines = from_plain(value)
+        self._pipelines = value
 
     def _create(self, call: Call) -> Mapping[str, Any]:
         asked = call.parameters

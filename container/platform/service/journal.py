@@ -43,13 +43,16 @@ class Journal:
             file.write(json.dumps(kept) + "\n")
 
     def tell_again(self, tell: Callable[[Request], Response]) -> None:
-        """Everything, in its order. A last line that was cut off is left out."""
+        """Everything, in its order. A last line that was cut off is taken out, so that the next one begins anew."""
         if not self._path.exists():
             return
-        with self._path.open() as lines:
+        n_bytes = 0
+        with self._path.open("r+b") as lines:
             for line in lines:
-                if not line.endswith("\n"):
+                if not line.endswith(b"\n"):
+                    lines.truncate(n_bytes)
                     break
+                n_bytes += len(line)
                 kept = json.loads(line)
                 request = Request(kept["method"], kept["path"], kept["headers"], base64.b64decode(kept["body"]))
                 response = tell(request)

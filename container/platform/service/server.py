@@ -100,7 +100,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "0")
         if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY_BYTES:
             raise BodyRefused(f"Content-Length {length!r}")
-        return self.rfile.read(int(length))
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):  # whoever sent it is gone: half an object is none
+            raise BodyRefused(f"{len(body)} bytes of {length}")
+        return body
 
     def _chunk(self) -> bytes:
         """One chunk's bytes; none at the end, with the trailer read."""

@@ -51,6 +51,12 @@ def test_a_file_that_is_no_state_of_this_version_is_refused(tmp_path: Path, text
     state.close()
 
 
+def test_a_directory_that_can_hold_no_state_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StateRefused, match="cannot hold a state: File exists"):
+        State(tmp_path / "file")
+
+
 def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
     class Room:
         value: object = 1

@@ -239,6 +239,28 @@ def test_a_component_of_no_copies_cannot_be_created(aws: Account, zero: Zero) ->
         )
 
 
+def test_a_copy_that_this_machine_cannot_hold_fails_its_component_in_words(aws: Account) -> None:
+    zero = Zero(aws, "full")
+    zero.config()
+    aws.endpoint("full", "full")
+    (instance,) = aws.platform.endpoints.instances("full", "AllTraffic")
+    (aws.platform.root / instance.id).write_text("where the copy's directory would be")
+    aws.sagemaker.create_inference_component(
+        InferenceComponentName="full-ic",
+        EndpointName="full",
+        VariantName="AllTraffic",
+        Specification={
+            "Container": {"Image": FAKE},
+            "ComputeResourceRequirements": {"MinMemoryRequiredInMb": 128},
+        },
+        RuntimeConfig={"CopyCount": 1},
+    )
+    zero.until(("Failed", 0, 1))
+    told = aws.sagemaker.describe_inference_component(InferenceComponentName="full-ic")
+    assert "Not a directory" in told["FailureReason"]
+    zero.close()
+
+
 def test_calls_must_name_a_component_that_is_there(aws: Account, zero: Zero) -> None:
     with pytest.raises(ClientError, match="Inference Component Name header is required"):
         aws.runtime.invoke_endpoint(EndpointName="post", Body=b"1")

@@ -117,6 +117,25 @@ def test_two_on_one_port_or_on_one_state_cannot_be(run: Run, tmp_path: Path) -> 
     command.assert_nothing_is_left()
 
 
+def test_a_state_that_is_no_directory_is_told_as_such(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = run("platform", "--port", str(free_port()), "--state", str(tmp_path / "file"))
+    assert command.wait() == 1
+    assert "cannot hold a state" in command.trouble
+    assert "cannot listen" not in command.trouble
+
+
+def test_whoever_asks_for_its_end_again_and_again_gets_it(run: Run) -> None:
+    command, _ = start(run)
+    for _ in range(2000):
+        if not command.is_running:
+            break
+        command.signal(signal.SIGTERM)
+        command.signal(signal.SIGINT)
+    assert command.wait() == 0, command.trouble
+    command.assert_nothing_is_left()
+
+
 def test_a_state_of_another_version_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "platform.json").write_text(json.dumps({"version": 99, "rooms": {}}))
     command = run("platform", "--port", str(free_port()), "--state", str(tmp_path))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
 
+from container.platform.clock import ManualClock
+from container.platform.endpoints.serverless import Serverless
+from container.platform.endpoints.variants import Played
+from container.platform.hosting.contract import Reply
+from container.platform.hosting.instance import SingleModel
+from container.platform.metrics import Metrics
 from tests.rig.endpoint import until
 from tests.rig.platform import Account
 
@@ -91,3 +100,47 @@ def test_a_container_that_does_not_come_up_rolls_an_update_back(aws: Account) ->
 def test_what_serverless_cannot_be_is_refused(aws: Account, is_multi: bool, gib: int, words: str) -> None:
     with pytest.raises(ClientError, match=words):
         config(aws, f"never-{gib}", is_multi=is_multi, gib=gib)
+
+
+class Compute:
+    """A container that says how many calls it had at once, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+        self.n_calls = self.most = 0
+
+    def invoke_single(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
+        self.n_calls += 1
+        self.most = max(self.most, self.n_calls)
+        assert self.may_answer.wait(30)
+        self.n_calls -= 1
+        return Reply(200, {}, body)
+
+
+def test_compute_that_another_call_came_upon_first_is_not_shared_with_it() -> None:
+    clock, made = ManualClock(), [Compute(), Compute()]
+    others = ThreadPoolExecutor(1)
+    calls: list[Future[Reply]] = []
+    instances: list[Played] = []
+
+    def start_one() -> Played:
+        compute = made[len(instances)]
+        unit = Played(str(len(instances)), "", clock.now(), serving=SingleModel("unit", cast("Any", compute)))
+        instances.append(unit)
+        if compute is made[0]:  # before whoever had it started can take it
+            calls.append(others.submit(serverless.invoke, b"quick", {}))
+            until(lambda: compute.n_calls == 1, 30)
+        return unit
+
+    around = SimpleNamespace(metrics=Metrics(clock), ground=SimpleNamespace(clock=clock))
+    variant = SimpleNamespace(
+        config={"ServerlessConfig": {"MaxConcurrency": 2}}, instances=instances, start_one=start_one,
+        around=around, dimensions={},
+    )  # fmt: skip
+    serverless = Serverless(cast("Any", variant))
+    made[1].may_answer.set()
+    assert serverless.invoke(b"slow", {}).body == b"slow"
+    made[0].may_answer.set()
+    assert calls[0].result(30).body == b"quick"
+    assert [one.most for one in made] == [1, 1]
+    others.shutdown()

@@ -4,6 +4,7 @@ import gzip
 import io
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 @pytest.fixture
 def account(made: Platform, tmp_path: Path) -> Account:
-    account = Account(made, tmp_path)
+    return with_model(made, tmp_path)
+
+
+def with_model(made: Platform, folder: Path) -> Account:
+    account = Account(made, folder)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
         member = tarfile.TarInfo("word")
@@ -141,6 +146,38 @@ def test_a_job_that_is_stopped_stores_nothing(account: Account) -> None:
     account.sagemaker.stop_transform_job(TransformJobName=name)
     assert account.transformed(name)["TransformJobStatus"] == "Stopped"
     assert account.objects("out/") == {}
+
+
+def test_the_platform_ends_without_the_objects_that_are_still_to_be_answered(tmp_path: Path) -> None:
+    program = tmp_path / "container.py"
+    program.write_text(CONTAINER)
+    played = platform(images={"lengths": [sys.executable, "-S", str(program), "{port}"]})
+    with played:
+        account = with_model(played, tmp_path)
+        for at in range(5):
+            account.put_at(f"in/{at}", "slow\n")
+        name = transform(account, ModelClientConfig={"InvocationsTimeoutInSeconds": 20, "InvocationsMaxRetries": 0})
+        until(lambda: account.said("Transform", name))
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 5 * 20 / 2
+
+
+@pytest.mark.parametrize("packed", [b"nonsense", "cut", "damaged"])
+def test_model_data_that_are_no_archive_fail_the_job_in_words(account: Account, packed: bytes | str) -> None:
+    whole = account.s3.get_object(Bucket=account.bucket, Key="model.tar.gz")["Body"].read()
+    data = {"cut": whole[:-20], "damaged": whole[:-8] + bytes(8)}.get(str(packed), b"nonsense")
+    account.s3.put_object(Bucket=account.bucket, Key="model.tar.gz", Body=data)
+    account.put_at("in/a", "1\n")
+    told = account.transformed(transform(account))
+    assert told["FailureReason"].startswith(f"ClientError: Failed to extract model data archive from {account.uri}")
+
+
+def test_an_object_that_is_damaged_gzip_is_the_clients_fault(account: Account) -> None:
+    whole = gzip.compress(b"1\n22\n333\n" * 50)
+    account.s3.put_object(Bucket=account.bucket, Key="in/a", Body=whole[:12] + b"\xff" * 4 + whole[16:])
+    name = transform(account, source={"CompressionType": "Gzip"})
+    assert account.transformed(name)["FailureReason"] == "ClientError: See job logs for more information"
+    assert any("it is no gzip file" in line for line in account.said("Transform", name))
 
 
 def test_a_multi_model_container_is_refused(account: Account) -> None:

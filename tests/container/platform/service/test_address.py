@@ -116,6 +116,15 @@ def test_a_body_without_a_sane_length_ends_the_connection(aws: Account, head: st
     assert answer.startswith(b"HTTP/1.1 400")
 
 
+def test_an_object_whose_sender_went_half_way_is_not_kept(aws: Account) -> None:
+    with socket.create_connection(("127.0.0.1", int(aws.url.rpartition(":")[2])), 30) as raw:
+        raw.sendall(b"PUT /models/half HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhalf")
+        raw.shutdown(socket.SHUT_WR)
+        answer = raw.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert "Contents" not in client(aws.url, "s3").list_objects_v2(Bucket="models", Prefix="half")
+
+
 def test_a_call_signed_for_another_region_is_told_which_one_is_played(aws: Account) -> None:
     other = boto3.client(
         "sagemaker", endpoint_url=aws.url, region_name="eu-west-3", aws_access_key_id="a", aws_secret_access_key="b"
