@@ -22,7 +22,6 @@ from container.operate.fleet import envoy, haproxy, nginx
 from container.operate.fleet.replicas import Fleet, Misused
 
 STOP_S = 3.0
-KINDS = ("haproxy", "envoy", "nginx")
 _CONFIGURATIONS: Mapping[str, Callable[[Fleet], str]] = {
     "haproxy": haproxy.configuration,
     "envoy": envoy.configuration,
@@ -97,12 +96,14 @@ class Balancer:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_ready(self, patience_s: float) -> None:
-        """Until a replica answers through it. Raises BalancerFailed."""
+    def wait_ready(self, patience_s: float, is_over: Callable[[], bool] = lambda: False) -> bool:
+        """Until a replica answers through it; False when it is over before. Raises BalancerFailed."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and self.is_running:
+            if is_over():
+                return False
             if not trouble_at(self._listen.host, self._listen.port, "/ping"):
-                return
+                return True
             time.sleep(0.05)
         raise BalancerFailed(f"the balancer does not answer: {self.said()}")
 

@@ -1,0 +1,41 @@
+"""A fleet on this machine, where it needs no replica to be shown."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from container.operate.fleet.balancer import Balancer
+from container.operate.fleet.replicas import Address, Fleet
+from tests.rig.endpoint import free_port
+
+PATIENCE_S = 60.0
+
+# One signal a rest, each a little later in it than the one before: as Ctrl-C, it meets the main thread anywhere.
+SIGNALS_WHILE_RESTING = """
+import signal
+
+from container.operate.fleet import local
+
+local.LOOK_S = 0.00002
+fleet = local.LocalFleet(local.Wanted("models", 1, "haproxy", "haproxy", 8080, 9090, 0), {})
+signal.signal(signal.SIGALRM, fleet._on_signal)
+for number in range(20_000):
+    signal.setitimer(signal.ITIMER_REAL, 0.000001 + number % 100 * 0.000001)
+    fleet._rest()
+"""
+
+
+def test_a_signal_may_come_at_any_moment_of_a_rest() -> None:
+    subprocess.run([sys.executable, "-c", SIGNALS_WHILE_RESTING], check=True, timeout=PATIENCE_S)
+
+
+def test_who_is_told_to_stop_does_not_wait_for_a_balancer(tmp_path: Path) -> None:
+    fleet = Fleet(Address("127.0.0.1", free_port()), (Address("127.0.0.1", free_port()),))
+    program = tmp_path / "balancer"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o700)
+    with Balancer("haproxy", str(program), fleet, tmp_path) as balancer:
+        assert not balancer.wait_ready(PATIENCE_S, lambda: True)
+        assert balancer.is_running
