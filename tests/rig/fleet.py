@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from container.operate.fleet.balancer import find
-from container.operate.fleet.replicas import Misused
+from container.operate.troubles import Misused
 from tests.rig.command import Command
 from tests.rig.endpoint import free_port
 

@@ -19,7 +19,8 @@ from container.limits import libc
 from container.metrics.serving_port import trouble_at
 from container.operate.exits import CommandFailed
 from container.operate.fleet import envoy, haproxy, nginx
-from container.operate.fleet.replicas import Fleet, Misused
+from container.operate.fleet.replicas import Fleet
+from container.operate.troubles import Misused
 
 STOP_S = 3.0
 _CONFIGURATIONS: Mapping[str, Callable[[Fleet], str]] = {

@@ -6,7 +6,6 @@ ends, no process and no file stays behind.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import signal
 import sys
@@ -25,8 +24,6 @@ from container.operate.fleet.page import FleetFacts, FleetPage
 from container.operate.fleet.replicas import CHECK_S, PASSES, Address, Fleet
 from container.operate.printing import say
 from container.operate.serving import READY, ChildFailed, PortTaken, ServeChild, free_port
-
-log = logging.getLogger("mme.fleet")
 
 READY_S = 120.0  # for the slowest start there is: a warm list over a busy machine
 FIRST_PORT = 18081
