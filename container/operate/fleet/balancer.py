@@ -58,7 +58,7 @@ def _elsewhere(name: str) -> str | None:
 
 
 class Balancer:
-    """`kind`, running. To be made on the main thread.
+    """`kind`, running. To be made on the main thread. Raises BalancerFailed.
 
     scratch   a directory of its own
     """
@@ -68,7 +68,6 @@ class Balancer:
         text = nginx.configuration(fleet, str(scratch)) if kind == "nginx" else configuration(kind, fleet)
         path = scratch / ("envoy.json" if kind == "envoy" else f"{kind}.conf")
         path.write_text(text)
-        self._log = (scratch / "log").open("w+")
         commands = {
             "haproxy": [program, "-db", "-f", str(path)],
             "envoy": [
@@ -83,15 +82,20 @@ class Balancer:
             ],
             "nginx": [program, "-p", str(scratch), "-c", str(path)],
         }
-        self._process = subprocess.Popen(
-            commands[kind],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            cwd=scratch,
-            start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  safe: it calls the kernel and nothing else
-        )
+        self._log = (scratch / "log").open("w+")
+        try:
+            self._process = subprocess.Popen(
+                commands[kind],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                cwd=scratch,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  safe: it calls the kernel and nothing else
+            )
+        except OSError as error:
+            self._log.close()
+            raise BalancerFailed(f"cannot start {program}: {error.strerror}") from error
 
     @property
     def is_running(self) -> bool:

@@ -134,8 +134,10 @@ def _local(chosen: argparse.Namespace) -> int:
 
     if not 1 <= chosen.replicas <= 64:
         raise Misused(f"{chosen.replicas} replicas cannot be run on one machine: from 1 to 64")
-    free_port([chosen.port])  # said before anything is started
-    free_port([chosen.page_port])
+    for flag, port in (("--port", chosen.port), ("--page-port", chosen.page_port)):  # said before anything is started
+        if not 0 <= port < 65536:
+            raise Misused(f"{flag} {port}: there is no such port")
+        free_port([port], flag)
     serve = [*(["--memory", chosen.memory] if chosen.memory else []), *chosen.serve]
     wanted = Wanted(
         chosen.models,

@@ -119,7 +119,7 @@ class LocalFleet:
         try:
             page = FleetPage(facts, self._wanted.page_port)
         except OSError as error:
-            raise PortTaken(self._wanted.page_port, error.strerror or str(error)) from error
+            raise PortTaken(self._wanted.page_port, error.strerror or str(error), "--page-port") from error
         page.start()
         return page
 
