@@ -28,6 +28,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ from benchmarks.rig import record, segments, wrk
 from benchmarks.rig.open_load import Call, Client, percentile_ms
 from benchmarks.rig.processes import cpu_s
 from benchmarks.rig.segments import OUT
-from tests.rig.endpoint import Endpoint, until
+from tests.rig.endpoint import Endpoint, free_port, until
 from tests.rig.fleet import Fleet
 
 N_REPLICAS = 4
@@ -76,7 +77,7 @@ class Shop:
         return call.status == 200 and np.float32(float(call.body)) == self._answers[call.target]
 
     def memory(self, n_models: float) -> str:
-        """A --memory for so many; each is booked with what `measured_bytes` found."""
+        """A --memory for so many; each is booked with what `measure` found."""
         return str(int(n_models * self.model_bytes))
 
     model_bytes = 0.0
@@ -88,8 +89,8 @@ class Shop:
                 one.post(target, ROW)
             facts = one.post(self.targets[0], ROW)
             assert facts.status == 200
-            text = _admin(one.admin_port, "/status.json")["now"]
-            self.model_bytes = text["loaded_bytes"] / text["loaded_models"]
+            now = _admin(one.admin_port, "/status.json")["now"]
+            self.model_bytes = now["loaded_bytes"] / now["loaded_models"]
 
 
 def _booster() -> xgboost.Booster:
@@ -121,8 +122,6 @@ class AdminEndpoint(Endpoint):
 
 @contextmanager
 def _endpoint(shop: Shop, scratch: str, memory: str, *flags: str) -> Iterator[AdminEndpoint]:
-    from tests.rig.endpoint import free_port
-
     admin = free_port()
     one = AdminEndpoint(shop.root, Path(scratch), "--memory", memory, "--admin-port", str(admin), *LOADERS, *flags)
     one.admin_port = admin
@@ -131,8 +130,6 @@ def _endpoint(shop: Shop, scratch: str, memory: str, *flags: str) -> Iterator[Ad
 
 
 def _admin(port: int, path: str) -> Any:
-    import urllib.request
-
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
         return json.load(answer)
 

@@ -94,6 +94,7 @@ class Capture:
         self._recorder = recorder
         self._endpoint, self._variant = endpoint, variant
         self._max_bytes = max_bytes
+        self._file_bytes = min(FILE_BYTES, max_bytes // 4)
         self._interval_s = interval_s
         self._has_room = has_room
         self._clock_s, self._counter_s = clock_s, counter_s
@@ -157,8 +158,8 @@ class Capture:
         self._stop.set()
         self._thread.join(deadline_s)
         if self._thread.is_alive():
-            left = len(self._small) + len(self._large) + sum(part.n_calls for part in list(self._parts))
-            self._recorder.count(CAPTURE_DROPPED, left)
+            in_files = len(self._lines) + sum(part.n_calls for part in list(self._parts))
+            self._recorder.count(CAPTURE_DROPPED, len(self._small) + len(self._large) + in_files)
 
     def _write_all(self) -> None:
         was_idle = True
@@ -177,34 +178,41 @@ class Capture:
             for call in _emptied(self._small):
                 self._add(call)
             for call in _emptied(self._large):
-                self._add(call)
                 with self._lock:
                     self._large_bytes -= _size(call)
+                self._add(call)
             if self._lines and (is_last or self._clock_s() - self._began_s >= self._interval_s):
                 self._end_part()
             self._put_parts()
         except Exception:  # whatever it is, the next look may fare better
-            log.exception("calls could not be captured")
+            if self._complaints.is_due():
+                log.exception("calls could not be captured")
 
     def _add(self, call: Exchange) -> None:
         at_s = self._epoch_s + call.marks[0] / 1e9  # SageMaker's inferenceTime is when the call came in
-        if self._lines and int(at_s) // HOUR_S != self._hour:
+        try:
+            text = line(at_s, call)
+        except (ValueError, TypeError, OverflowError, OSError) as error:  # those behind it are written
+            self._complain(repr(error))
+            self._recorder.count(CAPTURE_DROPPED)
+            return
+        is_full = self._lines_bytes + len(text) > self._file_bytes
+        if self._lines and (is_full or int(at_s) // HOUR_S != self._hour):
             self._end_part()
         if not self._lines:
             self._began_s, self._hour = at_s, int(at_s) // HOUR_S
-        text = line(at_s, call)
         self._lines.append(text)
         self._lines_bytes += len(text)
-        if self._lines_bytes >= FILE_BYTES:
-            self._end_part()
+        if is_full:
             self._put_parts()
 
     def _end_part(self) -> None:
         where = layout.key(self._endpoint, self._variant, self._began_s, str(uuid.uuid4()))
         self._parts.append(_Part(where, b"".join(self._lines), len(self._lines)))
         self._lines, self._lines_bytes = [], 0
-        # While the store is away the newest calls are kept.
-        while len(self._parts) > 1 and sum(len(part.data) for part in self._parts) > self._max_bytes // 2:
+        # While the store is away the newest calls are kept, and room for the next file.
+        max_bytes = self._max_bytes // 2 - self._file_bytes
+        while len(self._parts) > 1 and sum(len(part.data) for part in self._parts) > max_bytes:
             self._drop_oldest()
 
     def _put_parts(self) -> None:

@@ -61,7 +61,7 @@ _ASSETS = {
     "/status.js": ("status.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -232,7 +232,7 @@ class _Server(ThreadingHTTPServer):
         else:
             self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)  # type: ignore[arg-type]  # the base class only passes it to bind
-        self.is_loopback = not isinstance(address, str) and _is_loopback(str(self.server_address[0]))
+        self.is_loopback = not isinstance(address, str) and is_loopback(str(self.server_address[0]))
 
     def server_bind(self) -> None:
         # Not HTTPServer's own, which asks the name service for this host's name and may wait for it.
@@ -340,7 +340,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, answer: Answer, *, has_body: bool) -> None:
         status_code, content_type, body = answer
         self.send_response(status_code)
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             self.send_header(name, value)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
@@ -351,7 +351,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _check_host(self, host: str) -> None:
         """Refuse, on a loopback address, a request meant for another host: a web page whose name was pointed at
         127.0.0.1 could otherwise read this port through its visitor's browser (DNS rebinding)."""
-        if self.server.is_loopback and host != "localhost" and not _is_loopback(host):
+        if self.server.is_loopback and host != "localhost" and not is_loopback(host):
             raise _Refused(HTTPStatus.MISDIRECTED_REQUEST, "this port answers to localhost only")
 
     def log_message(self, format: str, *args: object) -> None:
@@ -388,7 +388,7 @@ def _number(query: dict[str, list[str]], name: str, *, default: int, most: int) 
     return int(text)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

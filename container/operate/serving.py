@@ -27,20 +27,20 @@ class ChildFailed(CommandFailed):
 
 
 class PortTaken(CommandFailed):
-    def __init__(self, port: int, why: str) -> None:
-        super().__init__(f"cannot listen on 127.0.0.1:{port}: {why}; choose another with --port")
+    def __init__(self, port: int, why: str, flag: str = "--port") -> None:
+        super().__init__(f"cannot listen on 127.0.0.1:{port}: {why}; choose another with {flag}")
         self.port = port
 
 
-def free_port(ports: Iterable[int]) -> int:
-    """The first of `ports` that can be listened on. Raises PortTaken, naming the last one tried."""
+def free_port(ports: Iterable[int], flag: str = "--port") -> int:
+    """The first of `ports` that can be listened on. Raises PortTaken, naming the last one tried and what chooses another."""
     for port in ports:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError as error:
-                taken = PortTaken(port, error.strerror or str(error))
+                taken = PortTaken(port, error.strerror or str(error), flag)
             else:
                 return port
     raise taken

@@ -14,6 +14,7 @@ from __future__ import annotations
 import heapq
 import json
 import logging
+import math
 import re
 import threading
 import time
@@ -175,7 +176,7 @@ def _fetch(store: WritingStore, key: str) -> dict[str, float]:
         return _parsed(json.loads(store.fetch(key).data))
     except ArtifactMissing:
         return {}
-    except (ValueError, TypeError, KeyError, TargetInvalid) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, TargetInvalid) as error:
         log.warning("%s is no warm list: %s", store.uri(key), error)
         return {}
 
@@ -183,7 +184,10 @@ def _fetch(store: WritingStore, key: str) -> dict[str, float]:
 def _parsed(value: Any) -> dict[str, float]:
     if value["format"] != FORMAT:
         raise ValueError(f"format {value['format']!r}, and {FORMAT} is what can be read")
-    return {parse_target(target): max(0.0, float(per_s)) for target, per_s in value["models"]}
+    rates = {parse_target(target): max(0.0, float(per_s)) for target, per_s in value["models"]}
+    if not all(map(math.isfinite, rates.values())):
+        raise ValueError("nothing is called infinitely often")
+    return rates
 
 
 def _sorted(rates: dict[str, float]) -> list[tuple[str, float]]:

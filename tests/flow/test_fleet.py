@@ -3,56 +3,36 @@
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import random
 import shutil
 import signal
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from container.operate.fleet.balancer import find
-from container.operate.fleet.replicas import Misused
 from tests.rig import boosters
 from tests.rig.command import Command
-from tests.rig.endpoint import free_port, needs_classes, until
+from tests.rig.endpoint import needs_classes, until
+from tests.rig.fleet import PATIENCE_S, Fleet, has
 
 pytestmark = needs_classes
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[float(cell) for cell in ROW.split(",")]], np.float32)
 N_MODELS = 24
-PATIENCE_S = 60.0  # on a busy machine
-
-
-def has(kind: str) -> bool:
-    try:
-        return bool(find(kind))
-    except Misused:
-        return False
-
-
 needs_haproxy = pytest.mark.skipif(not has("haproxy"), reason="HAProxy is not installed")
 
 
-class Running:
+class Running(Fleet):
     """A fleet, and callers of it."""
 
-    def __init__(self, models: Path, kind: str, n_replicas: int, *flags: str) -> None:
-        self.port, self.page_port = free_port(), free_port()
-        self.command = Command(
-            *("fleet", "local", "--models", str(models), "--replicas", str(n_replicas), "--balancer", kind),
-            *("--port", str(self.port), "--page-port", str(self.page_port)),
-            *("--", "--workers", "2", "--loaders", "1", "--memory", "1MiB", *flags),
-        )
-        self.command.wait_for("next")
+    def __init__(self, models: Path, kind: str, n_replicas: int) -> None:
+        super().__init__(models, n_replicas, "--workers", "2", "--loaders", "1", "--memory", "1MiB", kind=kind)
 
     def call(
         self, number: int, connection: http.client.HTTPConnection | None = None, **headers: str
@@ -66,16 +46,6 @@ class Running:
         if connection is None:
             one.close()
         return answer
-
-    def facts(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.page_port}/fleet.json", timeout=PATIENCE_S) as answer:
-            return dict(json.load(answer))
-
-    def holders(self) -> dict[str, list[str]]:
-        return {one["name"]: one["replicas"] for one in self.facts()["models"]}
-
-    def all_there(self) -> bool:
-        return bool(self.facts()["verdict"]["headline"] == "All there")
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +157,7 @@ def test_a_replica_that_is_killed_moves_its_own_models_and_no_others(fleet: Runn
         fleet.call(number)
     until(fleet.all_there, PATIENCE_S)
     before = fleet.holders()
-    victim = next(pid for pid in fleet.command.family() if _is_replica(pid, fleet, 1))
+    victim = fleet.supervisor(1)
     with Callers(fleet) as callers:
         until(lambda: callers.n_answered > 50, PATIENCE_S)
         os.kill(victim, signal.SIGKILL)
@@ -201,14 +171,6 @@ def test_a_replica_that_is_killed_moves_its_own_models_and_no_others(fleet: Runn
     for name, replicas in before.items():
         if replicas == ["replica-2"]:
             assert "replica-2" in meanwhile[name]
-
-
-def _is_replica(pid: int, fleet: Running, number: int) -> bool:
-    """Whether it is the supervisor of that replica."""
-    line = next(one for one in fleet.command.lines if one.startswith("replica") and f"replica-{number} " in one)
-    port = line.split()[2].rpartition(":")[2]
-    words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-    return b"serve" in words and port.encode() in words
 
 
 @needs_haproxy

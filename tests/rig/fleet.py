@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from container.operate.fleet.balancer import find
-from container.operate.fleet.replicas import Misused
+from container.operate.troubles import Misused
 from tests.rig.command import Command
 from tests.rig.endpoint import free_port
 
@@ -35,7 +35,11 @@ class Fleet:
             *("fleet", "local", "--models", str(models), "--replicas", str(n_replicas), "--balancer", kind),
             *("--port", str(self.port), "--page-port", str(self.page_port), *flags, "--", *serve),
         )
-        self.command.wait_for("next")
+        try:
+            self.command.wait_for("next")
+        except BaseException:
+            self.command.close()
+            raise
 
     def facts(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.page_port}/fleet.json", timeout=PATIENCE_S) as answer:

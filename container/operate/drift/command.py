@@ -19,7 +19,7 @@ from container.operate.release import place
 from container.operate.troubles import Misused, NotNow
 
 if TYPE_CHECKING:
-    from container.operate.drift.captured import Reader
+    from container.operate.drift.captured import Reader, Window
     from container.operate.drift.judge import Judged
     from handler.stores import Store
 
@@ -96,13 +96,13 @@ def opened_store(chosen: argparse.Namespace, where: str) -> Iterator[Store]:
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    from container.operate.drift.captured import Reader, Window
+    from container.operate.drift.captured import Reader
 
-    since = datetime.now(UTC) - _span(chosen.since)
+    window = _window(chosen.since)
     opened = place.open_place(chosen)
     try:
         live = Live(opened)
-        reader = Reader(live.features, Window(since - _span(chosen.since), since), MAX_ROWS)
+        reader = Reader(live.features, window, MAX_ROWS)
         with opened_store(chosen, chosen.capture) as store:
             reader.read(store)
         judged = live.judge(reader, chosen.least_rows)
@@ -165,11 +165,19 @@ def _s3(chosen: argparse.Namespace, where: str) -> Any:
     return S3Settings(endpoint_url=settings.read_one("endpoint_url", chosen.endpoint_url), max_connections=1)
 
 
-def _span(text: str) -> timedelta:
+def _window(text: str) -> Window:
+    """Raises Misused."""
+    from container.operate.drift.captured import Window
+
     match = _SPAN.fullmatch(text)
     if match is None:
         raise Misused(f"{text!r} is no span: write 30min, 24h or 7d")
-    return timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+    try:
+        span = timedelta(seconds=float(match[1]) * _SECONDS[match[2]])
+        since = datetime.now(UTC) - span
+        return Window(since - span, since)
+    except OverflowError as error:
+        raise Misused(f"{text!r} is too long a span: there are no such dates") from error
 
 
 def _tell(judged: Sequence[Judged], worst: Sequence[Judged], reader: Reader, least_rows: int) -> None:
@@ -210,16 +218,17 @@ def _tell(judged: Sequence[Judged], worst: Sequence[Judged], reader: Reader, lea
 def _facts(judged: Sequence[Judged], reader: Reader) -> dict[str, Any]:
     segments = []
     for one in judged:
-        features = [
-            {
-                name: None if isinstance(value, float) and math.isnan(value) else value
-                for name, value in asdict(f).items()
-            }
-            for f in one.features
-        ]
-        segments.append(asdict(one) | {"features": features, "index": one.index})
+        features = [_as_json(asdict(feature)) for feature in one.features]
+        segments.append(_as_json(asdict(one)) | {"features": features, "index": one.index})
     counts = {"lines": reader.n_lines, "broken": reader.n_broken, "of_other_models": reader.n_unknown}
     return {"segments": segments, **counts}
+
+
+def _as_json(facts: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN, and no number that is too large."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in facts.items()
+    }
 
 
 def _put(chosen: argparse.Namespace, worst: Sequence[Judged]) -> None:

@@ -17,16 +17,14 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from container.capture import layout
-from container.capture.lines import Captured, NoCapture, parse
-from container.operate.drift.captured import rows_of
+from container.capture.lines import Captured, NoCapture, parse, time_text
+from container.operate.drift.captured import FIRST_ERROR_STATUS, rows_of
 from container.operate.release.manifest import Features
 from handler.errors import RequestError
 from handler.payload.rows import Floats
 from handler.stores import Store
 
 SEGMENT, AT, LABEL = "segment", "captured_at", "label"
-
-
 ENDING = ".tar.gz"  # mme train puts it there again
 
 
@@ -108,7 +106,7 @@ class Joiner:
             self.joined.n_rows += 1
 
     def _objection(self, call: Captured) -> str:
-        if call.status >= 400:
+        if call.status >= FIRST_ERROR_STATUS:
             return "failed"
         if call.target not in self._features:
             return "of a model that is not live"
@@ -118,7 +116,7 @@ class Joiner:
 
     def _lines(self, call: Captured, rows: Floats, labels: tuple[float, ...]) -> Iterator[list[str]]:
         places = [self._place[name] for name in self._names[call.target]]
-        at = call.at.strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = time_text(call.at.timestamp())
         for row, label in zip(rows.tolist(), labels, strict=True):
             cells = [""] * (len(self._place) + 3)
             cells[0] = call.target.removesuffix(ENDING)

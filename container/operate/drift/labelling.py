@@ -56,6 +56,7 @@ def _run(chosen: argparse.Namespace) -> int:
             print(fact("left out", f"{n:,} calls: {why}"), file=facts)
         if n_broken:
             print(fact("left out", f"{n_broken:,} lines that are no labels"), file=facts)
-        train = f"mme train --data {chosen.out} --segment-column segment --label label --drop captured_at --to LIVE"
-        print(fact("next", train), file=facts)
+        if joined.n_rows and chosen.out != "-":
+            train = f"mme train --data {chosen.out} --segment-column segment --label label --drop captured_at --to LIVE"
+            print(fact("next", train), file=facts)
     return Exit.OK if joined.n_rows else Exit.FAILED

@@ -5,6 +5,7 @@ Rule: a replica that does not answer is told as such and keeps nobody waiting: a
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -79,7 +80,7 @@ def _told(name: str, admin: str) -> Told:
             figures.get(_EVICTIONS, 0),
             tuple(_models(name, admin)),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
         return Told(name, admin, f"nobody answers ({error})")
 
 

@@ -19,10 +19,10 @@ from container.limits import libc
 from container.metrics.serving_port import trouble_at
 from container.operate.exits import CommandFailed
 from container.operate.fleet import envoy, haproxy, nginx
-from container.operate.fleet.replicas import Fleet, Misused
+from container.operate.fleet.replicas import Fleet
+from container.operate.troubles import Misused
 
 STOP_S = 3.0
-KINDS = ("haproxy", "envoy", "nginx")
 _CONFIGURATIONS: Mapping[str, Callable[[Fleet], str]] = {
     "haproxy": haproxy.configuration,
     "envoy": envoy.configuration,
@@ -58,7 +58,7 @@ def _elsewhere(name: str) -> str | None:
 
 
 class Balancer:
-    """`kind`, running. To be made on the main thread.
+    """`kind`, running. To be made on the main thread. Raises BalancerFailed.
 
     scratch   a directory of its own
     """
@@ -68,7 +68,6 @@ class Balancer:
         text = nginx.configuration(fleet, str(scratch)) if kind == "nginx" else configuration(kind, fleet)
         path = scratch / ("envoy.json" if kind == "envoy" else f"{kind}.conf")
         path.write_text(text)
-        self._log = (scratch / "log").open("w+")
         commands = {
             "haproxy": [program, "-db", "-f", str(path)],
             "envoy": [
@@ -83,26 +82,33 @@ class Balancer:
             ],
             "nginx": [program, "-p", str(scratch), "-c", str(path)],
         }
-        self._process = subprocess.Popen(
-            commands[kind],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            cwd=scratch,
-            start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  safe: it calls the kernel and nothing else
-        )
+        self._log = (scratch / "log").open("w+")
+        try:
+            self._process = subprocess.Popen(
+                commands[kind],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                cwd=scratch,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,  # noqa: PLW1509  safe: it calls the kernel and nothing else
+            )
+        except OSError as error:
+            self._log.close()
+            raise BalancerFailed(f"cannot start {program}: {error.strerror}") from error
 
     @property
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def wait_ready(self, patience_s: float) -> None:
-        """Until a replica answers through it. Raises BalancerFailed."""
+    def wait_ready(self, patience_s: float, is_over: Callable[[], bool] = lambda: False) -> bool:
+        """Until a replica answers through it; False when it is over before. Raises BalancerFailed."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and self.is_running:
+            if is_over():
+                return False
             if not trouble_at(self._listen.host, self._listen.port, "/ping"):
-                return
+                return True
             time.sleep(0.05)
         raise BalancerFailed(f"the balancer does not answer: {self.said()}")
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from container import environments
 from container.operate.exits import CommandFailed, Exit
-from container.operate.fleet.replicas import LOAD_PERCENT, Fleet, Misused, parse_address, parse_replicas
+from container.operate.fleet.replicas import LOAD_PERCENT, Fleet, parse_address, parse_replicas
+from container.operate.troubles import Misused
 
 BALANCERS = {
     "haproxy": "HAProxy's configuration, 2.6 or later",
@@ -95,14 +97,12 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _guarded(do: object, chosen: argparse.Namespace) -> int:
-    assert callable(do)
+def _guarded(do: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
     try:
-        status: int = do(chosen)
+        return do(chosen)
     except CommandFailed as error:
         print(f"mme fleet: {error}", file=sys.stderr)
         return error.exit
-    return status
 
 
 def _print(chosen: argparse.Namespace) -> int:
@@ -134,8 +134,10 @@ def _local(chosen: argparse.Namespace) -> int:
 
     if not 1 <= chosen.replicas <= 64:
         raise Misused(f"{chosen.replicas} replicas cannot be run on one machine: from 1 to 64")
-    free_port([chosen.port])  # said before anything is started
-    free_port([chosen.page_port])
+    for flag, port in (("--port", chosen.port), ("--page-port", chosen.page_port)):  # said before anything is started
+        if not 0 <= port < 65536:
+            raise Misused(f"{flag} {port}: there is no such port")
+        free_port([port], flag)
     serve = [*(["--memory", chosen.memory] if chosen.memory else []), *chosen.serve]
     wanted = Wanted(
         chosen.models,

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from textwrap import indent
 
 from container.operate.fleet import haproxy
-from container.operate.fleet.replicas import LOAD_PERCENT, Address, Fleet, Misused
+from container.operate.fleet.replicas import LOAD_PERCENT, Address, Fleet
+from container.operate.troubles import Misused
 
 IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/multi-model-endpoint@sha256:" + "0" * 64
 PORT, ADMIN_PORT = 8080, 8081

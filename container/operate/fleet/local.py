@@ -6,12 +6,10 @@ ends, no process and no file stays behind.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -27,8 +25,6 @@ from container.operate.fleet.replicas import CHECK_S, PASSES, Address, Fleet
 from container.operate.printing import say
 from container.operate.serving import READY, ChildFailed, PortTaken, ServeChild, free_port
 from container.operate.stopping import ENDING, hearing
-
-log = logging.getLogger("mme.fleet")
 
 READY_S = 120.0  # for the slowest start there is: a warm list over a busy machine
 FIRST_PORT = 18081
@@ -74,8 +70,7 @@ class LocalFleet:
     def __init__(self, wanted: Wanted, environment: Mapping[str, str]) -> None:
         self._wanted = wanted
         self._environment = dict(environment)
-        self._stop = threading.Event()
-        self._wake = threading.Event()
+        self._is_over = False
         self._is_restart_wanted = False
         ports = _free_ports(2 * wanted.n_replicas, {wanted.port, wanted.page_port})
         self._replicas = [
@@ -104,7 +99,8 @@ class LocalFleet:
             scratch = Path(tempfile.mkdtemp(prefix="mme-fleet-"))
             closing.callback(shutil.rmtree, scratch, ignore_errors=True)
             balancer = closing.enter_context(Balancer(self._wanted.kind, self._wanted.program, self.fleet, scratch))
-            balancer.wait_ready(READY_S)
+            if not balancer.wait_ready(READY_S, lambda: self._is_over):
+                return
             asker = Asker({one.name: one.admin for one in self._replicas})
             closing.callback(asker.close)
             page = self._open_page(asker)
@@ -123,7 +119,7 @@ class LocalFleet:
         try:
             page = FleetPage(facts, self._wanted.page_port)
         except OSError as error:
-            raise PortTaken(self._wanted.page_port, error.strerror or str(error)) from error
+            raise PortTaken(self._wanted.page_port, error.strerror or str(error), "--page-port") from error
         page.start()
         return page
 
@@ -131,8 +127,7 @@ class LocalFleet:
         if number == signal.SIGHUP:
             self._is_restart_wanted = True
         else:
-            self._stop.set()
-        self._wake.set()
+            self._is_over = True
 
     # -- replicas ------------------------------------------------------------------------------------------------------
 
@@ -152,17 +147,17 @@ class LocalFleet:
         """False when told to stop meanwhile. Raises CommandFailed when one does not start."""
         deadline = time.monotonic() + READY_S
         for one in self._replicas:
-            while not self._stop.is_set():
+            while not self._is_over:
                 assert one.child is not None
                 if one.child.is_ready:
                     break
                 if one.child.has_ended or time.monotonic() > deadline:
                     raise ChildFailed(f"{one.name} does not start")
                 self._rest()
-        return not self._stop.is_set()
+        return not self._is_over
 
     def _look_after(self, balancer: Balancer) -> None:
-        while not self._stop.is_set():
+        while not self._is_over:
             if not balancer.is_running:
                 raise CommandFailed(f"the balancer has ended: {balancer.said()}")
             for one in self._replicas:
@@ -183,19 +178,21 @@ class LocalFleet:
     def _restart_all(self) -> None:
         """One after another; the next one when the balancer has seen that this one is back."""
         for one in self._replicas:
-            if self._stop.is_set():
+            if self._is_over:
                 return
             self._end(one)
             self._start(one)
             deadline = time.monotonic() + READY_S
-            while one.child is not None and not one.child.is_ready and not self._stop.is_set():
+            while one.child is not None and not one.child.is_ready and not self._is_over:
                 if one.child.has_ended or time.monotonic() > deadline:
                     _tell(f"{one.name} does not come back; the others are left as they are")
                     return
                 self._rest()
-            if self._stop.wait(SEEN_S):
-                return
-        say("restarted", f"{len(self._replicas)} replicas, one after another")
+            seen_at = time.monotonic() + SEEN_S
+            while time.monotonic() < seen_at and not self._is_over:
+                self._rest()
+        if not self._is_over:
+            say("restarted", f"{len(self._replicas)} replicas, one after another")
 
     def _end(self, one: _Replica) -> None:
         if one.child is not None:
@@ -210,8 +207,7 @@ class LocalFleet:
             self._end(one)
 
     def _rest(self) -> None:
-        self._wake.wait(LOOK_S)
-        self._wake.clear()
+        time.sleep(LOOK_S)  # to its end, whatever signal comes
 
 
 def _tell(text: str) -> None:

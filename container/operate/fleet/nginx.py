@@ -5,7 +5,8 @@ Rule: what nginx cannot do is said in the file: it has no bound on a hot model's
 
 from __future__ import annotations
 
-from container.operate.fleet.replicas import ANSWER_S, IDLE_S, KEPT_BYTES, TRIES, Fleet, Misused
+from container.operate.fleet.replicas import ANSWER_S, IDLE_S, KEPT_BYTES, TRIES, Fleet
+from container.operate.troubles import Misused
 
 _TEMPLATE = """\
 # A fleet of multi-model endpoints: each model's calls go to the replica that has it in memory.

@@ -8,7 +8,6 @@ Rule: it shows, it changes nothing. Who asks often is told what was seen a momen
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import threading
 import time
@@ -21,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from container.metrics import admin
+from container.metrics.admin import HEADERS, is_loopback
 from container.operate.fleet.asked import Asker, Told, merged_models, together
 
 FRESH_S = 1.0
@@ -32,14 +32,6 @@ _ASSETS = {
     "/fleet.js": (_HERE / "fleet.js", "text/javascript; charset=utf-8"),
     "/status.css": (_THERE / "status.css", "text/css; charset=utf-8"),
     "/icon.svg": (_THERE / "icon.svg", "image/svg+xml"),
-}
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
 }
 
 
@@ -186,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_bytes(self, status: HTTPStatus, kind: str, body: bytes) -> None:
         self.send_response(status)
-        for name, value in _HEADERS.items():
+        for name, value in HEADERS.items():
             self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -199,10 +191,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _is_here(host: str) -> bool:
     """A web page whose name was pointed at 127.0.0.1 could otherwise read this port (DNS rebinding)."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host == "localhost" or is_loopback(host)
 
 
 def _number(query: Mapping[str, list[str]], name: str, default: int) -> int:

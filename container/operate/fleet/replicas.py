@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from container.operate.exits import CommandFailed, Exit
+from container.operate.troubles import Misused
 
 TARGET_HEADER = "X-Amzn-SageMaker-Target-Model"
 ATTRIBUTES_HEADER = "X-Amzn-SageMaker-Custom-Attributes"
@@ -32,12 +32,6 @@ KEPT_BYTES = 64 * 1024
 
 _HOST = r"[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]"
 _ADDRESS = re.compile(rf"({_HOST}):(\d{{1,5}})(?:/(\d{{1,5}}))?")
-
-
-class Misused(CommandFailed):
-    """What was asked for cannot be."""
-
-    exit = Exit.USAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,9 +71,11 @@ class Rig:
 @contextmanager
 def rig(root: Path, **options: Any) -> Iterator[Rig]:
     one = Rig(root, **options)
-    yield one
-    one.store.may_answer.set()
-    one.capture.close(PATIENCE_S)
+    try:
+        yield one
+    finally:
+        one.store.may_answer.set()
+        one.capture.close(PATIENCE_S)
 
 
 def test_every_call_is_in_the_store_once_and_counted(tmp_path: Path) -> None:
@@ -120,6 +122,48 @@ def test_what_a_store_that_is_away_does_not_take_is_kept_within_the_bound_and_wr
         one.store.is_away = False
         until(lambda: one.count(CAPTURED_CALLS) + one.count(CAPTURE_DROPPED) == 20, PATIENCE_S)
     assert len(one.found()) == one.count(CAPTURED_CALLS) > 0
+
+
+def test_a_file_in_the_making_counts_towards_the_bound(tmp_path: Path) -> None:
+    with rig(tmp_path, max_bytes=100_000, interval_s=3600.0) as one:
+        one.store.is_away = True
+        for _ in range(15):
+            for _ in range(5):
+                one.call(body=b"x" * 2000)
+            until(lambda: not one.capture._large, PATIENCE_S)
+        files = [*one.capture._lines, *(part.data for part in one.capture._parts)]
+        assert 0 < sum(map(len, files)) <= 50_000
+        one.store.is_away = False
+    assert one.count(CAPTURED_CALLS) + one.count(CAPTURE_DROPPED) == 75
+
+
+def test_what_is_left_at_the_end_is_counted_as_dropped_with_a_file_in_the_making(tmp_path: Path) -> None:
+    with rig(tmp_path, interval_s=3600.0, clock_s=lambda: 3700.0, counter_s=lambda: 3700.0) as one:
+        one.store.may_answer.clear()
+        for one.at_s in (3599.0, 3601.0):
+            one.call()
+        until(lambda: one.capture._lines and one.capture._parts, PATIENCE_S)
+        one.capture.close(0.01)
+        assert one.count(CAPTURE_DROPPED) == 2
+
+
+def test_a_call_that_cannot_be_written_down_is_counted_said_once_and_gives_its_room_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with rig(tmp_path, max_bytes=100_000, counter_s=lambda: 0.0) as one:
+        for one.at_s in (1e15, 1e15, 0.0):  # the first two are in no calendar
+            one.call(body=b"x" * 20_000)
+            until(lambda: not one.capture._large, PATIENCE_S)
+        until(lambda: one.count(CAPTURED_CALLS), PATIENCE_S)
+    assert (one.count(CAPTURED_CALLS), one.count(CAPTURE_DROPPED)) == (1, 2)
+    assert len(caplog.records) == 1
+
+
+def test_where_the_room_cannot_be_told_the_store_is_asked(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    with rig(gone, has_room=room_of(str(gone))) as one:
+        one.call()
+    assert one.count(CAPTURED_CALLS) == 1
 
 
 def test_no_room_is_a_reason_to_drop(tmp_path: Path) -> None:

@@ -69,6 +69,23 @@ def test_only_what_was_asked_for_is_heard() -> None:
     assert heard == [signal.SIGHUP]
 
 
+# One signal a wait, each a little later in it than the one before. An event set by a handler waits for itself before long.
+SIGNALS_WHILE_WAITING = """
+import signal, threading
+from container.operate.stopping import hearing
+stop = threading.Event()
+with hearing(lambda _: stop.set(), (signal.SIGALRM,)):
+    for number in range(20_000):
+        signal.setitimer(signal.ITIMER_REAL, 0.000001 + number % 100 * 0.000001)
+        stop.wait(0.00002)
+        stop.clear()
+"""
+
+
+def test_it_may_come_at_any_moment_of_a_wait() -> None:
+    subprocess.run([sys.executable, "-c", SIGNALS_WHILE_WAITING], check=True, timeout=2 * PATIENCE_S)
+
+
 def test_it_is_heard_while_another_thread_starts_a_process() -> None:
     """With an event set by a handler some of these wait for ever: the handler runs when the next signal comes."""
     for _ in range(N_PROCESSES):

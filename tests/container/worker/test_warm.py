@@ -77,6 +77,9 @@ def test_what_is_no_list_is_passed_over(tmp_path: Path) -> None:
         "d": "{",
         "e": json.dumps({"format": 2}),
         "f": '{"format":1,"models":[["../x",1]]}',
+        "g": '{"format":1,"models":[[["x.tar.gz"],1]]}',
+        "h": '{"format":1,"models":[["x.tar.gz",1' + "0" * 400 + "]]}",
+        "i": '{"format":1,"models":[["x.tar.gz",Infinity]]}',
     }.items():
         (folder / f"{name}.json").write_text(text)
     assert list(warm_list(tmp_path, Held()).targets()) == ["x.tar.gz"]

@@ -128,7 +128,26 @@ def test_it_prints_a_table_of_the_worst(live: Path, tmp_path: Path, capsys: pyte
     assert "age" in out.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("flags", "status"), [(["--since", "soon"], 2), (["--of", "/nowhere/at/all"], 2)])
+def test_scores_that_are_no_numbers_are_told_as_none(
+    live: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calm, _ = sorted(path.name for path in live.iterdir())
+    write(tmp_path, [call(calm, csv(row), float("nan"), at) for at, row in enumerate(rows(2))])
+    status, told = drift(capsys, live, tmp_path)
+    assert status == 0
+    (segment,) = told["segments"]
+    assert (segment["n_rows"], segment["score_mean"]) == (N_ROWS, None)
+
+
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [
+        (["--since", "soon"], 2),
+        (["--since", "999999d"], 2),
+        (["--since", "9999999999d"], 2),
+        (["--of", "/nowhere/at/all"], 2),
+    ],
+)
 def test_what_cannot_be_is_said_in_one_line(
     live: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], status: int
 ) -> None:
@@ -204,25 +223,44 @@ def test_calls_and_their_labels_become_a_table_that_train_reads(
         named(call(calm, "1,2", 1.0, 1005), "three"),
     ]
     write(tmp_path / "captured", calls)
+    elsewhere = line(0.0, named(call(calm, "1,2", 1.0, 1006), "elsewhere")).replace(
+        b"1970-01-01T00:00:00Z", b"2026-01-01T01:30:00+0200"
+    )
+    (tmp_path / "captured" / "a.jsonl").write_bytes(elsewhere)
     (tmp_path / "labels").mkdir()
     lines = [label(f"n{at}", str(row[0] + row[1])) for at, row in enumerate(values)]
-    lines += [label("two", "1.5\n2.5"), label("three", "1,2,3"), label("failed", "1"), label("gone", "1"), b"{}\n"]
+    lines += [
+        label("two", "1.5\n2.5"),
+        label("three", "1,2,3"),
+        label("failed", "1"),
+        label("gone", "1"),
+        b"{}\n",
+        label("elsewhere", "4"),
+    ]
     (tmp_path / "labels" / "truth.jsonl").write_bytes(b"".join(lines))
     places = ["--capture", str(tmp_path / "captured"), "--labels", str(tmp_path / "labels"), "--of", str(live)]
     capsys.readouterr()
     table = tmp_path / "table.csv"
     assert main(["labelled", *places, "--out", str(table), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert (told["rows"], told["calls"], told["broken_labels"]) == (N_ROWS + 2, N_ROWS + 1, 1)
+    assert (told["rows"], told["calls"], told["broken_labels"]) == (N_ROWS + 3, N_ROWS + 2, 1)
     assert told["left_out"] == {
         "without a label": 1, "failed": 1, "of a model that is not live": 1, "asked twice under one InferenceId": 1,
         "not as many labels as rows": 1,
     }  # fmt: skip
-    head, *written = table.read_text().splitlines()
+    table_of_all = table.read_text()
+    head, *written = table_of_all.splitlines()
     assert head == "segment,age,income,captured_at,label"
     assert written[-2].startswith("calm,0.25,,")
     assert written[-1].endswith(",2.5")
+    assert "calm,1.0,2.0,2025-12-31T23:30:00Z,4.0" in written
     (tmp_path / "new").mkdir()
     trained = ["--data", str(table), "--segment-column", "segment", "--label", "label", "--drop", "captured_at"]
     assert main(["train", *trained, "--to", str(tmp_path / "new"), "--set", "num_round=2"]) == 0
+    capsys.readouterr()
     assert main(["labelled", *places[:2], "--labels", str(tmp_path / "new"), *places[4:], "--out", str(table)]) == 1
+    assert "\nnext " not in capsys.readouterr().out  # nothing to train with
+    assert main(["labelled", *places, "--out", "-"]) == 0
+    told = capsys.readouterr()
+    assert told.out == table_of_all
+    assert "\nnext " not in told.err  # nor a file to name

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 from container.operate.fleet.asked import Asker, Model, Told, merged_models, together
 from container.operate.fleet.page import FleetFacts
 from tests.rig.endpoint import free_port
@@ -48,3 +51,23 @@ def test_a_replica_that_does_not_answer_is_told_as_such() -> None:
     facts = FleetFacts("a fleet", Asker({"a": f"http://127.0.0.1:{free_port()}"}), lambda: {"a": 3}).facts()
     assert facts["verdict"]["headline"] == "Nobody there"
     assert facts["replicas"][0]["starts"] == 3
+
+
+def test_a_replica_that_ends_in_the_middle_of_an_answer_is_told_as_such() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"ok"')
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        asker = Asker({"a": f"http://127.0.0.1:{server.getsockname()[1]}"})
+        try:
+            (told,) = asker.ask()
+        finally:
+            asker.close()
+            thread.join()
+    assert "nobody answers" in told.why

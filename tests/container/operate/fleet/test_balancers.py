@@ -13,8 +13,9 @@ import yaml
 
 from container.operate.fleet import envoy, haproxy, kubernetes, nginx
 from container.operate.fleet.balancer import configuration, find
-from container.operate.fleet.replicas import IDLE_S, Address, Fleet, Misused, parse_address, parse_replicas
+from container.operate.fleet.replicas import IDLE_S, Address, Fleet, parse_address, parse_replicas
 from container.operate.main import main
+from container.operate.troubles import Misused
 from container.settings import every_setting
 from tests.rig.fleet import has
 
