@@ -21,8 +21,9 @@ from botocore.exceptions import (
 )
 
 from container.operate.deploy.names import Json
-from container.operate.deploy.trouble import Misused, NotNow, Refused, Unreachable
+from container.operate.deploy.trouble import Unreachable
 from container.operate.exits import CommandFailed
+from container.operate.troubles import Misused, NotNow, Refused
 from handler import aws
 
 PATIENCE = aws.Patience(5.0, 60.0, 6)  # throttled, botocore tries six times over some 20 s

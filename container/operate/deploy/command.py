@@ -15,9 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from container.operate.deploy.trouble import EXIT_CODES, Misused, Refused
+from container.operate.deploy.trouble import EXIT_CODES
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, fact
+from container.operate.troubles import Misused, Refused
 
 if TYPE_CHECKING:
     from container.operate.deploy.apply import Pace

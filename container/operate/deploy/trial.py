@@ -20,9 +20,10 @@ from container.operate.deploy.health import examine
 from container.operate.deploy.names import Json
 from container.operate.deploy.plan import COMPONENT_SETTLED, Step
 from container.operate.deploy.policies import partition_of
-from container.operate.deploy.trouble import NotAsAsked, NotNow, Refused
+from container.operate.deploy.trouble import NotAsAsked
 from container.operate.endpoint import waking
 from container.operate.exits import CommandFailed
+from container.operate.troubles import NotNow, Refused
 from container.platform.bill.prices import HOURS_PER_MONTH, PriceUnknown
 
 DOCUMENTED, MEASURED, INFERRED = "documented", "measured by others", "inferred"

@@ -17,7 +17,7 @@ from container.operate.deploy import trial
 from container.operate.deploy.apply import Pace
 from container.operate.deploy.aws import Aws, AwsRefused
 from container.operate.deploy.trial import OTHER, TARGET, Report
-from container.operate.deploy.trouble import Refused
+from container.operate.troubles import Refused
 from container.platform.platform import Platform
 from tests.container.operate.deploy.files import IMAGE, ROLE, wanted
 from tests.container.operate.deploy.test_apply import shared
