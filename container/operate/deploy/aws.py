@@ -103,6 +103,15 @@ class Aws:
             raise NotNow(f"{operation}: {error}; call again, it goes on") from error
         return answer
 
+    def invoke(self, arguments: Json) -> bytes:
+        """InvokeEndpoint's answer, read to its end. Raises as `call`."""
+        answer = self.call("sagemaker-runtime", "InvokeEndpoint", arguments)
+        try:
+            body: bytes = answer["Body"].read()
+        except BotoCoreError as error:
+            raise Unreachable(f"InvokeEndpoint: the answer broke off ({type(error).__name__})") from error
+        return body
+
     def pages(self, service: str, operation: str, key: str, arguments: Json | None = None) -> Iterator[Any]:
         """All of `key` over all pages. Raises as `call`."""
         token: Json = {}

@@ -20,6 +20,7 @@ from container.operate.deploy.health import examine
 from container.operate.deploy.names import Json
 from container.operate.deploy.plan import COMPONENT_SETTLED, Step
 from container.operate.deploy.policies import partition_of
+from container.operate.deploy.resources import invocation
 from container.operate.deploy.trouble import NotAsAsked
 from container.operate.endpoint import waking
 from container.operate.exits import CommandFailed
@@ -273,15 +274,7 @@ class _Trial:
         return "nothing"
 
     def _invoke(self, target: str) -> bytes:
-        arguments: Json = {"EndpointName": self._wanted.name, "ContentType": "text/csv", "Body": self._body}
-        if self._wanted.kind == MULTI_MODEL:
-            arguments["TargetModel"] = target
-        else:
-            arguments["CustomAttributes"] = f"TargetModel={target}"
-        if self._wanted.kind == ZERO:
-            arguments["InferenceComponentName"] = self._wanted.name
-        got: bytes = self._aws.call("sagemaker-runtime", "InvokeEndpoint", arguments)["Body"].read()
-        return got
+        return self._aws.invoke(invocation(self._wanted, target, self._body))
 
     def _ask(self, target: str) -> bytes:
         """An answer, from a component that may have gone to sleep meanwhile."""
