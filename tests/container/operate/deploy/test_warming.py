@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +11,10 @@ from botocore.exceptions import ReadTimeoutError
 
 from container.operate.deploy import warming
 from container.operate.deploy.aws import Aws
+from container.operate.main import main
+from handler.payload.decode import decode
 from tests.container.operate.deploy.files import wanted
+from tests.rig import boosters
 
 
 def test_an_answer_that_breaks_off_is_told_and_the_others_are_called(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +36,14 @@ def test_an_answer_that_breaks_off_is_told_and_the_others_are_called(monkeypatch
         "  a is not warmed: InvokeEndpoint: the answer broke off (ReadTimeoutError)",
         "  1 of 2 targets warmed",
     ]
+
+
+def test_bodies_are_golden_rows_of_what_is_live_and_of_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.ubj").write_bytes(boosters.document(boosters.train(n_features=5, seed=3)))
+    live = str(tmp_path / "live")
+    assert main(["publish", str(tmp_path / "a.ubj"), "--to", live]) == 0
+    assert warming.golden_rows(live, ("a.tar.gz",)) == {}  # published is not live
+    assert main(["release", "approve", "--of", live]) == 0
+    rows = warming.golden_rows(live, ("a.tar.gz", "b.tar.gz"))
+    assert list(rows) == ["a.tar.gz"]
+    assert decode(rows["a.tar.gz"].encode(), "text/csv", 5).values.shape[1] == 5
