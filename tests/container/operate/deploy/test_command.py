@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,27 @@ def test_a_trial_that_is_ended_by_a_signal_is_taken_down_and_nobody_is_told_to_g
     finally:
         signal.signal(signal.SIGTERM, before)
     assert (status, "it was taken down" in err, "call again" in err) == (130, True, False)
+
+
+def test_a_doctor_that_goes_on_for_ever_ends_by_a_signal(
+    mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    file = tmp_path / "shop.toml"
+    file.write_text(text(name="shop"))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        status, out, _ = mme("deploy", "doctor", "--every", "1h", "--json", str(file))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (status, json.loads(out)["endpoint"]) == (130, "shop")
+
+
+@pytest.mark.parametrize("words", [["plan", "--poll", "-1"], ["trial", "--most-usd", "nan"]])
+def test_a_bound_or_a_pause_that_is_none_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["deploy", *words, "shop.toml"])
+    assert ended.value.code == 2
 
 
 def test_a_file_that_cannot_be_written_is_told_before_anything_is_paid_for(
