@@ -48,18 +48,19 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         description="Train a small model of house prices for each of ten cities, put them into an S3 server inside this "
         "process, serve them, call them, add a city while it runs, and go on serving until Ctrl-C.",
     )
-    parser.add_argument(
+    stories = parser.add_mutually_exclusive_group()
+    stories.add_argument(
         "--zero", action="store_true", help="tell another story: rankings on an endpoint that sleeps until it is called"
+    )
+    stories.add_argument(
+        "--loop",
+        action="store_true",
+        help="from rows to answers: train, judge, approve, serve, and take one model back",
     )
     parser.add_argument(
         "--speed", type=float, metavar="N", help=f"with --zero: platform seconds in a real one; default {SPEED:g}"
     )
     parser.add_argument("--once", action="store_true", help="end instead of going on serving")
-    parser.add_argument(
-        "--loop",
-        action="store_true",
-        help="from rows to answers: train, judge, approve, serve, and take one model back",
-    )
     parser.add_argument("--port", metavar="N", help=f"port to serve on; else the first free one from {FIRST_PORT}")
     parser.add_argument("--json", action="store_true", help="print the facts as one JSON document")
     parser.set_defaults(run=run)

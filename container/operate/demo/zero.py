@@ -115,7 +115,10 @@ def _say(*, is_json: bool) -> Callable[..., None]:
 
 class _Story:
     def __init__(self, platform: Platform, say: Callable[..., None]) -> None:
+        from container.operate.endpoint.calling import client
+
         self._platform, self.say = platform, say
+        self._sagemaker = client("sagemaker", platform.url)
         self._began = platform.clock.now()
 
     def tell(self) -> dict[str, Any]:
@@ -255,11 +258,8 @@ class _Story:
     # the platform
 
     def _counts(self) -> tuple[int, int]:
-        from container.operate.endpoint.calling import client
-
-        sagemaker = client("sagemaker", self._platform.url)
-        told = sagemaker.describe_inference_component(InferenceComponentName=NAME)
-        variant = sagemaker.describe_endpoint(EndpointName=NAME)["ProductionVariants"][0]
+        told = self._sagemaker.describe_inference_component(InferenceComponentName=NAME)
+        variant = self._sagemaker.describe_endpoint(EndpointName=NAME)["ProductionVariants"][0]
         return told["RuntimeConfig"]["CurrentCopyCount"], variant["CurrentInstanceCount"]
 
     def _until(self, is_so: Callable[[], bool], what: str) -> None:

@@ -27,7 +27,8 @@ from container.operate.deploy.plan import (
 )
 from container.operate.deploy.resources import WAKE_POLICY
 from container.operate.deploy.there import There
-from container.operate.deploy.trouble import NotAsAsked, NotNow, Refused
+from container.operate.deploy.trouble import NotAsAsked
+from container.operate.troubles import NotNow, Refused
 
 POLL_S = 10.0
 N_ROUNDS = 24  # each step down of a reservation is one; without those, two or three

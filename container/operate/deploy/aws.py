@@ -21,8 +21,9 @@ from botocore.exceptions import (
 )
 
 from container.operate.deploy.names import Json
-from container.operate.deploy.trouble import Misused, NotNow, Refused, Unreachable
+from container.operate.deploy.trouble import Unreachable
 from container.operate.exits import CommandFailed
+from container.operate.troubles import Misused, NotNow, Refused
 from handler import aws
 
 PATIENCE = aws.Patience(5.0, 60.0, 6)  # throttled, botocore tries six times over some 20 s
@@ -101,6 +102,15 @@ class Aws:
         except BotoCoreError as error:
             raise NotNow(f"{operation}: {error}; call again, it goes on") from error
         return answer
+
+    def invoke(self, arguments: Json) -> bytes:
+        """InvokeEndpoint's answer, read to its end. Raises as `call`."""
+        answer = self.call("sagemaker-runtime", "InvokeEndpoint", arguments)
+        try:
+            body: bytes = answer["Body"].read()
+        except BotoCoreError as error:
+            raise Unreachable(f"InvokeEndpoint: the answer broke off ({type(error).__name__})") from error
+        return body
 
     def pages(self, service: str, operation: str, key: str, arguments: Json | None = None) -> Iterator[Any]:
         """All of `key` over all pages. Raises as `call`."""

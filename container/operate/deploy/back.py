@@ -14,9 +14,10 @@ from container.operate.deploy.file import ZERO, Wanted
 from container.operate.deploy.look import look
 from container.operate.deploy.names import ASKED, BEFORE, DEPLOYMENT, Json, alarm_prefix, is_named, tag_list
 from container.operate.deploy.plan import COMPONENT_GONE, COMPONENT_SETTLED, ENDPOINT_GONE, ENDPOINT_SETTLED, Step
-from container.operate.deploy.resources import NAMESPACE, deployment_for, resources, scalable
+from container.operate.deploy.resources import deployment_for, resources, scalable
 from container.operate.deploy.there import There
-from container.operate.deploy.trouble import NotAsAsked, NotNow, Refused
+from container.operate.deploy.trouble import NotAsAsked
+from container.operate.troubles import NotNow, Refused
 
 N_ROUNDS = 6
 
@@ -108,7 +109,7 @@ def _component_back(wanted: Wanted, there: There, to: str | None) -> tuple[Step,
 def delete_steps(wanted: Wanted, there: There, *, also_foreign: bool = False) -> tuple[Step, ...]:
     """Raises Refused when the endpoint is somebody else's."""
     if not also_foreign:
-        _refuse_foreign(wanted, there)
+        _refuse_foreign(wanted, there, "; --not-ours takes it all the same")
     steps: list[Step] = []
 
     def call(what: str, service: str, operation: str, arguments: Json, then: str = "") -> None:
@@ -174,12 +175,6 @@ def delete(aws: Aws, wanted: Wanted, *, tell: Tell, pace: Pace, also_foreign: bo
     raise NotAsAsked(f"left after {N_ROUNDS} rounds: {'; '.join(step.what for step in steps)}")
 
 
-def _refuse_foreign(wanted: Wanted, there: There) -> None:
+def _refuse_foreign(wanted: Wanted, there: There, then: str = "") -> None:
     if there.endpoint is not None and there.endpoint_tags.get(DEPLOYMENT) != wanted.name:
-        raise Refused(
-            f"endpoint {wanted.name} was not made here: it has no tag {DEPLOYMENT} = {wanted.name}; "
-            "--not-ours takes it all the same"
-        )
-
-
-__all__ = ["NAMESPACE", "delete", "delete_steps", "rollback_steps"]
+        raise Refused(f"endpoint {wanted.name} was not made here: it has no tag {DEPLOYMENT} = {wanted.name}{then}")

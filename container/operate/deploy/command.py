@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from container.operate.deploy.trouble import EXIT_CODES, Misused, Refused
+from container.operate.deploy.trouble import EXIT_CODES
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, fact
+from container.operate.troubles import Misused, Refused
 
 if TYPE_CHECKING:
     from container.operate.deploy.apply import Pace
@@ -119,8 +122,12 @@ def _costs(chosen: argparse.Namespace) -> int:
     room = int(INSTANCE_TYPES[chosen.type].memory_bytes * ROOM_FOR_MODELS)
     lines = compared(load, Machines(each, shared, room, chosen.least))
     if chosen.picture is not None:
-        chosen.picture.write_text(picture(lines, f"{chosen.models:,} models, {chosen.region}, prices of {PRICES_OF}"))
-    facts = {"prices_of": str(PRICES_OF), "lines": [vars_of(line) for line in lines]}
+        drawn = picture(lines, f"{chosen.models:,} models, {chosen.region}, prices of {PRICES_OF}")
+        try:
+            _write(chosen.picture, drawn)
+        except Misused as error:
+            return complain("deploy costs", error)
+    facts = {"prices_of": str(PRICES_OF), "lines": [asdict(line) for line in lines]}
     _print(chosen, facts, [f"{line.name:<18}{line.usd:>12,.2f} USD a month  {line.how}" for line in lines])
     _next(chosen, "mme deploy init zero > prices.toml")
     return Exit.OK
@@ -215,7 +222,7 @@ def _apply(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
         "n_calls": applied.n_calls,
         "took_s": round(took_s, 1),
         "now": telling.now_text(applied.there),
-        "found": [vars_of(one) for one in findings],
+        "found": [asdict(one) for one in findings],
     }
     lines = [
         fact("done", f"{applied.n_calls} calls in {took_s:.0f} s" if applied.n_calls else "nothing was to do"),
@@ -263,7 +270,7 @@ def _doctor_once(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
         if chosen.every is None:
             raise
         return complain("deploy doctor", error)  # the next look may be luckier
-    facts = {"endpoint": wanted.name, "found": [vars_of(one) for one in findings], "unread": health.unread}
+    facts = {"endpoint": wanted.name, "found": [asdict(one) for one in findings], "unread": health.unread}
     lines = telling.finding_lines(findings) or [fact("found", "nothing wrong")]
     _print(chosen, facts, [*lines, *(fact("unread", one) for one in health.unread)])
     if any(one.is_safe for one in findings):
@@ -313,13 +320,22 @@ def _trial(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
     _ask(
         chosen, f"make an endpoint like {wanted.name} in {aws.region} for at most {trial.MOST_H:g} h and {usd:.2f} USD?"
     )
-    models, body, answers = trial.made_up()
-    report = trial.trial(
-        aws, wanted, most_usd=chosen.most_usd, models=models, body=body, answers=answers,
-        tell=_progress, pace=_pace(chosen),
-    )  # fmt: skip
     if chosen.report is not None:
-        chosen.report.write_text(json.dumps(report.facts(), indent=2))
+        _write(chosen.report, "")  # before anything is paid for
+    models, body, answers = trial.made_up()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # it is taken down then, too
+    try:
+        report = trial.trial(
+            aws, wanted, most_usd=chosen.most_usd, models=models, body=body, answers=answers,
+            tell=_progress, pace=_pace(chosen),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        print("mme deploy trial: interrupted; it was taken down but for what is said above to be left", file=sys.stderr)
+        return Exit.INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if chosen.report is not None:
+        _write(chosen.report, json.dumps(report.facts(), indent=2))
     _print(chosen, report.facts(), trial.report_lines(report))
     return Exit.OK if report.is_as_expected else Exit.FAILED
 
@@ -330,6 +346,8 @@ def _template(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:  # n
 
     if chosen.target and chosen.iam != "caller":
         raise Misused("--target goes with --iam caller")
+    if chosen.target and wanted.kind != "multi-model":
+        _progress("--target limits nothing here: AWS knows the targets of multi-model endpoints alone")
     documents = {
         "deployer": lambda: policies.deployer_policy(wanted),
         "execution": lambda: policies.execution_policy(wanted),
@@ -346,10 +364,12 @@ def _template(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:  # n
 # small things
 
 
-def vars_of(value: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(value)
+def _write(path: Path, text: str) -> None:
+    """Raises Misused."""
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise Misused(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _pace(chosen: argparse.Namespace) -> Pace:

@@ -10,6 +10,7 @@ NotScaledReasons); reports linked in README.md of this room.
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from container.operate.deploy.health import IDLE_DAYS, Health, log_group
 from container.operate.deploy.names import ASKED, Json, is_named
 from container.operate.deploy.plan import BUSY, Plan, Step, plan
 from container.operate.deploy.policies import execution_policy
-from container.operate.deploy.resources import NO_CAPACITY, alarm_word
+from container.operate.deploy.resources import NO_CAPACITY, WAKE_POLICY, alarm_word
 from container.operate.deploy.rights import missing
 from container.platform.bill.prices import HOURS_PER_MONTH, PriceUnknown, price_usd_per_hour
 
@@ -72,7 +73,11 @@ class _Seen:
 
     def mend(self, operation: str, having: str = "") -> tuple[str, bool]:
         step = self.step(operation, having)
-        return ("mme deploy apply", False) if step is None else (command_line(step), operation in SAFE)
+        if step is None:
+            return "mme deploy apply", False
+        if WAKE_POLICY in step.arguments.get("AlarmActions", ()):
+            return "mme deploy apply, which puts the policy that the alarm calls before it", operation in SAFE
+        return command_line(step), operation in SAFE
 
 
 Check = Callable[[_Seen], Iterator[Finding]]
@@ -95,25 +100,21 @@ def safe_steps(wanted: Wanted, health: Health) -> tuple[Step, ...]:
     """What `--fix` does: nothing at all while the endpoint is not what the file says."""
     planned = plan(wanted, health.there)
     if any(step.operation not in SAFE for step in planned.steps):
-        is_harmless = ("AddTags",)
-        return tuple(
-            step
-            for step in planned.steps
-            if step.operation in SAFE and step.operation not in is_harmless and _alone(step)
-        )
+        return tuple(step for step in planned.steps if step.operation in SAFE and _alone(step))
     return planned.steps
 
 
 def _alone(step: Step) -> bool:
-    """It makes sense without the steps before it."""
-    return not step.operation.startswith("Delete")
+    """It makes sense without the steps around it."""
+    return step.operation != "AddTags" and not step.operation.startswith("Delete")
 
 
 def command_line(step: Step) -> str:
     """The AWS CLI's line for a step."""
     service = {"s3": "s3api"}.get(step.service, step.service)
     operation = xform_name(step.operation, "-")
-    return f"aws {service} {operation} --cli-input-json '{json.dumps(step.arguments, separators=(',', ':'))}'"
+    arguments = json.dumps(step.arguments, separators=(",", ":"))
+    return f"aws {service} {operation} --cli-input-json {shlex.quote(arguments)}"
 
 
 # the endpoint
@@ -437,7 +438,7 @@ def _leavings(seen: _Seen) -> Iterator[Finding]:
     for operation, what in (("DeleteEndpointConfig", "config"), ("DeleteModel", "model"), ("DeleteAlarms", "alarms")):
         steps = [one for one in seen.plan.steps if one.operation == operation]
         if steps:
-            names = [str(next(iter(one.arguments.values()))) for one in steps]
+            names = [name for one in steps for name in _named(one)]
             yield Finding(
                 f"old-{what}", f"{what} that nobody needs: {', '.join(names[:5])}" + (", ..." if len(names) > 5 else ""),
                 "nothing by the month, but the account holds so many", command_line(steps[0]), is_safe=True,
@@ -449,6 +450,11 @@ def _leavings(seen: _Seen) -> Iterator[Finding]:
             yield Finding(
                 "left-over", f"left of an endpoint that is gone: {', '.join(left[:5])}", "nothing", "mme deploy delete"
             )
+
+
+def _named(step: Step) -> list[str]:
+    named = next(iter(step.arguments.values()))
+    return named if isinstance(named, list) else [named]
 
 
 CHECKS: tuple[Check, ...] = (

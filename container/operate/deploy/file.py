@@ -115,7 +115,7 @@ def _pairs(value: object) -> tuple[tuple[str, str], ...]:
 
 
 def _timezone(value: object) -> str:
-    if value != "UTC" and value not in available_timezones():
+    if value != "UTC" and not (isinstance(value, str) and value in available_timezones()):
         raise ValueError("a time zone such as UTC or Europe/Berlin")
     return str(value)
 

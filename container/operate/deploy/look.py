@@ -5,11 +5,9 @@ Rule: nothing is changed. What may not be read of what only a check needs is not
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 from container.operate.deploy.aws import Aws, AwsRefused
 from container.operate.deploy.file import ZERO, Wanted
-from container.operate.deploy.names import DEPLOYMENT, Json, alarm_prefix, is_named
+from container.operate.deploy.names import Json, alarm_prefix, is_named
 from container.operate.deploy.policies import bucket_of
 from container.operate.deploy.reservation import Models
 from container.operate.deploy.resources import NAMESPACE, scalable
@@ -157,12 +155,3 @@ class _Looker:
             self._unread.append(f"models: {error}")
             return None
         return Models(n, n_bytes)
-
-
-def owner_of(aws: Aws, arn: str) -> str | None:
-    """Whose deployment something of SageMaker is; None: nobody's here."""
-    with suppress(AwsRefused):
-        for tag in aws.pages("sagemaker", "ListTags", "Tags", {"ResourceArn": arn}):
-            if tag["Key"] == DEPLOYMENT:
-                return str(tag["Value"])
-    return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from container import settings
 from container.operate.deploy import reservation
 from container.operate.deploy.cost import Cost, cost_of
-from container.operate.deploy.file import MULTI_MODEL, SERVERLESS, ZERO, Wanted
+from container.operate.deploy.file import ALL_AT_ONCE, MULTI_MODEL, SERVERLESS, ZERO, Wanted
 from container.operate.deploy.names import (
     ASKED,
     BEFORE,
@@ -240,7 +240,7 @@ class _Planner:
         if self.wanted.kind == ZERO:
             self.notices.append("the machines are replaced; calls find no capacity until the first is back")
             return
-        if fleet < 2 and update.way != "all-at-once":
+        if fleet < 2 and update.way != ALL_AT_ONCE:
             self.notices.append(
                 f"one machine has no half: the update is all-at-once instead of {update.way}, "
                 f"then watched for {update.wait_s} s"
@@ -378,8 +378,7 @@ class _Planner:
         if now == asked and not is_suspended:
             return
         known = self.there.endpoint_tags.get(BOUNDS, "").split()
-        night = f"0-{wanted['MaxCapacity']}" if not self.made.schedule else "0-0"
-        if now is not None and now != asked and now == night and self.made.schedule:
+        if self.made.schedule and now == "0-0":
             self.notices.append("it is night: the schedule holds the count at 0")
             return
         if now is not None and now != asked and known and now not in known:

@@ -108,7 +108,12 @@ def deployer_policy(wanted: Wanted) -> Json:
             [wanted.role],
             {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}},
         ),
-        _allow("LookAtRole", ["iam:GetRole"], [wanted.role]),
+        _allow(
+            "LookAtRole",
+            ["iam:GetRole", "iam:ListRolePolicies", "iam:GetRolePolicy", "iam:ListAttachedRolePolicies"],
+            [wanted.role],
+        ),
+        _allow("LookAtItsPolicies", ["iam:GetPolicy", "iam:GetPolicyVersion"], [f"{at}:iam::*:policy/*"]),
         _allow(
             "Alarms",
             ["cloudwatch:PutMetricAlarm", "cloudwatch:DeleteAlarms", "cloudwatch:TagResource"],
@@ -120,9 +125,10 @@ def deployer_policy(wanted: Wanted) -> Json:
             "LookAtModels", ["s3:ListBucket"], [f"{at}:s3:::{bucket}"], {"StringLike": {"s3:prefix": [f"{prefix}*"]}}
         ),
     ]
+    # Application Auto Scaling has no ARNs of SageMaker's things to name here. What is serverless now may have been scaled
+    # before, so that is looked for and taken away.
+    statements.append(_allow("Scale", [f"application-autoscaling:{call}" for call in _SCALING], ["*"]))
     if wanted.kind != SERVERLESS:
-        # Application Auto Scaling has no ARNs of SageMaker's things to name here.
-        statements.append(_allow("Scale", [f"application-autoscaling:{call}" for call in _SCALING], ["*"]))
         statements.append(
             _allow(
                 "ScaleForUs",

@@ -95,6 +95,15 @@ def scalable(kind: str, name: str) -> Json:
     }
 
 
+def invocation(wanted: Wanted, target: str, body: bytes) -> Json:
+    """A call of one model: where the target goes, each kind has its own place."""
+    made: Json = {"EndpointName": wanted.name, "ContentType": "text/csv", "Body": body}
+    if wanted.kind == MULTI_MODEL:
+        return {**made, "TargetModel": target}
+    component = {"InferenceComponentName": wanted.name} if wanted.kind == ZERO else {}
+    return {**made, **component, "CustomAttributes": f"TargetModel={target}"}
+
+
 def _model(wanted: Wanted, tags: list[Json]) -> Json:
     container: Json = {"Image": wanted.image, "Environment": dict(wanted.environment)}
     if wanted.kind == MULTI_MODEL:

@@ -13,7 +13,7 @@ from container.operate.deploy.apply import component_text, endpoint_text
 from container.operate.deploy.doctor import Finding
 from container.operate.deploy.file import Wanted
 from container.operate.deploy.names import ASKED, BEFORE, Json
-from container.operate.deploy.plan import Plan, Step
+from container.operate.deploy.plan import Plan
 from container.operate.deploy.resources import alarm_word
 from container.operate.deploy.there import There
 from container.operate.printing import fact, lines_of
@@ -43,22 +43,12 @@ def plan_facts(wanted: Wanted, planned: Plan, there: There) -> dict[str, Any]:
         "kind": wanted.kind,
         "region": there.region,
         "now": now_text(there),
-        "steps": [step_facts(step) for step in planned.steps],
+        "steps": [asdict(step) for step in planned.steps],
         "cost": None if planned.cost is None else asdict(planned.cost),
         "notices": planned.notices,
         "drift": planned.drift,
         "refused": planned.refused,
         "unread": there.unread,
-    }
-
-
-def step_facts(step: Step) -> dict[str, Any]:
-    return {
-        "what": step.what,
-        "service": step.service,
-        "operation": step.operation,
-        "arguments": step.arguments,
-        "then": step.then,
     }
 
 

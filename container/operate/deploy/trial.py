@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 
 from container.operate.deploy.apply import Carrier, Pace, Tell, apply
@@ -21,13 +20,16 @@ from container.operate.deploy.health import examine
 from container.operate.deploy.names import Json
 from container.operate.deploy.plan import COMPONENT_SETTLED, Step
 from container.operate.deploy.policies import partition_of
-from container.operate.deploy.trouble import NotAsAsked, Refused
+from container.operate.deploy.resources import invocation
+from container.operate.deploy.trouble import NotAsAsked
 from container.operate.endpoint import waking
 from container.operate.exits import CommandFailed
-from container.platform.bill.prices import HOURS_PER_MONTH
+from container.operate.troubles import NotNow, Refused
+from container.platform.bill.prices import HOURS_PER_MONTH, PriceUnknown
 
 DOCUMENTED, MEASURED, INFERRED = "documented", "measured by others", "inferred"
-MOST_H = 2.0  # that a trial may take; every wait in it has an end before that
+MOST_H = 2.0  # that a trial may take, taking it down included
+LOOK_H = 1.5  # after which nothing is waited for any more but its end
 TARGET, OTHER = "de.tar.gz", "fr.tar.gz"
 WAIT_S = 1800.0
 ANSWER_S = 120.0
@@ -76,7 +78,10 @@ def trial(aws: Aws, wanted: Wanted, *, most_usd: float, models: dict[str, bytes]
 
 def refuse_cost(wanted: Wanted, region: str, most_usd: float) -> float:
     """What it costs at most, in USD: all machines, and a second fleet, for as long as it may take. Raises Refused."""
-    an_hour = cost_of(wanted, region).most_month / HOURS_PER_MONTH
+    try:
+        an_hour = cost_of(_awake(wanted), region).most_month / HOURS_PER_MONTH
+    except PriceUnknown as error:
+        raise Refused(f"there is no upper bound for its bill: {error}") from error
     usd = an_hour * MOST_H * (2 if wanted.kind == MULTI_MODEL else 1)
     if usd > most_usd:
         raise Refused(
@@ -85,16 +90,23 @@ def refuse_cost(wanted: Wanted, region: str, most_usd: float) -> float:
     return usd
 
 
+def _awake(wanted: Wanted) -> Wanted:
+    """Without nights: a trial is billed at any hour, and has to be answered."""
+    return wanted if wanted.zero is None else replace(wanted, zero=replace(wanted.zero, nights=""))
+
+
 class _Trial:
     def __init__(
         self, aws: Aws, wanted: Wanted, name: str, models: dict[str, bytes], body: bytes, answers: dict[str, bytes],
         tell: Tell, pace: Pace,
     ) -> None:  # fmt: skip
         self._aws, self._models, self._body, self._answers = aws, models, body, answers
-        self._tell, self._pace = tell, pace
+        self._tell, self._pace_down = tell, pace
+        self._until_looked = pace.monotonic() + LOOK_H * 3600
+        self._pace = replace(pace, sleep=self._sleep)
         self._report = Report(name, name)
         self._wanted = replace(
-            wanted,
+            _awake(wanted),
             name=name,
             models=f"s3://{name}/models/",
             update=replace(wanted.update, wait_s=60, old_s=60, most_s=1800, warm=()),
@@ -220,6 +232,12 @@ class _Trial:
 
     # how
 
+    def _sleep(self, seconds: float) -> None:
+        """Every wait but those for its end. Each has an end of its own; all of them together have this one."""
+        if self._pace_down.monotonic() >= self._until_looked:
+            raise NotNow(f"the trial has taken {LOOK_H:g} h, and may take {MOST_H:g} with its end")
+        self._pace_down.sleep(seconds)
+
     def _prepare(self) -> None:
         bucket = self._report.bucket
         region = self._aws.region
@@ -256,15 +274,7 @@ class _Trial:
         return "nothing"
 
     def _invoke(self, target: str) -> bytes:
-        arguments: Json = {"EndpointName": self._wanted.name, "ContentType": "text/csv", "Body": self._body}
-        if self._wanted.kind == MULTI_MODEL:
-            arguments["TargetModel"] = target
-        else:
-            arguments["CustomAttributes"] = f"TargetModel={target}"
-        if self._wanted.kind == ZERO:
-            arguments["InferenceComponentName"] = self._wanted.name
-        got: bytes = self._aws.call("sagemaker-runtime", "InvokeEndpoint", arguments)["Body"].read()
-        return got
+        return self._aws.invoke(invocation(self._wanted, target, self._body))
 
     def _ask(self, target: str) -> bytes:
         """An answer, from a component that may have gone to sleep meanwhile."""
@@ -313,21 +323,27 @@ class _Trial:
         for n in range(2):
             try:
                 self._tell("take it down")
-                delete(self._aws, self._wanted, tell=self._tell, pace=self._pace)
+                delete(self._aws, self._wanted, tell=self._tell, pace=self._pace_down)
                 self._empty_bucket()
             except CommandFailed as error:
                 left = f"{error}"
             except KeyboardInterrupt:
-                if n:
-                    raise
                 left = "interrupted while it was taken down"
+                if n:
+                    self._note_left(left)
+                    raise
             else:
                 return
-        self._report.left += [f"endpoint {self._report.endpoint} and bucket {self._report.bucket}: {left}"]
+        self._note_left(left)
+
+    def _note_left(self, why: str) -> None:
+        """Told as well: who interrupts a trial gets no report."""
+        self._report.left += [f"endpoint {self._report.endpoint} and bucket {self._report.bucket}: {why}"]
+        self._tell(f"left: {self._report.left[-1]}")
 
     def _empty_bucket(self) -> None:
         bucket = {"Bucket": self._report.bucket}
-        with suppress(AwsRefused):  # it is gone already, or was never made
+        try:
             for _ in range(100):
                 found = [
                     {"Key": one["Key"]} for one in self._aws.call("s3", "ListObjectsV2", bucket).get("Contents", ())
@@ -336,6 +352,9 @@ class _Trial:
                     break
                 self._aws.call("s3", "DeleteObjects", {**bucket, "Delete": {"Objects": found}})
             self._aws.call("s3", "DeleteBucket", bucket)
+        except AwsRefused as error:
+            if error.code != "NoSuchBucket":  # it is gone already, or was never made
+                raise
 
 
 def made_up() -> tuple[dict[str, bytes], bytes, dict[str, bytes]]:

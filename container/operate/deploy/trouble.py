@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from container.operate.exits import CommandFailed, Exit
+from container.operate.troubles import Misused
 
 EXIT_CODES = """\
 exit codes
@@ -15,24 +16,12 @@ exit codes
 """
 
 
-class Misused(CommandFailed):
-    exit = Exit.USAGE
-
-
 class FileInvalid(Misused):
     """The file of a deployment cannot be used: which, where, why."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"{path}: {why}")
         self.why = why
-
-
-class Refused(CommandFailed):
-    exit = Exit.REFUSED
-
-
-class NotNow(CommandFailed):
-    exit = Exit.NOT_NOW
 
 
 class Unreachable(CommandFailed):

@@ -11,7 +11,7 @@ from contextlib import closing
 
 from container.operate.deploy.aws import Aws
 from container.operate.deploy.file import Wanted
-from container.operate.deploy.names import Json
+from container.operate.deploy.resources import invocation
 from container.operate.exits import CommandFailed
 
 
@@ -34,13 +34,8 @@ def _warm(aws: Aws, wanted: Wanted, tell: Callable[[str], None]) -> None:
         if body is None:
             tell(f"  {target} is not warmed: no release has golden rows of it")
             continue
-        arguments: Json = {"EndpointName": wanted.name, "ContentType": "text/csv", "Body": body.encode()}
-        if wanted.kind == "multi-model":
-            arguments["TargetModel"] = target
-        else:
-            arguments["CustomAttributes"] = f"TargetModel={target}"
         try:
-            aws.call("sagemaker-runtime", "InvokeEndpoint", arguments)["Body"].read()
+            aws.invoke(invocation(wanted, target, body.encode()))
             n_warm += 1
         except CommandFailed as error:
             tell(f"  {target} is not warmed: {error}")

@@ -10,7 +10,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError, ParamValidationError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 
 from container.environments import DEMO_KEY, DEMO_REGION
 from container.link.names import POOL
@@ -135,6 +142,8 @@ class Endpoint:
             raise _refused(error, _ms_since(start)) from error
         except (ConnectionError, HTTPClientError) as error:
             raise EndpointUnreachable(f"{self.url} does not answer ({type(error).__name__})") from error
+        except NoCredentialsError as error:
+            raise CallFailed(f"{self.url} was not called: this machine has no credentials for AWS") from error
         except (ParamValidationError, UnicodeEncodeError) as error:
             said = " ".join(str(error).split())
             raise CallImpossible(f"boto3 cannot send this request: {said}") from error

@@ -62,7 +62,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 
 
 def run(chosen: argparse.Namespace) -> int:
-    if chosen.endpoint is None and (chosen.component or chosen.in_attributes or chosen.wake):
+    if chosen.endpoint is None and (chosen.component or chosen.in_attributes or chosen.wake is not None):
         return _usage("--component, --in-attributes and --wake go with --endpoint")
     if (chosen.body is None) == (chosen.file is None):
         return _usage("give the body as one argument, as --file F, or as - for stdin")

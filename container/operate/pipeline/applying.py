@@ -63,8 +63,8 @@ def pattern_of(data: str, ends_with: str) -> tuple[str, str]:
 
 def _apply_pipeline(client: Any, name: str, definition: str, role: str) -> tuple[str, str]:
     wanted = {"PipelineDefinition": definition, "RoleArn": role}
-    there = client.list_pipelines(PipelineNamePrefix=name)["PipelineSummaries"]
-    if not any(one["PipelineName"] == name for one in there):
+    pages = client.get_paginator("list_pipelines").paginate(PipelineNamePrefix=name)  # others' names may begin so, too
+    if not any(one["PipelineName"] == name for page in pages for one in page["PipelineSummaries"]):
         answer = client.create_pipeline(PipelineName=name, ClientRequestToken=f"mme-{name:-<32}"[:128], **wanted)
         return answer["PipelineArn"], MADE
     found = client.describe_pipeline(PipelineName=name)

@@ -33,3 +33,4 @@ def test_it_sleeps_wakes_and_shows_what_the_models_say(run: Callable[..., Comman
 def test_what_does_not_go_together_is_refused(run: Callable[..., Command]) -> None:
     assert run("demo", "--speed", "60").wait() == 2
     assert run("demo", "--zero", "--speed", "0").wait() == 2
+    assert run("demo", "--zero", "--loop").wait() == 2

@@ -19,7 +19,8 @@ from container.operate.deploy.back import delete, rollback_steps
 from container.operate.deploy.file import Wanted
 from container.operate.deploy.look import look
 from container.operate.deploy.plan import plan
-from container.operate.deploy.trouble import NotAsAsked, NotNow, Refused
+from container.operate.deploy.trouble import NotAsAsked
+from container.operate.troubles import NotNow, Refused
 from container.platform.endpoints import containers
 from container.platform.platform import Platform
 from tests.container.operate.deploy.files import IMAGE, ROLE, wanted
@@ -207,7 +208,10 @@ def test_somebody_elses_endpoint_is_neither_updated_nor_deleted(played: Platform
     client(played.url, "sagemaker").delete_tags(ResourceArn=arn, TagKeys=["mme.deployment"])
     with pytest.raises(Refused, match="somebody else's"):
         run(played.url, of)
-    with pytest.raises(Refused, match="was not made here"):
+    with pytest.raises(Refused, match="was not made here") as refused:
+        rollback_steps(of, look(Asked(played.url), of))
+    assert "--not-ours" not in str(refused.value)  # rollback has no such flag
+    with pytest.raises(Refused, match=r"was not made here.*--not-ours takes it"):
         delete(Asked(played.url), of, tell=lambda _: None, pace=PACE)
     assert state(played.url, of)["status"] == "InService"
     client(played.url, "sagemaker").add_tags(ResourceArn=arn, Tags=[{"Key": "mme.deployment", "Value": of.name}])

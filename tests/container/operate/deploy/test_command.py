@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from container.operate.demo.houses import pack
-from container.operate.deploy import apply
+from container.operate.deploy import apply, trial
 from container.operate.deploy.file import KINDS
 from container.operate.main import main
 from container.platform.platform import Platform
@@ -180,6 +183,71 @@ def test_interrupted_it_says_that_aws_goes_on(mme: Any, tmp_path: Path, monkeypa
     file.write_text(text(name="shop"))
     status, _, err = mme("deploy", "apply", "--yes", str(file))
     assert (status, "what AWS has begun goes on; call again" in err) == (130, True)
+
+
+def test_a_trial_that_is_ended_by_a_signal_is_taken_down_and_nobody_is_told_to_go_on(
+    mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(*_: Any, **__: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("it came behind the signal")
+
+    monkeypatch.setattr(trial, "trial", ended)
+    file = tmp_path / "shop.toml"
+    file.write_text(text(name="shop"))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        status, _, err = mme("deploy", "trial", "--most-usd", "5", "--yes", str(file))
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (status, "it was taken down" in err, "call again" in err) == (130, True, False)
+
+
+def test_a_doctor_that_goes_on_for_ever_ends_by_a_signal(
+    mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    file = tmp_path / "shop.toml"
+    file.write_text(text(name="shop"))
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        status, out, _ = mme("deploy", "doctor", "--every", "1h", "--json", str(file))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (status, json.loads(out)["endpoint"]) == (130, "shop")
+
+
+@pytest.mark.parametrize("words", [["plan", "--poll", "-1"], ["trial", "--most-usd", "nan"]])
+def test_a_bound_or_a_pause_that_is_none_is_refused(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["deploy", *words, "shop.toml"])
+    assert ended.value.code == 2
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_paid_for(
+    mme: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "trial", None)
+    file, nowhere = tmp_path / "shop.toml", tmp_path / "none/there"
+    file.write_text(text(name="shop"))
+    for words in (
+        ["trial", "--most-usd", "5", "--yes", "--report", str(nowhere), str(file)],
+        ["costs", "--models", "3", "--picture", str(nowhere)],
+    ):
+        status, _, err = mme("deploy", *words)
+        assert (status, f"{nowhere} cannot be written: No such file or directory\n" in err) == (2, True)
+
+
+def test_where_aws_knows_no_targets_it_says_that_a_caller_is_not_limited(mme: Any, tmp_path: Path) -> None:
+    file = tmp_path / "shop.toml"
+    for kind in KINDS:
+        file.write_text(text(kind, name="shop"))
+        status, out, err = mme("deploy", "template", "--iam", "caller", "--target", "eu/*", str(file))
+        is_limited = "Condition" in json.loads(out)["Statement"][0]
+        assert (status, is_limited, "--target limits nothing here" in err) == (
+            0, kind == "multi-model", kind != "multi-model",
+        )  # fmt: skip
 
 
 def test_what_a_month_costs_before_and_after(mme: Any, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +16,7 @@ from container.operate.deploy.file import KINDS, Wanted
 from container.operate.deploy.health import Health
 from container.operate.deploy.names import ASKED
 from container.operate.deploy.policies import execution_policy
+from container.operate.deploy.resources import WAKE_POLICY
 from container.operate.deploy.there import There
 from tests.container.operate.deploy.files import AT, applied, nothing, wanted
 
@@ -138,6 +141,22 @@ def test_each_trap_is_found_with_what_it_costs_and_the_call_that_mends_it(trap: 
     assert one.what
     assert one.costs
     assert one.mend
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_a_call_that_mends_can_be_typed_as_it_is_told(trap: str) -> None:
+    of = wanted("zero", '[zero]\ncopies = 2\n[tags]\nowner = "the cook\'s"')
+    for one in found(of, well(of, TRAPS[trap](applied(of)))).values():
+        assert WAKE_POLICY not in one.mend
+        if "--cli-input-json" in one.mend:
+            json.loads(shlex.split(one.mend)[-1])
+
+
+def test_old_alarms_are_named() -> None:
+    there = applied(ZERO)
+    old = {f"mme/prices/5xx-{n:010d}": {"StateValue": "OK"} for n in range(2)}
+    one = found(ZERO, well(ZERO, replace(there, alarms={**there.alarms, **old})))["old-alarms"]
+    assert one.what == "alarms that nobody needs: mme/prices/5xx-0000000000, mme/prices/5xx-0000000001"
 
 
 @pytest.mark.parametrize("trap", OF_HEALTH)

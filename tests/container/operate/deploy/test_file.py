@@ -79,6 +79,7 @@ def test_what_does_not_fit_is_refused_with_what_does(given: str, said: str) -> N
         ("zero", "[zero]\nnights = '22'", "zero.nights: '22' is not two hours"),
         ("zero", "[zero]\nnights = '22-22'", "zero.nights: '22-22' is not two hours"),
         ("zero", "[zero]\ntimezone = 'Berlin'", "zero.timezone: 'Berlin' is not a time zone"),
+        ("zero", "[zero]\ntimezone = ['UTC']", "zero.timezone: ['UTC'] is not a time zone"),
         ("zero", "[zero]\nmemory = 64", 'zero.memory: 64 is not "auto" or MiB'),
         ("zero", "[update]\nwarm = ['a']", "update.warm means nothing where kind is zero"),
         ("serverless", "[serverless]\nmemory_gb = 7\nconcurrency = 1", "serverless.memory_gb: 7 is not a whole number"),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cfnlint import api, decode
 
+from container.operate.deploy.aws import Aws, AwsRefused
 from container.operate.deploy.file import KINDS
+from container.operate.deploy.health import examine
 from container.operate.deploy.policies import caller_policy, deployer_policy, execution_policy
 from container.operate.deploy.resources import resources
 from container.operate.deploy.rights import allows, matches, missing
@@ -107,6 +110,32 @@ def test_a_deployer_may_make_every_call_that_a_plan_has(kind: str) -> None:
     granted = {action.lower() for one in deployer_policy(of)["Statement"] for action in one["Action"]}
     for step in plan(of, nothing(of)).steps:
         assert f"{step.service}:{step.operation}".lower() in granted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_deployer_may_look_at_all_that_is_looked_at(kind: str) -> None:
+    asked: list[str] = []
+
+    class Account(Aws):
+        """Empty but for the role."""
+
+        def call(self, service: str, operation: str, arguments: Any = None) -> Any:
+            asked.append(f"{service}:{'ListBucket' if operation == 'ListObjectsV2' else operation}".lower())
+            if operation.startswith("Describe") and service == "sagemaker":
+                raise AwsRefused(operation, "ValidationException", "Could not find it", 400)
+            return {
+                "ListRolePolicies": {"PolicyNames": ["own"]},
+                "GetRolePolicy": {"PolicyDocument": {}},
+                "ListAttachedRolePolicies": {"AttachedPolicies": [{"PolicyArn": "arn:theirs"}]},
+                "GetPolicy": {"Policy": {"DefaultVersionId": "v1"}},
+                "GetPolicyVersion": {"PolicyVersion": {"Document": {}}},
+            }.get(operation, {})
+
+    of = wanted(kind, MORE[kind])
+    examine(Account(client=lambda _: SimpleNamespace(meta=SimpleNamespace(region_name="us-east-1"))), of)
+    granted = {action.lower() for one in deployer_policy(of)["Statement"] for action in one["Action"]}
+    assert "iam:getpolicyversion" in asked
+    assert set(asked) <= granted
 
 
 def test_policies_are_small_enough_for_a_role(tmp_path: Path) -> None:

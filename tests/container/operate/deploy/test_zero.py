@@ -24,8 +24,9 @@ from container.operate.deploy.doctor import diagnose, preflight, safe_steps
 from container.operate.deploy.health import examine
 from container.operate.deploy.look import look
 from container.operate.deploy.policies import execution_policy, trust_policy
-from container.operate.deploy.trouble import NotAsAsked, NotNow, Refused
+from container.operate.deploy.trouble import NotAsAsked
 from container.operate.endpoint import waking
+from container.operate.troubles import NotNow, Refused
 from container.platform.platform import Platform
 from tests.container.operate.deploy.files import IMAGE, ROLE, wanted
 from tests.container.operate.deploy.test_apply import NEXT, Asked, cut_to_pieces, shared, state

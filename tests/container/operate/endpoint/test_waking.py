@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from container.operate.endpoint.calling import Answered, CallImpossible, CallRefused, Endpoint
 from container.operate.endpoint.waking import awake
+from container.operate.main import main
 from tests.rig.fakes import FakeClock
 
 # AWS's words, see the module.
@@ -82,3 +84,21 @@ def test_a_target_that_attributes_cannot_carry_is_told(monkeypatch: pytest.Monke
     endpoint = Endpoint.on_sagemaker("prices", component="prices")
     with pytest.raises(CallImpossible, match="cannot travel"):
         endpoint.call("a,b.tar.gz", b"1.0")
+
+
+def test_without_credentials_it_says_so_and_blames_no_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    assert main(["invoke", "--endpoint", "prices", "--target", "a.tar.gz", "1.0"]) == 1
+    assert capsys.readouterr().err == "mme invoke: prices was not called: this machine has no credentials for AWS\n"
+
+
+def test_waking_is_for_endpoints_of_sagemaker_however_short_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["invoke", "--target", "a.tar.gz", "--wake", "0", "1.0"]) == 2
+    assert "--wake go with --endpoint" in capsys.readouterr().err

@@ -89,6 +89,20 @@ def test_made_twice_it_is_as_it_was_and_what_changes_is_changed(
     assert target["Arn"] == boto3.client("sagemaker").describe_pipeline(PipelineName="loop")["PipelineArn"]
 
 
+def test_it_is_found_behind_many_whose_names_begin_as_its_own(account: Any) -> None:
+    sagemaker = boto3.client("sagemaker")
+    sagemaker.meta.events.register(  # SageMaker tells ten at a time where moto tells all
+        "provide-client-params.sagemaker.ListPipelines", lambda params, **_: {"MaxResults": 10, **params}
+    )
+    for n in range(12):
+        sagemaker.create_pipeline(
+            PipelineName=f"loop-{n}", PipelineDefinition="{}", RoleArn=ROLE, ClientRequestToken=f"{n:032}"
+        )
+    clients = Clients(sagemaker, boto3.client("events"), boto3.client("s3"))
+    made = [apply(clients, "loop", "{}", ROLE, '{"source": ["aws.s3"]}', "rows").pipeline for _ in range(2)]
+    assert made == ["made", "as it was"]
+
+
 def test_a_bucket_keeps_what_else_it_tells(account: Any) -> None:
     class Bucket:
         def __init__(self) -> None:
