@@ -288,7 +288,6 @@ def asked_of(chosen: argparse.Namespace) -> Asked:
         label = "0"  # SageMaker's convention
     if label is None:
         raise Misused("--label: which column is to be predicted?")
-    shared = read(chosen.params, chosen.set, chosen.search, chosen.trials, 0)
     asked = Asked(
         target_template=template_of(chosen),
         is_from_path=chosen.target_from == "path",
@@ -307,7 +306,7 @@ def asked_of(chosen: argparse.Namespace) -> Asked:
         metrics=_names(chosen.metrics),
         min_rows=chosen.min_rows,
         fallback_below=chosen.fallback_below,
-        parameters=shared,
+        parameters=read(chosen.params, chosen.set, chosen.search, chosen.trials),
     )
     asked.check()
     return asked

@@ -87,7 +87,7 @@ def train_segment(
     """check: called now and then; what it raises ends the work."""
     try:
         trials = asked.parameters.of(rows.key)
-        seed = int(dict(trials[0].booster).get("seed", 0))
+        seed = trials[0].seed
         learned, judging = _apart(rows, asked, seed)
         _look_at(rows.key, learned, judging, trials[0], asked)
         compared_by = asked.metrics[0] if asked.metrics else trials[0].metric

@@ -84,7 +84,7 @@ def asked(*given: str, **more: Any) -> Asked:
             "target_template": "us/{city}.tar.gz",
             "label": "y",
             "parameters": read(
-                None, [f"{name}={value}" for name, value in values.items()], more.pop("search", []), None, 0
+                None, [f"{name}={value}" for name, value in values.items()], more.pop("search", []), None
             ),
             **more,
         }
