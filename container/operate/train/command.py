@@ -227,7 +227,11 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         if chosen.id_file is not None and outcome.manifest is not None:
             chosen.id_file.write_text(outcome.manifest.id)
         _tell(chosen, opened, outcome, verdict, time.monotonic() - began)
-        return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
+        if verdict is None or not verdict.broken:
+            return Exit.OK
+        if job is not None:
+            job.say_why(f"{verdict.release} is not live: {'; '.join(verdict.broken)}")
+        return Exit.FAILED
 
 
 def _on_cluster(

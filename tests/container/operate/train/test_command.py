@@ -180,6 +180,15 @@ def test_why_a_training_job_failed_is_where_the_platform_looks(tmp_path: Path) -
     assert "max_deth" in (root / "output/failure").read_text()
 
 
+def test_why_nothing_of_a_training_job_went_live_is_there_too(tmp_path: Path) -> None:
+    root = opt_ml(tmp_path / "ml", {**PARAMETERS, "approve-if": "worse<=-1,drift<=-2"})
+    write(table(), root / "input/data/train/a.parquet")
+    assert main(["train", "--opt-ml", str(root)]) == Exit.FAILED
+    said = (root / "output/failure").read_text()
+    assert "worse is 0, more than -1" in said
+    assert "drift is 0, more than -2" in said
+
+
 @pytest.mark.parametrize(("more", "says"), [({}, "in S3"), ({"to": "s3://bucket/live/"}, "FullyReplicated")])
 def test_hosts_that_cannot_see_each_other_or_all_rows_are_refused(
     tmp_path: Path, more: dict[str, str], says: str
