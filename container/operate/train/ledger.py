@@ -14,6 +14,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -142,11 +143,13 @@ class Ledger:
             self.flush()
 
     def flush(self) -> None:
-        if self._lines:
+        while self._lines:
             name = f"{self._root}done/{self._host}-{self._n_written:06d}.jsonl"
-            self._store.put(name, "\n".join(self._lines).encode())
             self._n_written += 1
-            self._lines.clear()
+            # The same command may run twice at once on one machine: what is there is the other one's.
+            with suppress(ArtifactChanged):
+                self._store.put(name, "\n".join(self._lines).encode(), NOTHING)
+                self._lines.clear()
         self._written_at = self._clock()
 
     def finish(self, release: str) -> None:

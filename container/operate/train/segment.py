@@ -158,8 +158,9 @@ def _made(
     examined, imported = _examined(key, fitted.document)
     answers = _tried(examined, imported, fitted, judging, columns)
     measured = _measured(answers, objective, fitted.chosen, learned, judging, columns, live, compared_by, asked)
-    if not all(math.isfinite(one.candidate) for one in measured):
-        raise Failed(f"its {compared_by} on rows held out is no number")
+    for one in measured:
+        if not math.isfinite(one.candidate):
+            raise Failed(f"its {one.metric} on rows held out is no number")
     trained = Trained(
         known.span.n_rows,
         len(judging),
