@@ -9,7 +9,6 @@ import argparse
 import json
 import logging
 import shlex
-import signal
 import sys
 import threading
 import time
@@ -22,6 +21,7 @@ from container.operate.batch.jobs import ROOT, Job, job_at
 from container.operate.exits import CommandFailed, Exit
 from container.operate.jobs import order as jobs
 from container.operate.printing import complain, say
+from container.operate.stopping import stopped_by_signals
 from container.operate.tables.reading import FORMATS
 from container.operate.troubles import Misused
 from handler.errors import StartRefused
@@ -109,9 +109,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     logging.basicConfig(level="WARNING", stream=sys.stderr, format="%(levelname)-7s %(name)s: %(message)s")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    with stopped_by_signals() as stop:
+        return _run_or_say_why(chosen, stop)
+
+
+def _run_or_say_why(chosen: argparse.Namespace, stop: threading.Event) -> int:
     job: Job | None = None
     try:
         job = job_at(chosen.opt_ml)

@@ -9,9 +9,7 @@ import argparse
 import json
 import logging
 import math
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -24,6 +22,7 @@ from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import complain, fact, lines_of, size_text
 from container.operate.release import choice, place
 from container.operate.release.trouble import AGAIN, EXIT_CODES, LOOK, NotWhole, told
+from container.operate.stopping import stopped_by_signals
 from container.operate.troubles import Misused, NotNow
 
 if TYPE_CHECKING:
@@ -564,21 +563,15 @@ def _follow(chosen: argparse.Namespace, opened: Place) -> int:
         print(json.dumps(rule_template(chosen.registry), indent=2))
         return Exit.OK
     logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
-    is_over = threading.Event()
-    # The message in hand is finished.
-    before = {number: signal.signal(number, lambda *_: is_over.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     patience = aws.Patience(2.0, 20.0, 3)
 
     def say(word: str, text: str) -> None:
         print(json.dumps({"did": word, "what": text}) if chosen.json else fact(word, text), flush=True)
 
-    follower = Follower(opened, _registry(opened), chosen.registry, who(opened), _gate(chosen), say)
-    sqs = aws.client("sqs", patience, endpoint_url=opened.endpoint_url)
-    try:
+    with stopped_by_signals() as is_over:  # the message in hand is finished
+        follower = Follower(opened, _registry(opened), chosen.registry, who(opened), _gate(chosen), say)
+        sqs = aws.client("sqs", patience, endpoint_url=opened.endpoint_url)
         n_failed = follow(sqs, chosen.queue, follower, is_over.is_set, once=chosen.once, pause=is_over.wait)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return Exit.NOT_NOW if n_failed and chosen.once else Exit.OK
 
 

@@ -9,7 +9,6 @@ import argparse
 import json
 import logging
 import shlex
-import signal
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from container.operate.jobs.machines import machines_of
 from container.operate.printing import complain, fact, say, size_text
 from container.operate.release import place
 from container.operate.release.trouble import told
+from container.operate.stopping import stopped_by_signals
 from container.operate.tables.reading import FORMATS
 from container.operate.train import starting
 from container.operate.train.job import TrainingJob, training_job_at
@@ -147,9 +147,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     logging.basicConfig(level="WARNING", stream=sys.stderr, format="%(levelname)-7s %(name)s: %(message)s")
     environments.let_openmp_sleep()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    with stopped_by_signals() as stop:
+        return _run_or_say_why(chosen, stop)
+
+
+def _run_or_say_why(chosen: argparse.Namespace, stop: threading.Event) -> int:
     job: TrainingJob | None = None
     try:
         job = training_job_at(chosen.opt_ml)
