@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from container import settings
 from container.operate.batch.asked import Asked
 from container.operate.batch.jobs import ROOT, Job, job_at
+from container.operate.cluster import Cluster
 from container.operate.exits import CommandFailed, Exit
 from container.operate.jobs import order as jobs
 from container.operate.printing import complain, say
@@ -28,7 +29,6 @@ from handler.errors import StartRefused
 from handler.outputs import parse_outputs
 
 if TYPE_CHECKING:
-    from container.operate.batch.on_ray import Cluster
     from container.operate.batch.opened import FromRelease
     from container.operate.batch.run import Outcome
     from container.settings import Settings
@@ -207,8 +207,6 @@ def _release_of(chosen: argparse.Namespace) -> FromRelease | None:
 
 
 def _cluster_of(chosen: argparse.Namespace, job: Job | None) -> Cluster | None:
-    from container.operate.batch.on_ray import Cluster
-
     if chosen.on and job is not None:
         raise Misused("--on: a job has hosts of its own")
     return Cluster.parse(chosen.on) if chosen.on else None

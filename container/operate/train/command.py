@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from container import environments
 from container.operate.batch.jobs import ROOT
+from container.operate.cluster import Cluster
 from container.operate.exits import CommandFailed, Exit
 from container.operate.jobs.machines import machines_of
 from container.operate.printing import complain, fact, say, size_text
@@ -247,7 +248,6 @@ def _on_cluster(
     stop: threading.Event,
 ) -> int:
     """What a cluster's machines trained; what they made lies on the shelf."""
-    from container.operate.batch.on_ray import Cluster
     from container.operate.train import on_ray
 
     if job is not None:
