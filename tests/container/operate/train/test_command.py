@@ -99,6 +99,14 @@ def test_what_does_not_go_together_is_told(
     assert says in capsys.readouterr().err
 
 
+def test_rows_that_are_not_there_are_told_by_the_flag_that_named_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(table(50), tmp_path / "data/a.parquet")
+    assert main(command(tmp_path, "--validation", "nowhere")) == Exit.USAGE
+    assert capsys.readouterr().err == "mme train: --validation nowhere: there is no such file or directory\n"
+
+
 def test_a_killed_run_goes_on_and_its_models_are_those_of_an_undisturbed_one(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     cities = pa.array([f"c{at:03}" for at in draw.integers(0, 60, 12_000)])
