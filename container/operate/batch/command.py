@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from container import settings
 from container.operate.batch.asked import Asked
-from container.operate.batch.jobs import ROOT, Job, job_at
+from container.operate.batch.jobs import ROOT, Job, JobParser, job_at, with_flags
 from container.operate.cluster import Cluster
 from container.operate.exits import CommandFailed, Exit
 from container.operate.jobs import order as jobs
@@ -118,7 +118,7 @@ def _run_or_say_why(chosen: argparse.Namespace, stop: threading.Event) -> int:
     try:
         job = job_at(chosen.opt_ml)
         if job is not None:
-            chosen = with_flags_of(job, chosen)
+            chosen = with_flags(chosen, _parser(), job.flags)
         return _run(chosen, job, stop)
     except (CommandFailed, StartRefused) as error:
         if job is not None:
@@ -147,20 +147,10 @@ def _run(chosen: argparse.Namespace, job: Job | None, stop: threading.Event) -> 
     return _score(chosen, chosen_settings, asked, job, stop)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mme score", description="A job's hyperparameters are flags.")
+def _parser() -> JobParser:
+    parser = JobParser()
     add_arguments(parser)
     return parser
-
-
-def with_flags_of(job: Job, chosen: argparse.Namespace) -> argparse.Namespace:
-    """The command line, and where it says nothing the job's hyperparameters."""
-    parser = _parser()
-    said = vars(chosen)
-    for name, value in vars(parser.parse_args(job.flags)).items():
-        if said.get(name) == parser.get_default(name):
-            said[name] = value
-    return argparse.Namespace(**said)
 
 
 def asked_of(chosen: argparse.Namespace) -> Asked:

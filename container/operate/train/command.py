@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import environments
-from container.operate.batch.jobs import ROOT
+from container.operate.batch.jobs import ROOT, JobParser, with_flags
 from container.operate.cluster import Cluster
 from container.operate.exits import CommandFailed, Exit
 from container.operate.jobs.machines import machines_of
@@ -172,19 +172,12 @@ def _run_or_say_why(chosen: argparse.Namespace, stop: threading.Event) -> int:
 
 
 def _with_flags_of(job: TrainingJob, chosen: argparse.Namespace) -> argparse.Namespace:
-    """The command line, and where it says nothing the job's hyperparameters and channels."""
-    parser = argparse.ArgumentParser(
-        prog="mme train", description="A job's hyperparameters are flags and XGBoost's names."
-    )
+    parser = JobParser()
     add_arguments(parser)
     names = frozenset(
         action.option_strings[0][2:] for action in parser._actions if action.option_strings[0][:2] == "--"
     )
-    said = vars(chosen)
-    for name, value in vars(parser.parse_args(job.flags(names))).items():
-        if said.get(name) == parser.get_default(name):
-            said[name] = value
-    return argparse.Namespace(**said)
+    return with_flags(chosen, parser, job.flags(names))
 
 
 def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Event) -> int:

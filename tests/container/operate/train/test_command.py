@@ -181,11 +181,18 @@ def test_as_a_training_job_it_reads_channels_and_strings_and_keeps_releases_in_c
     assert len(list((root / "model").glob("*.tar.gz"))) == N_SEGMENTS
 
 
-def test_why_a_training_job_failed_is_where_the_platform_looks(tmp_path: Path) -> None:
-    root = opt_ml(tmp_path / "ml", {**PARAMETERS, "max_deth": "3"})
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"max_deth": "3"}, "max_deth"),
+        ({"holdout": "half"}, "hyperparameters: argument --holdout: invalid float value"),
+    ],
+)
+def test_why_a_training_job_failed_is_where_the_platform_looks(tmp_path: Path, more: dict[str, str], says: str) -> None:
+    root = opt_ml(tmp_path / "ml", {**PARAMETERS, **more})
     write(table(), root / "input/data/train/a.parquet")
     assert main(["train", "--opt-ml", str(root)]) == Exit.USAGE
-    assert "max_deth" in (root / "output/failure").read_text()
+    assert says in (root / "output/failure").read_text()
 
 
 def test_why_nothing_of_a_training_job_went_live_is_there_too(tmp_path: Path) -> None:
