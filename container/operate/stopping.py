@@ -4,7 +4,8 @@ A handler of Python's runs on the main thread. While another thread starts a pro
 heard with the next signal only (CPython 3.11 on Linux 6.18, 9 of 150 that were sent at such a moment). Its number also comes
 through the interpreter's wakeup descriptor, and that is what is read here.
 
-Rule: nothing is raised. Whoever works looks at an event, and whoever waits waits for it.
+Rule: nothing is raised. Whoever works looks at an event, and whoever waits waits for it. No handler sets it: one that came
+inside of that very event's wait would wait for itself for ever.
 """
 
 from __future__ import annotations

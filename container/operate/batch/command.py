@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from container import settings
 from container.operate.batch.asked import Asked
-from container.operate.batch.jobs import ROOT, Job, job_at
+from container.operate.batch.jobs import ROOT, Job, JobParser, job_at, with_flags
+from container.operate.cluster import Cluster
 from container.operate.exits import CommandFailed, Exit
 from container.operate.jobs import order as jobs
 from container.operate.printing import complain, say
@@ -28,7 +29,6 @@ from handler.errors import StartRefused
 from handler.outputs import parse_outputs
 
 if TYPE_CHECKING:
-    from container.operate.batch.on_ray import Cluster
     from container.operate.batch.opened import FromRelease
     from container.operate.batch.run import Outcome
     from container.settings import Settings
@@ -110,15 +110,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     logging.basicConfig(level="WARNING", stream=sys.stderr, format="%(levelname)-7s %(name)s: %(message)s")
     with stop_event() as stop:
-        return _until_stopped(chosen, stop)
+        return _run_or_say_why(chosen, stop)
 
 
-def _until_stopped(chosen: argparse.Namespace, stop: threading.Event) -> int:
+def _run_or_say_why(chosen: argparse.Namespace, stop: threading.Event) -> int:
     job: Job | None = None
     try:
         job = job_at(chosen.opt_ml)
         if job is not None:
-            chosen = with_flags_of(job, chosen)
+            chosen = with_flags(chosen, _parser(), job.flags)
         return _run(chosen, job, stop)
     except (CommandFailed, StartRefused) as error:
         if job is not None:
@@ -147,20 +147,10 @@ def _run(chosen: argparse.Namespace, job: Job | None, stop: threading.Event) -> 
     return _score(chosen, chosen_settings, asked, job, stop)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mme score", description="A job's hyperparameters are flags.")
+def _parser() -> JobParser:
+    parser = JobParser()
     add_arguments(parser)
     return parser
-
-
-def with_flags_of(job: Job, chosen: argparse.Namespace) -> argparse.Namespace:
-    """The command line, and where it says nothing the job's hyperparameters."""
-    parser = _parser()
-    said = vars(chosen)
-    for name, value in vars(parser.parse_args(job.flags)).items():
-        if said.get(name) == parser.get_default(name):
-            said[name] = value
-    return argparse.Namespace(**said)
 
 
 def asked_of(chosen: argparse.Namespace) -> Asked:
@@ -207,8 +197,6 @@ def _release_of(chosen: argparse.Namespace) -> FromRelease | None:
 
 
 def _cluster_of(chosen: argparse.Namespace, job: Job | None) -> Cluster | None:
-    from container.operate.batch.on_ray import Cluster
-
     if chosen.on and job is not None:
         raise Misused("--on: a job has hosts of its own")
     return Cluster.parse(chosen.on) if chosen.on else None

@@ -12,12 +12,13 @@ Source: SageMaker guide, build-your-own-processing-container and your-algorithms
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from container import environments
 from container.operate.batch.share import Share
@@ -63,6 +64,22 @@ def job_at(root: Path = ROOT) -> Job | None:
     said = _read(parameters) if parameters.is_file() else {}
     own = {name: str(value) for name, value in said.items() if not name.startswith(_FOREIGN)}
     return Job(root, Share(hosts.index(host), len(hosts)), _flags(own), own)
+
+
+class JobParser(argparse.ArgumentParser):
+    """Of a job's hyperparameters. What is wrong with them is raised, so that it is told where the platform looks."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Misused(f"hyperparameters: {message}")
+
+
+def with_flags(chosen: argparse.Namespace, parser: JobParser, flags: Sequence[str]) -> argparse.Namespace:
+    """The command line, and where it says nothing the job's hyperparameters. Raises Misused."""
+    said = vars(chosen)
+    for name, value in vars(parser.parse_args(flags)).items():
+        if said.get(name) == parser.get_default(name):
+            said[name] = value
+    return argparse.Namespace(**said)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

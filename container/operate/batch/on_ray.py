@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from container import environments
 from container.operate.batch.asked import Asked
 from container.operate.batch.layout import Layout
 from container.operate.batch.ledger import Ledger
 from container.operate.batch.opened import FromRelease, Models
 from container.operate.batch.work import Work
+from container.operate.cluster import POLL_S, Cluster, machines_of, worker_on
 from container.operate.exits import CommandFailed
 from container.operate.tables.files import DataFile, find_parts, s3_of
 from container.operate.troubles import Misused, NotNow
@@ -32,25 +32,6 @@ from handler.stores.writing import open_writing_store
 
 if TYPE_CHECKING:
     from container.operate.batch.progress import Progress
-
-POLL_S = 1.0  # between two looks at how far the workers are
-
-
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """address: of a running cluster, ray://HOST:PORT; None is the one that this machine is part of (RAY_ADDRESS), or one of
-    this machine alone, for this run."""
-
-    address: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Cluster:
-        """Raises Misused."""
-        if text == "ray":
-            return cls()
-        if text.startswith("ray://") and len(text) > len("ray://"):
-            return cls(text)
-        raise Misused(f"--on {text}: write ray, or ray://HOST:PORT of a running cluster")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +50,13 @@ class Task:
 
 def score(cluster: Cluster, task: Task, files: Sequence[DataFile], progress: Progress, stop: threading.Event) -> None:
     """Score files on the cluster's machines. Raises CommandFailed."""
-    try:
-        import ray
-    except ImportError as error:
-        raise Misused("--on ray needs Ray: pip install 'multi-model-endpoint[ray]'") from error
     if not files:
         return
-    environments.keep_ray_quiet()
-    try:
-        ray.init(cluster.address, include_dashboard=None if cluster.address else False, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise Misused(f"--on {cluster.address or 'ray'}: {error}") from error
-    try:
-        machines = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-        shares = shared_out(files, [int(node["Resources"]["CPU"]) for node in machines])
-        _follow(
-            ray,
-            [_started(ray, task, node, share) for node, share in zip(machines, shares, strict=True) if share],
-            progress,
-            stop,
-        )
-    finally:
-        ray.shutdown()
+    with cluster.joined() as ray:
+        machines = machines_of(ray)
+        shares = shared_out(files, [machine.n_cores for machine in machines])
+        placed = [(machine, share) for machine, share in zip(machines, shares, strict=True) if share]
+        _follow(ray, [worker_on(ray, machine, Worker, task, share) for machine, share in placed], progress, stop)
 
 
 def shared_out(files: Sequence[DataFile], n_cores: Sequence[int]) -> list[list[DataFile]]:
@@ -105,7 +71,7 @@ def shared_out(files: Sequence[DataFile], n_cores: Sequence[int]) -> list[list[D
 
 
 class Worker:
-    """One machine's share of a run. Ray calls it on two threads: one works, the other tells how far it is."""
+    """One machine's share of a run, which tells how far it is while it works."""
 
     def __init__(self, task: Task, files: Sequence[DataFile]) -> None:
         from container.operate.batch.progress import Progress
@@ -152,20 +118,6 @@ class Worker:
             ledger.entries()  # which had failed before, and may leave an error behind
             work = Work(task.settings, task.asked, task.files, models.models, ledger, scratch, self._stop)
             work.score(self._files, task.layout, self._progress)
-
-
-def _started(ray: Any, task: Task, node: dict[str, Any], files: Sequence[DataFile]) -> Any:
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return (
-        ray.remote(Worker)
-        .options(
-            num_cpus=int(node["Resources"]["CPU"]),
-            max_concurrency=2,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        )
-        .remote(task, files)
-    )
 
 
 def _follow(ray: Any, workers: Sequence[Any], progress: Progress, stop: threading.Event) -> None:

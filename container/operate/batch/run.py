@@ -22,6 +22,7 @@ from container.operate.batch.opened import FromRelease, Models
 from container.operate.batch.progress import Progress
 from container.operate.batch.share import Share
 from container.operate.batch.work import Work
+from container.operate.cluster import Cluster
 from container.operate.tables.contents import by_content, models_by_content
 from container.operate.tables.files import find_parts, s3_of
 from container.operate.troubles import Misused, NotNow
@@ -48,7 +49,7 @@ def run(
     *,
     share: Share | None = None,
     release: FromRelease | None = None,
-    cluster: on_ray.Cluster | None = None,
+    cluster: Cluster | None = None,
     max_errors: int | None,
     stop: threading.Event,
 ) -> Outcome:

@@ -6,7 +6,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,4 +73,4 @@ def _first(found: Iterator[Window | Unread], n_rows: int) -> Window:
     window = next((one for one in found if isinstance(one, Window)), None)
     if window is None:
         raise FileUnusable("no row of it can be read")
-    return Window(window.table.slice(0, n_rows), window.numbers[:n_rows], window.is_named)
+    return replace(window, table=window.table.slice(0, n_rows), numbers=window.numbers[:n_rows])

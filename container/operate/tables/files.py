@@ -74,21 +74,23 @@ def suffix_of(name: str) -> str:
     return max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
 
 
-def find(locations: Sequence[str], data_format: str | None, endpoint_url: str | None) -> tuple[DataFile, ...]:
-    """All files, each once, by name. data_format: of those whose names do not say. Raises Misused."""
+def find(
+    locations: Sequence[str], data_format: str | None, endpoint_url: str | None, *, flag: str = "--data"
+) -> tuple[DataFile, ...]:
+    """All files, each once, by name. data_format: of those whose names do not say. flag: that named them. Raises Misused."""
     found: list[DataFile] = []
     for location in locations:
         try:
             found += _of_location(location, data_format, endpoint_url)
         except (StartRefused, ArtifactError, TargetInvalid, OSError) as error:
-            raise Misused(f"--data {location}: {error}") from error
+            raise Misused(f"{flag} {location}: {error}") from error
     if not found:
-        raise Misused(f"--data {' '.join(locations)}: there are no files")
+        raise Misused(f"{flag} {' '.join(locations)}: there are no files")
     seen: set[str] = set()
     for one in found:
         where = one.uri if "://" in one.location else os.path.realpath(one.uri)
         if where in seen:
-            raise Misused(f"--data: {one.uri} is there twice")
+            raise Misused(f"{flag}: {one.uri} is there twice")
         seen.add(where)
     # Not by version, which of equal files is another one on each host of a job.
     return tuple(sorted(found, key=lambda one: (one.name, one.location)))
@@ -125,7 +127,7 @@ def _split(location: str) -> tuple[str, str | None]:
         return location, None
     path = Path(location)
     if not path.exists():
-        raise Misused(f"--data {location}: there is no such file or directory")
+        raise FileNotFoundError("there is no such file or directory")
     return str(path.parent), path.name
 
 
@@ -141,7 +143,7 @@ def _named(folder: str, names: Sequence[str], data_format: str | None, endpoint_
     for name in names:
         found = next((one for one in store.list(parse_target(name)) if one.target == name), None)
         if found is None:
-            raise Misused(f"--data: {store.uri(name)} does not exist")
+            raise FileNotFoundError(f"{store.uri(name)} does not exist")
         yield _data_file(found.target, found.size, found.version, folder, data_format)
 
 

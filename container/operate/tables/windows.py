@@ -10,7 +10,7 @@ import io
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -152,7 +152,7 @@ def _csv(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread
                 yield window
         elif not len(window.numbers) or int(window.numbers[-1]) > n_done:
             skipped = int(np.searchsorted(window.numbers, n_done, side="right"))
-            yield Window(window.table.slice(skipped), window.numbers[skipped:], window.is_named)
+            yield replace(window, table=window.table.slice(skipped), numbers=window.numbers[skipped:])
 
 
 @dataclass(frozen=True, slots=True)

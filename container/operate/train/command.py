@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import environments
-from container.operate.batch.jobs import ROOT
+from container.operate.batch.jobs import ROOT, JobParser, with_flags
+from container.operate.cluster import Cluster
 from container.operate.exits import CommandFailed, Exit
 from container.operate.jobs.machines import machines_of
 from container.operate.printing import complain, fact, say, size_text
@@ -148,10 +149,10 @@ def run(chosen: argparse.Namespace) -> int:
     logging.basicConfig(level="WARNING", stream=sys.stderr, format="%(levelname)-7s %(name)s: %(message)s")
     environments.let_openmp_sleep()
     with stop_event() as stop:
-        return _until_stopped(chosen, stop)
+        return _run_or_say_why(chosen, stop)
 
 
-def _until_stopped(chosen: argparse.Namespace, stop: threading.Event) -> int:
+def _run_or_say_why(chosen: argparse.Namespace, stop: threading.Event) -> int:
     job: TrainingJob | None = None
     try:
         job = training_job_at(chosen.opt_ml)
@@ -171,19 +172,12 @@ def _until_stopped(chosen: argparse.Namespace, stop: threading.Event) -> int:
 
 
 def _with_flags_of(job: TrainingJob, chosen: argparse.Namespace) -> argparse.Namespace:
-    """The command line, and where it says nothing the job's hyperparameters and channels."""
-    parser = argparse.ArgumentParser(
-        prog="mme train", description="A job's hyperparameters are flags and XGBoost's names."
-    )
+    parser = JobParser()
     add_arguments(parser)
     names = frozenset(
         action.option_strings[0][2:] for action in parser._actions if action.option_strings[0][:2] == "--"
     )
-    said = vars(chosen)
-    for name, value in vars(parser.parse_args(job.flags(names))).items():
-        if said.get(name) == parser.get_default(name):
-            said[name] = value
-    return argparse.Namespace(**said)
+    return with_flags(chosen, parser, job.flags(names))
 
 
 def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Event) -> int:
@@ -229,7 +223,11 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         if chosen.id_file is not None and outcome.manifest is not None:
             chosen.id_file.write_text(outcome.manifest.id)
         _tell(chosen, opened, outcome, verdict, time.monotonic() - began)
-        return Exit.OK if verdict is None or not verdict.broken else Exit.FAILED
+        if verdict is None or not verdict.broken:
+            return Exit.OK
+        if job is not None:
+            job.say_why(f"{verdict.release} is not live: {'; '.join(verdict.broken)}")
+        return Exit.FAILED
 
 
 def _on_cluster(
@@ -243,7 +241,6 @@ def _on_cluster(
     stop: threading.Event,
 ) -> int:
     """What a cluster's machines trained; what they made lies on the shelf."""
-    from container.operate.batch.on_ray import Cluster
     from container.operate.train import on_ray
 
     if job is not None:
@@ -290,7 +287,6 @@ def asked_of(chosen: argparse.Namespace) -> Asked:
         label = "0"  # SageMaker's convention
     if label is None:
         raise Misused("--label: which column is to be predicted?")
-    shared = read(chosen.params, chosen.set, chosen.search, chosen.trials, 0)
     asked = Asked(
         target_template=template_of(chosen),
         is_from_path=chosen.target_from == "path",
@@ -309,7 +305,7 @@ def asked_of(chosen: argparse.Namespace) -> Asked:
         metrics=_names(chosen.metrics),
         min_rows=chosen.min_rows,
         fallback_below=chosen.fallback_below,
-        parameters=shared,
+        parameters=read(chosen.params, chosen.set, chosen.search, chosen.trials),
     )
     asked.check()
     return asked

@@ -14,6 +14,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from container.operate.tables.files import DataFile
 from container.operate.train.asked import Asked
 from container.operate.train.profiles import Profile
 from container.operate.train.segment import Came
+from container.operate.troubles import Refused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.payload.rows import Floats
 from handler.stores.writing import NOTHING, WritingStore
@@ -131,7 +133,7 @@ class Ledger:
             except ArtifactMissing:  # another host has just made the release
                 continue
             for line in lines:
-                came = _came(read_as(_Entry, line, found.target))
+                came = _came(read_as(_Entry, line, found.target), found.target)
                 done[came.key] = came
         return done
 
@@ -142,11 +144,13 @@ class Ledger:
             self.flush()
 
     def flush(self) -> None:
-        if self._lines:
+        while self._lines:
             name = f"{self._root}done/{self._host}-{self._n_written:06d}.jsonl"
-            self._store.put(name, "\n".join(self._lines).encode())
             self._n_written += 1
-            self._lines.clear()
+            # The same command may run twice at once on one machine: what is there is the other one's.
+            with suppress(ArtifactChanged):
+                self._store.put(name, "\n".join(self._lines).encode(), NOTHING)
+                self._lines.clear()
         self._written_at = self._clock()
 
     def finish(self, release: str) -> None:
@@ -162,8 +166,12 @@ def _entry(came: Came) -> _Entry:
     return _Entry(came.key, came.failed, came.is_covered, came.segment, *lists)
 
 
-def _came(entry: _Entry) -> Came:
-    profile = Profile(np.array(entry.edges, np.float32), np.array(entry.shares, np.float32)) if entry.edges else None
+def _came(entry: _Entry, uri: str) -> Came:
+    """Raises Refused."""
+    try:
+        profile = Profile.of(entry.edges, entry.shares) if entry.edges else None
+    except ValueError as error:
+        raise Refused(f"{uri} is not as it was written: of {entry.key}, {error}") from error
     return Came(entry.key, entry.segment, entry.failed, entry.is_covered, profile)
 
 

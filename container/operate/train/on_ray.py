@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from container import environments
-from container.operate.batch.on_ray import POLL_S, Cluster
+from container.operate.cluster import POLL_S, Cluster, machines_of, worker_on
 from container.operate.exits import CommandFailed
 from container.operate.release.place import place_at
 from container.operate.release.trouble import told
 from container.operate.train import run as running
 from container.operate.train.asked import Asked
 from container.operate.train.run import Share, Sources
-from container.operate.troubles import Misused, NotNow
+from container.operate.troubles import NotNow
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +41,11 @@ class Task:
 
 def train(cluster: Cluster, task: Task, stop: threading.Event) -> int:
     """Train what is left of a run on the cluster's machines: how many segments. Raises CommandFailed."""
-    try:
-        import ray
-    except ImportError as error:
-        raise Misused("--on ray needs Ray: pip install 'multi-model-endpoint[ray]'") from error
-    environments.keep_ray_quiet()
-    try:
-        ray.init(cluster.address, include_dashboard=None if cluster.address else False, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
-        raise Misused(f"--on {cluster.address or 'ray'}: {error}") from error
-    try:
-        machines = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-        shares = shares_of([int(node["Resources"]["CPU"]) for node in machines])
-        workers = [_started(ray, task, node, share) for node, share in zip(machines, shares, strict=True)]
-        return _follow(ray, workers, stop)
-    finally:
-        ray.shutdown()
+    with cluster.joined() as ray:
+        machines = machines_of(ray)
+        shares = shares_of([machine.n_cores for machine in machines])
+        placed = zip(machines, shares, strict=True)
+        return _follow(ray, [worker_on(ray, machine, Worker, task, share) for machine, share in placed], stop)
 
 
 def shares_of(n_cores: Sequence[int]) -> list[Share]:
@@ -66,7 +55,7 @@ def shares_of(n_cores: Sequence[int]) -> list[Share]:
 
 
 class Worker:
-    """One machine's share of a run. Ray calls it on two threads: one works, the other stops it."""
+    """One machine's share of a run."""
 
     def __init__(self, task: Task, share: Share) -> None:
         environments.let_openmp_sleep()
@@ -98,20 +87,6 @@ class Worker:
 
     def stop(self) -> None:
         self._stop.set()
-
-
-def _started(ray: Any, task: Task, node: dict[str, Any], share: Share) -> Any:
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return (
-        ray.remote(Worker)
-        .options(
-            num_cpus=int(node["Resources"]["CPU"]),
-            max_concurrency=2,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        )
-        .remote(task, share)
-    )
 
 
 def _follow(ray: Any, workers: Sequence[Any], stop: threading.Event) -> int:

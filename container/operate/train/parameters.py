@@ -29,8 +29,8 @@ from handler.patterns import Patterns
 Value = str | int | float
 Values = tuple[tuple[str, Value], ...]
 
-N_ROUNDS, EARLY_STOPPING = "num_round", "early_stopping_rounds"
-DEFAULTS: Mapping[str, Value] = {"objective": "reg:squarederror", "seed": 0, N_ROUNDS: 100}
+N_ROUNDS, EARLY_STOPPING, SEED = "num_round", "early_stopping_rounds", "seed"
+DEFAULTS: Mapping[str, Value] = {"objective": "reg:squarederror", SEED: 0, N_ROUNDS: 100}
 _ROUNDS_OTHERWISE = ("num_boost_round", "n_estimators")
 # What the command decides: threads by size, so that a model's bytes are of its data alone; and answers are judged here.
 _OURS = {
@@ -49,7 +49,7 @@ _ALIASES = {
     "min_split_loss": "gamma",
     "reg_lambda": "lambda",
     "reg_alpha": "alpha",
-    "random_state": "seed",
+    "random_state": SEED,
 }
 MAX_TRIALS = 1000
 
@@ -65,6 +65,10 @@ class Chosen:
     @property
     def objective(self) -> str:
         return str(dict(self.booster)["objective"])
+
+    @property
+    def seed(self) -> int:
+        return int(dict(self.booster)[SEED])
 
     @property
     def n_classes(self) -> int:
@@ -118,15 +122,15 @@ class Parameters:
                 _ask_xgboost(chosen)
 
 
-def read(file: Path | None, given: Sequence[str], search: Sequence[str], n_trials: int | None, seed: int) -> Parameters:
+def read(file: Path | None, given: Sequence[str], search: Sequence[str], n_trials: int | None) -> Parameters:
     """What the command line says. given: NAME=VALUE, over the file. search: NAME=VALUE,VALUE. Raises Misused."""
     shared, overrides = ({}, ()) if file is None else _of_file(file)
     flags = [_pair(one) for one in given]
     if len(dict(flags)) < len(flags):
         raise Misused(f"one parameter twice: {' '.join(given)}")
-    made = Parameters(
-        _values({**dict(_values(shared)), **dict(_values(dict(flags)))}), overrides, _trials(search, n_trials, seed)
-    )
+    values = {**dict(_values(shared)), **dict(_values(dict(flags)))}
+    seed = _whole(SEED, values.get(SEED, DEFAULTS[SEED]), least=0)
+    made = Parameters(_values(values), overrides, _trials(search, n_trials, seed))
     made.check()
     return made
 
@@ -203,22 +207,23 @@ def _chosen(values: Mapping[str, Value]) -> Chosen:
             raise Misused(f"{name}: {_OURS[name]}")
         if name in _ROUNDS_OTHERWISE:
             raise Misused(f"{name}: it is called {N_ROUNDS} here")
+    _whole(SEED, values[SEED], least=0)  # rows are kept apart with it as well, and NumPy takes no other
     stops_after = values.get(EARLY_STOPPING)
     rest = {name: value for name, value in values.items() if name not in (N_ROUNDS, EARLY_STOPPING)}
     return Chosen(
         _values(rest),
-        _whole(N_ROUNDS, values[N_ROUNDS]),
-        None if stops_after is None else _whole(EARLY_STOPPING, stops_after),
+        _whole(N_ROUNDS, values[N_ROUNDS], least=1),
+        None if stops_after is None else _whole(EARLY_STOPPING, stops_after, least=1),
     )
 
 
-def _whole(name: str, value: Value) -> int:
+def _whole(name: str, value: Value, *, least: int) -> int:
     try:
         number = int(value)
-    except ValueError:
-        number = 0
-    if number < 1 or float(value) != number:
-        raise Misused(f"{name}={value} is not a whole number from 1 on")
+    except (ValueError, OverflowError):
+        number = least - 1
+    if number < least or float(value) != number:
+        raise Misused(f"{name}={value} is not a whole number from {least} on")
     return number
 
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from container.operate.release.shelf import PROFILES
 from container.operate.train.rows import Columns, SegmentRows
+from container.operate.troubles import Refused
 from handler.errors import ArtifactMissing
 from handler.payload.rows import Floats
 from handler.stores.writing import NOTHING, WritingStore
@@ -37,6 +39,15 @@ class Profile:
 
     edges: Floats
     shares: Floats
+
+    @classmethod
+    def of(cls, edges: Any, shares: Any) -> Profile:
+        """Out of what was read back. Raises ValueError where that is none."""
+        made = cls(np.asarray(edges, np.float32), np.asarray(shares, np.float32))
+        n_features = len(made.edges)
+        if made.edges.shape != (n_features, N_PARTS - 1) or made.shares.shape != (n_features, N_PARTS + 1):
+            raise ValueError("it is no profile of so many features")
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +134,22 @@ class Profiles:
         return out.getvalue()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Profiles:
+    def from_bytes(cls, data: bytes, uri: str) -> Profiles:
+        """Raises Refused."""
+        try:
+            return cls._unpacked(data)
+        except Exception as error:  # NumPy and zipfile have a dozen ways to say what they cannot read
+            raise Refused(f"{uri} is not as it was written: {error}") from error
+
+    @classmethod
+    def _unpacked(cls, data: bytes) -> Profiles:
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
             keys, names, edges, shares = (found[name] for name in ("keys", "names", "edges", "shares"))
-        by_key = {str(key): Profile(edges[at], shares[at]) for at, key in enumerate(keys.tolist())}
-        return cls(tuple(map(str, names.tolist())), by_key)
+        by_key = {str(key): Profile.of(edges[at], shares[at]) for at, key in enumerate(keys.tolist())}
+        made = cls(tuple(map(str, names.tolist())), by_key)
+        if made.names and any(len(one.edges) != len(made.names) for one in by_key.values()):
+            raise ValueError("it names other features than it has")
+        return made
 
 
 def place_of(release: str) -> str:
@@ -135,10 +157,12 @@ def place_of(release: str) -> str:
 
 
 def read(shelf: WritingStore, release: str) -> Profiles | None:
+    """Raises Refused for one that is damaged."""
     try:
-        return Profiles.from_bytes(shelf.fetch(place_of(release)).data)
+        fetched = shelf.fetch(place_of(release))
     except ArtifactMissing:
         return None
+    return Profiles.from_bytes(fetched.data, fetched.uri)
 
 
 def put(shelf: WritingStore, release: str, profiles: Profiles) -> None:

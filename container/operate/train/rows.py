@@ -119,7 +119,7 @@ class Rows:
                     for window in windows(path, file, self._asked):
                         check()
                         if isinstance(window, Unread):
-                            self.reasons[window.why] += 1
+                            self._leave_out(window.why, 1)
                         elif len(window.table):
                             self._add(window, file, is_held=is_held)
             except FileUnusable as error:
@@ -214,7 +214,7 @@ class Rows:
         for code in np.unique(segments.codes).tolist():
             named = segments.named(int(code))
             if named.target is None:
-                self.reasons[named.why] += int(np.count_nonzero(segments.codes == code))
+                self._leave_out(named.why, int(np.count_nonzero(segments.codes == code)))
             else:
                 numbers[code] = self._number(named.target)
         of_rows = numbers[segments.codes]
@@ -269,8 +269,11 @@ class Rows:
         for row, why in faults.items():
             if is_usable[row]:
                 is_usable[row] = False
-                reason = f"column {name!r}{says}{why}" if len(self.reasons) < N_REASONS else "other reasons"
-                self.reasons[reason] += 1
+                self._leave_out(f"column {name!r}{says}{why}", 1)
+
+    def _leave_out(self, reason: str, n_rows: int) -> None:
+        is_told = reason in self.reasons or len(self.reasons) < N_REASONS
+        self.reasons[reason if is_told else "other reasons"] += n_rows
 
     def _group_codes(self, window: Window) -> NDArray[np.int32]:
         import pyarrow.compute as pc

@@ -93,8 +93,8 @@ def run(
     """Train what is left of a run. Raises CommandFailed, ArtifactError of the stores."""
     share = share or Share()
     asked.check()
-    files = _files(sources.data, asked, place, share)
-    validation = _files(sources.validation, asked, place, share)
+    files = _files("--data", sources.data, asked, place, share)
+    validation = _files("--validation", sources.validation, asked, place, share)
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-train-", dir=scratch)))
         live = {found.target: found.version for found in place.live.list()}
@@ -122,10 +122,10 @@ def run(
         return replace(outcome, manifest=manifest, is_new=is_new)
 
 
-def _files(locations: Sequence[str], asked: Asked, place: Place, share: Share) -> tuple[DataFile, ...]:
+def _files(flag: str, locations: Sequence[str], asked: Asked, place: Place, share: Share) -> tuple[DataFile, ...]:
     if not locations:
         return ()
-    found = find(locations, asked.data_format, place.endpoint_url)
+    found = find(locations, asked.data_format, place.endpoint_url, flag=flag)
     return by_content(found) if share.is_job else found
 
 

@@ -87,7 +87,7 @@ def train_segment(
     """check: called now and then; what it raises ends the work."""
     try:
         trials = asked.parameters.of(rows.key)
-        seed = int(dict(trials[0].booster).get("seed", 0))
+        seed = trials[0].seed
         learned, judging = _apart(rows, asked, seed)
         _look_at(rows.key, learned, judging, trials[0], asked)
         compared_by = asked.metrics[0] if asked.metrics else trials[0].metric
@@ -158,8 +158,9 @@ def _made(
     examined, imported = _examined(key, fitted.document)
     answers = _tried(examined, imported, fitted, judging, columns)
     measured = _measured(answers, objective, fitted.chosen, learned, judging, columns, live, compared_by, asked)
-    if not all(math.isfinite(one.candidate) for one in measured):
-        raise Failed(f"its {compared_by} on rows held out is no number")
+    for one in measured:
+        if not math.isfinite(one.candidate):
+            raise Failed(f"its {one.metric} on rows held out is no number")
     trained = Trained(
         known.span.n_rows,
         len(judging),

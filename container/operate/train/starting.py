@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from container.operate.jobs.machines import Machines, add_machines
 from container.operate.printing import say
 from container.operate.release.place import Place
 from container.operate.release.trouble import aws_told
-from container.operate.troubles import Misused, Stopped
+from container.operate.troubles import Misused, NotNow, Stopped
 
 MAX_PARAMETERS, MAX_CHARS = 100, 256
 PARAMS = "params/"
@@ -51,6 +52,8 @@ def hyperparameters_of(chosen: argparse.Namespace, parser: argparse.ArgumentPars
         for location in getattr(chosen, name) or ():
             if not location.startswith("s3://"):
                 raise Misused(f"--{name} {location}: a job reads its rows in S3")
+            if location.split() != [location]:
+                raise Misused(f"--{name} {location!r}: in a job's hyperparameters spaces are between locations")
     if not (chosen.live or "").startswith("s3://"):
         raise Misused("--to: a job's releases lie in S3")
     parameters: dict[str, str] = {}
@@ -126,13 +129,17 @@ def follow(client: Any, name: str, stop: threading.Event, poll_s: float = POLL_S
     """Tell each state that it comes to, until its last. Raises JobFailed; Stopped when this command ends before the job."""
     n_told = 0
     while True:
-        with aws_told():
-            job = client.describe_training_job(TrainingJobName=name)
+        job: dict[str, Any] = {}
+        try:
+            with aws_told():
+                job = client.describe_training_job(TrainingJobName=name)
+        except NotNow as error:  # SageMaker, for a moment: the job does not hang on us
+            say("job", str(error), file=sys.stderr)
         states = job.get("SecondaryStatusTransitions") or ()
         for one in states[n_told:]:
             say("job", one["Status"], one.get("StatusMessage", ""))
-        n_told = len(states)
-        status = job["TrainingJobStatus"]
+        n_told = max(n_told, len(states))
+        status = job.get("TrainingJobStatus")
         if status == "Completed":
             return
         if status in ("Failed", "Stopped"):

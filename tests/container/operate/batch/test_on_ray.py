@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from container.operate.batch import on_ray
-from container.operate.batch.on_ray import Cluster, shared_out
+from container.operate.batch.on_ray import shared_out
+from container.operate.cluster import Cluster, machines_of
 from container.operate.tables.files import DataFile
 from container.operate.troubles import Misused, Stopped
 from tests.container.operate.batch.test_run import files_below, models, score, table, write
@@ -30,14 +32,6 @@ def test_files_go_to_machines_by_their_size_and_cores() -> None:
     assert sorted(file.name for file in [*large, *small]) == [file.name for file in files]
     assert (sum(file.size for file in large), sum(file.size for file in small)) == (18, 9)
     assert shared_out([], [4, 4]) == [[], []]
-
-
-@pytest.mark.parametrize("text", ["spark", "ray:", "ray://", "http://x:1"])
-def test_a_cluster_is_named_as_ray_names_it(text: str) -> None:
-    with pytest.raises(Misused, match="ray://HOST:PORT"):
-        Cluster.parse(text)
-    assert Cluster.parse("ray") == Cluster(None)
-    assert Cluster.parse("ray://h:10001") == Cluster("ray://h:10001")
 
 
 def test_without_ray_it_says_how_to_have_it(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +72,14 @@ def test_two_machines_of_a_cluster_make_the_same_bytes_as_one_without(
     assert together.summary["errors"] == alone.summary["errors"] > 0
     again = score(models, tmp_path / "data", tmp_path / "together", cluster=Cluster())
     assert again.n_done_before == 5
+
+
+@pytest.mark.timeout(300)
+def test_ray_does_not_keep_the_signal_that_ends_a_run(two_machines: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Cluster().joined() as ray:
+        assert len(machines_of(ray)) == 2
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.timeout(300)

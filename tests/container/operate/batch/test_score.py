@@ -165,6 +165,17 @@ def opt_ml(root: Path, host: str, hosts: list[str], parameters: dict[str, str] |
     return root
 
 
+@pytest.mark.parametrize(
+    ("parameters", "why"), [({"max-errors": "few"}, "argument --max-errors: invalid int"), ({"town": "x"}, "--town=x")]
+)
+def test_a_job_that_cannot_be_understood_says_why_where_the_platform_looks(
+    place: Path, tmp_path: Path, parameters: dict[str, str], why: str
+) -> None:
+    root = opt_ml(tmp_path / "ml", "algo-1", ["algo-1"], parameters)
+    assert main([*arguments(place, tmp_path / "out"), "--opt-ml", str(root)]) == Exit.USAGE
+    assert why in (root / "output/failure").read_text()
+
+
 def copied(data: Path, to: Path) -> Path:
     """Onto another host: the same content, other dates."""
     to.mkdir()

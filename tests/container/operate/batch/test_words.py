@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from container import settings
 from container.operate.batch.asked import Asked
 from container.operate.batch.columns import codes_of_column
+from container.operate.batch.sample import look
 from tests.container.operate.batch.test_run import score, write
 
 pa = pytest.importorskip("pyarrow")
@@ -80,6 +82,21 @@ def test_words_are_the_codes_they_stand_for(
     write(worded, tmp_path / f"data/a.{'jsonl' if kind == 'jsonl' else 'parquet'}")
     assert score(models, tmp_path / "data", tmp_path / "out", ASKED).summary["errors"] == 0  # type: ignore[index]
     assert answers(tmp_path).to_numpy().tobytes() == EXPECTED.tobytes()
+
+
+def test_a_sample_sees_words_and_texts_as_a_run_does(
+    models: Path, rows: Any, cities: list[str], tmp_path: Path
+) -> None:
+    chosen = settings.read({"models": str(models), "max_age_s": "0"}, {})
+    worded = with_words(rows, cities)
+    x = worded.column_names.index("x")
+    as_text = pa.array([str(cell) for cell in worded.column("x").to_pylist()])
+    for name, data in {"pandas": rows, "words": worded, "text": worded.set_column(x, "x", as_text)}.items():
+        write(data, tmp_path / name / "data/a.parquet")
+        seen = look(chosen, ASKED, [str(tmp_path / name / "data")], len(data))
+        outcome = score(models, tmp_path / name / "data", tmp_path / name / "out", ASKED)
+        assert outcome.summary is not None
+        assert sum(seen.facts["errors"].values()) == outcome.summary["errors"] == (len(data) if name == "text" else 0)
 
 
 def test_a_word_that_is_none_costs_its_row_and_a_missing_one_is_missing(

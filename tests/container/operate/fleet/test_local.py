@@ -14,6 +14,7 @@ from tests.rig.endpoint import free_port
 
 PATIENCE_S = 60.0
 
+
 def test_who_is_told_to_stop_does_not_wait_for_a_balancer(tmp_path: Path) -> None:
     fleet = Fleet(Address("127.0.0.1", free_port()), (Address("127.0.0.1", free_port()),))
     program = tmp_path / "balancer"

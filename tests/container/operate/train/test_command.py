@@ -99,6 +99,14 @@ def test_what_does_not_go_together_is_told(
     assert says in capsys.readouterr().err
 
 
+def test_rows_that_are_not_there_are_told_by_the_flag_that_named_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(table(50), tmp_path / "data/a.parquet")
+    assert main(command(tmp_path, "--validation", "nowhere")) == Exit.USAGE
+    assert capsys.readouterr().err == "mme train: --validation nowhere: there is no such file or directory\n"
+
+
 def test_a_killed_run_goes_on_and_its_models_are_those_of_an_undisturbed_one(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     cities = pa.array([f"c{at:03}" for at in draw.integers(0, 60, 12_000)])
@@ -173,11 +181,27 @@ def test_as_a_training_job_it_reads_channels_and_strings_and_keeps_releases_in_c
     assert len(list((root / "model").glob("*.tar.gz"))) == N_SEGMENTS
 
 
-def test_why_a_training_job_failed_is_where_the_platform_looks(tmp_path: Path) -> None:
-    root = opt_ml(tmp_path / "ml", {**PARAMETERS, "max_deth": "3"})
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"max_deth": "3"}, "max_deth"),
+        ({"holdout": "half"}, "hyperparameters: argument --holdout: invalid float value"),
+    ],
+)
+def test_why_a_training_job_failed_is_where_the_platform_looks(tmp_path: Path, more: dict[str, str], says: str) -> None:
+    root = opt_ml(tmp_path / "ml", {**PARAMETERS, **more})
     write(table(), root / "input/data/train/a.parquet")
     assert main(["train", "--opt-ml", str(root)]) == Exit.USAGE
-    assert "max_deth" in (root / "output/failure").read_text()
+    assert says in (root / "output/failure").read_text()
+
+
+def test_why_nothing_of_a_training_job_went_live_is_there_too(tmp_path: Path) -> None:
+    root = opt_ml(tmp_path / "ml", {**PARAMETERS, "approve-if": "worse<=-1,drift<=-2"})
+    write(table(), root / "input/data/train/a.parquet")
+    assert main(["train", "--opt-ml", str(root)]) == Exit.FAILED
+    said = (root / "output/failure").read_text()
+    assert "worse is 0, more than -1" in said
+    assert "drift is 0, more than -2" in said
 
 
 @pytest.mark.parametrize(("more", "says"), [({}, "in S3"), ({"to": "s3://bucket/live/"}, "FullyReplicated")])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from container.operate.batch.on_ray import Cluster
+from container.operate.cluster import Cluster
 from container.operate.exits import Exit
 from container.operate.main import main
 from container.operate.train import on_ray

@@ -13,7 +13,7 @@ from container.operate.troubles import Misused
 def test_the_last_pattern_that_matches_wins(tmp_path: Path) -> None:
     file = tmp_path / "params.toml"
     file.write_text('eta = 0.2\nnum_round = 30\n[us/*]\nmax_depth = 7\n["us/H*"]\nmax_depth = 3\nlambda = 2\n')
-    made = read(file, ["learning_rate=0.5"], [], None, 0)
+    made = read(file, ["learning_rate=0.5"], [], None)
     (other,) = made.of("eu/Hull.tar.gz")
     (dallas,) = made.of("us/Dallas_TX.tar.gz")
     (houston,) = made.of("us/Houston_TX.tar.gz")
@@ -27,15 +27,16 @@ def test_the_last_pattern_that_matches_wins(tmp_path: Path) -> None:
 def test_json_and_any_order_ask_the_same(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"us/*": {"subsample": 0.5, "eta": 0.1}, "max_depth": 4}')
     (tmp_path / "b.toml").write_text('max_depth = 4\n["us/*"]\neta = 0.1\nsubsample = 0.5\n')
-    assert read(tmp_path / "a.json", [], [], None, 0) == read(tmp_path / "b.toml", [], [], None, 0)
+    assert read(tmp_path / "a.json", [], [], None) == read(tmp_path / "b.toml", [], [], None)
 
 
 def test_a_search_is_a_grid_or_drawn_from_one() -> None:
-    grid = read(None, [], ["max_depth=3,5", "eta=0.1,0.2,0.3"], None, 0)
+    grid = read(None, [], ["max_depth=3,5", "eta=0.1,0.2,0.3"], None)
     assert len(grid.of("x")) == 6
-    drawn = read(None, [], ["max_depth=3,5", "eta=0.1,0.2,0.3"], 4, 7)
+    drawn = read(None, ["seed=7"], ["max_depth=3,5", "eta=0.1,0.2,0.3"], 4)
     assert len(set(drawn.of("x"))) == 4
-    assert drawn == read(None, [], ["max_depth=3,5", "eta=0.1,0.2,0.3"], 4, 7)
+    assert drawn == read(None, ["seed=7"], ["max_depth=3,5", "eta=0.1,0.2,0.3"], 4)
+    assert drawn.trials != read(None, ["seed=8"], ["max_depth=3,5", "eta=0.1,0.2,0.3"], 4).trials
 
 
 @pytest.mark.parametrize(
@@ -54,22 +55,24 @@ def test_a_search_is_a_grid_or_drawn_from_one() -> None:
         (["objective=multi:softprob"], "does not take"),
         (["objective=binary:logitraw", "early_stopping_rounds=5"], "binary:logistic"),
         (["eta=1", "learning_rate=2"], "two names"),
+        (["seed=-1"], "seed=-1 is not a whole number from 0 on"),
+        (["random_state=1.5"], "seed=1.5 is not a whole number from 0 on"),
     ],
 )
 def test_what_xgboost_would_look_past_is_refused(given: list[str], says: str) -> None:
     with pytest.raises(Misused, match=says):
-        read(None, given, [], None, 0)
+        read(None, given, [], None)
 
 
 def test_what_a_booster_of_another_kind_takes_passes() -> None:
-    read(None, ["booster=dart", "rate_drop=0.1"], [], None, 0)
-    read(None, ["objective=multi:softprob", "num_class=3"], [], None, 0)
-    read(None, ["objective=reg:tweedie", "tweedie_variance_power=1.3"], [], None, 0)
-    read(None, ["booster=gblinear", "lambda=1"], [], None, 0)
+    read(None, ["booster=dart", "rate_drop=0.1"], [], None)
+    read(None, ["objective=multi:softprob", "num_class=3"], [], None)
+    read(None, ["objective=reg:tweedie", "tweedie_variance_power=1.3"], [], None)
+    read(None, ["booster=gblinear", "lambda=1"], [], None)
 
 
 def test_a_tweedie_model_is_judged_with_its_own_power() -> None:
-    (chosen,) = read(None, ["objective=reg:tweedie", "tweedie_variance_power=1.3"], [], None, 0).of("x")
+    (chosen,) = read(None, ["objective=reg:tweedie", "tweedie_variance_power=1.3"], [], None).of("x")
     assert chosen.metric == "tweedie-nloglik@1.3"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from botocore.validate import validate_parameters
 from moto import mock_aws
 
@@ -88,7 +89,13 @@ def test_a_plan_is_what_sagemaker_takes_and_a_job_reads_back(
 
 
 @pytest.mark.parametrize(
-    ("replaced", "by"), [("s3://rows/2026/", "rows"), ("s3://acme/prod/", "prod"), ("image:1", "")]
+    ("replaced", "by"),
+    [
+        ("s3://rows/2026/", "rows"),
+        ("s3://rows/2026/", "s3://rows/20 26/"),
+        ("s3://acme/prod/", "prod"),
+        ("image:1", ""),
+    ],
 )
 def test_what_a_job_cannot_reach_is_told_before_it_starts(
     region: None, capsys: pytest.CaptureFixture[str], replaced: str, by: str
@@ -100,21 +107,29 @@ def test_what_a_job_cannot_reach_is_told_before_it_starts(
 class Told:
     """A client that tells one story after the other."""
 
-    def __init__(self, *stories: dict[str, Any]) -> None:
+    def __init__(self, *stories: dict[str, Any] | Exception) -> None:
         self._stories = list(stories)
 
     def describe_training_job(self, TrainingJobName: str) -> dict[str, Any]:  # noqa: N803
-        return self._stories.pop(0) if len(self._stories) > 1 else self._stories[0]
+        story = self._stories.pop(0) if len(self._stories) > 1 else self._stories[0]
+        if isinstance(story, Exception):
+            raise story
+        return story
 
 
-def test_each_state_is_told_once_and_the_reason_of_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_state_is_told_once_and_the_reason_of_a_failure_whether_or_not_sagemaker_always_answers(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def story(status: str, *states: str, **more: str) -> dict[str, Any]:
         return {"TrainingJobStatus": status, "SecondaryStatusTransitions": [{"Status": one} for one in states], **more}
 
-    client = Told(story("InProgress", "Starting"), story("InProgress", "Starting", "Training"),
+    gone = EndpointConnectionError(endpoint_url="https://sagemaker")
+    client = Told(story("InProgress", "Starting"), gone, story("InProgress", "Starting", "Training"),
                   story("Completed", "Starting", "Training", "Completed"))  # fmt: skip
     starting.follow(client, "it", threading.Event(), poll_s=0)
-    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+    printed = capsys.readouterr()
+    assert "Could not connect" in printed.err
+    assert [line.split() for line in printed.out.splitlines()] == [
         ["job", "Starting"], ["job", "Training"], ["job", "Completed"]
     ]  # fmt: skip
     with pytest.raises(starting.JobFailed, match="no rows"):

@@ -1,0 +1,71 @@
+"""A training run's own documents, damaged: the next call names the one, or goes on; it never ends in a traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from container.operate.exits import CommandFailed
+from container.operate.train import profiles
+from container.operate.train.ledger import Begun, Ledger
+from container.operate.train.profiles import Profile, Profiles
+from container.operate.train.segment import Came
+from container.operate.troubles import Refused
+from handler.stores.writing import WritingStore, open_writing_store
+from tests.rig.damage import damaged, retyped
+
+SPARING = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+RELEASE = "20261129-213503-e638de33"
+PROFILE = Profile(np.zeros((2, 9), np.float32), np.zeros((2, 11), np.float32))
+
+
+def ledger_at(store: WritingStore) -> Ledger:
+    return Ledger(store, {"asked": "the same"}, "000")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> WritingStore:
+    """With a run of one segment, done, and a release's profiles."""
+    root: Path = tmp_path_factory.mktemp("shelf")
+    store = open_writing_store(str(root), makes=True)
+    ledger = ledger_at(store)
+    ledger.begin(Begun("2026-11-29T21:35:03Z", "me"))
+    ledger.add(Came("us/1.tar.gz", None, "it is small", profile=PROFILE))
+    ledger.flush()
+    profiles.put(store, RELEASE, Profiles(("x0", "x1"), {"us/1.tar.gz": PROFILE}))
+    return store
+
+
+@pytest.mark.parametrize("what", ["runs/", "profiles/"])
+@SPARING
+@given(data=st.data())
+def test_a_damaged_document_is_named(store: WritingStore, what: str, data: st.DataObject) -> None:
+    key = data.draw(st.sampled_from(sorted(found.target for found in store.list(what))))
+    whole = store.fetch(key).data
+    ways = damaged(whole) if key.endswith(".npz") else st.one_of(damaged(whole), retyped(whole))
+    store.put(key, data.draw(ways))
+    ledger = ledger_at(store)
+    try:
+        ledger.begin(Begun("later", "somebody"))
+        done = ledger.read()
+        Profiles(("x0", "x1"), {key: came.profile for key, came in done.items() if came.profile}).to_bytes()
+        profiles.read(store, RELEASE)
+    except CommandFailed:
+        return  # in words
+    finally:
+        store.put(key, whole)
+
+
+@pytest.mark.parametrize("n_features", [1, 3])
+def test_profiles_of_other_features_than_they_name_are_refused(store: WritingStore, n_features: int) -> None:
+    key = profiles.place_of(RELEASE)
+    whole = store.fetch(key).data
+    names = tuple(f"x{at}" for at in range(n_features))
+    store.put(key, Profiles(names, {"us/1.tar.gz": PROFILE}).to_bytes())
+    with pytest.raises(Refused, match=rf"{RELEASE}\.npz is not as it was written"):
+        profiles.read(store, RELEASE)
+    store.put(key, whole)
