@@ -91,7 +91,7 @@ class Shop:
     def __init__(self, traps: tuple[str, ...] = (), instance_type: str = "ml.m5.large", **managed: Any) -> None:
         self.clock = ManualClock(MIDNIGHT)
         self.metrics = Metrics(self.clock)
-        moto, tags = Moto(ACCOUNT), Tags(Moto(ACCOUNT))
+        moto, tags = Moto(ACCOUNT), Tags()
         self.ledger = Ledger(self.clock, REGION)
         scaling = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2, **managed}
         self.variant = FakeVariant(self.ledger, {"InstanceType": instance_type, "ManagedInstanceScaling": scaling})
