@@ -77,7 +77,7 @@ class FakeServed:
     during: Callable[[], None] = lambda: None
     is_stopped: bool = False
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         self.during()
         return Reply(200, {"content-type": "text/csv"}, self.runs.environment.get("ANSWER", "1").encode())
 
