@@ -10,6 +10,6 @@ from hypothesis import settings
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and with them everything that they start and interrupt.
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so everything that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
