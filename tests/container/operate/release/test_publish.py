@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,29 @@ def test_a_second_run_uploads_nothing_and_makes_no_other_release(
     second = published(source)
     assert (second.n_uploaded, second.is_new, second.manifest) == (0, False, first.manifest)
     assert shelf.release_ids(shop.place.shelf) == [first.manifest.id]
+
+
+def test_of_releases_made_within_a_second_the_last_one_is_the_newest(
+    shop: Shop, source: Path, published: Publish
+) -> None:
+    for number in range(4):
+        (source / "us/Houston.ubj").write_bytes(boosters.document(boosters.segment(10 + number)))
+        made = published(source).manifest
+        assert shelf.newest(shop.place.shelf).id == made.id
+
+
+@pytest.mark.parametrize(
+    ("there", "made"),
+    [
+        ([], "20261129-213503-aaaaaaaa"),
+        (["20261129-213502-ffffffff"], "20261129-213503-aaaaaaaa"),
+        (["20261129-213503-ffffffff", "20261129-213503-00000000"], "20261129-213504-aaaaaaaa"),
+        (["20261231-235959-ffffffff"], "20270101-000000-aaaaaaaa"),  # by a clock that is ahead
+        (["99999999-999999-ffffffff"], "20261129-213503-aaaaaaaa"),
+    ],
+)
+def test_an_id_sorts_behind_those_that_are_there(there: list[str], made: str) -> None:
+    assert shelf.new_id(datetime(2026, 11, 29, 21, 35, 3, tzinfo=UTC), "aaaaaaaa", there) == made
 
 
 def test_one_retrained_segment_uploads_one_artifact(shop: Shop, source: Path, published: Publish) -> None:
