@@ -259,8 +259,9 @@ def _release(
             same = shelf.manifest(place.shelf, id)
             if same.content == content:
                 return same, False
+    id = shelf.new_id(datetime.fromisoformat(begun.made_at), content, ids)
     manifest = Manifest(
-        *(shelf.new_id(datetime.fromisoformat(begun.made_at), content, ids), begun.made_at, begun.made_by, (*sources.data, *sources.validation)),
+        *(id, begun.made_at, begun.made_by, (*sources.data, *sources.validation)),
         *(note, f"trained, {made_with}", segments, refused),
     )
     found = Profiles(names, {key: came.profile for key, came in done.items() if came.profile is not None})

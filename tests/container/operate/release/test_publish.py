@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tarfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from container.operate.troubles import Misused, Refused
 from handler.archives.limits import Limits
 from handler.payload import decode
 from tests.rig import boosters
+from tests.rig.faulty_s3 import FaultyS3
 from tests.rig.shop import Shop
 
 ROOT = Path(__file__).parents[4]
@@ -309,3 +311,17 @@ def test_as_a_shell_sees_it(tmp_path: Path, source: Path, capsys: pytest.Capture
     assert main(["release", "list", "--of", str(tmp_path / "a" / "slip")]) == Exit.USAGE
     assert not (tmp_path / "a").exists()
     assert main(["publish", str(tmp_path / "none"), "--to", to]) == Exit.REFUSED
+
+
+def test_each_next_step_is_a_command_that_finds_the_same_place(
+    s3: FaultyS3, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = [f"s3://{s3.bucket}/live/", "--releases", f"s3://{s3.bucket}/else where/", "--s3-endpoint-url", s3.url]
+    words = ["mme", "publish", str(source), "--to", *where]
+    for verb in ("diff", "approve"):
+        assert main(words[1:]) == Exit.OK
+        words = shlex.split(capsys.readouterr().out.rpartition("next")[2])
+        assert words[1:3] == ["release", verb]
+    assert main(words[1:]) == Exit.OK
+    # Which endpoint reads a bucket is not known here.
+    assert capsys.readouterr().out.endswith(f"--of {shlex.join(where)} --url URL, or --endpoint NAME\n")
