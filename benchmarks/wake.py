@@ -32,6 +32,7 @@ from benchmarks.rig import processes, record, segments
 from benchmarks.rig.endpoints import Caller, Ours
 from benchmarks.rig.open_load import Call, Client, percentile_ms
 from benchmarks.rig.s3_server import BUCKET, LocalS3
+from benchmarks.rig.warm import warm_up
 
 TARGET_S = 4.0
 EXPONENT = 1.1
@@ -39,6 +40,7 @@ ROW = segments.rows(1, seed=7)
 BODY = segments.csv(ROW)
 WARM = f"s3://{BUCKET}/warm/"
 _READY = re.compile(rb"ready after ([\d.]+) s")
+_PRELOADED = re.compile(rb"preloaded (\d+) models")
 
 
 class Wake:
@@ -59,7 +61,8 @@ class Wake:
     def note(self) -> None:
         """Have the list written: all models asked for, and some more than others."""
         with self.endpoint(*self.list) as one:
-            self._load(one, [*self._made.targets, *self._zipf(2 * self._made.n_segments, 1)])
+            warm_up(one, self._made.targets, BODY)
+            self._load(one, self._zipf(2 * self._made.n_segments, 1))
 
     def wake(self, seconds: float, *flags: str, before: Path | None = None) -> dict[str, Any]:
         began = time.monotonic()
@@ -70,12 +73,14 @@ class Wake:
             answered_s = time.monotonic() - began
             caller.close()
             cpu_s = _cpu_by_member(one)
-            ready = _READY.search((one.scratch / "log").read_bytes())
+            log = (one.scratch / "log").read_bytes()
+            ready, preloaded = _READY.search(log), _PRELOADED.search(log)
             assert ready is not None
             calls = self._load(one, self._zipf(int(seconds * self._per_s), 2))
         answered = [call for call in calls if call.status == 200]
         return {
             "ready_s": float(ready[1]),
+            "preloaded": 0 if preloaded is None else int(preloaded[1]),
             "answered_s": round(answered_s, 2),
             "cpu_s": round(sum(cpu_s.values()), 2),
             "cpu_by_member_s": cpu_s,
@@ -103,7 +108,9 @@ class Wake:
             return client.open(choose, self._per_s, lambda _: n_begun >= len(targets))
 
     def _trouble(self, calls: Sequence[Call]) -> dict[str, int]:
-        wrong = sum(np.float32(float(call.body)) != self._answer(call.target) for call in calls if call.status == 200)
+        wrong = sum(
+            bool(np.float32(float(call.body)) != self._answer(call.target)) for call in calls if call.status == 200
+        )
         return {"wrong": wrong, **Counter(str(call.status) for call in calls if call.status != 200)}
 
     def _answer(self, target: str) -> np.float32:
@@ -131,7 +138,7 @@ def main() -> int:
     chosen = parser.parse_args()
     made = segments.make(chosen.models)
     rounds: dict[str, list[dict[str, Any]]] = {}
-    with LocalS3(made.models, chosen.latency) as s3:
+    with LocalS3(made.models, chosen.latency, niceness=0) as s3:
         wake = Wake(made, s3, chosen.per_second)
         wake.note()
         ways: dict[str, tuple[tuple[str, ...], Path | None]] = {"cold": ((), None), "warm": (wake.list, None)}
