@@ -55,12 +55,12 @@ class Wake:
         return Ours(self._s3.location, *source, *flags, environment=self._s3.environment, before=before)
 
     @property
-    def list(self) -> tuple[str, ...]:
+    def flags(self) -> tuple[str, ...]:
         return ("--warm", WARM, "--warm-models", str(self._made.n_segments), "--replica", "one")
 
     def note(self) -> None:
         """Have the list written: all models asked for, and some more than others."""
-        with self.endpoint(*self.list) as one:
+        with self.endpoint(*self.flags) as one:
             warm_up(one, self._made.targets, BODY)
             self._load(one, self._zipf(2 * self._made.n_segments, 1))
 
@@ -141,9 +141,9 @@ def main() -> int:
     with LocalS3(made.models, chosen.latency, niceness=0) as s3:
         wake = Wake(made, s3, chosen.per_second)
         wake.note()
-        ways: dict[str, tuple[tuple[str, ...], Path | None]] = {"cold": ((), None), "warm": (wake.list, None)}
+        ways: dict[str, tuple[tuple[str, ...], Path | None]] = {"cold": ((), None), "warm": (wake.flags, None)}
         if chosen.before is not None:
-            ways["warm, before"] = (wake.list, chosen.before)
+            ways["warm, before"] = (wake.flags, chosen.before)
         for n in range(chosen.rounds):
             for name, (flags, before) in ways.items() if n % 2 == 0 else reversed(ways.items()):
                 seen = wake.wake(chosen.seconds, *flags, before=before)
