@@ -15,7 +15,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any, Protocol
 
-from handler.messages import Exchange
+from handler.messages import Parts
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Row(Protocol):
 class Sheet(Protocol):
     """telemetry/sheet.c. Times are of the counter, but for epoch_ns, which is what its zero is on the clock."""
 
-    def add(self, call: Exchange, /) -> bool: ...
+    def add(self, call: Parts, /) -> bool: ...
     def turn(self, epoch_ns: int, from_ns: int, until_ns: int, /) -> tuple[bytes, int, int]: ...
 
 

@@ -25,7 +25,7 @@ from container.capture import layout
 from container.capture.lines import line
 from handler.compiled import sheet
 from handler.errors import ArtifactError
-from handler.messages import Exchange
+from handler.messages import Exchange, Parts
 from handler.patterns import Patterns
 from handler.stores.writing import WritingStore
 from handler.telemetry.recorder import CAPTURE_DROPPED, CAPTURED_CALLS, Recorder
@@ -125,22 +125,20 @@ class Capture:
 
     # -- on the thread of the call -------------------------------------------------------------------------------------
 
-    def take(self, call: Exchange) -> None:
+    def take(self, *parts: *Parts) -> None:
         """Hand a call over, if such calls are captured. Never waits, never raises."""
-        if not self._takes_all and not self._is_wanted(call):
+        if not self._takes_all and not self._is_wanted(parts[2]):
             return
-        if self._sheet is None or not self._sheet.add(call):
-            self._queue_up(call)
+        if self._sheet is None or not self._sheet.add(parts):
+            self._queue_up(Exchange(*parts))
 
     def take_failed(self, call: Exchange) -> None:
         """The same of a call that was answered with an error."""
         if self._has_errors and (self._is_wanted_model is None or self._is_wanted_model(call.target or "")):
             self._queue_up(call)
 
-    def _is_wanted(self, call: Exchange) -> bool:
-        return self._draw() < self._share and (
-            self._is_wanted_model is None or self._is_wanted_model(call.target or "")
-        )
+    def _is_wanted(self, target: str | None) -> bool:
+        return self._draw() < self._share and (self._is_wanted_model is None or self._is_wanted_model(target or ""))
 
     def _queue_up(self, call: Exchange) -> None:
         n_bytes = _size(call)

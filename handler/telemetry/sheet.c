@@ -173,7 +173,7 @@ static int write_call(Sheet *sheet, PyObject *call) {
 
 /* -- what Python sees ------------------------------------------------------------------------------------------------------- */
 
-/* add(call) -> whether it is on the sheet now */
+/* add(parts of a call) -> whether it is on the sheet now */
 static PyObject *add(PyObject *self, PyObject *call) { return PyBool_FromLong(write_call((Sheet *)self, call)); }
 
 /* turn(epoch_ns, from_ns, until_ns) -> (lines, how many, when the first began); what comes is written on the other side */

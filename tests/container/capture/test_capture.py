@@ -58,7 +58,10 @@ class Rig:
         answer = Answer(status, "text/csv", b"0.5")
         at = int(self.at_s * 1e9)
         call = Exchange(Request({}, body, "id"), answer, target, "1", True, 0, (at, at, at, at, at))
-        (self.capture.take if status == 200 else self.capture.take_failed)(call)
+        if status == 200:
+            self.capture.take(*call)
+        else:
+            self.capture.take_failed(call)
 
     def count(self, metric: Any) -> int:
         return self.recorder.collect().total(metric)
