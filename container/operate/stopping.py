@@ -48,8 +48,8 @@ def hearing(hear: Callable[[int], None], numbers: tuple[signal.Signals, ...]) ->
         yield
     finally:
         signal.set_wakeup_fd(descriptor)
-        for number, handler in before.items():
-            signal.signal(number, handler)
         os.close(theirs)
         thread.join()
         os.close(ours)
+        for number, handler in before.items():
+            signal.signal(number, handler)
