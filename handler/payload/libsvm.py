@@ -88,11 +88,15 @@ def _pieces(body: bytes, start: int, end: int, n_features: int) -> Iterator[tupl
 def _refuse_long_line(body: bytes, start: int, end: int, line: int, n_features: int) -> None:
     """The last line of a piece, where that is what makes it long: before anything is done to all of it at once."""
     last = body.rfind(b"\n", start, start + PIECE_BYTES) + 1 or start
+    where = f"line {line + body.count(b'\n', start, last)}"
+    _check_width(count(body, b":", last, end), n_features, where)
     if end - last > max(PIECE_BYTES, 2 * MAX_CELL_BYTES * (n_features + 2)):
-        line += body.count(b"\n", start, last)
-        raise PayloadInvalid(
-            f"line {line}", f"{end - last} bytes, where the model has {n_features} features of at most {MAX_CELL_BYTES}"
-        )
+        raise PayloadInvalid(where, f"{end - last} bytes; at most {MAX_CELL_BYTES} are read of an index:value")
+
+
+def _check_width(n_cells: int, n_features: int, where: str) -> None:
+    if n_cells > n_features:
+        raise FeatureMismatch(f"the model has {n_features} features, {where} names {n_cells}")
 
 
 def _with_rows(pieces: Iterable[tuple[int, list[bytes]]]) -> Iterator[tuple[int, list[bytes]]]:
@@ -125,8 +129,7 @@ def _read_piece(lines: list[bytes], first_line: int, n_features: int) -> _Entrie
         where = f"line {number}"
         line = _without_query(line, where)  # noqa: PLW2901
         n_cells = line.count(b":")
-        if n_cells > n_features:
-            raise FeatureMismatch(f"the model has {n_features} features, {where} names {n_cells}")
+        _check_width(n_cells, n_features, where)
         tokens = line.split()
         if not tokens:
             raise _blank(number)
