@@ -32,6 +32,7 @@ MAX_LINES = 1_000_000
 PIECE_BYTES = 32 * 1024
 
 _BOM = b"\xef\xbb\xbf"
+_LINE_END = b"\n"
 
 _ORDINARY = b"0123456789+-.eE: naNA"
 _INDEX = re.compile(r"\d{1,18}", re.ASCII)
@@ -88,7 +89,7 @@ def _pieces(body: bytes, start: int, end: int, n_features: int) -> Iterator[tupl
 def _refuse_long_line(body: bytes, start: int, end: int, line: int, n_features: int) -> None:
     """The last line of a piece, where that is what makes it long: before anything is done to all of it at once."""
     last = body.rfind(b"\n", start, start + PIECE_BYTES) + 1 or start
-    where = f"line {line + body.count(b'\n', start, last)}"
+    where = f"line {line + body.count(_LINE_END, start, last)}"
     _check_width(count(body, b":", last, end), n_features, where)
     if end - last > max(PIECE_BYTES, 2 * MAX_CELL_BYTES * (n_features + 2)):
         raise PayloadInvalid(where, f"{end - last} bytes; at most {MAX_CELL_BYTES} are read of an index:value")
