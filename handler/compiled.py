@@ -42,6 +42,8 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.trees_read.restype = c_int64
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
     library.numbers_read.restype = c_int64
+    library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]
+    library.array_cut.restype = c_int64
     return library
 
 

@@ -1,5 +1,5 @@
-/* Drives walk.c, line.c, trees.c, numbers.c and json.c with forests, documents and texts that were changed at random, for
- * AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
+/* Drives walk.c, line.c, trees.c, numbers.c, array.c and json.c with forests, documents and texts that were changed at random,
+ * for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
  */
@@ -20,6 +20,8 @@ void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint3
 int64_t trees_read(const uint8_t *data, int64_t n_bytes, int64_t at, int64_t n_trees, int64_t max_nodes, int64_t *sizes,
                    void *const columns[10]);
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
+int64_t array_cut(const char *text, int64_t n_bytes, int64_t start, int64_t piece_bytes, int64_t max_commas, int64_t *cuts,
+                  int64_t max_cuts);
 
 enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 7, MAX_ROWS = 150 };
 static uint64_t state, n_scored;
@@ -142,6 +144,19 @@ static int read_one(void) {
     return n_rows > 0;
 }
 
+/* An array, in a block of exactly its size, and no more room for cuts than its caller makes. */
+static void cut_one(void) {
+    static const char ALPHABET[] = "[]{},\"\\1 ";
+    const int64_t n_bytes = 1 + below(200), piece_bytes = 1 + below(40), max_cuts = n_bytes / piece_bytes + 2;
+    char *text = malloc((size_t)n_bytes);
+    for (int64_t at = 0; at < n_bytes; at++) text[at] = ALPHABET[below(sizeof ALPHABET - 1)];
+    int64_t *cuts = malloc(8 * (size_t)max_cuts);
+    const int64_t start = 1 + below((uint32_t)n_bytes), n_cuts = array_cut(text, n_bytes, start, piece_bytes, below(20), cuts, max_cuts);
+    for (int64_t cut = 0, before = start; cut < n_cuts; before = cuts[cut++])
+        if (cuts[cut] < before || cuts[cut] > n_bytes) abort();
+    free(text), free(cuts);
+}
+
 static uint8_t *put(uint8_t *at, const void *bytes, size_t n_bytes) {
     memcpy(at, bytes, n_bytes);
     return at + n_bytes;
@@ -237,7 +252,7 @@ int main(int argc, char **argv) {
     do {
         for (int round = 0; round < 1000; round++) {
             n_forests++, n_sound += (uint64_t)walk_one();
-            n_texts++, n_read += (uint64_t)read_one();
+            n_texts++, n_read += (uint64_t)read_one(), cut_one();
             n_documents++, n_taken += (uint64_t)read_trees();
             read_text_back();
             write_json();
