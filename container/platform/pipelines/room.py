@@ -60,6 +60,7 @@ class Pipelines:
             "DeletePipeline": self._delete,
             "StartPipelineExecution": self._start,
             "StopPipelineExecution": self._stop,
+            "RetryPipelineExecution": self._retry,
             "UpdatePipelineExecution": self._rename,
             "DescribePipelineExecution": self._describe_execution,
             "DescribePipelineDefinitionForExecution": self._describe_text,
@@ -218,6 +219,21 @@ class Pipelines:
         found.execution.stop()
         return {"PipelineExecutionArn": found.asked.arn}
 
+    def _retry(self, call: Call) -> Mapping[str, Any]:
+        asked, found = call.parameters, self.executions.get(call)
+        if "ParallelismConfiguration" in asked:
+            raise NotPlayed("sagemaker", "RetryPipelineExecution with ParallelismConfiguration")
+        definition = parse(found.asked.text)
+        token = f"retry {found.asked.arn} {asked['ClientRequestToken']}"
+        if not self.executions.retry(
+            token, found, lambda: Execution(found.asked, definition, self._around, found.state)
+        ):
+            raise ConflictException(
+                f"Pipeline execution {found.asked.arn} is {found.state.status}: only one that has failed or was stopped "
+                f"can be retried."
+            )
+        return {"PipelineExecutionArn": found.asked.arn}
+
     def _rename(self, call: Call) -> Mapping[str, Any]:
         asked, found = call.parameters, self.executions.get(call)
         if "ParallelismConfiguration" in asked:
@@ -288,7 +304,7 @@ class Pipelines:
                 "StepStatus": run.status,
                 "FailureReason": run.failure,
                 "Metadata": run.metadata or {},
-                "AttemptCount": 1,
+                "AttemptCount": run.n_attempts,
                 **shown[run.name].shown,
             }
             for run in some
@@ -346,6 +362,21 @@ class Executions:
             self._found[arn] = Found(execution.asked, execution.state, execution)
         execution.begin()
         return arn
+
+    def retry(self, token: str, found: Found, make: Callable[[], Execution]) -> bool:
+        """make: for one of a platform before this one. False when it cannot be retried."""
+        with self._lock:
+            if token in self._tokens:
+                return True
+            if found.execution is None:
+                found.execution = make()
+            self._tokens[token] = found.asked.arn
+        # Not with the lock held: it sends an event, of which every execution hears.
+        is_done = found.execution.retry()
+        if not is_done:
+            with self._lock:
+                del self._tokens[token]
+        return is_done
 
     def get(self, call: Call) -> Found:
         """Raises ResourceNotFound."""
