@@ -33,9 +33,8 @@ def two_machines() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")  # else a machine that has no token yet waits for one for ever
-        one = {"num_cpus": 1, "include_dashboard": False, "node_ip_address": "127.0.0.1"}
-        machines = Machines(initialize_head=True, head_node_args=one)
-        machines.add_node(**one)
+        machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        machines.add_node(num_cpus=1)
         patch.setenv("RAY_ADDRESS", machines.address)
         yield machines
         machines.shutdown()
