@@ -77,8 +77,8 @@ def hearing(
         yield
     finally:
         signal.set_wakeup_fd(descriptor)
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if ignores_then() else handler)
         os.close(theirs)
         thread.join()
         os.close(ours)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if ignores_then() else handler)
