@@ -86,7 +86,9 @@ class _Connection(asyncio.Protocol):
     def _answer(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bytes:
         key = path.partition("?")[0].removeprefix(f"/{BUCKET}/")
         if method == "PUT":
-            self._answers[key] = _found(_unchunked(body) if "aws-chunked" in headers.get("content-encoding", "") else body)
+            self._answers[key] = _found(
+                _unchunked(body) if "aws-chunked" in headers.get("content-encoding", "") else body
+            )
             return _reply(b"200 OK", b"", b'ETag: "put"\r\n')
         if method == "HEAD":
             return _reply(b"200 OK", b"")
@@ -117,8 +119,7 @@ def _reply(status: bytes, body: bytes, headers: bytes = b"") -> bytes:
     return b"HTTP/1.1 %b\r\n%bContent-Length: %d\r\n\r\n%b" % (status, headers, len(body), body)
 
 
-async def _serve(directory: Path, latency_s: float) -> None:
-    answers = {PREFIX + path.name: _found(path.read_bytes()) for path in directory.iterdir()}
+async def _serve(answers: dict[str, bytes], latency_s: float) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(answers, latency_s), "127.0.0.1", 0)
     ended = asyncio.Event()
@@ -132,7 +133,8 @@ def main() -> int:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--latency", type=float, default=0.0)
     chosen = parser.parse_args()
-    asyncio.run(_serve(chosen.directory, chosen.latency))
+    answers = {PREFIX + path.name: _found(path.read_bytes()) for path in chosen.directory.iterdir()}
+    asyncio.run(_serve(answers, chosen.latency))
     return 0
 
 
