@@ -149,6 +149,8 @@ def test_a_rolling_restart_under_load_loses_no_call(fleet: Running) -> None:
     assert not callers.failed
     after = {one["name"]: one["starts"] for one in fleet.facts()["replicas"]}
     assert after == {name: starts + 1 for name, starts in before.items()}
+    said = [line for line in fleet.command.trouble.splitlines() if "restarting" in line]
+    assert said == [f"mme fleet: restarting replica-{number}, {number} of 2" for number in (1, 2)]
 
 
 @needs_haproxy

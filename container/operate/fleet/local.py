@@ -177,9 +177,10 @@ class LocalFleet:
 
     def _restart_all(self) -> None:
         """One after another; the next one when the balancer has seen that this one is back."""
-        for one in self._replicas:
+        for number, one in enumerate(self._replicas, 1):
             if self._is_over:
                 return
+            _tell(f"restarting {one.name}, {number} of {len(self._replicas)}")
             self._end(one)
             self._start(one)
             deadline = time.monotonic() + READY_S
