@@ -154,6 +154,20 @@ def test_a_rolling_restart_under_load_loses_no_call(fleet: Running) -> None:
 
 
 @needs_haproxy
+def test_a_replica_that_is_lost_while_others_are_restarted_is_there_again_at_the_end(fleet: Running) -> None:
+    def starts() -> list[int]:
+        return [one["starts"] for one in fleet.facts()["replicas"]]
+
+    n_lines, (first, second) = len(fleet.command.lines), starts()
+    fleet.command.signal(signal.SIGHUP)
+    until(lambda: starts() == [first + 1, second + 1], PATIENCE_S)
+    os.kill(fleet.supervisor(1), signal.SIGKILL)
+    until(lambda: any(line.startswith("restarted") for line in fleet.command.lines[n_lines:]), PATIENCE_S)
+    assert starts() == [first + 2, second + 1]
+    until(fleet.all_there, PATIENCE_S)
+
+
+@needs_haproxy
 def test_a_replica_that_is_killed_moves_its_own_models_and_no_others(fleet: Running) -> None:
     for number in range(N_MODELS):
         fleet.call(number)
