@@ -20,6 +20,7 @@ from container.operate.tables.files import DataFile
 from container.operate.tables.segments import segments_of
 from handler.errors import ArtifactError, ArtifactMissing, RequestError, ServingError
 from handler.forest import walker
+from handler.forest.groups import in_groups
 from handler.forest.model import Forest
 from handler.outputs import MAX_NUMBERS
 from handler.payload.rows import Floats
@@ -63,11 +64,11 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
     """Raises FileUnusable when the window's columns are not what was asked for, or a model cannot be had just now."""
     n_rows = len(window.table)
     segments = segments_of(window, file, asked)
-    order = np.argsort(segments.codes, kind="stable")
-    in_order = segments.codes[order]
-    starts = np.flatnonzero(np.concatenate(([True], in_order[1:] != in_order[:-1]))) if n_rows else np.empty(0, np.intp)
-    sizes = np.diff(starts, append=n_rows)
-    found = [segments.named(code) for code in in_order[starts].tolist()]
+    order, ends = in_groups(segments.codes, len(segments.values))
+    sizes = np.diff(ends, prepend=0)
+    codes = np.flatnonzero(sizes)  # a dictionary may have words that no row here says
+    sizes = sizes[codes]
+    found = [segments.named(code) for code in codes.tolist()]
     models.request(one.target for one in found if one.target is not None)
     turns = [None if one.target is None else models.model(one.target) for one in found]
     is_now = np.array([not isinstance(turn, InAnotherPass) for turn in turns], np.bool_)
@@ -101,7 +102,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
         block = features.block(names, model.facts)
         if together is not None and together.takes(model, block, start, end):
             continue
-        rows = block.values[start:end]
+        rows = block.rows(start, end)
         at: NDArray[np.intp] | slice = slice(start, end)
         if block.unfit is not None and block.unfit[start:end].any():
             unfit = block.unfit[start:end]
@@ -142,7 +143,7 @@ class _Together:
 
     def takes(self, model: Scorer, block: Block, start: int, end: int) -> bool:
         forest = model.alone if isinstance(model, Forest) else None
-        if forest is None or model.facts.categories or model.facts.n_features != block.values.shape[1]:
+        if forest is None or model.facts.categories or not model.facts.n_features == len(block.columns) <= walker.MOST_COLUMNS:
             return False
         if block.unfit is not None and block.unfit[start:end].any():
             return False
@@ -153,7 +154,7 @@ class _Together:
 
     def score(self) -> None:
         for block, forests, borders in self._blocks.values():
-            walker.predict_groups(forests, borders, block.values, self._gathered.together(borders))
+            walker.predict_groups(forests, borders, block.columns, self._gathered.together(borders))
 
 
 def _why(error: ServingError) -> str:

@@ -73,13 +73,14 @@ def _parquet(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Un
     import pyarrow.parquet as pq
 
     with _foreign_errors("Parquet"):
-        parquet = pq.ParquetFile(path, memory_map=False)
+        # Read ahead, a file would be in memory as a whole, however large.
+        parquet = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
         schema = parquet.schema_arrow
         if len(set(schema.names)) < len(schema):
             raise ValueError("a column's name is there twice")
         texts = [field.name for field in schema if field.name in asked.fields and pa.types.is_string(field.type)]
         if texts:  # as codes, which they are in the file already
-            parquet = pq.ParquetFile(path, memory_map=False, read_dictionary=texts)
+            parquet = pq.ParquetFile(path, memory_map=False, pre_buffer=False, read_dictionary=texts)
             schema = parquet.schema_arrow
         as_words = written_as_words(parquet.metadata.metadata or {})
         n_rows = window_rows(len(schema))
