@@ -58,6 +58,7 @@ USES = {
     "handler.payload.npy._DESCR": "search",
     "handler.payload.npy._ORDER": "search",
     "handler.payload.npy._SHAPE": "search",
+    "handler.payload.jsonbody._HEAD": "match",
     "handler.payload.libsvm._INDEX": "fullmatch",
     "handler.payload.libsvm._COMMENT": "sub",
     "handler.importer.json_text._STRING": "sub",
