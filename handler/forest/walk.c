@@ -52,9 +52,10 @@ static void walk(const node_t *nodes, uint32_t feature_bits, const float *const 
 
 /* Of a tree that is scored in bulk: at most so many levels of splits. Each more doubles the comparisons; at 8 a walk is faster. */
 enum { LEVELS = 6, SPLITS = (1 << LEVELS) - 1, MOST_NODES = 2 * SPLITS + 1 };
-/* Rows scored in bulk at once, and numbers in their columns: 128 KiB on the stack. To make a tree complete takes 3 ns a node,
- * so fewer rows are walked (measured on an EPYC with AVX-512: as fast from 30 rows at 5 levels, from 45 at 6). */
-enum { BULK_ROWS = 1024, BULK_NUMBERS = 1 << 15, FEWEST_BULK_ROWS = 32, MOST_ADDED_NODES = 32 };
+/* Rows scored in bulk at once, and numbers in their columns: 128 KiB on the stack. To make a tree complete takes 2 ns a node,
+ * so fewer rows are walked (measured on an EPYC with AVX-512: as fast from 20 rows at 5 and 6 levels). AT_ONCE: rows of two
+ * vectors of the widest kind; a column has a multiple of it. */
+enum { BULK_ROWS = 2048, BULK_NUMBERS = 1 << 15, FEWEST_BULK_ROWS = 24, MOST_ADDED_NODES = 32, AT_ONCE = 32 };
 
 /* A tree padded to a complete one, in the order of levels: the children of node i are 2i + 1 and 2i + 2.
  *
@@ -81,29 +82,34 @@ typedef struct {
 static int complete(
     const node_t *nodes, uint32_t root, uint32_t feature_bits, uint32_t stride, uint32_t missing_left, complete_t *tree) {
     const uint32_t mask = (1u << feature_bits) - 1;
-    uint32_t level[SPLITS + 1] = {root}, below[2 * (SPLITS + 1)];
-    uint32_t n = 1, at = 0;
-    for (tree->n_levels = 0;; tree->n_levels++) {
-        uint32_t is_split = 0;
-        for (uint32_t i = 0; i < n; i++) is_split |= nodes[level[i]].word >> (feature_bits + 1);
-        if (!is_split) break;
-        if (tree->n_levels == LEVELS) return 0;
-        for (uint32_t i = 0; i < n; i++, at++) {
+    uint32_t of_levels[2][SPLITS + 1], n = 1, at = 0, is_odd = 0;
+    of_levels[0][0] = root;
+    for (tree->n_levels = 0; tree->n_levels < LEVELS; tree->n_levels++) {
+        const uint32_t *const level = of_levels[tree->n_levels & 1];
+        uint32_t *const below = of_levels[~tree->n_levels & 1], is_split = 0;
+        for (uint32_t i = 0; i < n; i++) {
             const node_t node = nodes[level[i]];
-            const uint32_t offset = node.word >> (feature_bits + 1);
-            const uint32_t is_left = node.word >> feature_bits & 1;
-            if (offset && is_left && !(node.value > -INFINITY)) return 0;
-            /* A leaf above the last level stands below a split that decides nothing. */
-            tree->column[at] = offset ? (node.word & mask) * stride + is_left * missing_left : 0;
-            tree->number[at] = node.value;
+            const uint32_t offset = node.word >> (feature_bits + 1), is_one = offset != 0;
+            const uint32_t is_left = node.word >> feature_bits & is_one;
+            is_split |= offset;
+            is_odd |= is_left & !(node.value > -INFINITY);
+            tree->number[at + i] = node.value;
+            tree->column[at + i] = ((node.word & mask) * stride + is_left * missing_left) & -is_one;
             below[2 * i] = level[i] + offset;
-            below[2 * i + 1] = level[i] + offset + (offset != 0);
+            below[2 * i + 1] = level[i] + offset + is_one;
         }
+        if (is_odd) return 0;
+        if (!is_split) return 1;
+        at += n;
         n *= 2;
-        for (uint32_t i = 0; i < n; i++) level[i] = below[i];
     }
-    for (uint32_t i = 0; i < n; i++) tree->number[at + i] = nodes[level[i]].value;
-    return 1;
+    uint32_t is_split = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const node_t node = nodes[of_levels[LEVELS & 1][i]];
+        is_split |= node.word >> (feature_bits + 1);
+        tree->number[at + i] = node.value;
+    }
+    return !is_split;
 }
 
 /* False where a missing value cannot be told from minus infinity, as of complete(). */
@@ -166,9 +172,10 @@ static add_t *const bulk = NULL;
 static find_t *const find = NULL;
 #endif
 
-/* One tree's leaves added for some rows, one row after the other. starts: nodes that rows have come to, or NULL for the root. */
-static void add_walked(const head_t *head, const node_t *nodes, uint32_t root, const uint32_t *starts, uint32_t group,
-                       const float *rows, int64_t n_rows, float *out) {
+/* One tree's leaves added for some rows, one row after the other. starts: nodes that rows have come to, or NULL for the root.
+ * sums: of the tree's group; step: from one row's to the next one's. */
+static void add_walked(const head_t *head, const node_t *nodes, uint32_t root, const uint32_t *starts, const float *rows,
+                       int64_t n_rows, float *sums, int64_t step) {
     const float *lanes[LANES];
     uint32_t at[LANES];
     for (int64_t row = 0; row < n_rows; row += LANES) {
@@ -178,42 +185,45 @@ static void add_walked(const head_t *head, const node_t *nodes, uint32_t root, c
             at[lane] = starts ? starts[row + (lane < n ? lane : 0)] : root;
         }
         walk(nodes, head->feature_bits, lanes, at);
-        for (int64_t lane = 0; lane < n; lane++) out[(row + lane) * head->n_groups + group] += nodes[at[lane]].value;
+        for (int64_t lane = 0; lane < n; lane++) sums[(row + lane) * step] += nodes[at[lane]].value;
     }
 }
 
-/* All trees' leaves added for at most BULK_ROWS rows, tree after tree. columns: room for twice the rows' numbers. */
+/* All trees' leaves added for at most BULK_ROWS rows, tree after tree. columns: room for the rows' numbers twice, and once for
+ * their sums. */
 static void add_in_bulk(const head_t *head, uint32_t n_trees, const uint32_t *roots, const uint32_t *groups,
                         const node_t *nodes, const float *rows, uint32_t n_rows, float *columns, float *out) {
     const uint32_t n_groups = head->n_groups, n_features = head->n_features;
-    const uint32_t stride = (n_rows + 15) & ~15u, missing_left = n_features * stride;
-    float sums[BULK_ROWS];
+    const uint32_t stride = (n_rows + AT_ONCE - 1) / AT_ONCE * AT_ONCE, missing_left = n_features * stride;
+    float *const sums = columns + 2 * (size_t)missing_left;
     uint32_t found[BULK_ROWS];
     complete_t tree;
     upper_t top;
     for (uint32_t feature = 0; feature < n_features; feature++) {
         float *column = columns + (size_t)feature * stride;
-        for (uint32_t row = 0; row < stride; row++) {
-            const float x = row < n_rows ? rows[(size_t)row * n_features + feature] : 0;
-            column[row] = x;
-            column[missing_left + row] = x != x ? -INFINITY : x;
-        }
+        for (uint32_t row = 0; row < n_rows; row++) column[row] = rows[(size_t)row * n_features + feature];
+        for (uint32_t row = n_rows; row < stride; row++) column[row] = 0;
+        for (uint32_t row = 0; row < stride; row++)
+            column[missing_left + row] = column[row] == column[row] ? column[row] : -INFINITY;
     }
+    for (uint32_t group = 0; group < n_groups; group++)
+        for (uint32_t row = 0; row < stride; row++)
+            sums[group * stride + row] = row < n_rows ? out[(size_t)row * n_groups + group] : 0;
     for (uint32_t t = 0; t < n_trees; t++) {
         const uint32_t n_nodes = (t + 1 < head->n_trees ? roots[t + 1] : head->n_nodes) - roots[t];
         const int is_worth_it = n_nodes <= MOST_NODES && n_nodes <= 2 * n_rows + MOST_ADDED_NODES;
-        if (!is_worth_it || !complete(nodes, roots[t], head->feature_bits, stride, missing_left, &tree)) {
-            const int has_levels = n_nodes > 2 * UPPER_SPLITS;
-            const int is_found = has_levels && upper(nodes, roots[t], head->feature_bits, stride, missing_left, &top);
-            if (is_found) find(&top, columns, stride, found);
-            add_walked(head, nodes, roots[t], is_found ? found : NULL, groups[t], rows, n_rows, out);
+        float *const of_group = sums + groups[t] * stride;
+        if (is_worth_it && complete(nodes, roots[t], head->feature_bits, stride, missing_left, &tree)) {
+            bulk(&tree, columns, stride, of_group);
             continue;
         }
-        float *const of_group = out + groups[t];
-        for (uint32_t row = 0; row < stride; row++) sums[row] = row < n_rows ? of_group[(size_t)row * n_groups] : 0;
-        bulk(&tree, columns, stride, sums);
-        for (uint32_t row = 0; row < n_rows; row++) of_group[(size_t)row * n_groups] = sums[row];
+        const int has_levels = n_nodes > 2 * UPPER_SPLITS;
+        const int is_found = has_levels && upper(nodes, roots[t], head->feature_bits, stride, missing_left, &top);
+        if (is_found) find(&top, columns, stride, found);
+        add_walked(head, nodes, roots[t], is_found ? found : NULL, rows, n_rows, of_group, 1);
     }
+    for (uint32_t group = 0; group < n_groups; group++)
+        for (uint32_t row = 0; row < n_rows; row++) out[(size_t)row * n_groups + group] = sums[group * stride + row];
 }
 
 static void softmax(float *scores, uint32_t n) {
@@ -290,7 +300,7 @@ void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint3
     for (int64_t row = 0; row < n_rows; row++)
         for (uint32_t group = 0; group < n_groups; group++) out[row * n_groups + group] = base[group];
 
-    const int64_t n_at_once = BULK_NUMBERS / 2 / (n_features ? n_features : 1) & ~15u;
+    const int64_t n_at_once = BULK_NUMBERS / (2 * (uint64_t)n_features + n_groups) / AT_ONCE * AT_ONCE;
     if (bulk && n_rows >= FEWEST_BULK_ROWS && n_at_once >= FEWEST_BULK_ROWS) {
         float columns[BULK_NUMBERS];
         const int64_t most = n_at_once < BULK_ROWS ? n_at_once : BULK_ROWS;
@@ -314,7 +324,8 @@ void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint3
         for (int64_t block = 0; block < n_rows; block += BLOCK) {
             const int64_t n = n_rows - block < BLOCK ? n_rows - block : BLOCK;
             for (uint32_t tree = 0; tree < n_trees; tree++)
-                add_walked(head, nodes, roots[tree], NULL, groups[tree], rows + block * n_features, n, out + block * n_groups);
+                add_walked(head, nodes, roots[tree], NULL, rows + block * n_features, n,
+                           out + block * n_groups + groups[tree], n_groups);
         }
     }
 

@@ -1,9 +1,10 @@
-/* Drives walk.c, line.c, trees.c, numbers.c and array.c with forests, documents and texts that were changed at random, for AddressSanitizer and
- * UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
+/* Drives walk.c, line.c, trees.c, numbers.c, array.c and json.c with forests, documents and texts that were changed at random,
+ * for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
  */
 
+#define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <time.h>
 
 #include "../../handler/forest/line.h"
+#include "../../handler/telemetry/json.h"
 
 int forest_is_sound(const void *forest, int64_t n_bytes);
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
@@ -220,6 +222,27 @@ static int read_trees(void) {
     return ends > 0;
 }
 
+/* Any bytes in room for the longest they may become, any number, and a second against the C library's own calendar. */
+static void write_json(void) {
+    const uint32_t n_bytes = below(50);
+    char *bytes = malloc(n_bytes + 1), *text = malloc(JSON_QUOTES + JSON_PER_BYTE * n_bytes);
+    for (uint32_t at = 0; at < n_bytes; at++) bytes[at] = (char)draw();
+    json_text(text, bytes, n_bytes);
+    free(text);
+    text = malloc(JSON_QUOTES + 4 * ((n_bytes + 2) / 3));
+    json_base64(text, bytes, n_bytes);
+    free(text), free(bytes);
+    char number[DECIMAL_BYTES + 1] = {0}, second[SECOND_BYTES + 1] = {0}, expected[SECOND_BYTES + 1];
+    const uint64_t value = draw() >> below(64);
+    json_decimal(number, value);
+    if (strtoull(number, NULL, 10) != value) printf("%s is not %" PRIu64 "\n", number, value), exit(1);
+    const time_t at = (time_t)(draw() % 253402300800);
+    struct tm calendar;
+    json_second(second, at);
+    strftime(expected, sizeof expected, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&at, &calendar));
+    if (strcmp(second, expected)) printf("%s is not %s\n", second, expected), exit(1);
+}
+
 int main(int argc, char **argv) {
     const double seconds = argc > 1 ? atof(argv[1]) : 600;
     state = argc > 2 ? strtoull(argv[2], 0, 10) | 1 : (uint64_t)time(0) << 1 | 1;
@@ -232,6 +255,7 @@ int main(int argc, char **argv) {
             n_texts++, n_read += (uint64_t)read_one(), cut_one();
             n_documents++, n_taken += (uint64_t)read_trees();
             read_text_back();
+            write_json();
         }
     } while (time(0) < ends);
     printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\nlines     %" PRIu64 " scored\ndocuments %" PRIu64 ", %" PRIu64 " of them read\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n",

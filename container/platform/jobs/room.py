@@ -138,6 +138,10 @@ class Jobs:
         """S3 as this role sees it."""
         return Objects(self._s3, lambda action, arn: self._rights.may(role, action, arn))
 
+    def read(self, uri: str, role: str) -> bytes:
+        """An object as a role may. Raises DataFault."""
+        return self._objects(role).read(Address.of(uri))
+
     @cached_property
     def _logs(self) -> Any:
         return own_client("logs", self._ground.address, self._ground.region, PATIENCE)

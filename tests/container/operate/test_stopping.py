@@ -79,6 +79,7 @@ with hearing(lambda _: stop.set(), (signal.SIGALRM,)):
         signal.setitimer(signal.ITIMER_REAL, 0.000001 + number % 100 * 0.000001)
         stop.wait(0.00002)
         stop.clear()
+    signal.setitimer(signal.ITIMER_REAL, 0)
 """
 
 
