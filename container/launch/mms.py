@@ -263,9 +263,9 @@ def _hosted_options(scratch: Scratch) -> list[str]:
     return [f"-Dmme.gate={scratch.gate}", f"-Dmme.binder={scratch.binder}", *_GIVE_BACK]
 
 
-# MMS has each body and each answer in an array on the heap. G1 leaves large ones where they are and frees them in passing; the
-# serial collector moves them from its young part to its old one, 20 to 50 ms of a core at a time, and nobody is answered then.
-# Elsewhere the two are alike: as many calls a second, and G1 took 10 to 50 MB less (30 November 2026, `benchmarks.variants`).
+# MMS has each body and each answer in an array on the heap. G1 leaves large ones where they are and frees them in passing;
+# the serial collector moves them from its young part to its old one, 20 to 50 ms of a core, and nobody is answered meanwhile.
+# Elsewhere they are alike: as many calls a second, and G1 took 10 to 50 MB less (30 November 2026, `benchmarks.variants`).
 _COLLECTOR = ["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=10", "-XX:ParallelGCThreads=2", "-XX:ConcGCThreads=1"]
 # With a young part of 16 MB that moves little, and what is over goes back to the system at once.
 _HOSTED_COLLECTOR = ["-XX:+UseSerialGC"]
