@@ -31,11 +31,6 @@ from container.platform.service.tags import Tags
 
 _SUMMARY = ("PipelineArn", "PipelineName", "PipelineDisplayName", "PipelineDescription", "RoleArn", "CreationTime")
 _DEFINITION = ("PipelineDefinition", "PipelineDefinitionS3Location")
-# What a request may ask for of pipelines with versions, of parts of an execution, and of MLflow.
-_UNPLAYED = (
-    *("PipelineVersionId", "PipelineVersionAlias", "PipelineVersionAliases", "SelectiveExecutionConfig"),
-    "MlflowExperimentName",
-)
 
 
 class Pipelines:
@@ -68,7 +63,7 @@ class Pipelines:
             "ListPipelineExecutionSteps": self._list_steps,
             "ListPipelineParametersForExecution": self._list_parameters,
         }
-        return {("sagemaker", name): _refusing(operation) for name, operation in operations.items()}
+        return {("sagemaker", name): operation for name, operation in operations.items()}
 
     def dump(self) -> Any:
         with self._lock:
@@ -220,11 +215,9 @@ class Pipelines:
         return {"PipelineExecutionArn": found.asked.arn}
 
     def _retry(self, call: Call) -> Mapping[str, Any]:
-        asked, found = call.parameters, self.executions.get(call)
-        if "ParallelismConfiguration" in asked:
-            raise NotPlayed("sagemaker", "RetryPipelineExecution with ParallelismConfiguration")
+        found = self.executions.get(call)
         definition = parse(found.asked.text)
-        token = f"retry {found.asked.arn} {asked['ClientRequestToken']}"
+        token = f"retry {found.asked.arn} {call.parameters['ClientRequestToken']}"
         if not self.executions.retry(
             token, found, lambda: Execution(found.asked, definition, self._around, found.state)
         ):
@@ -236,8 +229,6 @@ class Pipelines:
 
     def _rename(self, call: Call) -> Mapping[str, Any]:
         asked, found = call.parameters, self.executions.get(call)
-        if "ParallelismConfiguration" in asked:
-            raise NotPlayed("sagemaker", "UpdatePipelineExecution with ParallelismConfiguration")
         found.rename(asked.get("PipelineExecutionDisplayName"), asked.get("PipelineExecutionDescription"))
         return {"PipelineExecutionArn": found.asked.arn}
 
@@ -422,18 +413,6 @@ def _with_times(asked: Mapping[str, Any]) -> dict[str, Any]:
         f"CreationTime{when}": asked[f"Created{when}"] for when in ("After", "Before") if f"Created{when}" in asked
     }
     return {**asked, **times}
-
-
-def _refusing(operation: Operation) -> Operation:
-    """Whoever asks for what is not played is told so, and not given something else."""
-
-    def play(call: Call) -> Mapping[str, Any]:
-        for name in _UNPLAYED:
-            if name in call.parameters:
-                raise NotPlayed(call.service, f"{call.operation} with {name}")
-        return operation(call)
-
-    return play
 
 
 def _id() -> str:
