@@ -98,6 +98,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-errors", type=int, metavar="N", help="more than N make the run a failure")
     parser.add_argument("--memory", help="memory for models, such as 2GiB; else what the machine's limit leaves")
     parser.add_argument("--disk-dir", help="directory in which examined models are kept between runs")
+    parser.add_argument(
+        "--scratch", metavar="DIR",
+        help="where rows wait whose models do not fit into memory together; else MME_SCRATCH, TMPDIR or the system's",
+    )  # fmt: skip
     parser.add_argument("--s3-endpoint-url", dest="endpoint_url", help="another S3 than Amazon's")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     jobs.add_arguments(parser)
@@ -183,7 +187,7 @@ def asked_of(chosen: argparse.Namespace) -> Asked:
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
     """Models are not looked for anew while a run lasts. Raises StartRefused."""
-    given = {name: getattr(chosen, name) for name in ("models", "memory", "disk_dir", "endpoint_url")}
+    given = {name: getattr(chosen, name) for name in ("models", "memory", "disk_dir", "endpoint_url", "scratch")}
     flags = {("memory_bytes" if name == "memory" else name): value for name, value in given.items()}
     return settings.read({**flags, "max_age_s": "0"})
 

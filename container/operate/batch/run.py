@@ -7,7 +7,6 @@ fewer, goes on and ends with the same bytes.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -25,6 +24,7 @@ from container.operate.batch.work import Work
 from container.operate.cluster import Cluster
 from container.operate.tables.contents import by_content, models_by_content
 from container.operate.tables.files import find_parts, s3_of
+from container.operate.tables.spill import scratch_folder
 from container.operate.troubles import Misused, NotNow
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
@@ -67,9 +67,7 @@ def run(
     if share is not None:
         files = by_content(files)
     with ExitStack() as closing:
-        scratch = Path(
-            closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-", dir=settings.front.scratch))
-        )
+        scratch = closing.enter_context(scratch_folder(settings.front.scratch))
         models = Models(settings, closing, scratch, release)
         try:
             store = open_writing_store(out, s3=s3_of(out, endpoint_url), makes=True)
