@@ -33,12 +33,19 @@ if TYPE_CHECKING:
     from container.operate.batch.run import Outcome
     from container.settings import Settings
 
+
+class NotGoodEnough(CommandFailed):
+    """The run is done, and is a failure all the same."""
+
+    exit = Exit.MODEL_ERROR
+
+
 EPILOG = """\
 exit codes
   0    done, with no more errors than --strict and --max-errors allow
   1    anything that is not below
   2    the command cannot be understood, or --out holds another run
-  4    done, with more errors than allowed: there is no _SUCCESS
+  4    done, with more errors than allowed, or with no row scored: there is no _SUCCESS
   5    something could not be had just now: the same command goes on
   130  stopped by a signal: the same command goes on
 """
@@ -95,7 +102,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--sample", type=int, metavar="N", help="look at N rows of the first file and write nothing")
     parser.add_argument("--strict", action="store_true", help="any error makes the run a failure")
-    parser.add_argument("--max-errors", type=int, metavar="N", help="more than N make the run a failure")
+    parser.add_argument(
+        "--max-errors",
+        type=int,
+        metavar="N",
+        help="more than N make the run a failure; without it only a run that scores no row is one",
+    )
     parser.add_argument("--memory", help="memory for models, such as 2GiB; else what the machine's limit leaves")
     parser.add_argument("--disk-dir", help="directory in which examined models are kept between runs")
     parser.add_argument(
@@ -237,12 +249,12 @@ def _score(
         cluster=_cluster_of(chosen, job),
     )
     _tell(chosen, outcome, time.monotonic() - began)
-    n_errors = outcome.summary["errors"] if outcome.summary is not None else 0
-    if max_errors is None or n_errors <= max_errors:
+    if not outcome.failure:
         return Exit.OK
+    failed = NotGoodEnough(f"{outcome.failure}; the errors are below {chosen.out}")
     if job is not None:
-        job.say_why(f"{n_errors} errors, {max_errors} are allowed; they are below {chosen.out}")
-    return Exit.MODEL_ERROR
+        job.say_why(str(failed))
+    return complain("score", failed)
 
 
 def _tell(chosen: argparse.Namespace, outcome: Outcome, took_s: float) -> None:

@@ -224,6 +224,39 @@ def test_a_file_that_cannot_be_scored_costs_itself(
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
+@pytest.mark.parametrize(
+    ("cities", "max_errors", "failure"),
+    [
+        (["nowhere"] * 20, None, "none of 20 rows was scored; --max-errors may allow it"),
+        (["nowhere"] * 20, 19, "20 errors, 19 are allowed"),
+        (["nowhere"] * 20, 20, ""),
+        (["nowhere"] * 19 + ["1"], None, ""),
+        ([], None, ""),
+    ],
+)
+def test_a_run_that_scored_none_of_its_rows_is_a_failure_unless_that_is_allowed(
+    models: Path, tmp_path: Path, cities: list[str | None], max_errors: int | None, failure: str
+) -> None:
+    write(table(20, 1, cities or None).slice(0, len(cities)), tmp_path / "data/a.parquet")
+    outcome = score(models, tmp_path / "data", tmp_path / "out", max_errors=max_errors)
+    assert outcome.failure == failure
+    assert (tmp_path / "out/_SUCCESS").exists() == (failure == "")
+    assert outcome.summary is not None
+    assert outcome.summary["rows"] == len(cities)
+    assert pq.read_table(tmp_path / "out/rows/a.parquet").num_rows == len(cities)
+
+
+def test_what_is_allowed_afterwards_makes_the_same_run_a_success(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.csv").write_text("")
+    assert (
+        score(models, tmp_path / "data", tmp_path / "out").failure
+        == "none of 0 rows was scored; --max-errors may allow it"
+    )
+    assert score(models, tmp_path / "data", tmp_path / "out", max_errors=1).failure == ""
+    assert (tmp_path / "out/_SUCCESS").exists()
+
+
 def test_a_file_that_can_be_scored_the_second_time_leaves_no_error(models: Path, tmp_path: Path) -> None:
     write(table(20, 1), tmp_path / "data/a.parquet")
     with pytest.MonkeyPatch.context() as patch:
