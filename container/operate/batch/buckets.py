@@ -76,10 +76,10 @@ class Buckets:
         """A window's rows. Raises FileUnusable when a model cannot be had just now."""
         met = np.flatnonzero(np.bincount(segments.codes, minlength=len(segments.values)))
         names = [segments.values[code] for code in met.tolist()]
-        try:
-            numbers = [self._numbers[one] for one in names]
-        except KeyError:
-            numbers = [self._number(one) for one in names]
+        known = self._numbers.get
+        numbers = [known(one, -1) for one in names]
+        if -1 in numbers:
+            numbers = [self._number(one) if number < 0 else number for one, number in zip(names, numbers, strict=True)]
         of_code = np.zeros(len(segments.values), np.int32)
         of_code[met] = numbers
         bucket_of, code_of = self._bucket_of, self._code_of

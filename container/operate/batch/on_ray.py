@@ -23,7 +23,7 @@ from container.operate.batch.work import Work
 from container.operate.cluster import POLL_S, Cluster, machines_of, worker_on
 from container.operate.exits import CommandFailed
 from container.operate.tables.files import DataFile, find_parts, s3_of
-from container.operate.tables.spill import scratch_folder
+from container.operate.tables.spill import full_is_said, scratch_folder
 from container.operate.troubles import Misused, NotNow
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
@@ -116,7 +116,8 @@ class Worker:
                 raise Misused("a machine of the cluster sees no run at --out: use S3, or a file system that all have")
             ledger.entries()  # which had failed before, and may leave an error behind
             work = Work(task.settings, task.asked, task.files, models.models, ledger, scratch, self._stop)
-            work.score(self._files, task.layout, self._progress)
+            with full_is_said(scratch):
+                work.score(self._files, task.layout, self._progress)
 
 
 def _follow(ray: Any, workers: Sequence[Any], progress: Progress, stop: threading.Event) -> None:

@@ -24,7 +24,7 @@ from container.operate.batch.work import Work
 from container.operate.cluster import Cluster
 from container.operate.tables.contents import by_content, models_by_content
 from container.operate.tables.files import find_parts, s3_of
-from container.operate.tables.spill import scratch_folder
+from container.operate.tables.spill import full_is_said, scratch_folder
 from container.operate.troubles import Misused, NotNow
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
@@ -89,7 +89,8 @@ def run(
             progress = Progress(len(mine), sum(file.size for file in mine))
             with contextlib.closing(progress):
                 if cluster is None:
-                    work.score(mine, layout, progress)
+                    with full_is_said(scratch):
+                        work.score(mine, layout, progress)
                 else:
                     task = on_ray.Task(settings, asked, tuple(data), out, release, files, versions, layout)
                     on_ray.score(cluster, task, mine, progress, stop)

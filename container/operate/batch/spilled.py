@@ -340,14 +340,14 @@ class SpilledFiles:
                 places = places[is_here]
             left_here = self._answers.put(pa.table([pa.array(places), *answers], names=["place", *names]))
             errors, missing = faults.between(start, end, piece.places, scored.missing)
-            said = self._answers.put(errors) if len(errors) else None
+            said = None if errors is None else self._answers.put(errors)
             with self._lock:
                 window = piece.file.windows[piece.window]
                 assert isinstance(window, _WindowPutBy)
                 window.answers.append(left_here)
-                if said is not None:
+                if errors is not None and said is not None:
                     window.errors.append(said)
-                piece.file.counts.n_errors += len(errors)
+                    piece.file.counts.n_errors += len(errors)
                 for target, n_rows in missing.items():
                     piece.file.counts.missing[target] = piece.file.counts.missing.get(target, 0) + n_rows
             start = end
@@ -361,19 +361,21 @@ class SpilledFiles:
         """Write the part, and the errors if there are any. Raises FileUnusable."""
         if one.why_not is not None:
             raise one.why_not
-        met: set[int] = set()
+        met = [np.empty(0, np.int32)]
         with Part(one.file, self._asked, self._layout, part, errors) as made:
             for window in one.windows:
                 if isinstance(window, Unread):
                     made.leave_out(window)
                     self._on_rows(1)
                 else:
-                    met.update(self._answers.get(window.met).column(0).to_pylist())
+                    met.append(self._answers.get(window.met).column(0).to_numpy())
                     made.write(*self._put_together(one.file, window))
                 self._check()
             made.finish()
-        targets = {self._buckets.targets[number] for number in met}
-        made.counts.targets = {target for target in targets if target in self._scored}
+        targets = self._buckets.targets
+        made.counts.targets = self._scored.intersection(
+            target for number in np.unique(np.concatenate(met)).tolist() if (target := targets[number]) is not None
+        )
         made.counts.n_errors += one.counts.n_errors
         made.counts.missing = one.counts.missing
         return made.counts
@@ -421,11 +423,13 @@ class _Faulty:
 
     def between(
         self, start: int, end: int, places: NDArray[np.int32], missing: frozenset[str]
-    ) -> tuple[pa.Table, dict[str, int]]:
+    ) -> tuple[pa.Table | None, dict[str, int]]:
         """Errors of rows from start to end by their places in their window; rows of each target whose model is missing."""
         import pyarrow as pa
 
-        low, high = np.searchsorted(self._places, (start, end))
+        low, high = np.searchsorted(self._places, (start, end)).tolist()
+        if low == high:
+            return None, {}
         runs = self._of_run[low:high]
         used, of_used, n_rows = np.unique(runs, return_inverse=True, return_counts=True)
         said = [self._runs[run][1:] for run in used.tolist()]

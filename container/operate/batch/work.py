@@ -20,6 +20,7 @@ import numpy as np
 
 from container.limits.cores import container_cores
 from container.operate.batch.asked import Asked
+from container.operate.batch.buckets import Bucket
 from container.operate.batch.layout import Layout, without_model
 from container.operate.batch.ledger import Entry, Ledger
 from container.operate.batch.models import RunModels
@@ -35,6 +36,8 @@ from container.operate.troubles import NotNow, Stopped
 from container.settings import Settings
 
 T = TypeVar("T")
+# Of the work of a file whose rows are put by, as measured: to put them by, and to score them.
+PUT_BY, SCORED = 0.6, 0.2
 
 
 class Work:
@@ -134,20 +137,25 @@ class Work:
 
             def put_by(file: DataFile) -> None:
                 one = spilled.file(file)
-                with self._counted(file, progress, is_last=False) as (_, began):
+                with self._counted(file, progress, PUT_BY, is_last=False) as (_, began):
                     spilled.put_by(one)
                     one.seconds = time.perf_counter() - began
                     waiting.append(one)
 
             def finish(one: FilePutBy) -> None:
-                with self._counted(one.file, progress) as (folder, began):
+                with self._counted(one.file, progress, 1 - PUT_BY - SCORED) as (folder, began):
                     part, errors = folder / "part", folder / "errors"
                     counts = spilled.finish(one, part, errors)
                     self._put_part(one.file, part, errors, counts, one.seconds + time.perf_counter() - began)
 
+            def score(bucket: Bucket) -> None:
+                spilled.score(bucket)
+                n_bytes = sum(one.file.size for one in waiting)
+                progress.add(0, 0, int(SCORED * n_bytes / len(spilled.buckets)))
+
             self._each(sorted(self._postponed), put_by)
             self._models.let_go()
-            self._each(spilled.buckets, spilled.score, spilled.n_at_once)
+            self._each(spilled.buckets, score, spilled.n_at_once)
             self._each(waiting, finish)
 
     def _put_part(self, file: DataFile, part: Path, errors: Path, counts: Counts, seconds: float) -> None:
@@ -157,8 +165,10 @@ class Work:
         self._ledger.put_part(file, part, errors, counts, seconds, n_loads)
 
     @contextmanager
-    def _counted(self, file: DataFile, progress: Progress, *, is_last: bool = True) -> Iterator[tuple[Path, float]]:
-        """A folder for a file's work and when it began; what keeps the file from being scored is written down."""
+    def _counted(
+        self, file: DataFile, progress: Progress, share: float = 1.0, *, is_last: bool = True
+    ) -> Iterator[tuple[Path, float]]:
+        """A folder for a share of a file's work and when it began; what keeps the file from being scored is written down."""
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             try:
@@ -171,8 +181,8 @@ class Work:
                     self._passing.append(f"{file.name} ({error.why})")
                 else:
                     self._fail(file, error.why, Path(folder, "errors"), time.perf_counter() - began)
-        if is_last:
-            progress.file_done(file.size)
+                is_last = True
+        progress.add(0, int(is_last), int(share * file.size))
 
     def _fail(self, file: DataFile, why: str, path: Path, seconds: float) -> Entry:
         """A file that cannot be scored is one error, without a row."""

@@ -22,7 +22,8 @@ from container.operate.troubles import Misused, NotNow
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ELSEWHERE = "--scratch names another place, and the same command goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,10 @@ class Spill:
         with self._lock:
             extent = Extent(self._n_bytes, len(data))
             self._n_bytes += len(data)
-        try:
+        with full_is_said(self._scratch):
             n_written = 0
             while n_written < len(data):
                 n_written += os.pwrite(self._file.fileno(), data[n_written:], extent.at + n_written)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            raise NotNow(
-                f"{self._scratch} is full ({error.strerror}) after {self._n_bytes:,} bytes of rows whose models do not fit "
-                f"into memory together; {ELSEWHERE}"
-            ) from error
         return extent
 
     def get(self, extent: Extent) -> pa.Table:
@@ -82,17 +76,25 @@ class Spill:
         self._file.close()
 
 
-ELSEWHERE = "--scratch names another place, more --memory needs less of it, and the same command goes on"
-
-
 def look_for_room(scratch: Path, n_bytes: int) -> None:
     """That so much may be put by. Raises NotNow."""
     n_free = shutil.disk_usage(scratch).free
     if n_free < n_bytes:
         raise NotNow(
             f"{scratch} has room for {n_free:,} bytes; {n_bytes:,} at least will be put by there, of rows whose models do "
-            f"not fit into memory together; {ELSEWHERE}"
+            f"not fit into memory together; more --memory needs less, {_ELSEWHERE}"
         )
+
+
+@contextmanager
+def full_is_said(scratch: Path) -> Iterator[None]:
+    """Raises NotNow when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise NotNow(f"{scratch} is full ({error.strerror}); {_ELSEWHERE}") from error
 
 
 @contextmanager
