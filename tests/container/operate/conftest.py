@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from tests.rig.command import Command
+from tests.rig.endpoint import MME
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +16,8 @@ def run() -> Iterator[Callable[..., Command]]:
     """Starts commands; ends those a failed test has left."""
     started: list[Command] = []
 
-    def start(*arguments: str, environment: Mapping[str, str] | None = None) -> Command:
-        started.append(Command(*arguments, environment=environment))
+    def start(*arguments: str, environment: Mapping[str, str] | None = None, program: Sequence[str] = MME) -> Command:
+        started.append(Command(*arguments, environment=environment, program=program))
         return started[-1]
 
     yield start
