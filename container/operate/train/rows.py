@@ -425,7 +425,9 @@ def _layout_of(window: Window, asked: Asked) -> _Layout:
     if window.is_named:
         odd = [name for name in names if not _FORBIDDEN.isdisjoint(name)]
         if odd:
-            raise FileUnusable(f"XGBoost takes no feature called {odd[0]!r}, with one of [ ] < in it: --drop or rename it")
+            raise FileUnusable(
+                f"XGBoost takes no feature called {odd[0]!r}, with one of [ ] < in it: --drop or rename it"
+            )
     missing = [name for name in asked.categories if name not in names]
     if missing:
         raise FileUnusable(f"--categories {missing[0]}: it is not among --features")
