@@ -1,4 +1,4 @@
-"""A deployment's life recorded on the platform and played again by botocore's stubber, which takes no member that AWS's models
+"""A deployment's life recorded on the platform and played again by botocore's stubber, which takes no member that models of AWS
 do not have: neither in what is asked nor in what is answered and read."""
 
 from __future__ import annotations
