@@ -1,5 +1,5 @@
-"""A deployment's life recorded on the platform and played again by botocore's stubber, which takes no member that models of AWS
-do not have: neither in what is asked nor in what is answered and read."""
+"""A deployment's life recorded on the platform and played again by botocore's stubber, which takes no member that AWS has
+not: neither in what is asked nor in what is answered and read."""
 
 from __future__ import annotations
 
