@@ -133,6 +133,12 @@ def played_environment(
     }
 
 
+def engine_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a container engine's client: all of ours, where it finds its settings. Containers see none of it."""
+    environ = os.environ if environ is None else environ
+    return dict(environ)
+
+
 def let_openmp_sleep() -> None:
     """Of this process, before libgomp is loaded: where cores are shared, threads that spin for one another cost many times
     what they do. What the user has set stays."""

@@ -29,6 +29,7 @@ from container.platform.endpoints.artifacts import own_client
 from container.platform.endpoints.configs import Configs
 from container.platform.endpoints.containers import Ground, Images
 from container.platform.endpoints.endpoints import Endpoints
+from container.platform.endpoints.engine import Engine
 from container.platform.endpoints.invoking import Invoking
 from container.platform.endpoints.models import Models
 from container.platform.endpoints.variants import Surroundings
@@ -67,8 +68,9 @@ class Platform:
     clock     else one of `speed`
     state     a directory to go on from, and to write to in the end
     images    image -> the command that stands for it, {port} being where it is to listen; else our own container
+    engine    docker or podman, which runs the images that no command stands for
     times     how long instances for components come and go; else as measured on SageMaker
-    raises    OSError: the port is taken. TrapUnknown. StateRefused
+    raises    OSError: the port is taken. TrapUnknown. StateRefused. EngineRefused
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Platform:
         region: str = REGION,
         account: str = ACCOUNT,
         images: Mapping[str, Sequence[str]] | None = None,
+        engine: str | None = None,
         times: Times | None = None,
     ) -> None:
         self.region = region
@@ -101,6 +104,9 @@ class Platform:
             closing.callback(self.moto.close)
             executor = ThreadPoolExecutor(MAX_THREADS, thread_name_prefix="platform")
             closing.callback(executor.shutdown, cancel_futures=True)
+            runs = None if engine is None else Engine(engine)
+            if runs is not None:
+                closing.callback(runs.close)
             self.processes = Processes()
             closing.callback(self.processes.close)
             self.delivery = Delivery(self.moto, account, region)
@@ -114,7 +120,7 @@ class Platform:
             self.rights = Rights(self.moto, is_on=self.traps.is_on("role-missing-rights"))
             self.models = Models(self.clock, self.tags, self.rights)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
-            ground = Ground(self.clock, self.processes, Ports(), Images(images or {}), self.url, region)
+            ground = Ground(self.clock, self.processes, Ports(), Images(images or {}, runs), self.url, region)
             logs = cache(lambda: own_client("logs", self.url, region))
             closing.callback(lambda: logs().close() if logs.cache_info().currsize else None)
             around = Surroundings(ground, self.metrics, self.traps, self.rights, logs, executor, self.root)

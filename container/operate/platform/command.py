@@ -17,7 +17,7 @@ from container.operate.stopping import stop_event
 
 ALONE = ("instances", "memory", "container", "root", "disk", "model_cache", "s3_endpoint_url")
 MAX_SPEED = 100_000
-WHOLE = ("speed", "state", "trap", "region", "image")
+WHOLE = ("speed", "state", "trap", "region", "image", "engine")
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,6 +44,12 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         action="append",
         metavar="NAME=COMMAND",
         help="what stands for an image here, {port} in it being where to listen; all others are our own container",
+    )
+    whole.add_argument(
+        "--engine",
+        choices=["docker", "podman"],
+        help="what runs all other images instead, as containers on this machine's network: each must be there already, for "
+        "none is pulled; jobs are refused then",
     )
     alone = parser.add_argument_group("with --models")
     alone.add_argument("--models", metavar="LOC", help="where the artifacts are: s3://bucket/prefix/ or a directory")
@@ -88,6 +94,7 @@ def _refuse_ignored(chosen: argparse.Namespace) -> None:
 def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     from container.platform.bill.facts import told
     from container.platform.bill.pages import HOME
+    from container.platform.endpoints.engine import EngineRefused
     from container.platform.platform import REGION, Platform
     from container.platform.service.moto import missing_parts
     from container.platform.state import StateRefused
@@ -116,8 +123,9 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
             traps=chosen.trap or (),
             region=chosen.region or REGION,
             images=_images(chosen.image or ()),
+            engine=chosen.engine,
         )
-    except StateRefused as error:
+    except (StateRefused, EngineRefused) as error:
         raise CommandFailed(str(error)) from error
     except OSError as error:
         raise PortTaken(chosen.port, error.strerror or str(error)) from error

@@ -1,4 +1,4 @@
-"""Containers as processes of this machine: started, waited for until they are healthy, started again when they die.
+"""Containers, of this machine's processes or of an engine: started, waited for until healthy, started again when they die.
 
 Rule: a container sees its model's Environment and what SageMaker gives it, nothing of ours. A start takes real time, and is
 given up when the platform's time for it and a real patience have both passed.
@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from container.environments import played_environment
+from container.environments import engine_environment, played_environment
 from container.platform.clock import Clock
+from container.platform.endpoints.engine import MODEL, MODELS, REFUSALS, Engine
 from container.platform.hosting.contract import Container, ContainerGone, ContainerSlow
 from container.platform.logs import Stream
 from container.platform.ports import Ports
@@ -51,6 +52,7 @@ class Spec:
     is_multi      Mode MultiModel
     startup_s     of platform time
     model         where a single model's data were unpacked
+    models        where those of many are put
     memory_bytes  of the instance; None where its type is not known
     """
 
@@ -59,14 +61,20 @@ class Spec:
     is_multi: bool = True
     startup_s: float = STARTUP_S
     model: Path | None = None
+    models: Path | None = None
     memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Which command stands for an image on this machine; {port} in it is the container's port."""
+    """Which command stands for an image on this machine; {port} in it is the container's port. The engine, where there is
+    one, runs the images that have none."""
 
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    engine: Engine | None = None
+
+    def engine_for(self, image: str) -> Engine | None:
+        return None if image in self.commands else self.engine
 
     def command(self, spec: Spec, port: int) -> list[str]:
         if spec.image in self.commands:
@@ -107,6 +115,11 @@ class Running:
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
         self._follower: threading.Thread | None = None
+        self._engine = ground.images.engine_for(spec.image)
+        self._name = ""  # the engine's, another at each start
+        self._pid: int | None = None  # within the engine
+        self._refusal = ""
+        self._was_ready = False
         self.is_ready = False
         self.n_deaths = 0
         self.url = ""
@@ -126,9 +139,15 @@ class Running:
 
     @property
     def pid(self) -> int | None:
-        """Of its process; None where none runs."""
+        """Of its process; None where none runs, or where an engine does not tell."""
         process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        if process is None or process.poll() is not None:
+            return None
+        return process.pid if self._engine is None else self._pid
+
+    def seen(self, models: Path) -> Path:
+        """Where the container finds what is put there for it."""
+        return models if self._engine is None else MODELS
 
     def ask_to_stop(self) -> None:
         """SIGTERM, and no other container in its place. Does not wait."""
@@ -159,10 +178,9 @@ class Running:
     # -- the watcher's thread ------------------------------------------------------------------------------------------
 
     def _keep_running(self, port: int) -> None:
-        arguments = self._ground.images.command(self._spec, port)
         while not self._stopping.is_set():
             try:
-                process = self._begin(arguments)
+                process = self._begin(port)
             except RuntimeError:  # nothing is started any more: the platform is closing
                 self._stopping.set()
                 return
@@ -173,6 +191,7 @@ class Running:
                 if process is None:
                     return
                 status = process.wait()
+                self._clear_up(status)
                 self.n_deaths += 1
                 if not self._stopping.is_set():
                     log.warning("the container at %s ended with status %d; its log is %s", port, status, self._log_path)
@@ -181,12 +200,23 @@ class Running:
                 threading.Thread(target=self._come_back, name=f"return {port}", daemon=True).start()
             self._stopping.wait(again_after_s(self.n_deaths))
 
-    def _begin(self, arguments: Sequence[str]) -> subprocess.Popen[bytes] | None:
+    def _clear_up(self, status: int) -> None:
+        """Behind an engine's client, which can end without its container."""
+        if self._engine is None:
+            return
+        self._pid = None
+        self._engine.remove(self._name)
+        if status in REFUSALS and not self._was_ready:
+            if self._follower is not None:
+                self._follower.join()
+            self._refusal = self.last_words().rpartition("\n")[2] or f"status {status}"
+
+    def _begin(self, port: int) -> subprocess.Popen[bytes] | None:
         with self._lock:
             if self._stopping.is_set():
                 return None
             self._process = self._ground.processes.start(
-                arguments, self._environment(), output=subprocess.PIPE, errors=subprocess.STDOUT
+                *self._told(port), output=subprocess.PIPE, errors=subprocess.STDOUT
             )
         self._follower = threading.Thread(
             target=self._follow, args=(self._process,), name="container's log", daemon=True
@@ -213,6 +243,8 @@ class Running:
         until_s = clock.monotonic() + self._spec.startup_s
         try:
             while not self._is_ready(container):
+                if self._refusal and self._engine is not None:
+                    raise StartFailed(f"cannot be run by {self._engine.name}: {self._refusal}")
                 is_patient = time.monotonic() - began_s < REAL_PATIENCE_S
                 # One that has not begun yet is not dead: where many start at once it waits for its turn.
                 has_died = self.n_deaths > 0 and (self._process is None or self._process.poll() is not None)
@@ -222,7 +254,9 @@ class Running:
                     raise StartFailed("was stopped before it was healthy")
         finally:
             container.close()
-        self.is_ready = True
+        if self._engine is not None:
+            self._pid = self._engine.pid_of(self._name)
+        self.is_ready = self._was_ready = True
 
     def _is_ready(self, container: Container) -> bool:
         if self._process is None or not container.is_healthy():
@@ -235,16 +269,31 @@ class Running:
             raise StartFailed("did not pass the ping health check") from error
         return True
 
-    def _environment(self) -> dict[str, str]:
-        given = dict(self._spec.environment)
-        if self._spec.is_multi:
+    def _told(self, port: int) -> tuple[list[str], dict[str, str]]:
+        """A command and its environment."""
+        ground, spec, given = self._ground, self._spec, dict(self._spec.environment)
+        if spec.is_multi:
             given["SAGEMAKER_MULTI_MODEL"] = "true"
-        if self._spec.model is not None:
-            given.setdefault("SM_MODEL_DIR", os.fspath(self._spec.model))
-        memory_bytes = self._spec.memory_bytes
-        if self._spec.image not in self._ground.images.commands and memory_bytes and memory_bytes < machine_bytes():
-            given.setdefault("MME_MEMORY", str(for_models(memory_bytes)))
-        return played_environment(given, address=self._ground.address, region=self._ground.region)
+        if self._engine is None:
+            if spec.model is not None:
+                given.setdefault("SM_MODEL_DIR", os.fspath(spec.model))
+            if spec.image not in ground.images.commands and spec.memory_bytes and spec.memory_bytes < machine_bytes():
+                given.setdefault("MME_MEMORY", str(for_models(spec.memory_bytes)))
+            played = played_environment(given, address=ground.address, region=ground.region)
+            return ground.images.command(spec, port), played
+        given["SAGEMAKER_BIND_TO_PORT"] = str(port)
+        given.setdefault(
+            "MME_HOST", "127.0.0.1"
+        )  # our image would listen on all addresses, which here are this machine's
+        self._name = self._engine.new_name()
+        command = self._engine.command(
+            spec.image,
+            self._name,
+            played_environment(given, address=ground.address, region=ground.region, environ={}),
+            memory_bytes=spec.memory_bytes,
+            mounts={here: there for here, there in ((spec.model, MODEL), (spec.models, MODELS)) if here is not None},
+        )
+        return command, engine_environment()
 
 
 def again_after_s(n_deaths: int) -> float:

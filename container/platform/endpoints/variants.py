@@ -263,19 +263,22 @@ class Variant:
         if fault:
             raise StartFailed(fault)
         root.mkdir(parents=True)
-        single = root / "model"
+        single, several = root / "model", root / "models"
         url = self.container.get("ModelDataUrl") or _source(self.container)
         if not self.is_multi and url:
             try:
                 unpack(url, single, ground.address, ground.region)
             except DataMissing as error:
                 raise StartFailed(str(error)) from error
+        if self.is_multi:
+            several.mkdir()
         spec = Spec(
             self.container.get("Image", ""),
             self.container.get("Environment", {}),
             is_multi=self.is_multi,
             startup_s=self.config.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_S),
             model=single if single.exists() else None,
+            models=several if self.is_multi else None,
             memory_bytes=self._memory_bytes,
         )
         running = Running(ground, spec, root / "container.log", self._stream(instance))
@@ -291,9 +294,9 @@ class Variant:
                 f"The primary container for production variant {self.name} {error}. "
                 f"Please check CloudWatch logs for this endpoint."
             ) from error
-        instance.serving = self._serving(instance, running, root)
+        instance.serving = self._serving(instance, running, several)
 
-    def _serving(self, instance: Played, running: Running, root: Path) -> Instance | SingleModel:
+    def _serving(self, instance: Played, running: Running, home: Path) -> Instance | SingleModel:
         container = Container(running.url)
         if not self.is_multi:
             return SingleModel(instance.id, container)
@@ -302,8 +305,6 @@ class Variant:
             if self._store is None:
                 self._store = own_store(self.container["ModelDataUrl"], ground.address, ground.region, self._may_read)
         cache = self.container.get("MultiModelConfig", {}).get("ModelCacheSetting", "Enabled")
-        home = root / "models"
-        home.mkdir()
         return Instance(
             instance.id,
             container,
@@ -313,6 +314,7 @@ class Variant:
             self.around.executor,
             disk_bytes=self.config.get("VolumeSizeInGB", 0) * GIB or DISK_BYTES,
             is_cached=cache == "Enabled",
+            seen=running.seen(home),
         )
 
     def _stream(self, instance: Played) -> Stream:

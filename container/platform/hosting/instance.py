@@ -69,6 +69,7 @@ class Instance:
 
     executor    runs loads, and unloads that nobody waits for
     is_cached   False is ModelCacheSetting=Disabled: each model leaves memory and disk right after its invocation
+    seen        where the container finds what is in `root`; None: there
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Instance:
         *,
         disk_bytes: int,
         is_cached: bool,
+        seen: Path | None = None,
         clocks: Clocks = Clocks(),
     ) -> None:
         self.name = name
@@ -91,6 +93,8 @@ class Instance:
         self._is_cached = is_cached
         self._clocks = clocks
         self._store = store
+        self._root = root
+        self._seen = seen or root
         self._changed = threading.Condition()
         self._loaded: OrderedDict[str, _Loaded] = OrderedDict()  # by target, least recently used first
         self._unloading: set[str] = set()
@@ -174,7 +178,7 @@ class Instance:
                 return
             if not self._changed.wait_for(lambda: target not in self._unloading, self._clocks.load_s):
                 raise ServiceUnavailable(f"{target} is still being unloaded on {self.name}")
-        path = self._disk.find(target) or self._download(target)
+        path = self._seen / (self._disk.find(target) or self._download(target)).relative_to(self._root)
         start = time.monotonic()
         while True:
             try:

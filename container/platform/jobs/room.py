@@ -25,7 +25,7 @@ from container.platform.jobs.book import Book, Record
 from container.platform.jobs.life import Life, State
 from container.platform.jobs.objects import Address, DataFault, Objects
 from container.platform.jobs.plan import PROCESSING, TRAINING, TRANSFORM, Kind, Plan
-from container.platform.jobs.refusals import refuse
+from container.platform.jobs.refusals import not_played, refuse
 from container.platform.jobs.rooms import Room, best_room
 from container.platform.jobs.running import Running
 from container.platform.jobs.transforming import Transforming
@@ -170,7 +170,14 @@ class Jobs:
 
     # -- creating ------------------------------------------------------------------------------------------------------
 
+    def _refuse_engine(self, image: str | None = None) -> None:
+        """Raises NotPlayed. image: of a transform, which alone among jobs runs what stands for an image."""
+        engine = self._ground.images.engine if image is None else self._ground.images.engine_for(image)
+        if engine is not None:
+            not_played(f"jobs with --engine {engine.name}: they run as processes of this machine, in no image")
+
     def _create_training(self, call: Call) -> Mapping[str, Any]:
+        self._refuse_engine()
         arn = call.arn("training-job", call.parameters["TrainingJobName"])
         self._books[TRAINING].refuse_taken(call.parameters["TrainingJobName"])
         plan = training.plan_of(call.parameters, arn, self._environment)
@@ -181,6 +188,7 @@ class Jobs:
         return {"TrainingJobArn": arn}
 
     def _create_processing(self, call: Call) -> Mapping[str, Any]:
+        self._refuse_engine()
         arn = call.arn("processing-job", call.parameters["ProcessingJobName"])
         plan = processing.plan_of(call.parameters, arn, self._environment)
         self._rights.check_role(plan.role)
@@ -193,6 +201,7 @@ class Jobs:
         if model is None:
             refuse(f'Could not find model "{call.arn("model", call.parameters["ModelName"])}".')
         transform.check(call.parameters, model)
+        self._refuse_engine(model["PrimaryContainer"].get("Image", ""))
 
         def life(record: Record) -> Life:
             return Transforming(
