@@ -1,4 +1,7 @@
-"""The built image under `mme platform --engine podman`: from CreateModel to DeleteEndpoint; nothing is left."""
+"""The built image under `mme platform --engine`: from CreateModel to DeleteEndpoint; nothing is left.
+
+Podman runs it. Docker's own client is answered by podman's service, which speaks its API, so that no daemon need run here.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 PATIENCE_S = 120.0
+BOTH = pytest.mark.parametrize("played", ["podman", "docker"], indirect=True)
 IGNORES_SIGTERM = "trap '' TERM; while :; do sleep 1; done"
 
 
@@ -63,12 +67,36 @@ def engine(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[I
         yield image
 
 
-class Played:
-    """`mme platform --engine podman` and its clients. `secret` is of its own environment."""
+@pytest.fixture(scope="module")
+def docker(engine: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Docker's client with somebody to speak to."""
+    if shutil.which("docker") is None:
+        pytest.skip("needs docker's client")
+    address = f"unix://{tmp_path_factory.mktemp('docker')}/api"
+    service = subprocess.Popen(
+        ["podman", "system", "service", "--time", "0", address],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", address)
+            until(
+                lambda: subprocess.run(["docker", "ps"], capture_output=True, check=False).returncode == 0, PATIENCE_S
+            )
+            yield
+    finally:
+        service.terminate()
+        service.wait()
 
-    def __init__(self) -> None:
+
+class Played:
+    """`mme platform --engine NAME` and its clients. It has a secret in its environment."""
+
+    def __init__(self, engine: str) -> None:
         self.command = Command(
-            *("platform", "--engine", "podman", "--port", str(free_port())), environment={"MME_TEST_SECRET": "s3cret"}
+            *("platform", "--engine", engine, "--port", str(free_port())), environment={"MME_TEST_SECRET": "s3cret"}
         )
         url = self.command.wait_for("ready").split()[1]
         self.sagemaker, self.runtime, self.s3 = (client(url, one) for one in ("sagemaker", "sagemaker-runtime", "s3"))
@@ -103,8 +131,11 @@ class Played:
 
 
 @pytest.fixture
-def played(engine: Image) -> Iterator[Played]:
-    one = Played()
+def played(engine: Image, request: pytest.FixtureRequest) -> Iterator[Played]:
+    name = getattr(request, "param", "podman")
+    if name == "docker":
+        request.getfixturevalue("docker")
+    one = Played(name)
     try:
         yield one
     finally:
@@ -127,6 +158,7 @@ def answers(played: Played) -> bool:
     return True
 
 
+@BOTH
 def test_from_create_model_to_delete_endpoint(engine: Image, played: Played) -> None:
     played.s3.create_bucket(Bucket=BUCKET)
     for number in range(2):
@@ -138,6 +170,7 @@ def test_from_create_model_to_delete_endpoint(engine: Image, played: Played) -> 
 
     (name,) = containers()
     found = json.loads(podman("inspect", name).stdout)[0]
+    assert Engine("podman").pid_of(name) == found["State"]["Pid"]
     assert found["HostConfig"]["Memory"] == 8 << 30  # an ml.m5.large's
     environment = dict(one.split("=", 1) for one in found["Config"]["Env"])
     assert environment["TOLD"] == "two words\nand a line"
@@ -158,12 +191,20 @@ def test_from_create_model_to_delete_endpoint(engine: Image, played: Played) -> 
     played.command.assert_nothing_is_left()
 
 
-def test_an_image_that_the_engine_does_not_know_fails_the_endpoint_in_the_engines_words(played: Played) -> None:
+@pytest.mark.parametrize(
+    ("played", "words"),
+    [
+        ("podman", "podman: Error: localhost/nobody-built-this:latest: image not known"),
+        ("docker", "docker: Error response from daemon: no such image"),
+    ],
+    indirect=["played"],
+)
+def test_an_image_that_the_engine_does_not_know_fails_the_endpoint_in_the_engines_words(
+    played: Played, words: str
+) -> None:
     told = played.make("localhost/nobody-built-this:latest")
     assert told["EndpointStatus"] == "Failed"
-    assert (
-        "cannot be run by podman: Error: localhost/nobody-built-this:latest: image not known" in told["FailureReason"]
-    )
+    assert f"cannot be run by {words}" in told["FailureReason"]
     with pytest.raises(played.sagemaker.exceptions.ClientError, match="they run as processes"):
         played.sagemaker.create_processing_job(
             ProcessingJobName="p",
@@ -175,6 +216,7 @@ def test_an_image_that_the_engine_does_not_know_fails_the_endpoint_in_the_engine
         )
 
 
+@BOTH
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_platform_that_is_ended_or_killed_takes_its_containers_along(
     engine: Image, played: Played, number: int

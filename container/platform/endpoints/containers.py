@@ -209,7 +209,7 @@ class Running:
         if status in REFUSALS and not self._was_ready:
             if self._follower is not None:
                 self._follower.join()
-            self._refusal = self.last_words().rpartition("\n")[2] or f"status {status}"
+            self._refusal = self._engine.refusal(self.last_words())
 
     def _begin(self, port: int) -> subprocess.Popen[bytes] | None:
         with self._lock:

@@ -70,6 +70,12 @@ class Engine:
             *("--", image, "serve"),
         ]
 
+    def refusal(self, output: str) -> str:
+        """Its own words at the end of an output; docker says after them where help is."""
+        lines = [line for line in output.splitlines() if line.strip()]
+        own = [line for line in lines if line.startswith(("Error: ", f"{self.name}: "))]
+        return (own or lines or ["it does not say why"])[-1].removeprefix(f"{self.name}: ")
+
     def pid_of(self, name: str) -> int | None:
         """Of its process 1, as this machine counts; None where the engine counts otherwise, as in a machine of its own."""
         try:

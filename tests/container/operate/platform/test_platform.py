@@ -148,6 +148,7 @@ def test_a_state_of_another_version_is_refused(run: Run, tmp_path: Path) -> None
     ("flags", "words"),
     [
         (["--models", "/tmp", "--speed", "60"], "--speed: of no use with --models"),
+        (["--models", "/tmp", "--engine", "podman"], "--engine: of no use with --models"),
         (["--instances", "2"], "--instances: of no use without --models"),
         (["--speed", "0"], "--speed 0"),
         (["--trap", "none"], "there is no trap 'none'"),
@@ -158,6 +159,20 @@ def test_what_would_be_ignored_or_is_none_is_refused(run: Run, flags: list[str],
     command = run("platform", "--port", str(free_port()), *flags)
     assert command.wait() == 2
     assert words in command.trouble
+
+
+def test_an_engine_that_is_not_there_or_that_nobody_answers_is_refused_at_the_start(run: Run, tmp_path: Path) -> None:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    absent = run("platform", "--port", str(free_port()), "--engine", "podman", environment={"PATH": str(bin_)})
+    assert absent.wait() == 1
+    assert "podman: No such file or directory" in absent.trouble
+    absent.assert_nothing_is_left()
+    (bin_ / "docker").write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon at unix:///x.' >&2; exit 1\n")
+    (bin_ / "docker").chmod(0o755)
+    deaf = run("platform", "--port", str(free_port()), "--engine", "docker", environment={"PATH": str(bin_)})
+    assert deaf.wait() == 1
+    assert "mme platform: docker ps: Cannot connect to the Docker daemon" in deaf.trouble
 
 
 def test_traps_are_listed(run: Run) -> None:
