@@ -21,8 +21,9 @@ COPY handler/build.sh handler/
 COPY handler/forest/*.c handler/forest/*.h handler/forest/
 COPY handler/importer/*.c handler/importer/
 COPY handler/payload/*.c handler/payload/
+COPY handler/telemetry/*.c handler/telemetry/*.h handler/telemetry/
 # Whichever Python's headers there are: of its interface the stable part is used, and a base of one's own may have none.
-RUN handler/build.sh /build/compiled && grep -q PyInit_row /build/compiled/libhandler.so
+RUN handler/build.sh /build/compiled && grep -q PyInit_sheet /build/compiled/libhandler.so
 
 # Our own wheel, on top of what it runs on. Only what it adds to the tree becomes a layer.
 FROM packages AS code

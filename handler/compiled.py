@@ -1,7 +1,7 @@
 """What build.sh made of our C, opened twice: one way in holds the interpreter lock, the other lets go of it.
 
-Rule: everything works without it. Where there was no compiler, `holding`, `letting_go` and `row` are None; where there were
-no headers of Python's, `row` alone is.
+Rule: everything works without it. Where there was no compiler, all of `holding`, `letting_go`, `row` and `sheet` are None;
+where there were no headers of Python's, `row` and `sheet` are.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from typing import Any, Protocol
+
+from handler.messages import Parts
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +38,14 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.forest_predict.restype = None
     library.forests_predict.argtypes = [c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p]
     library.forests_predict.restype = None
+    library.groups_order.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_void_p]
+    library.groups_order.restype = c_int
     library.trees_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     library.trees_read.restype = c_int64
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
     library.numbers_read.restype = c_int64
+    library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]
+    library.array_cut.restype = c_int64
     return library
 
 
@@ -50,23 +56,34 @@ class Row(Protocol):
     def float_text(self, bits: int, /) -> bytes | None: ...
 
 
-def _open_row() -> Row | None:
-    """The same library once more, as the module that it also is: a call through ctypes costs a microsecond."""
-    if letting_go is None or not hasattr(letting_go, "PyInit_row"):
+class Sheet(Protocol):
+    """telemetry/sheet.c. Times are of the counter, but for epoch_ns, which is what its zero is on the clock."""
+
+    def add(self, call: Parts, /) -> bool: ...
+    def turn(self, epoch_ns: int, from_ns: int, until_ns: int, /) -> tuple[bytes, int, int]: ...
+
+
+class Sheets(Protocol):
+    def Sheet(self, max_bytes: int, /) -> Sheet: ...  # noqa: N802  as C has it
+
+
+def _open_module(name: str) -> Any:
+    """The same library once more, as one of the modules that it also is: a call through ctypes costs a microsecond."""
+    if letting_go is None or not hasattr(letting_go, f"PyInit_{name}"):
         return None
-    loader = ExtensionFileLoader("row", str(LIBRARY))
-    spec = spec_from_loader("row", loader)
+    loader = ExtensionFileLoader(name, str(LIBRARY))
+    spec = spec_from_loader(name, loader)
     assert spec is not None
     try:
-        module: Any = module_from_spec(spec)
+        module = module_from_spec(spec)
         loader.exec_module(module)
     except ImportError as error:
         log.warning("%s is no module of this Python's: %s", LIBRARY, error)
         return None
-    opened: Row = module
-    return opened
+    return module
 
 
 holding = _open(ctypes.PyDLL)
 letting_go = _open(ctypes.CDLL)
-row = _open_row()
+row: Row | None = _open_module("row")
+sheet: Sheets | None = _open_module("sheet")

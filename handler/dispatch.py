@@ -19,7 +19,7 @@ from handler.cache.model_cache import Borrowed, ModelCache
 from handler.error_responses import INTERNAL, SAGEMAKER, Framing
 from handler.errors import AnswerTooLarge, ArtifactBroken, ArtifactMissing, TargetInvalid
 from handler.fallback import Fallback, StandIn
-from handler.messages import Answer, Exchange, Request
+from handler.messages import Answer, Exchange, Parts, Request
 from handler.outputs import parse_outputs
 from handler.payload.media import CSV
 from handler.predictor import Iterations, Scorer
@@ -53,9 +53,12 @@ class Journal(Protocol):
 
 
 class Tap(Protocol):
-    """Where whole calls are handed to, such as data capture. Never waits, never raises."""
+    """Where whole calls are handed to, such as data capture. Never waits, never raises.
 
-    def take(self, call: Exchange) -> None: ...
+    take   gets the parts of an Exchange, and makes one where it is kept: that takes as long as to write an ordinary call down
+    """
+
+    def take(self, *parts: *Parts) -> None: ...
     def take_failed(self, call: Exchange) -> None: ...
 
 
@@ -64,9 +67,9 @@ class BothTaps:
     first: Tap
     second: Tap
 
-    def take(self, call: Exchange) -> None:
-        self.first.take(call)
-        self.second.take(call)
+    def take(self, *parts: *Parts) -> None:
+        self.first.take(*parts)
+        self.second.take(*parts)
 
     def take_failed(self, call: Exchange) -> None:
         self.first.take_failed(call)
@@ -202,8 +205,7 @@ class Dispatcher:
             answer = Answer(200, scored.media_type, scored.body, _WARM)
             if self._tap is not None:
                 marks = started, held, scored.decoded, scored.predicted, ended
-                # As Exchange(...), in a third of the time.
-                self._tap.take(tuple.__new__(Exchange, (request, answer, target, borrowed.version, True, 0, marks)))
+                self._tap.take(request, answer, target, borrowed.version, True, 0, marks)
             return answer
         stages_us = (
             ("wait", borrowed.wait_us),
@@ -220,9 +222,7 @@ class Dispatcher:
         answer = Answer(200, scored.media_type, scored.body, ((ATTRIBUTES_HEADER, told),))
         if self._tap is not None:
             marks = started, held, scored.decoded, scored.predicted, ended
-            self._tap.take(
-                Exchange(request, answer, target, borrowed.version, borrowed.is_hit, borrowed.wait_us, marks)
-            )
+            self._tap.take(request, answer, target, borrowed.version, borrowed.is_hit, borrowed.wait_us, marks)
         return answer
 
     def answer_if_warm(self, request: Request, own: Named | None = None) -> Answer | None:

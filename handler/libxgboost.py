@@ -1,4 +1,4 @@
-"""The functions of libxgboost that serving needs, called directly.
+"""The functions of libxgboost that serving needs, and the one that training calls most, called directly.
 
 Rule: XGBoost's Python package is not imported; only hooks that are handed a Booster need it. It would cost half a second
 and 40 MB (scipy) at start, and about 100 us a prediction (`Booster.inplace_predict` against `XGBoosterPredictFromDense`
@@ -88,6 +88,7 @@ def _open() -> ctypes.CDLL:
         "XGBoosterLoadModelFromBuffer": [c_void_p, c_char_p, c_uint64],
         "XGBoosterSaveModelToBuffer": [c_void_p, c_char_p, POINTER(c_uint64), POINTER(c_void_p)],
         "XGBoosterGetNumFeature": [c_void_p, POINTER(c_uint64)],
+        "XGBoosterUpdateOneIter": [c_void_p, c_int, c_void_p],
         "XGBoosterPredictFromDense": [
             c_void_p, c_char_p, c_char_p, c_void_p, POINTER(POINTER(c_uint64)), POINTER(c_uint64), POINTER(c_void_p),
         ],
@@ -110,6 +111,7 @@ def _open() -> ctypes.CDLL:
 
 
 _lib = _open()
+_update_one_iter = _lib.XGBoosterUpdateOneIter
 _predict_from_dense = _lib.XGBoosterPredictFromDense
 
 
@@ -118,6 +120,11 @@ def _check(status: int) -> None:
         text = (_lib.XGBGetLastError() or b"unknown error").decode(errors="replace")
         # "[12:00:00] /path/learner.cc:846: Check failed: a == b : why\nStack trace:\n ..."
         raise XGBoostError(text.split("\nStack trace", 1)[0].split(": ", 1)[-1].strip())
+
+
+def boost_once(booster: c_void_p, matrix: c_void_p, number: int) -> None:
+    """One round more, counted from 0, of a booster that was made with this matrix: handles of XGBoost's own package."""
+    _check(_update_one_iter(booster, number, matrix))
 
 
 def array_interface(rows: Floats) -> bytes:
@@ -164,6 +171,13 @@ class Booster:
         _check(_lib.XGBoosterCreate(None, 0, byref(handle)))
         self._handle = handle
         _check(_lib.XGBoosterSetParam(handle, b"nthread", b"1"))
+
+    @classmethod
+    def borrowed(cls, handle: c_void_p) -> Booster:
+        """Around a handle that somebody else has, and frees."""
+        booster = cls.__new__(cls)
+        booster._handle = handle
+        return booster
 
     def load(self, document: bytes) -> None:
         """Make this the booster of a UBJ or JSON document. Only for bytes that libxgboost wrote itself: it is not safe

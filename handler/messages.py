@@ -36,6 +36,10 @@ class Answer(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
+Marks = tuple[int, int, int, int, int]
+Parts = tuple[Request, Answer, str | None, str, bool | None, int, Marks]  # of an exchange
+
+
 class Exchange(NamedTuple):
     """One call and what became of it, for who writes calls down.
 
@@ -53,4 +57,4 @@ class Exchange(NamedTuple):
     version: str
     is_hit: bool | None
     wait_us: int
-    marks: tuple[int, int, int, int, int]
+    marks: Marks

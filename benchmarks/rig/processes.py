@@ -58,11 +58,13 @@ def memory_by_member(root: int, role: Callable[[str], str]) -> dict[str, int]:
 
 def cpu_s(root: int) -> float:
     """CPU seconds of the tree so far, members that have ended and been waited for included."""
-    total = 0
-    for pid in family(root):
-        fields = _stat(pid)
-        total += sum(map(int, fields[11:15])) if fields else 0  # utime stime cutime cstime
-    return total / _TICKS_PER_S
+    return sum(map(own_cpu_s, family(root)))
+
+
+def own_cpu_s(pid: int) -> float:
+    """CPU seconds of one process, and of its children that have ended and been waited for."""
+    fields = _stat(pid)
+    return sum(map(int, fields[11:15])) / _TICKS_PER_S if fields else 0.0  # utime stime cutime cstime
 
 
 def command_line(pid: int) -> str:

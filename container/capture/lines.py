@@ -53,8 +53,11 @@ class Captured:
     stages_us: Mapping[str, int] = field(default_factory=dict)
 
 
-def line(at_s: float, call: Exchange) -> bytes:
-    """The call, with a newline behind it. There may be thousands a second: what calls have in common is written once."""
+def line(at_s: int, call: Exchange) -> bytes:
+    """The call, with a newline behind it. There may be thousands a second: what calls have in common is written once.
+
+    handler/telemetry/sheet.c writes ordinary ones to the byte as this does, and what is changed here is changed there.
+    """
     request, answer, target, version, is_hit, wait_us, (started, held, decoded, predicted, ended) = call
     headers = request.headers
     form, asked, answered = _form(
@@ -64,7 +67,7 @@ def line(at_s: float, call: Exchange) -> bytes:
     if INFERENCE_ID_HEADER in headers:
         name += b',"inferenceId":' + _text(headers[INFERENCE_ID_HEADER])
     return form % (
-        asked(request.body), answered(answer.body), name, _second(int(at_s)), wait_us, (decoded - held) // 1000,
+        asked(request.body), answered(answer.body), name, _second(at_s), wait_us, (decoded - held) // 1000,
         (predicted - decoded) // 1000, (ended - predicted) // 1000, (ended - started) // 1000,
     )  # fmt: skip
 

@@ -10,24 +10,16 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from container import settings
 from container.link.loopback import asked_at
-from container.operate.artifacts import convert, inspect
-from container.operate.batch import command as batch
-from container.operate.demo import command as demo
-from container.operate.deploy import command as deploy
-from container.operate.drift import command as drift
-from container.operate.drift import labelling
-from container.operate.endpoint import dashboard, health, invoke, models
+from container.operate.endpoint import health
 from container.operate.exits import Exit
-from container.operate.fleet import command as fleet
-from container.operate.pipeline import command as pipeline
-from container.operate.platform import command as platform
 from container.operate.printing import say
-from container.operate.release import command as release
-from container.operate.train import command as train
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,9 +27,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="mme", description="Serve thousands of XGBoost models from one endpoint, the busy ones from memory."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    words = sys.argv[1:] if arguments is None else arguments
+    _ALONE.get(words[0] if words else "", _add_all)(commands)
+    chosen = parser.parse_args(arguments)
+    run = chosen.run
+    try:
+        status: int = run(chosen)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    return status
+
+
+def _add_serve(commands: Commands) -> None:
     serve = commands.add_parser("serve", help="serve the artifacts below an S3 prefix or in a directory")
     settings.add_flags(serve)
     serve.set_defaults(run=_serve)
+
+
+def _add_all(commands: Commands) -> None:
+    from container.operate.artifacts import convert, inspect
+    from container.operate.batch import command as batch
+    from container.operate.demo import command as demo
+    from container.operate.deploy import command as deploy
+    from container.operate.drift import command as drift
+    from container.operate.drift import labelling
+    from container.operate.endpoint import dashboard, invoke, models
+    from container.operate.fleet import command as fleet
+    from container.operate.pipeline import command as pipeline
+    from container.operate.platform import command as platform
+    from container.operate.release import command as release
+    from container.operate.train import command as train
+
+    _add_serve(commands)
     demo.add_command(commands)
     invoke.add_command(commands)
     health.add_command(commands)
@@ -54,13 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deploy.add_command(commands)
     fleet.add_command(commands)
     platform.add_command(commands)
-    chosen = parser.parse_args(arguments)
-    run = chosen.run
-    try:
-        status: int = run(chosen)
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-    return status
+
+
+# An endpoint's start and its health check, for which somebody waits: what the other commands import is 0.2 s of a core.
+_ALONE: dict[str, Callable[[Commands], None]] = {"serve": _add_serve, "health": health.add_command}
 
 
 def _serve(chosen: argparse.Namespace) -> int:

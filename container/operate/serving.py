@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from container.limits import libc
@@ -20,6 +20,7 @@ from container.operate.exits import CommandFailed
 
 READY = "ready"  # the first word of the line that `mme serve` prints when it can answer
 STOP_PATIENCE_S = 35.0  # longer than its own longest drain and clean-up
+LOOK_S = 0.1  # between two looks at whether to go on waiting
 
 
 class ChildFailed(CommandFailed):
@@ -47,7 +48,7 @@ def free_port(ports: Iterable[int], flag: str = "--port") -> int:
 
 
 class ServeChild:
-    """`mme serve ARGUMENTS` in `environment`. To be made on the main thread, before there are others.
+    """`mme serve ARGUMENTS` in `environment`. To be made on the main thread, before there are others that work.
 
     ready_s   from the start to readiness, once there
     """
@@ -63,17 +64,23 @@ class ServeChild:
             stdout=subprocess.PIPE,  # facts; trouble goes to our stderr by itself
             text=True,
             start_new_session=True,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509  safe: there is one thread yet
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  safe: no other thread holds a lock
         )
         assert self._process.stdout is not None  # it is a pipe
         self._output = self._process.stdout
         self._reader = threading.Thread(target=self._read, name="serve's stdout", daemon=True)
         self._reader.start()
 
-    def wait_ready(self, patience_s: float) -> float:
-        """Seconds it took. Raises ChildFailed when it ended, or is not ready in `patience_s`."""
-        if not self._changed.wait(patience_s):
-            raise ChildFailed(f"the endpoint is not ready after {patience_s:.0f} s")
+    def wait_ready(self, patience_s: float, look: Callable[[], None] = lambda: None) -> float:
+        """Seconds it took. Raises ChildFailed when it ended, or is not ready in `patience_s`.
+
+        look   called again and again meanwhile; what it raises ends the waiting
+        """
+        deadline = time.monotonic() + patience_s
+        while not self._changed.wait(LOOK_S):
+            look()
+            if time.monotonic() > deadline:
+                raise ChildFailed(f"the endpoint is not ready after {patience_s:.0f} s")
         if self.ready_s is None:
             raise ChildFailed(f"the endpoint ended with status {self._process.wait()} before it was ready")
         return self.ready_s
@@ -90,9 +97,13 @@ class ServeChild:
     def pid(self) -> int:
         return self._process.pid
 
-    def wait(self) -> int:
-        """Its exit status, once it has one."""
-        return self._process.wait()
+    def wait(self, look: Callable[[], None] = lambda: None) -> int:
+        """Its exit status, once it has one. look: as of `wait_ready`."""
+        while True:
+            try:
+                return self._process.wait(LOOK_S)
+            except subprocess.TimeoutExpired:
+                look()
 
     def ask_to_end(self) -> None:
         """Without waiting for it, as one of several that end side by side."""

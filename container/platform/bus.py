@@ -32,9 +32,12 @@ class Bus:
         self._times = 2 if traps.is_on("double-events") else 1
         self._deliver = deliver
         self.sent: list[Event] = []
+        self.on_event: list[Callable[[Event], None]] = []  # told once of each, in the sender's thread
 
     def send(self, detail_type: str, detail: Mapping[str, Any], resources: Sequence[str]) -> None:
         event = Event(detail_type, dict(detail), tuple(resources), self._clock.now())
         for _ in range(self._times):
             self.sent.append(event)
             self._deliver(event)
+        for tell in self.on_event:
+            tell(event)

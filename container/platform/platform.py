@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import TracebackType
 
@@ -34,22 +34,26 @@ from container.platform.endpoints.models import Models
 from container.platform.endpoints.variants import Surroundings
 from container.platform.jobs.room import Jobs
 from container.platform.metrics import Metrics
+from container.platform.pipelines import execution as pipelines
+from container.platform.pipelines.room import Pipelines
+from container.platform.pipelines.rules import Starter as Rules
 from container.platform.ports import Ports
 from container.platform.processes import Processes
 from container.platform.registry.packages import Packages
-from container.platform.registry.pipelines import Pipelines
 from container.platform.rights import Rights
 from container.platform.scaling.resources import VARIANT, Address
 from container.platform.scaling.room import Scaling
 from container.platform.scheduler import Scheduler
 from container.platform.service.call import Request, Response
 from container.platform.service.desk import Desk
+from container.platform.service.inside import Inside
 from container.platform.service.journal import Journal
 from container.platform.service.moto import Moto
 from container.platform.service.server import Server
 from container.platform.service.tags import Tags
 from container.platform.state import Kept, State
 from container.platform.traps import Traps
+from container.platform.utilisation import Utilisation
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -106,7 +110,7 @@ class Platform:
             self.scaling = Scaling(self.clock, self.metrics, self.moto, region, account)
             self.alarms = self.scaling.alarms
             self.ledger = Ledger(self.clock, region)
-            self.tags = Tags(self.moto)
+            self.tags = Tags()
             self.rights = Rights(self.moto, is_on=self.traps.is_on("role-missing-rights"))
             self.models = Models(self.clock, self.tags, self.rights)
             self.configs = Configs(self.clock, self.tags, self.models, self.traps)
@@ -130,11 +134,18 @@ class Platform:
                 times,
             )
             closing.callback(self.components.close)
-            self._join(executor)
+            inside = Inside(self._answer)
+            self._join(executor, inside)
             self.packages = Packages(self.clock, self.bus, self.tags)
-            self.pipelines = Pipelines(self.clock, self.tags)
             self.jobs = Jobs(ground, self.bus, self.traps, self.rights, self.tags, self.models, self.root / "jobs")
             closing.callback(self.jobs.close)
+            self.scaling.publish(Utilisation(self.metrics, self.endpoints, self.components, self.jobs).publish)
+            self.pipelines = Pipelines(
+                pipelines.Surroundings(self.clock, self.bus, partial(inside.ask, "sagemaker"), self.jobs.read),
+                self.tags,
+                self.rights,
+            )
+            closing.callback(self.pipelines.close)
             rooms = (
                 *(self.tags, self.models, self.configs, self.endpoints, self.invoking),
                 *(self.components, self.scaling, self.packages, self.pipelines, self.jobs),
@@ -171,11 +182,13 @@ class Platform:
     def _answer(self, request: Request) -> Response:
         return self._desk.answer(request)
 
-    def _join(self, executor: Executor) -> None:
+    def _join(self, executor: Executor, inside: Inside) -> None:
         """Tell the rooms of one another."""
         self.invoking.components = self.components
         self.scaling.auto.find = Counts(self.endpoints, self.components).find
-        self.scaling.publish(Scheduler(self.moto, self.region, self._answer).look)
+        rules = Rules(inside)
+        self.moto.on_first.append(lambda: rules.install(self.account))
+        self.scaling.publish(Scheduler(self.moto, self.region, inside).look)
         self.scaling.publish(self.invoking.publish)
         self.scaling.publish(self.components.publish)
         self.endpoints.is_scaled = lambda endpoint, variant: self.scaling.auto.is_registered(
@@ -200,6 +213,7 @@ class Platform:
             "ledger": self.ledger,
             "packages": self.packages,
             "pipelines": self.pipelines,
+            "pipeline executions": self.pipelines.executions,
             "jobs": self.jobs,
         }
 

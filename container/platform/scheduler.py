@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from container.platform.scaling.schedules import ScheduleInvalid, parse
-from container.platform.service.call import Request, Response
-from container.platform.service.descriptions import service_model
+from container.platform.service.inside import Inside
 from container.platform.service.moto import Moto
 
 log = logging.getLogger("mme.platform")
@@ -23,12 +21,10 @@ SERVICES = {"sagemaker": "sagemaker", "applicationautoscaling": "application-aut
 
 
 class Scheduler:
-    """answer   the address, as a client meets it"""
-
-    def __init__(self, moto: Moto, region: str, answer: Callable[[Request], Response]) -> None:
+    def __init__(self, moto: Moto, region: str, inside: Inside) -> None:
         self._moto = moto
         self._region = region
-        self._answer = answer
+        self._inside = inside
         self._began: dict[str, datetime.datetime] = {}  # when a schedule was seen first, by its ARN
         self._last: datetime.datetime | None = None
 
@@ -60,13 +56,8 @@ class Scheduler:
         if not target.startswith(UNIVERSAL) or service not in SERVICES:
             log.warning("schedule %s is due, and mme platform does not play its target %s", schedule.name, target)
             return
-        prefix = service_model(SERVICES[service]).metadata["targetPrefix"]
-        headers = {
-            "x-amz-target": f"{prefix}.{action[:1].upper()}{action[1:]}",
-            "content-type": "application/x-amz-json-1.1",
-            "amz-sdk-request": "attempt=2",  # the throttling trap is for clients
-        }
-        answer = self._answer(Request("POST", "/", headers, schedule.target.get("Input", "{}").encode()))
+        operation = f"{action[:1].upper()}{action[1:]}"
+        answer = self._inside.send(SERVICES[service], operation, schedule.target.get("Input", "{}").encode())
         log.info("schedule %s: %s is answered %d", schedule.name, action, answer.status)
         if answer.status >= 400:
             log.warning("schedule %s: %s", schedule.name, answer.body.decode(errors="replace"))

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from handler.errors import StartRefused
-from handler.messages import Exchange
+from handler.messages import Exchange, Parts
 from handler.telemetry.recorder import SPANS_DROPPED, Recorder
 
 log = logging.getLogger("mme.traces")
@@ -52,14 +52,16 @@ class Traces:
         self._thread = threading.Thread(target=self._send_all, name="traces", daemon=True)
         self._thread.start()
 
-    def take(self, call: Exchange) -> None:
+    def take(self, *parts: *Parts) -> None:
         """Hand a call over. Never waits, never raises."""
+        self.take_failed(Exchange(*parts))
+
+    def take_failed(self, call: Exchange) -> None:
+        """The same of a call that was answered with an error."""
         if len(self._queue) < MAX_QUEUED:
             self._queue.append(call)
         else:
             self._recorder.count(SPANS_DROPPED)
-
-    take_failed = take
 
     def close(self, deadline_s: float = 0.5) -> None:
         """Send what is there, for at most about so long."""

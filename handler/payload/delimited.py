@@ -30,6 +30,7 @@ from handler.compiled import holding, letting_go
 from handler.errors import PayloadInvalid
 from handler.payload.numbers import MAX_CELL_BYTES, has_long_cell, packer, read_number
 from handler.payload.rows import MAX_COLUMNS_READ, Floats, Rows, refuse_too_wide
+from handler.payload.steps import STEP_BYTES, count, find, trimmed
 
 # Everything a line of ordinary numbers is made of. What bytes.translate leaves of a line tells the ways apart.
 _ORDINARY = b"0123456789+-.eE, "
@@ -37,8 +38,8 @@ _ORDINARY = b"0123456789+-.eE, "
 # What numbers.c reads in 20 us; taking the interpreter lock again costs as much when other threads want it.
 BRIEF_BYTES = 16 * 1024
 
-# Text turned to numbers in one go. Python objects for the cells of one piece cost ~16 times its text.
-PIECE_BYTES = 256 * 1024
+# Text turned to numbers in one go, by Python in 1 ms. Its objects for the cells of one piece cost ~16 times its text.
+PIECE_BYTES = 64 * 1024
 
 _MISSING = re.compile(rb"nan|null", re.IGNORECASE)
 _LETTERS_OF_MISSING = b"nulaNULA"
@@ -53,7 +54,10 @@ def read_csv(body: bytes, n_features: int, may_have_label: bool = False) -> Rows
     may_have_label  `label_size=1`: a first column is dropped from rows one wider than the model
     raises          PayloadInvalid naming line and column; FeatureMismatch for absurd widths
     """
-    rows = _read_line(body.rstrip(b"\r\n")) or _read_lines(body, n_features)
+    rows = None
+    if len(body) <= PIECE_BYTES:
+        rows = _read_line(body.rstrip(b"\r\n"))
+    rows = rows or _read_lines(body, n_features)
     if may_have_label and rows.values.shape[1] == n_features + 1:
         return Rows(np.ascontiguousarray(rows.values[:, 1:]))
     return rows
@@ -61,7 +65,7 @@ def read_csv(body: bytes, n_features: int, may_have_label: bool = False) -> Rows
 
 def _read_line(line: bytes) -> Rows | None:
     """One row, when the body is one line of commas between ordinary numbers or nothing; None otherwise."""
-    if not line or len(line) > PIECE_BYTES or (len(line) > MAX_CELL_BYTES and has_long_cell(line, b",")):
+    if not line or (len(line) > MAX_CELL_BYTES and has_long_cell(line, b",")):
         return None
     if _has_whole_minus_zero(line):
         return None
@@ -91,21 +95,34 @@ def _row(cells: list[Any]) -> Rows:
 
 
 def _read_lines(body: bytes, n_features: int) -> Rows:
-    text = body.removeprefix(_BOM)
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n")
-    n_lines_above = text[: len(text) - len(text.lstrip(b" \r\n"))].count(b"\n")
-    text = text.strip(b" \r\n")
-    if not text:
+    start, end = trimmed(body, b" \r\n", len(_BOM) if body.startswith(_BOM) else 0)
+    if start == end:
         raise PayloadInvalid("", "the body holds no rows")
-    separator = _separator(text.partition(b"\n")[0])
+    first_line = count(body, b"\n", 0, start) + 1
+    head_end = find(body, b"\n", start, end)
+    separator = _separator(body[start : min(head_end, start + STEP_BYTES)].rstrip(b" \r"))
+    _refuse_long_line(body, start, head_end, separator, first_line, n_features)
+    head = body[start:head_end].rstrip(b" \r")
     if separator == b" ":
-        text, separator = _spaces_to_commas(text, n_lines_above), b","
-    head = text.partition(b"\n")[0]
+        head, separator, are_spaced = _spaces_to_commas(head, first_line), b",", True
+    else:
+        are_spaced = False
     refuse_too_wide(head.count(separator) + 1, n_features)
-    sheet = _Sheet(separator, _width(head, separator), first_line=n_lines_above + 1)
-    blocks = [sheet.read(piece, line) for line, piece in _pieces(text, sheet.first_line)]
+    sheet = _Sheet(separator, _width(head, separator), first_line, are_spaced)
+    blocks = [sheet.read(piece, line) for line, piece in sheet.pieces(body, start, end)]
     return Rows(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
+
+
+def _refuse_long_line(body: bytes, start: int, end: int, separator: bytes, line: int, n_features: int) -> None:
+    """A line of more than a piece is looked at here, before anything is done to all of it at once."""
+    if end - start <= PIECE_BYTES:
+        return
+    if separator != b" ":  # of which many may be one
+        refuse_too_wide(count(body, separator, start, end) + 1, n_features)
+    elif end - start > max(MAX_COLUMNS_READ, n_features + 1) * MAX_CELL_BYTES:
+        raise PayloadInvalid(f"line {line}", f"{end - start} bytes; at most {MAX_CELL_BYTES} are read of a cell")
+    if has_long_cell(body, separator, start, end):
+        raise PayloadInvalid(f"line {line}", f"a cell of more than {MAX_CELL_BYTES} characters")
 
 
 def _separator(head: bytes) -> bytes:
@@ -115,14 +132,14 @@ def _separator(head: bytes) -> bytes:
     return b","
 
 
-def _spaces_to_commas(text: bytes, n_lines_above: int) -> bytes:
-    """Runs of spaces are one separator: nobody can see an empty cell between them."""
+def _spaces_to_commas(text: bytes, line: int) -> bytes:
+    """Runs of spaces are one separator: nobody can see an empty cell between them. `line` is the text's first."""
     if b"," in text:
-        line = text.count(b"\n", 0, text.index(b",")) + n_lines_above + 1
-        raise PayloadInvalid(f"line {line}", "a comma, where the first line separates its cells by spaces")
+        at = line + text.count(b"\n", 0, text.index(b","))
+        raise PayloadInvalid(f"line {at}", "a comma, where the first line separates its cells by spaces")
     while b"  " in text:  # each pass halves the longest run; " +" as a regular expression took 60 times the body
         text = text.replace(b"  ", b" ")
-    return text.replace(b" \n", b"\n").replace(b"\n ", b"\n").replace(b" ", b",")
+    return text.strip(b" ").replace(b" \n", b"\n").replace(b"\n ", b"\n").replace(b" ", b",")
 
 
 def _width(head: bytes, separator: bytes) -> int:
@@ -134,17 +151,6 @@ def _width(head: bytes, separator: bytes) -> int:
         return head.count(separator) + 1  # reading the cells will say what is wrong, and where
 
 
-def _pieces(text: bytes, first_line: int) -> Iterator[tuple[int, bytes]]:
-    """Whole lines, about PIECE_BYTES at a time, each piece with the number of its first line."""
-    start, line = 0, first_line
-    while start < len(text):
-        cut = text.find(b"\n", start + PIECE_BYTES)
-        end = len(text) if cut < 0 else cut
-        yield line, text[start:end]
-        line += text.count(b"\n", start, end) + 1
-        start = end + 1
-
-
 @dataclass(frozen=True, slots=True)
 class _Sheet:
     """How the lines of one body are cut into cells.
@@ -152,11 +158,39 @@ class _Sheet:
     separator    one byte
     n_columns    cells in the first line, and so in every line
     first_line   its number, from one
+    are_spaced   they are separated by spaces in the body, and by `separator` in what is read
     """
 
     separator: bytes
     n_columns: int
     first_line: int
+    are_spaced: bool
+
+    def pieces(self, body: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Whole lines, about PIECE_BYTES at a time, each piece with the number of its first line."""
+        line = self.first_line
+        while start < end:
+            cut = find(body, b"\n", min(start + PIECE_BYTES, end), end)
+            if cut - start > 2 * PIECE_BYTES:
+                self._refuse_long_line(body, start, cut, line)
+            piece = body[start:cut]
+            n_lines = piece.count(b"\n") + 1
+            if b"\r" in piece:
+                piece = piece.replace(b"\r\n", b"\n")
+                piece = piece.removesuffix(b"\r") if cut < end else piece
+            yield line, _spaces_to_commas(piece, line) if self.are_spaced else piece
+            line += n_lines
+            start = cut + 1
+
+    def _refuse_long_line(self, body: bytes, start: int, end: int, line: int) -> None:
+        """The last line of a piece, where that is what makes it long."""
+        last = body.rfind(b"\n", start, start + PIECE_BYTES) + 1 or start
+        line += body.count(b"\n", start, last)
+        if not self.are_spaced:
+            n_cells = count(body, self.separator, last, end) + 1
+            if n_cells > self.n_columns:  # a separator in quotes makes a cell that is no number
+                self._refuse_width(n_cells, line)
+        _refuse_long_line(body, last, end, b" " if self.are_spaced else self.separator, line, self.n_columns)
 
     def read(self, piece: bytes, line: int) -> Floats:
         """The rows of some whole lines; `line` is the number of the first of them."""

@@ -7,10 +7,10 @@ in JSON and nan in CSV.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -74,6 +74,13 @@ def _pieces(scores: NDArray[Any]) -> Iterator[NDArray[Any]]:
     return (scores[start : start + n_rows] for start in range(0, len(scores), n_rows))
 
 
+def _joined(head: bytes, between: bytes, pieces: list[bytes], tail: bytes) -> bytes:
+    """Head, pieces and tail in one go: adding to a long answer would copy it again, with the interpreter lock held."""
+    pieces[0] = head + pieces[0]
+    pieces[-1] += tail
+    return between.join(pieces)
+
+
 def _fits_floats(column: NDArray[Any]) -> bool:
     return column.dtype.kind == "f" or (
         column.dtype.kind in "iub" and bool((np.abs(column.astype(np.int64)) <= EXACT_IN_FLOAT32).all())
@@ -89,17 +96,19 @@ def _scores_one_line(scores: NDArray[Any]) -> bytes:
     for the digits, which are float32's here and float64's there."""
     if scores.shape[1] == 1:
         return b",".join([_csv_text(piece)[2:-2].replace(b"],[", b",") for piece in _pieces(scores)])
-    return _csv_text(scores)[1:-1].replace(b",", b", ").replace(b"], [", b"],[")
+    return b",".join(
+        [_csv_text(piece)[1:-1].replace(b",", b", ").replace(b"], [", b"],[") for piece in _pieces(scores)]
+    )
 
 
 def _aws_csv(scores: NDArray[Any]) -> bytes:
     """source   aws/sagemaker-xgboost-container at v3.0-5, algorithm_mode/handler_service.py, default_output_fn"""
-    return ",".join(map(str, _aws_list(scores))).encode()
+    return b",".join([",".join(map(str, _aws_list(piece))).encode() for piece in _pieces(scores)])
 
 
 def _aws_json(scores: NDArray[Any]) -> bytes:
     """source   aws/sagemaker-inference-toolkit at v1.5.5, encoder.py, _array_to_json"""
-    return json.dumps(_aws_list(scores)).encode()
+    return _joined(b"[", b", ", [json.dumps(_aws_list(piece))[1:-1].encode() for piece in _pieces(scores)], b"]")
 
 
 def _aws_list(scores: NDArray[Any]) -> list[Any]:
@@ -109,11 +118,11 @@ def _aws_list(scores: NDArray[Any]) -> list[Any]:
 
 
 def _scores_json(scores: NDArray[Any]) -> bytes:
-    return b'{"predictions":[' + b",".join([_score_objects(piece, b",") for piece in _pieces(scores)]) + b"]}"
+    return _joined(b'{"predictions":[', b",", [_score_objects(piece, b",") for piece in _pieces(scores)], b"]}")
 
 
 def _scores_jsonlines(scores: NDArray[Any]) -> bytes:
-    return b"\n".join([_score_objects(piece, b"\n") for piece in _pieces(scores)]) + b"\n"
+    return _joined(b"", b"\n", [_score_objects(piece, b"\n") for piece in _pieces(scores)], b"\n")
 
 
 def _score_objects(scores: NDArray[Any], between: bytes) -> bytes:
@@ -135,7 +144,12 @@ def _csv_text(values: NDArray[Any]) -> bytes:
 
 def _named_csv(columns: Mapping[str, NDArray[Any]]) -> bytes:
     cells = [_csv_cells(column) for column in columns.values()]
-    return b"\n".join(map(b",".join, zip(*cells, strict=True)))
+    rows = zip(*cells, strict=True)
+    n_rows = max(1, PIECE_NUMBERS // len(cells))
+    pieces = []
+    while piece := list(islice(rows, n_rows)):
+        pieces.append(b"\n".join(map(b",".join, piece)))
+    return b"\n".join(pieces)
 
 
 def _csv_cells(column: NDArray[Any]) -> list[bytes]:
@@ -156,7 +170,7 @@ def _csv_quoted(text: str) -> bytes:
 
 def _named_json(columns: Mapping[str, NDArray[Any]]) -> bytes:
     records = (orjson.dumps(record, option=_NUMPY) for record in _records(columns))
-    return b'{"predictions":[' + b",".join(records) + b"]}"
+    return _joined(b'{"predictions":[', b",", list(records), b"]}")
 
 
 def _named_jsonlines(columns: Mapping[str, NDArray[Any]]) -> bytes:
@@ -186,9 +200,19 @@ def _named_npy(columns: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 def _npy(array: NDArray[Any]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return file.getvalue()
+    written = _Written()
+    np.save(written, array, allow_pickle=False)
+    return b"".join(written.parts)
+
+
+class _Written:
+    """What numpy takes for a file."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    def write(self, part: bytes) -> None:
+        self.parts.append(part)
 
 
 _SCORE_WRITERS: dict[str, Callable[[NDArray[Any]], bytes]] = {

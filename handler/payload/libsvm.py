@@ -13,6 +13,7 @@ Rule: lines are converted many at once; a token is looked at alone only to say w
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -22,12 +23,16 @@ from numpy.typing import NDArray
 from handler.errors import FeatureMismatch, PayloadInvalid
 from handler.payload.numbers import MAX_CELL_BYTES, has_long_cell, read_number, shorten
 from handler.payload.rows import Floats, Rows, sparse_rows
+from handler.payload.steps import count, find, trimmed
 
 # A line costs 2 us of Python before its first cell.
 MAX_LINES = 1_000_000
 
-# Text turned to numbers in one go: its tokens are Python objects for a while, many times their text.
-PIECE_BYTES = 128 * 1024
+# Text turned to numbers in one go, in 1 ms: its tokens are Python objects for a while, many times their text.
+PIECE_BYTES = 32 * 1024
+
+_BOM = b"\xef\xbb\xbf"
+_LINE_END = b"\n"
 
 _ORDINARY = b"0123456789+-.eE: naNA"
 _INDEX = re.compile(r"\d{1,18}", re.ASCII)
@@ -37,7 +42,7 @@ _QUERY = b"qid:"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entries:
-    """Cells that are there: `rows` count from zero within the body, `indices` as they are written."""
+    """Cells that are there: `rows` count from zero within a piece, `indices` as they are written."""
 
     rows: NDArray[np.int64]
     indices: NDArray[np.int64]
@@ -51,62 +56,97 @@ def read_libsvm(body: bytes, n_features: int, index_base: int = 0) -> Rows:
     index_base   what the first feature is called, 0 or 1
     raises       PayloadInvalid naming the line; FeatureMismatch for an index the model does not have
     """
-    text = body.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\t", b" ")
-    if b"#" in text:
-        text = _COMMENT.sub(b"", text)
-    first_line = text[: len(text) - len(text.lstrip(b" \n"))].count(b"\n") + 1
-    text = text.strip(b" \n")
-    if not text:
-        raise PayloadInvalid("", "the body holds no rows")
-    n_lines = text.count(b"\n") + 1
+    start, end = trimmed(body, b" \t\r\n", len(_BOM) if body.startswith(_BOM) else 0)
+    n_lines = count(body, b"\n", start, end) + 1
     if n_lines > MAX_LINES:
         raise PayloadInvalid("", f"{n_lines} lines, more than {MAX_LINES}; send so many rows as CSV or npy")
     values = sparse_rows(n_lines, n_features)
-    _fill(values, _read(text.split(b"\n"), first_line, n_features), first_line, index_base)
-    return Rows(values)
+    n_rows = 0
+    for line, lines in _with_rows(_pieces(body, start, end, n_features)):
+        _fill(values[n_rows : n_rows + len(lines)], _read_piece(lines, line, n_features), line, index_base)
+        n_rows += len(lines)
+    if not n_rows:
+        raise PayloadInvalid("", "the body holds no rows")
+    return Rows(values[:n_rows])
 
 
-def _read(lines: list[bytes], first_line: int, n_features: int) -> _Entries:
-    parts = []
-    start, n_bytes = 0, 0
-    for at, line in enumerate(lines, 1):
-        n_bytes += len(line)
-        if n_bytes >= PIECE_BYTES or at == len(lines):
-            parts.append(_read_piece(lines[start:at], start, first_line, n_features))
-            start, n_bytes = at, 0
-    return _Entries(
-        np.concatenate([part.rows for part in parts]),
-        np.concatenate([part.indices for part in parts]),
-        np.concatenate([part.values for part in parts]),
-    )
+def _pieces(body: bytes, start: int, end: int, n_features: int) -> Iterator[tuple[int, list[bytes]]]:
+    """Lines without comments, about PIECE_BYTES at a time, each piece with the number of its first line."""
+    line = count(body, b"\n", 0, start) + 1
+    while start < end:
+        cut = find(body, b"\n", min(start + PIECE_BYTES, end), end)
+        if cut - start > 2 * PIECE_BYTES:
+            _refuse_long_line(body, start, cut, line, n_features)
+        text = body[start:cut].replace(b"\r\n", b"\n").replace(b"\t", b" ").removesuffix(b"\r")
+        if b"#" in text:
+            text = _COMMENT.sub(b"", text)
+        lines = text.split(b"\n")
+        yield line, lines
+        line += len(lines)
+        start = cut + 1
 
 
-def _read_piece(lines: list[bytes], first_row: int, first_line: int, n_features: int) -> _Entries:
+def _refuse_long_line(body: bytes, start: int, end: int, line: int, n_features: int) -> None:
+    """The last line of a piece, where that is what makes it long: before anything is done to all of it at once."""
+    last = body.rfind(b"\n", start, start + PIECE_BYTES) + 1 or start
+    where = f"line {line + body.count(_LINE_END, start, last)}"
+    _check_width(count(body, b":", last, end), n_features, where)
+    if end - last > max(PIECE_BYTES, 2 * MAX_CELL_BYTES * (n_features + 2)):
+        raise PayloadInvalid(where, f"{end - last} bytes; at most {MAX_CELL_BYTES} are read of an index:value")
+
+
+def _check_width(n_cells: int, n_features: int, where: str) -> None:
+    if n_cells > n_features:
+        raise FeatureMismatch(f"the model has {n_features} features, {where} names {n_cells}")
+
+
+def _with_rows(pieces: Iterable[tuple[int, list[bytes]]]) -> Iterator[tuple[int, list[bytes]]]:
+    """The same without blank lines at either end of the body. Raises PayloadInvalid for one in between."""
+    blank: int | None = None  # after a row
+    has_begun = False
+    for line, lines in pieces:
+        first, last = 0, len(lines)
+        while first < last and not has_begun and not lines[first].strip():
+            first += 1
+        while last > first and not lines[last - 1].strip():
+            last -= 1
+        if first < last:
+            if blank is not None:
+                raise _blank(blank)
+            has_begun = True
+            yield line + first, lines[first:last]
+        if has_begun and last < len(lines) and blank is None:
+            blank = line + last
+
+
+def _blank(line: int) -> PayloadInvalid:
+    return PayloadInvalid(f"line {line}", "blank, between rows")
+
+
+def _read_piece(lines: list[bytes], first_line: int, n_features: int) -> _Entries:
     cells: list[bytes] = []
     counts = []
-    for row, line in enumerate(lines, first_row):
-        where = f"line {first_line + row}"
-        if _QUERY in line:
-            line = _without_query(line, where)  # noqa: PLW2901
+    for number, line in enumerate(lines, first_line):
+        where = f"line {number}"
+        line = _without_query(line, where)  # noqa: PLW2901
         n_cells = line.count(b":")
-        if n_cells > n_features:
-            raise FeatureMismatch(f"the model has {n_features} features, {where} names {n_cells}")
+        _check_width(n_cells, n_features, where)
         tokens = line.split()
         if not tokens:
-            raise PayloadInvalid(where, "blank, between rows")
+            raise _blank(number)
         if b":" not in tokens[0]:
             _check_label(tokens.pop(0), where)
         if len(tokens) != n_cells or line.translate(None, _ORDINARY) or has_long_cell(line, b" "):
             _refuse(tokens, where)
         cells += b":".join(tokens).split(b":") if tokens else []
         counts.append(n_cells)
-    rows = np.repeat(np.arange(first_row, first_row + len(lines)), counts)
     converted = _convert(cells)
     if converted is None:
-        for row, line in enumerate(lines, first_row):
-            _refuse([token for token in line.split() if b":" in token], f"line {first_line + row}")
-        raise PayloadInvalid(f"lines {first_line + first_row} and on", "not index:value")
-    return _Entries(rows, *converted)
+        for number, line in enumerate(lines, first_line):
+            where = f"line {number}"
+            _refuse([token for token in _without_query(line, where).split() if b":" in token], where)
+        raise PayloadInvalid(f"lines {first_line} and on", "not index:value")
+    return _Entries(np.repeat(np.arange(len(lines)), counts), *converted)
 
 
 def _convert(cells: list[bytes]) -> tuple[NDArray[np.int64], Floats] | None:
@@ -124,7 +164,9 @@ def _convert(cells: list[bytes]) -> tuple[NDArray[np.int64], Floats] | None:
 
 def _without_query(line: bytes, where: str) -> bytes:
     """The line without `qid:n`, the group a row was ranked in when the model was trained; a score does not depend on it."""
-    before, _, behind = line.partition(_QUERY)
+    before, found, behind = line.partition(_QUERY)
+    if not found:
+        return line
     number, _, cells = behind.partition(b" ")
     if b":" in before or len(number) > MAX_CELL_BYTES or not number.isdigit() or _QUERY in cells:
         raise PayloadInvalid(where, "qid: is read as a whole number before the first index:value, and once")
@@ -168,7 +210,7 @@ def _fill(values: Floats, entries: _Entries, first_line: int, index_base: int) -
     if len(twice):
         row, column = divmod(int(in_order[twice[0]]), n_features)
         raise PayloadInvalid(f"line {first_line + row}", f"index {column + index_base} appears twice")
-    values.reshape(-1)[cells] = entries.values
+    values.reshape(-1)[cells] = entries.values  # a view: whole rows lie together
 
 
 def _refuse_index(index: int, line: int, n_features: int, index_base: int) -> NoReturn:

@@ -67,9 +67,9 @@ def finite(values: NDArray[np.float32], where: str = "row {row}, column {column}
     return values
 
 
-def has_long_cell(text: bytes, separator: bytes) -> bool:
+def has_long_cell(text: bytes, separator: bytes, at: int = 0, end: int | None = None) -> bool:
     """Whether more than MAX_CELL_BYTES lie between two separators; a look every so many bytes is enough to know."""
-    at, end = 0, len(text)
+    end = len(text) if end is None else end
     while end - at > MAX_CELL_BYTES:
         found = text.rfind(separator, at, at + MAX_CELL_BYTES + 1)
         if found < 0:

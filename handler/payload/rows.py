@@ -225,16 +225,18 @@ def refuse_too_wide(n_columns: int, n_features: int) -> None:
         raise FeatureMismatch(f"the model has {n_features} features, the rows have {n_columns}")
 
 
-def sparse_rows(n_rows: int, n_features: int) -> Floats:
+def sparse_rows(n_rows: int, n_features: int, n_before: int = 0) -> Floats:
     """Rows of nothing but missing values, to be filled in; absent is missing, as in AWS's image and in a DMatrix.
 
+    n_before  rows that there are of the body already
     returns   float32, (n_rows, n_features)
-    raises    PayloadInvalid when they would take more than MAX_SPARSE_BYTES
+    raises    PayloadInvalid when all would take more than MAX_SPARSE_BYTES
     """
-    n_bytes = 4 * n_rows * n_features
+    n_all = n_before + n_rows
+    n_bytes = 4 * n_all * n_features
     if n_bytes > MAX_SPARSE_BYTES:
         at_most = MAX_SPARSE_BYTES // (4 * n_features)
         raise PayloadInvalid(
-            "", f"{n_rows} sparse rows of {n_features} features need {n_bytes} bytes; send at most {at_most} rows"
+            "", f"{n_all} sparse rows of {n_features} features need {n_bytes} bytes; send at most {at_most} rows"
         )
     return np.full((n_rows, n_features), np.nan, dtype=np.float32)

@@ -9,13 +9,14 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from botocore.exceptions import ClientError
 
 from tests.container.platform.test_zero import Bare, Zero
-from tests.flow.test_platform_endpoints import BUCKET, OURS, PREFIX, ask, expected, put
+from tests.flow.test_platform_endpoints import BUCKET, CSV, OURS, PREFIX, ask, expected, put
 from tests.rig.endpoint import needs_classes
 from tests.rig.platform import ROLE, client, platform
 
@@ -54,6 +55,24 @@ class Segments(Zero):
             CustomAttributes=f"TargetModel=segment-{number}.tar.gz",
         )
 
+    def streamed(self, number: int) -> bytes:
+        """The same, as a stream of events."""
+        answer = self.aws.runtime.invoke_endpoint_with_response_stream(**self._call(number))
+        return b"".join(event["PayloadPart"]["Bytes"] for event in answer["Body"])
+
+    def said(self, number: int) -> bytes:
+        said: bytes = self.aws.runtime.invoke_endpoint(**self._call(number))["Body"].read()
+        return said
+
+    def _call(self, number: int) -> dict[str, Any]:
+        return {
+            "EndpointName": self.name,
+            "InferenceComponentName": self.component,
+            "ContentType": "text/csv",
+            "Body": CSV,
+            "CustomAttributes": f"TargetModel=segment-{number}.tar.gz",
+        }
+
     def answer_in_the_end(self, number: int) -> tuple[np.ndarray, int]:
         """As a caller that waits out the wake, and how often it was refused."""
         deadline, n_refused = time.monotonic() + PATIENCE_S, 0
@@ -90,6 +109,7 @@ def zero() -> Iterator[Segments]:
 def test_it_answers_as_xgboost_does_goes_to_zero_and_comes_back(zero: Segments) -> None:
     for number in (0, 1):
         np.testing.assert_allclose(zero.answer(number), expected(number), rtol=1e-6)
+    assert zero.streamed(1) == zero.said(1)
     logs = client(zero.aws.url, "logs")
     groups = logs.describe_log_groups(logGroupNamePrefix="/aws/sagemaker/InferenceComponents/")["logGroups"]
     assert [one["logGroupName"] for one in groups] == ["/aws/sagemaker/InferenceComponents/night-ic"]

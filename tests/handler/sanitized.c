@@ -1,9 +1,10 @@
-/* Drives walk.c, line.c, trees.c and numbers.c with forests, documents and texts that were changed at random, for AddressSanitizer and
- * UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
+/* Drives walk.c, groups.c, line.c, trees.c, numbers.c, array.c and json.c with forests, documents and texts that were changed at
+ * random, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
  */
 
+#define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,12 +13,18 @@
 #include <time.h>
 
 #include "../../handler/forest/line.h"
+#include "../../handler/telemetry/json.h"
 
 int forest_is_sound(const void *forest, int64_t n_bytes);
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
+void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *columns, int64_t n_rows,
+                     float *out);
+int groups_order(const int32_t *codes, int64_t n_rows, int64_t n_groups, int64_t *ends, int64_t *order);
 int64_t trees_read(const uint8_t *data, int64_t n_bytes, int64_t at, int64_t n_trees, int64_t max_nodes, int64_t *sizes,
                    void *const columns[10]);
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
+int64_t array_cut(const char *text, int64_t n_bytes, int64_t start, int64_t piece_bytes, int64_t max_commas, int64_t *cuts,
+                  int64_t max_cuts);
 
 enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 7, MAX_ROWS = 150 };
 static uint64_t state, n_scored;
@@ -110,12 +117,26 @@ static int walk_one(void) {
                 memcpy(rows + cell, &bits, 4);
             }
             forest_predict(forest, rows, n_rows, below(head[2] + 2), (int)below(2), out);
+            if (n_groups == 1) {
+                const void *const forests[] = {forest, forest};
+                const int64_t middle = n_rows ? below((uint32_t)n_rows) : 0, borders[] = {0, middle, middle, n_rows};
+                forests_predict(forests, 2, borders, rows, n_rows, out); /* as columns they are as good as any */
+                score_line_with(forest, n_features, head[2]);
+            }
             free(rows), free(out);
-            if (n_groups == 1) score_line_with(forest, n_features, head[2]);
         }
     }
     free(forest);
     return is_sound;
+}
+
+static void order_some(void) {
+    const uint32_t n_rows = below(100), n_groups = below(20);
+    int32_t *codes = malloc(4 * (size_t)n_rows + 1);
+    for (uint32_t row = 0; row < n_rows; row++) codes[row] = below(200) ? (int32_t)below(n_groups + 1) - !below(50) : (int32_t)draw();
+    int64_t *ends = malloc(8 * (size_t)n_groups + 1), *order = malloc(8 * (size_t)n_rows + 1);
+    groups_order(codes, n_rows, n_groups, ends, order);
+    free(codes), free(ends), free(order);
 }
 
 static int read_one(void) {
@@ -138,6 +159,19 @@ static int read_one(void) {
     const int64_t n_rows = numbers_read(text, n_bytes - 1, n_columns, out, max_cells);
     free(text), free(out);
     return n_rows > 0;
+}
+
+/* An array, in a block of exactly its size, and no more room for cuts than its caller makes. */
+static void cut_one(void) {
+    static const char ALPHABET[] = "[]{},\"\\1 ";
+    const int64_t n_bytes = 1 + below(200), piece_bytes = 1 + below(40), max_cuts = n_bytes / piece_bytes + 2;
+    char *text = malloc((size_t)n_bytes);
+    for (int64_t at = 0; at < n_bytes; at++) text[at] = ALPHABET[below(sizeof ALPHABET - 1)];
+    int64_t *cuts = malloc(8 * (size_t)max_cuts);
+    const int64_t start = 1 + below((uint32_t)n_bytes), n_cuts = array_cut(text, n_bytes, start, piece_bytes, below(20), cuts, max_cuts);
+    for (int64_t cut = 0, before = start; cut < n_cuts; before = cuts[cut++])
+        if (cuts[cut] < before || cuts[cut] > n_bytes) abort();
+    free(text), free(cuts);
 }
 
 static uint8_t *put(uint8_t *at, const void *bytes, size_t n_bytes) {
@@ -205,6 +239,27 @@ static int read_trees(void) {
     return ends > 0;
 }
 
+/* Any bytes in room for the longest they may become, any number, and a second against the C library's own calendar. */
+static void write_json(void) {
+    const uint32_t n_bytes = below(50);
+    char *bytes = malloc(n_bytes + 1), *text = malloc(JSON_QUOTES + JSON_PER_BYTE * n_bytes);
+    for (uint32_t at = 0; at < n_bytes; at++) bytes[at] = (char)draw();
+    json_text(text, bytes, n_bytes);
+    free(text);
+    text = malloc(JSON_QUOTES + 4 * ((n_bytes + 2) / 3));
+    json_base64(text, bytes, n_bytes);
+    free(text), free(bytes);
+    char number[DECIMAL_BYTES + 1] = {0}, second[SECOND_BYTES + 1] = {0}, expected[SECOND_BYTES + 1];
+    const uint64_t value = draw() >> below(64);
+    json_decimal(number, value);
+    if (strtoull(number, NULL, 10) != value) printf("%s is not %" PRIu64 "\n", number, value), exit(1);
+    const time_t at = (time_t)(draw() % 253402300800);
+    struct tm calendar;
+    json_second(second, at);
+    strftime(expected, sizeof expected, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&at, &calendar));
+    if (strcmp(second, expected)) printf("%s is not %s\n", second, expected), exit(1);
+}
+
 int main(int argc, char **argv) {
     const double seconds = argc > 1 ? atof(argv[1]) : 600;
     state = argc > 2 ? strtoull(argv[2], 0, 10) | 1 : (uint64_t)time(0) << 1 | 1;
@@ -214,9 +269,11 @@ int main(int argc, char **argv) {
     do {
         for (int round = 0; round < 1000; round++) {
             n_forests++, n_sound += (uint64_t)walk_one();
-            n_texts++, n_read += (uint64_t)read_one();
+            order_some();
+            n_texts++, n_read += (uint64_t)read_one(), cut_one();
             n_documents++, n_taken += (uint64_t)read_trees();
             read_text_back();
+            write_json();
         }
     } while (time(0) < ends);
     printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\nlines     %" PRIu64 " scored\ndocuments %" PRIu64 ", %" PRIu64 " of them read\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n",

@@ -7,14 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.rig.endpoint import until
+from tests.rig.endpoint import MME, until
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60.0  # on a busy machine; on an idle one the demo takes 3 s
@@ -22,15 +21,20 @@ PATIENCE_S = 60.0  # on a busy machine; on an idle one the demo takes 3 s
 
 class Command:
     """One `mme ...` in a session of its own, with its own temp directory. Every process it starts carries a mark in its
-    environment, by which those that outlive it are found."""
+    environment, by which those that outlive it are found.
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+    program   what stands for `mme`
+    """
+
+    def __init__(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, program: Sequence[str] = MME
+    ) -> None:
         self.temp = Path(tempfile.mkdtemp(prefix="mt-", dir="/tmp"))  # short, as sockets need
         self.mark = uuid.uuid4().hex
         self.lines: list[str] = []
         self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115  closed in `close`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "container.operate.main", *arguments],
+            [*program, *arguments],
             cwd=ROOT,
             env={**os.environ, "TMPDIR": str(self.temp), "TEST_MARK": self.mark, **(environment or {})},
             stdin=subprocess.DEVNULL,

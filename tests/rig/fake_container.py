@@ -3,13 +3,14 @@
     python fake_container.py PORT
 
 Its Environment says HOW: never-healthy, dies, lists-nothing, or wrong, which answers 500 to calls. Else it answers with
-its Environment, the body and what came in headers.
+its Environment, the body and what came in headers, or, to a body that begins with `stream`, with its words one by one.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +43,8 @@ class Handler(BaseHTTPRequestHandler):
             self.say(500, {"message": "wrong on purpose"})
         elif self.path != "/invocations" and self.path.split("/")[2] not in MODELS:
             self.say(404)
+        elif body.startswith(b"stream"):
+            self.stream(body)
         else:
             time.sleep({b"slow": 0.6, b"brief": 0.05}.get(body, 0))
             self.say(200, {
@@ -49,6 +52,23 @@ class Handler(BaseHTTPRequestHandler):
                 "session": self.headers.get("X-Amzn-SageMaker-Session-Id"), "environment": dict(os.environ),
                 "attributes": self.headers.get("X-Amzn-SageMaker-Custom-Attributes"),
             })  # fmt: skip
+
+    def stream(self, body: bytes) -> None:
+        """Its words one by one, in chunks: `wait` until the file that its Environment names is there; `break` ends it all."""
+        self.send_response_only(200)
+        self.send_header("Content-Type", self.headers.get("Accept", "text/plain"))
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+        for word in body.split():
+            if word == b"break":
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
+            while word == b"wait" and not os.path.exists(os.environ["WAITS_FOR"]):
+                time.sleep(0.02)
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(word), word))
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
 
     def do_DELETE(self) -> None:
         self.say(200 if MODELS.pop(self.path.split("/")[2], None) else 404)

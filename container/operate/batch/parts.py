@@ -74,7 +74,7 @@ def score_part(
             groups = groups_of(segments_of(one, file, asked), models)
             if len(groups.left):
                 raise DoesNotFit
-            scored = score_groups(one, groups, asked, layout)
+            scored = score_groups(one, groups, asked, layout, models.check)
             made.write(one, scored.answers, error_table(file.name, scored.faults))
             made.counts.add(scored)
             on_rows(scored.n_rows)

@@ -44,7 +44,7 @@ def look(
             window = _first(windows(path, file, asked), n_rows)
             layout = layout_of_first(window, file, asked, models.models) or without_model(asked.outputs)
             groups = groups_of(segments_of(window, file, asked), models.models)
-            scored = score_groups(window, groups, asked, layout)
+            scored = score_groups(window, groups, asked, layout, models.models.check)
         except FileUnusable as error:
             raise Misused(f"{file.name}: {error.why}") from error
     errors: Counter[str] = Counter()

@@ -172,7 +172,7 @@ class SpilledFiles:
             groups = groups_of(of_now, self._models)
             self._leave(
                 groups,
-                score_groups(in_window, groups, self._asked, self._layout),
+                score_groups(in_window, groups, self._asked, self._layout, self._check),
                 [_Piece(one, at, now.astype(np.int32))],
             )
 
@@ -272,7 +272,7 @@ class SpilledFiles:
         began = time.perf_counter()
         table = pa.concat_tables([self._rows.get(one.extent) for one in blocks])
         kind = self._kinds[blocks[0].kind]
-        codes = table.column(1).to_numpy()
+        codes = table.column(1).to_numpy().astype(np.int32)
         columns = self._as_it_was(table, kind, codes, bucket)
         window = Window(columns, np.arange(len(columns)), kind.is_named, kind.is_typed, kind.as_words)
         segments = Segments(codes, bucket.values, self._asked.target_template)
@@ -281,7 +281,7 @@ class SpilledFiles:
         pieces = [
             _Piece(self._files[one.file], one.window, of_block) for one, of_block in zip(blocks, places, strict=True)
         ]
-        self._leave(groups, score_groups(window, groups, self._asked, self._layout), pieces)
+        self._leave(groups, score_groups(window, groups, self._asked, self._layout, self._check), pieces)
         took_s = time.perf_counter() - began
         with self._lock:
             for piece in pieces:

@@ -10,7 +10,6 @@ import argparse
 import importlib.util
 import os
 import shutil
-import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -23,6 +22,7 @@ from container.operate.demo.page import HEADING, Call, Metrics, Printer, Snippet
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import lines_of
 from container.operate.serving import ChildFailed, ServeChild, free_port
+from container.operate.stopping import Steps, stop_event
 
 if TYPE_CHECKING:
     # These cost most of a second, which the endpoint's start hides when they come after it.
@@ -86,20 +86,17 @@ def run(chosen: argparse.Namespace) -> int:
         return _trouble(str(error), error.exit)
     if chosen.port is None and port != FIRST_PORT:
         printer.say(lines_of("port", f"{FIRST_PORT} is taken, so this is {port}"))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)  # both end it the same way, as KeyboardInterrupt
-    try:
-        return _loop(port, printer) if chosen.loop else Demo(port, printer).run(is_once=chosen.once)
-    except KeyboardInterrupt:  # before there was anything to clean up, or behind it
-        return Exit.INTERRUPTED
+    with stop_event(is_last=True) as stop:
+        steps = Steps(stop)
+        return _loop(port, printer, steps) if chosen.loop else Demo(port, printer, steps).run(is_once=chosen.once)
 
 
-def _loop(port: int, printer: Printer) -> int:
+def _loop(port: int, printer: Printer, steps: Steps) -> int:
     from container.operate.demo.loop import Loop
 
     began = time.monotonic()
     try:
-        Loop(port, printer).run()
+        Loop(port, printer, steps).run()
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except CommandFailed as error:
@@ -118,12 +115,13 @@ def _zero(chosen: argparse.Namespace) -> int:
     speed = SPEED if chosen.speed is None else chosen.speed
     if not 1 <= speed <= MOST_SPEED:
         return _trouble(f"--speed is from 1 to {MOST_SPEED:g}", Exit.USAGE)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
-    try:
-        return zero.tell(speed=speed, is_once=chosen.once, is_json=chosen.json)
-    except CommandFailed as error:
-        return _trouble(str(error), error.exit)
+    with stop_event(is_last=True) as stop:
+        try:
+            return zero.tell(Steps(stop), speed=speed, is_once=chosen.once, is_json=chosen.json)
+        except KeyboardInterrupt:
+            return Exit.INTERRUPTED
+        except CommandFailed as error:
+            return _trouble(str(error), error.exit)
 
 
 def _choose_port(given: str | None) -> int:
@@ -147,9 +145,10 @@ def _program() -> str:
 class Demo:
     """One run, told by `_tell` from top to bottom."""
 
-    def __init__(self, port: int, printer: Printer) -> None:
+    def __init__(self, port: int, printer: Printer, steps: Steps) -> None:
         self._port = port
         self._url = f"http://127.0.0.1:{port}"
+        self._steps = steps
         self._admin_port = free_port(range(port + 1, 65536))
         self._printer = printer
         self._started_at = time.monotonic()
@@ -165,7 +164,7 @@ class Demo:
                 child = closing.enter_context(
                     ServeChild(self._serve_arguments(bucket), environments.demo_environment())
                 )
-                closing.callback(self._on_end)
+                closing.callback(self._printer.progress.wait_for, "stopping")
                 self._tell(bucket, child, is_once=is_once)
                 if is_once:
                     return Exit.OK
@@ -173,7 +172,7 @@ class Demo:
                 status_url = f"http://127.0.0.1:{self._admin_port}"
                 self._printer.say(lines_of("status", f"{status_url}/   {status_url}/metrics for Prometheus"))
                 self._printer.say(lines_of("serving", f"{self._url} until Ctrl-C"))
-                raise ChildFailed(f"the endpoint ended with status {child.wait()}")
+                raise ChildFailed(f"the endpoint ended with status {child.wait(self._steps.begin)}")
         except KeyboardInterrupt:
             return Exit.OK if self._is_told else Exit.INTERRUPTED
         except BrokenPipeError:  # as in `mme demo | head`: nobody reads on
@@ -193,27 +192,26 @@ class Demo:
             *("--log-level", "warning"),
         ]
 
-    def _on_end(self) -> None:
-        """First of the cleaning up, which a second Ctrl-C shall not cut short."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self._printer.progress.wait_for("stopping")
+    def _begin(self, what: str) -> None:
+        """The next step, unless there is to be none."""
+        self._steps.begin()
+        self._printer.progress.wait_for(what)
 
     def _tell(self, bucket: EmbeddedBucket, child: ServeChild, *, is_once: bool) -> None:
-        say, wait_for = self._printer.say, self._printer.progress.wait_for
-        wait_for("starting an S3 server")
+        say, begin = self._printer.say, self._begin
+        begin("starting an S3 server")
         bucket.start()
         say(lines_of("bucket", f"s3://{bucket.name}/{PREFIX} on an S3 server (moto) at {bucket.url}"))
 
-        wait_for("training")
+        begin("training")
         import numpy as np
 
         from container.operate.demo import houses
         from container.operate.endpoint.calling import PATH, Endpoint
 
         trained = self._fill(bucket)
-        wait_for("waiting for the endpoint")
-        ready_s = child.wait_ready(READY_PATIENCE_S)
+        begin("waiting for the endpoint")
+        ready_s = child.wait_ready(READY_PATIENCE_S, self._steps.begin)
         say(lines_of("ready", f"{self._url}, {ready_s:.1f} s after it was started"))
 
         endpoint = Endpoint(self._url)
@@ -223,6 +221,7 @@ class Demo:
         calls = [self._call(endpoint, city, random) for city in cities]
 
         say()
+        begin(f"training {houses.NEW_CITY}")
         start = time.perf_counter()
         newcomer = houses.train_city(houses.NEW_CITY, houses.NEW_CITY_PRICE)
         bucket.put(PREFIX + houses.target_of(newcomer.city), newcomer.archive)
@@ -269,7 +268,7 @@ class Demo:
         start = time.perf_counter()
         trained = []
         for at, (city, price) in enumerate(houses.CITIES.items(), 1):
-            self._printer.progress.wait_for(f"training {at} of {len(houses.CITIES)}: {city}")
+            self._begin(f"training {at} of {len(houses.CITIES)}: {city}")
             trained.append(houses.train_city(city, price))
             bucket.put(PREFIX + houses.target_of(city), trained[-1].archive)
         took_s = time.perf_counter() - start
@@ -290,7 +289,7 @@ class Demo:
         """A random house of `city`, priced."""
         from container.operate.demo import houses
 
-        self._printer.progress.wait_for(f"calling {city}")
+        self._begin(f"calling {city}")
         house = houses.draw_house(random)
         answered = endpoint.call(houses.target_of(city), house.csv.encode())
         call = Call(city, house, float(answered.body), answered.ms, answered.is_hit is True, answered.load_ms)

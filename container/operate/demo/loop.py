@@ -11,17 +11,20 @@ a running endpoint; what stands below is what it printed.
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container import environments
-from container.operate.exits import CommandFailed
+from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import lines_of
-from container.operate.serving import ServeChild
+from container.operate.serving import LOOK_S, ServeChild
+from container.operate.stopping import Steps
 
 if TYPE_CHECKING:
     from container.operate.demo.page import Printer
@@ -42,14 +45,15 @@ class LoopFailed(CommandFailed):
 class Loop:
     """One run, told by `run` from top to bottom."""
 
-    def __init__(self, port: int, printer: Printer) -> None:
+    def __init__(self, port: int, printer: Printer, steps: Steps) -> None:
         self._port = port
+        self._steps = steps
         self._url = f"http://127.0.0.1:{port}"
         self._printer = printer
         self._environment = environments.demo_environment()
 
     def run(self) -> None:
-        """Raises CommandFailed."""
+        """Raises CommandFailed; KeyboardInterrupt when it is to end."""
         say, wait_for = self._printer.say, self._printer.progress.wait_for
         with tempfile.TemporaryDirectory(prefix="mme-demo-") as folder:
             root = Path(folder)
@@ -59,7 +63,7 @@ class Loop:
                 wait_for("making up prices")
                 self._write(root)
                 wait_for("waiting for the endpoint")
-                child.wait_ready(READY_PATIENCE_S)
+                child.wait_ready(READY_PATIENCE_S, self._steps.begin)
                 say(lines_of("ready", self._url, f"reads {root}/prod, where nothing is yet; commands run in {root}"))
                 self._tell(root)
 
@@ -99,13 +103,31 @@ class Loop:
         self._command(root, "invoke", "--url", self._url, "--target", f"us/{city}.tar.gz", HOUSE)
 
     def _command(self, root: Path, *words: str, may_fail: bool = False) -> None:
+        self._steps.begin()
         self._printer.say(f"\n$ mme {shlex.join(words)}")
         self._printer.progress.wait_for(" ".join(words[:2]))
+        status, said, trouble = self._done(root, words)
+        if status == Exit.INTERRUPTED:  # Ctrl-C in a terminal is the command's as well as ours
+            raise KeyboardInterrupt
+        self._printer.say(said.rstrip("\n").removeprefix("\n"))
+        if status and not may_fail:
+            raise LoopFailed(f"mme {shlex.join(words)} ended with status {status}\n{trouble}")
+
+    def _done(self, root: Path, words: Sequence[str]) -> tuple[int, str, str]:
+        """Its status, what it said, and on stderr."""
         command = [sys.executable, "-m", "container.operate.main", *words]
-        done = subprocess.run(command, cwd=root, env=self._environment, capture_output=True, text=True, check=False)
-        self._printer.say(done.stdout.rstrip("\n").removeprefix("\n"))
-        if done.returncode and not may_fail:
-            raise LoopFailed(f"mme {shlex.join(words)} ended with status {done.returncode}\n{done.stderr}")
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, cwd=root, env=self._environment, stdout=pipe, stderr=pipe, text=True) as process:
+            while True:
+                try:
+                    said, trouble = process.communicate(timeout=LOOK_S)
+                except subprocess.TimeoutExpired:
+                    if self._steps.stop.is_set():
+                        process.send_signal(signal.SIGINT)
+                        process.communicate()
+                        raise KeyboardInterrupt from None
+                else:
+                    return process.returncode, said, trouble
 
     def _write(self, root: Path) -> None:
         """Rows of three months, and rows whose prices somebody has checked."""

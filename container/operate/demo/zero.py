@@ -21,6 +21,7 @@ from container.operate.deploy.file import Wanted, parse
 from container.operate.endpoint import waking
 from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import lines_of
+from container.operate.stopping import Steps
 from container.platform.bill.prices import HOURS_PER_MONTH, price_usd_per_hour
 
 if TYPE_CHECKING:
@@ -88,21 +89,19 @@ class Ways:
     always_usd: float
 
 
-def tell(*, speed: float, is_once: bool, is_json: bool) -> int:
-    """Raises CommandFailed."""
+def tell(steps: Steps, *, speed: float, is_once: bool, is_json: bool) -> int:
+    """Raises CommandFailed; KeyboardInterrupt when it is to end before it is told."""
     from container.platform.platform import Platform
 
     with contextlib.ExitStack() as closing:
         platform = closing.enter_context(Platform(speed=speed))
-        story = _Story(platform, _say(is_json=is_json))
+        story = _Story(platform, _say(is_json=is_json), steps)
         facts = story.tell()
         if is_json:
             print(json.dumps(facts), flush=True)
         if not is_once:
             story.say("platform", f"{platform.url}/_platform has its states and its bill; Ctrl-C ends it")
-            with contextlib.suppress(KeyboardInterrupt):
-                while True:
-                    time.sleep(3600)
+            steps.stop.wait()
     return Exit.OK
 
 
@@ -114,10 +113,10 @@ def _say(*, is_json: bool) -> Callable[..., None]:
 
 
 class _Story:
-    def __init__(self, platform: Platform, say: Callable[..., None]) -> None:
+    def __init__(self, platform: Platform, say: Callable[..., None], steps: Steps) -> None:
         from container.operate.endpoint.calling import client
 
-        self._platform, self.say = platform, say
+        self._platform, self.say, self._steps = platform, say, steps
         self._sagemaker = client("sagemaker", platform.url)
         self._began = platform.clock.now()
 
@@ -155,7 +154,7 @@ class _Story:
         from container.operate.demo.houses import pack
 
         began = time.perf_counter()
-        boosters = {group: train_group(group) for group in GROUPS}
+        boosters = {group: self._train(group) for group in GROUPS}
         s3.create_bucket(Bucket=BUCKET)
         n_bytes = 0
         for group, booster in boosters.items():
@@ -170,13 +169,17 @@ class _Story:
         )
         return boosters
 
+    def _train(self, group: str) -> xgb.Booster:
+        self._steps.begin()
+        return train_group(group)
+
     def _apply(self, wanted: Wanted) -> None:
         from container.operate.endpoint.calling import client
 
         url = self._platform.url
         said: list[str] = []
         aws = Aws(client=lambda service: client(service, url))
-        applied = apply(aws, wanted, tell=said.append, pace=Pace(poll_s=0.2))
+        applied = apply(aws, wanted, tell=said.append, pace=Pace(poll_s=0.2, sleep=self._steps.pause))
         self.say("applied", *(line.strip() for line in said if not line.startswith("put the alarm")))
         self.say("", f"{applied.n_calls} calls; it is {self._at()}")
 
@@ -201,8 +204,9 @@ class _Story:
 
     def _ask(self, endpoint: Endpoint, user: int) -> Shown:
         """On a fast clock it may be asleep again before the next user comes."""
+        self._steps.begin()
         answered = waking.awake(
-            lambda: self._call(endpoint, user), PATIENCE_S, lambda _: None, sleep=lambda _: time.sleep(0.2)
+            lambda: self._call(endpoint, user), PATIENCE_S, lambda _: None, sleep=lambda _: self._steps.pause(0.2)
         )
         return _shown(user, answered)
 
@@ -218,6 +222,7 @@ class _Story:
         self.say("checked", f"all {len(shown)} are as XGBoost's own predict ranks them")
 
     def _ways(self, boosters: dict[str, xgb.Booster], wake_s: float, n_asked: int) -> Ways:
+        self._steps.begin()
         began = time.perf_counter()
         kept = {user: best_of(boosters[group_of(user)], user) for user in _sample()}
         batch_s = (time.perf_counter() - began) * len(GROUPS) * N_USERS / len(kept)
@@ -267,7 +272,7 @@ class _Story:
         while not is_so():
             if time.monotonic() > until:
                 raise CommandFailed(f"the endpoint never {what}")
-            time.sleep(0.2)
+            self._steps.pause(0.2)
 
     def _at(self) -> str:
         """`minute 31`, by the platform's clock."""

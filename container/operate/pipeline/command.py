@@ -136,7 +136,7 @@ def _apply(chosen: argparse.Namespace) -> int:
     say("pipeline", done.arn, done.pipeline)
     say("rule", chosen.name, done.rule, f"starts it when an object *{chosen.when} comes to {chosen.data[0]}")
     say("bucket", bucket, f"sends its events to EventBridge, {done.bucket}")
-    say("next", f"mme release follow --of {opened.location} --registry {chosen.registry} --print-rule")
+    say("next", f"mme release follow --of {opened.named} --registry {chosen.registry} --print-rule")
     return Exit.OK
 
 
@@ -190,11 +190,9 @@ def _broken(conditions: Conditions, opened: place.Place, release: str) -> tuple[
 
 
 def _steps(chosen: argparse.Namespace, opened: place.Place) -> local.Steps:
-    where = [*(["--releases", chosen.releases] if chosen.releases else [])]
-    where += [*(["--s3-endpoint-url", chosen.endpoint_url] if chosen.endpoint_url else [])]
     return local.Steps(
         ("train", *_words_of(chosen)),
-        ("--of", opened.location, *where),
+        ("--of", opened.location, *opened.flags),
         f"mme pipeline: {chosen.condition}",
         chosen.url,
     )

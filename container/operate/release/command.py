@@ -244,8 +244,8 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
         print(fact("dry run", "nothing was written; the release gets its name when it is"))
         return Exit.OK
     if package is not None:
-        print(fact("registered", package))
-    print(fact("next", f"mme release diff {manifest.id} --of {opened.location}"))
+        print(fact("package", package))
+    print(fact("next", f"mme release diff {manifest.id} --of {opened.named}"))
     return Exit.OK
 
 
@@ -297,11 +297,11 @@ def _list(chosen: argparse.Namespace, opened: Place) -> int:
     if changes:
         print(lines_of("changes", *map(telling.change_line, changes)))
     if not current.is_settled:
-        print(fact("next", f"mme release finish --of {opened.location}"))
+        print(fact("next", f"mme release finish --of {opened.named}"))
     elif ids:
-        print(fact("next", f"mme release diff --of {opened.location}"))
+        print(fact("next", f"mme release diff --of {opened.named}"))
     else:
-        print(fact("next", f"mme publish PATH --to {opened.location}"))
+        print(fact("next", f"mme publish PATH --to {opened.named}"))
     return Exit.OK
 
 
@@ -315,7 +315,7 @@ def _show(chosen: argparse.Namespace, opened: Place) -> int:
             print(manifest.to_json().decode())
         else:
             telling.printed(telling.manifest_lines(manifest))
-            print(fact("next", f"mme release diff {manifest.id} --of {opened.location}"))
+            print(fact("next", f"mme release diff {manifest.id} --of {opened.named}"))
         return Exit.OK
     whole = wholeness(opened)
     if chosen.json:
@@ -323,7 +323,7 @@ def _show(chosen: argparse.Namespace, opened: Place) -> int:
     else:
         telling.printed(telling.whole_lines(whole, opened.location))
         if not whole.current.is_settled:
-            print(fact("next", f"mme release finish --of {opened.location}"))
+            print(fact("next", f"mme release finish --of {opened.named}"))
     return Exit.OK if whole.is_whole else Exit.FAILED
 
 
@@ -340,7 +340,7 @@ def _diff(chosen: argparse.Namespace, opened: Place) -> int:
         return Exit.OK
     telling.printed(telling.diff_lines(seen))
     if seen.passing:
-        print(fact("next", f"mme release approve {manifest.id} --of {opened.location}{_again(chosen)}"))
+        print(fact("next", f"mme release approve {manifest.id} --of {opened.named}{_again(chosen)}"))
     else:
         print(fact("next", f"nothing of it would change {opened.location}"))
     return Exit.OK
@@ -363,8 +363,8 @@ def _register(chosen: argparse.Namespace, opened: Place) -> int:
     if chosen.json:
         print(json.dumps({"release": manifest.id, "package": package}))
         return Exit.OK
-    print(fact("registered", package, manifest.id))
-    print(fact("next", f"mme release follow --of {opened.location} --registry {chosen.registry} --print-rule"))
+    print(fact("package", package, manifest.id))
+    print(fact("next", f"mme release follow --of {opened.named} --registry {chosen.registry} --print-rule"))
     return Exit.OK
 
 
@@ -413,7 +413,7 @@ def _reject(chosen: argparse.Namespace, opened: Place) -> int:
         print(json.dumps({"release": manifest.id, "action": "reject"}))
     else:
         print(fact("rejected", manifest.id))
-        print(fact("next", f"mme release list --of {opened.location}"))
+        print(fact("next", f"mme release list --of {opened.named}"))
     return Exit.OK
 
 
@@ -472,7 +472,7 @@ def _finished(opened: Place, action: str, release: str | None) -> Moved | None:
         return moved
     raise NotNow(
         f"{change.action} of {change.release} by {change.who} had broken off, and is finished now; look at it "
-        f"(mme release show --of {opened.location}) and call again"
+        f"(mme release show --of {opened.named}) and call again"
     )
 
 
@@ -484,7 +484,8 @@ def _tell_moved(chosen: argparse.Namespace, opened: Place, moved: Moved) -> int:
         print(json.dumps({"change": asdict(change), "stuck": list(moved.stuck)}))
     else:
         print(lines_of("done", telling.change_line(change)))
-        print(fact("next", f"mme release verify --of {opened.location} --url http://127.0.0.1:8080"))
+        where = "--url URL, or --endpoint NAME" if opened.is_s3 else "--url http://127.0.0.1:8080"
+        print(fact("next", f"mme release verify --of {opened.named} {where}"))
     if moved.stuck:
         raise NotWhole(
             f"somebody else changed {len(moved.stuck)} keys meanwhile, and they are as they left them: "
@@ -550,19 +551,20 @@ def _gc(chosen: argparse.Namespace, opened: Place) -> int:
     what = f"{counts['releases']:,} releases, {counts['states']:,} states, {counts['artifacts']:,} artifacts"
     print(fact("removed" if chosen.delete else "not needed", what, size_text(garbage.n_bytes)))
     if not chosen.delete and garbage.n_bytes:
-        print(fact("next", f"mme release gc --of {opened.location} --keep {chosen.keep} --delete"))
+        print(fact("next", f"mme release gc --of {opened.named} --keep {chosen.keep} --delete"))
     return Exit.OK
 
 
 def _follow(chosen: argparse.Namespace, opened: Place) -> int:
-    from container.operate.release.follow import Follower, follow, rule_template
+    from container.operate.release.follow import LOG, Follower, follow, rule_template
     from container.operate.release.who import who
     from handler import aws
 
     if chosen.print_rule:
         print(json.dumps(rule_template(chosen.registry), indent=2))
         return Exit.OK
-    logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
+    logging.basicConfig(level="WARNING", stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
+    logging.getLogger(LOG).setLevel("INFO")  # botocore's tell where its credentials come from
     patience = aws.Patience(2.0, 20.0, 3)
 
     def say(word: str, text: str) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import msgspec
@@ -155,8 +155,8 @@ class Segment:
     trained: Trained | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON, without its features."""
-        return asdict(replace(self, features=Features(0)))
+        """For JSON by way of `fields_of`, without its features."""
+        return fields_of(replace(self, features=Features(0)))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], features: Features) -> Segment:
@@ -211,7 +211,8 @@ class Manifest:
             "segments": segments,
             "refused": dict(sorted(self.refused.items())),
         }
-        return json.dumps(facts, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=fields_of)
+        return text.encode()
 
     @classmethod
     def from_json(cls, data: bytes, uri: str) -> Manifest:
@@ -232,6 +233,12 @@ class Manifest:
             raise Refused(f"{uri} is no manifest of a release: {error}") from error
 
 
+def fields_of(value: Any) -> dict[str, Any]:
+    """What `json.dumps(default=...)` is to write of a dataclass. `asdict` copies all that is in it first, to the last text,
+    which takes ten times as long."""
+    return {one.name: getattr(value, one.name) for one in fields(value)}
+
+
 def content_of(segments: dict[str, Segment], refused: Iterable[str]) -> str:
-    judged = {key: [one.digest, asdict(one.judged) if one.judged else None] for key, one in sorted(segments.items())}
-    return hashlib.sha256(json.dumps([judged, sorted(refused)]).encode()).hexdigest()[:8]
+    judged = {key: [one.digest, one.judged] for key, one in sorted(segments.items())}
+    return hashlib.sha256(json.dumps([judged, sorted(refused)], default=fields_of).encode()).hexdigest()[:8]

@@ -14,7 +14,8 @@ Rule: nothing but artifacts is ever written to the live prefix.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from container import settings
@@ -28,16 +29,22 @@ N_AT_ONCE = 16  # requests in flight; S3 takes thousands a second of one prefix,
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Both stores, open; `endpoint_url` is that of another S3 than Amazon's."""
+    """Both stores, open; `endpoint_url` is that of another S3 than Amazon's. flags: what else named it for this command."""
 
     location: str
     live: WritingStore
     shelf: WritingStore
     endpoint_url: str | None = None
+    flags: tuple[str, ...] = ()
 
     @property
     def is_s3(self) -> bool:
         return self.location.startswith("s3://")
+
+    @property
+    def named(self) -> str:
+        """As the next command has to name it, behind `--of` or `--to`."""
+        return shlex.join((self.location, *self.flags))
 
     def close(self) -> None:
         self.live.close()
@@ -68,7 +75,9 @@ def open_place(chosen: argparse.Namespace, *, makes: bool = False) -> Place:
     where = (chosen.live, chosen.releases or f"{chosen.live.rstrip('/')}{BESIDE}")
     if not makes and "://" not in chosen.live and not any(Path(one).is_dir() for one in where):
         raise Misused(f"{chosen.live}: there is no such directory")
-    return place_at(chosen.live, chosen.releases, url)
+    said = (("--releases", chosen.releases), ("--s3-endpoint-url", chosen.endpoint_url))
+    flags = tuple(word for flag, value in said if value for word in (flag, value))
+    return replace(place_at(chosen.live, chosen.releases, url), flags=flags)
 
 
 def place_at(live: str, releases: str | None = None, endpoint_url: str | None = None, max_attempts: int = 3) -> Place:

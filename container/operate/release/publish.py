@@ -77,14 +77,15 @@ def publish(
     if not segments:
         raise NoneSound(f"none of {len(refused)} artifacts can be published; the first: " + _first(refused))
     content = content_of(segments, refused)
-    for id in shelf.release_ids(place.shelf):
+    ids = shelf.release_ids(place.shelf)
+    for id in ids:
         if id.endswith(content):
             same = shelf.manifest(place.shelf, id)
             if same.content == content:
                 return Published(same, n_uploaded, n_uploaded_bytes, False)
     made_at = datetime.now(UTC)
     manifest = Manifest(
-        *(f"{made_at:%Y%m%d-%H%M%S}-{content}", f"{made_at:%Y-%m-%dT%H:%M:%SZ}", made_by, tuple(made_from)),
+        *(shelf.new_id(made_at, content, ids), f"{made_at:%Y-%m-%dT%H:%M:%SZ}", made_by, tuple(made_from)),
         *(note, examiner, segments, refused),
     )
     if not dry_run:

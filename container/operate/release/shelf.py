@@ -6,8 +6,9 @@ Rule: what lies here is never changed, and a manifest is put down last, when all
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 
 from container.operate.release.manifest import ID, Manifest
 from container.operate.troubles import Refused
@@ -19,6 +20,8 @@ ARTIFACTS = "artifacts/"
 RELEASES = "releases/"
 PROFILES, RUNS = "profiles/", "runs/"  # of `mme train`
 SUFFIX = ".tar.gz"
+_STAMP = "%Y%m%d-%H%M%S"
+_STAMP_CHARS = len("20261129-213503")
 
 
 def artifact_key(digest: str) -> str:
@@ -46,6 +49,17 @@ def release_ids(shelf: WritingStore) -> list[str]:
     """The newest first."""
     names = (found.target[len(RELEASES) :].removesuffix(".json") for found in shelf.list(RELEASES))
     return sorted(filter(ID.fullmatch, names), reverse=True)
+
+
+def new_id(made_at: datetime, content: str, ids: Sequence[str]) -> str:
+    """A release's: when it was made and what is in it. It sorts behind those that are there, the newest of them first: made
+    in one second, or by clocks that differ, they would be in the order of their contents, and approving takes the last."""
+    stamp = f"{made_at:{_STAMP}}"
+    newest = ids[0][:_STAMP_CHARS] if ids else ""
+    if stamp <= newest:
+        with suppress(ValueError, OverflowError):  # an id that somebody made up, and is no time
+            stamp = f"{datetime.strptime(newest, _STAMP) + timedelta(seconds=1):{_STAMP}}"
+    return f"{stamp}-{content}"
 
 
 def put_manifest(shelf: WritingStore, manifest: Manifest) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shlex
 import sys
 import threading
 import time
@@ -266,7 +265,7 @@ def _start(chosen: argparse.Namespace, stop: threading.Event) -> int:
         client = aws.client("sagemaker", aws.Patience(2.0, 20.0, 3), endpoint_url=opened.endpoint_url)
         say("started", starting.start(client, name, request))
         starting.follow(client, name, stop)
-        say("next", f"mme release diff --of {shlex.quote(opened.location)}")
+        say("next", f"mme release diff --of {opened.named}")
     return Exit.OK
 
 
@@ -366,7 +365,7 @@ def _tell(chosen: argparse.Namespace, opened: Place, outcome: Outcome, verdict: 
         return
     for why in () if verdict is None else verdict.broken:
         say("not live", why)
-    say("next", f"mme release diff {manifest.id} --of {shlex.quote(opened.location)}")
+    say("next", f"mme release diff {manifest.id} --of {opened.named}")
 
 
 def manifest_lines(manifest: Manifest) -> list[str]:

@@ -10,19 +10,18 @@ would look better than it is beside the live one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from ctypes import c_int
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import xgboost
 from numpy.typing import NDArray
-from xgboost.core import _LIB, _check_call
 
 from container.operate.release.manifest import MORE_IS_BETTER
 from container.operate.train.metrics import Truth, answers_of, metric
 from container.operate.train.parameters import Chosen
 from container.operate.train.rows import Columns
+from handler.libxgboost import XGBoostError, boost_once
 from handler.payload.rows import Floats
 
 INNER_SHARE = 0.2
@@ -167,9 +166,13 @@ def _boosted(
 
 
 def _update(booster: xgboost.Booster, matrix: xgboost.DMatrix, number: int) -> None:
-    """One round. `Booster.update` compares the names of features each time, which takes a tenth of such small rounds, and the
-    callbacks of `xgboost.train` another twentieth. A booster that was made with this matrix has its names already."""
-    _check_call(_LIB.XGBoosterUpdateOneIter(booster.handle, c_int(number), matrix.handle))
+    """One round, by libxgboost's C API. `Booster.update`, whose users are told not to call it, compares the names of features
+    each time: 13 us of the 540 that a round of 2,000 rows takes; the callbacks of `xgboost.train` take another 50. A booster
+    that was made with this matrix has its names already. Seen with 3.2.0; tests hold the bytes against `xgboost.train`."""
+    try:
+        boost_once(booster.handle, matrix.handle, number)
+    except XGBoostError as error:
+        raise xgboost.core.XGBoostError(str(error)) from error
 
 
 def _stopped(

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from container.operate.documents import read_as
-from container.operate.release.manifest import Segment
+from container.operate.release.manifest import Segment, fields_of
 from container.operate.release.shelf import RUNS
 from container.operate.tables.files import DataFile
 from container.operate.train.asked import Asked
@@ -139,7 +139,7 @@ class Ledger:
 
     def add(self, came: Came) -> None:
         """Note it; it is written with others, soon."""
-        self._lines.append(json.dumps(asdict(_entry(came)), separators=(",", ":"), allow_nan=False))
+        self._lines.append(json.dumps(_entry(came), separators=(",", ":"), allow_nan=False, default=fields_of))
         if len(self._lines) >= FLUSH_N or self._clock() - self._written_at >= FLUSH_S:
             self.flush()
 

@@ -253,14 +253,15 @@ def _release(
         key, why = next(iter(sorted(refused.items())))
         raise NoneSound(f"none of {len(refused)} segments has got a model; {key}: {why}")
     content = content_of(segments, refused)
-    for id in shelf.release_ids(place.shelf):
+    ids = shelf.release_ids(place.shelf)
+    for id in ids:
         if id.endswith(content):
             same = shelf.manifest(place.shelf, id)
             if same.content == content:
                 return same, False
-    stamp = begun.made_at.translate(str.maketrans("T", "-", "-:Z"))  # 20261129-213503
+    id = shelf.new_id(datetime.fromisoformat(begun.made_at), content, ids)
     manifest = Manifest(
-        *(f"{stamp}-{content}", begun.made_at, begun.made_by, (*sources.data, *sources.validation)),
+        *(id, begun.made_at, begun.made_by, (*sources.data, *sources.validation)),
         *(note, f"trained, {made_with}", segments, refused),
     )
     found = Profiles(names, {key: came.profile for key, came in done.items() if came.profile is not None})

@@ -36,6 +36,7 @@ from handler.forest.booster_pool import BoosterPool
 from handler.forest.packed import document_of
 from handler.forest.packed import pack as pack_forest
 from handler.importer import Imported, import_booster
+from handler.libxgboost import Booster, Kind
 from handler.loading.loader import model_of
 from handler.payload.rows import Floats
 from handler.predictor import HandlePool
@@ -229,7 +230,9 @@ def _tried(examined: Examined, imported: Imported, fitted: Fitted, judging: Exam
 
 
 def _asked(fitted: Fitted, rows: Floats, columns: Columns) -> Floats:
-    """XGBoost's own answers."""
+    """XGBoost's own answers, of the booster that was trained: to words as it was told them, to numbers by its library."""
+    if not columns.categories:
+        return Booster.borrowed(fitted.booster.handle).predict_matrix(np.ascontiguousarray(rows), Kind.VALUE)
     matrix = matrix_of(Examples(rows, np.zeros(len(rows), np.float32)), columns)
     return np.asarray(fitted.booster.predict(matrix, strict_shape=True), np.float32)
 

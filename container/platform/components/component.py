@@ -22,7 +22,10 @@ UNDER_WAY = {"Creating": "CREATE_IN_PROGRESS", "Updating": "UPDATE_RC_IN_PROGRES
 class Served(Protocol):
     """A container that is healthy."""
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+    @property
+    def pid(self) -> int | None: ...
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         """Raises ServiceError."""
 
     def stop(self) -> None: ...

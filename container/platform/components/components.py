@@ -116,7 +116,9 @@ class Components:
 
     # Calls
 
-    def invoke(self, endpoint: str, name: str | None, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def invoke(
+        self, endpoint: str, name: str | None, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False
+    ) -> Reply:
         """The container's answer, whatever its status. Raises ServiceError."""
         if name is None:
             raise ValidationError(NAME_NEEDED)
@@ -131,23 +133,31 @@ class Components:
         if copy is None:
             self._metrics.put(NAMESPACE, "NoCapacityInvocationFailures", component.dimensions, 1, "None")
             raise ValidationError(NO_CAPACITY)
-        try:
-            return self._measured(component, copy, body, headers)
-        finally:
+
+        def give_back() -> None:
             with self._lock:
                 copy.n_calls -= 1
 
-    def _measured(self, component: Component, copy: Copy, body: bytes, headers: Mapping[str, str]) -> Reply:
+        try:
+            reply = self._measured(component, copy, body, headers, is_stream=is_stream)
+        except BaseException:
+            give_back()
+            raise
+        return reply.then(give_back)
+
+    def _measured(
+        self, component: Component, copy: Copy, body: bytes, headers: Mapping[str, str], *, is_stream: bool
+    ) -> Reply:
         assert copy.served is not None
         self._put(component, "Invocations", 1)
         self._put(component, "InvocationsPerCopy", 1 / max(1, len(component.ready)))
         start = time.perf_counter()
         try:
-            reply = copy.served.invoke(body, headers)
+            reply = copy.served.invoke(body, headers, is_stream=is_stream)
         except ServiceError:
             self._put(component, "Invocation5XXErrors", 1)
             raise
-        self._put(component, "ModelLatency", (time.perf_counter() - start) * 1e6, "Microseconds")
+        reply.then(lambda: self._put(component, "ModelLatency", (time.perf_counter() - start) * 1e6, "Microseconds"))
         self._put(component, "Invocation4XXErrors", float(400 <= reply.status < 500))
         self._put(component, "Invocation5XXErrors", float(reply.status >= 500))
         return reply

@@ -92,8 +92,12 @@ class _Copy:
         self._running = running
         self._model = model
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Reply:
-        return self._model.invoke(body, headers)
+    @property
+    def pid(self) -> int | None:
+        return self._running.pid
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
+        return self._model.invoke(body, headers, is_stream=is_stream)
 
     def stop(self) -> None:
         self._running.stop()

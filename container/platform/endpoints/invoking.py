@@ -14,8 +14,9 @@ from typing import Any, Protocol
 
 from container.platform.endpoints.endpoints import Endpoints
 from container.platform.endpoints.sides import Endpoint, Side
+from container.platform.endpoints.streaming import Passing
 from container.platform.endpoints.variants import Retired, Variant, weighted
-from container.platform.hosting.contract import Reply
+from container.platform.hosting.contract import Parts, Reply
 from container.platform.hosting.errors import ModelError, ServiceUnavailable, ValidationError
 from container.platform.metrics import MetricName, Metrics
 from container.platform.service.call import Call, Operation
@@ -44,7 +45,9 @@ PASSED_BACK = {
 class ComponentsOf(Protocol):
     """The room of inference components, as far as calls need it."""
 
-    def invoke(self, endpoint: str, component: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def invoke(
+        self, endpoint: str, component: str, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False
+    ) -> Reply:
         """The answer of one of its copies, whatever its status. Raises ServiceError."""
 
 
@@ -57,7 +60,10 @@ class Invoking:
         self.components: ComponentsOf | None = None
 
     def operations(self) -> dict[tuple[str, str], Operation]:
-        return {("sagemaker-runtime", "InvokeEndpoint"): self._invoke}
+        return {
+            ("sagemaker-runtime", "InvokeEndpoint"): lambda call: self._invoke(call, is_stream=False),
+            ("sagemaker-runtime", "InvokeEndpointWithResponseStream"): lambda call: self._invoke(call, is_stream=True),
+        }
 
     def publish(self, at: datetime) -> None:
         """Of the ten seconds before `at`: how many calls are under way; of an idle minute, that nobody called."""
@@ -76,7 +82,7 @@ class Invoking:
                     for name in ("Invocations", "InvocationsPerInstance"):
                         self._metrics.put(NAMESPACE, name, variant.dimensions, 0, "None", last)
 
-    def _invoke(self, call: Call) -> Mapping[str, Any]:
+    def _invoke(self, call: Call, *, is_stream: bool) -> Mapping[str, Any]:
         given = call.parameters
         if len(given["Body"]) > MAX_BODY_BYTES:
             raise ServiceFault(f"HTTP content length exceeded {MAX_BODY_BYTES} bytes.", "413", 413)
@@ -85,9 +91,11 @@ class Invoking:
         if endpoint is None or endpoint.status in ("Creating", "Failed", "Deleting"):
             raise ValidationError(f"Endpoint {name} of account {call.account} not found.")
         headers = {header: call.request.headers[header] for header in PASSED_ON if header in call.request.headers}
+        if is_stream:  # whose Accept has a header of its own
+            headers = {**headers, "accept": given.get("Accept", "*/*")}
         side = endpoint.side()
         if any(variant.model is None for variant in side.variants.values()):
-            return self._of_component(endpoint, side, call, headers)
+            return self._of_component(endpoint, side, call, headers, is_stream=is_stream)
         if "InferenceComponentName" in given:
             raise ValidationError(
                 "Inference Component Name header is not allowed for endpoints to which you dont plan to deploy "
@@ -98,15 +106,15 @@ class Invoking:
 
         def ask() -> Reply:
             try:
-                return variant.invoke(target, given["Body"], headers)
+                return variant.invoke(target, given["Body"], headers, is_stream=is_stream)
             except Retired:  # between the choice and the call, its successor has come
                 successor = _variant(endpoint, endpoint.side(), given.get("TargetVariant"))
-                return successor.invoke(_target(successor, call), given["Body"], headers)
+                return successor.invoke(_target(successor, call), given["Body"], headers, is_stream=is_stream)
 
         return self._measured(call, variant, ask)
 
     def _of_component(
-        self, endpoint: Endpoint, side: Side, call: Call, headers: Mapping[str, str]
+        self, endpoint: Endpoint, side: Side, call: Call, headers: Mapping[str, str], *, is_stream: bool
     ) -> Mapping[str, Any]:
         given = call.parameters
         component = given.get("InferenceComponentName")
@@ -123,7 +131,9 @@ class Invoking:
             raise ValidationError(f"Inference Component {component} was not found")
         components, (variant,) = self.components, side.variants.values()
         return self._measured(
-            call, variant, lambda: components.invoke(endpoint.name, component, given["Body"], headers)
+            call,
+            variant,
+            lambda: components.invoke(endpoint.name, component, given["Body"], headers, is_stream=is_stream),
         )
 
     def _measured(self, call: Call, variant: Variant, ask: Callable[[], Reply]) -> Mapping[str, Any]:
@@ -131,9 +141,11 @@ class Invoking:
         started_s = time.monotonic()
         status = 500
         model_us: float | None = None
+        parts: Parts | None = None
         try:
             reply = ask()
             model_us = (time.monotonic() - started_s) * 1e6
+            parts = reply.parts
             if reply.status != 200:
                 raise ModelError(reply.status, reply.body.decode(errors="replace"))
             status = 200
@@ -143,9 +155,24 @@ class Invoking:
             status = error.original if isinstance(error, ModelError) and error.original else error.status
             raise
         finally:
-            self._put(variant, status, model_us, (time.monotonic() - started_s) * 1e6)
+            if parts is None:
+                self._put(variant, status, model_us, (time.monotonic() - started_s) * 1e6)
         told = {member: reply.headers[header] for header, member in PASSED_BACK.items() if header in reply.headers}
-        return {"Body": reply.body, "InvokedProductionVariant": variant.name, **told}
+        body = reply.body if parts is None else self._passing(parts, variant, started_s)
+        return {"Body": body, "InvokedProductionVariant": variant.name, **told}
+
+    def _passing(self, parts: Parts, variant: Variant, started_s: float) -> Passing:
+        """A stream's figures come with its first part and its end."""
+
+        def put_whole() -> None:
+            all_us = (time.monotonic() - started_s) * 1e6
+            self._put(variant, 200, all_us, all_us)
+
+        def put(name: str, value: float, unit: str) -> None:
+            self._metrics.put(NAMESPACE, name, variant.dimensions, value, unit)
+
+        parts.then(put_whole)
+        return Passing(parts, put, started_s)
 
     def _put(self, variant: Variant, status: int, model_us: float | None, all_us: float) -> None:
         n_instances = max(1, len(variant.instances))

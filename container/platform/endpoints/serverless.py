@@ -39,17 +39,23 @@ class Serverless:
         most: int = self._variant.config["ServerlessConfig"]["MaxConcurrency"]
         return most
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         """The container's answer, whatever its status. Raises ServiceError, ThrottlingException."""
         unit = self._taken() or self._started()
         serving = unit.serving
         assert isinstance(serving, SingleModel)  # a serverless endpoint has no multi-model containers
-        try:
-            return serving.invoke(body, headers)
-        finally:
+
+        def give_back() -> None:
             with self._lock:
                 serving.n_outstanding -= 1
                 self._idle_since[unit.id] = self._now
+
+        try:
+            reply = serving.invoke(body, headers, is_stream=is_stream)
+        except BaseException:
+            give_back()
+            raise
+        return reply.then(give_back)
 
     def release_idle(self) -> None:
         """Called once a minute: those that nobody has called for long go."""

@@ -330,22 +330,29 @@ class Variant:
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
-    def invoke(self, target: str | None, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def invoke(self, target: str | None, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         """The container's answer, whatever its status. Raises ServiceError."""
         if self.serverless is not None:
-            return self.serverless.invoke(body, headers)
+            return self.serverless.invoke(body, headers, is_stream=is_stream)
         with self._lock:
             serving = self._chosen(target)
             serving.n_outstanding += 1
-        try:
-            if isinstance(serving, Instance):
-                assert target is not None  # asked for before
-                return serving.invoke(target, body, headers)
-            return serving.invoke(body, headers)
-        finally:
+
+        def give_back() -> None:
             with self._lock:
                 serving.n_outstanding -= 1
                 self._lock.notify_all()
+
+        try:
+            if isinstance(serving, Instance):
+                assert target is not None  # asked for before
+                reply = serving.invoke(target, body, headers)
+            else:
+                reply = serving.invoke(body, headers, is_stream=is_stream)
+        except BaseException:
+            give_back()
+            raise
+        return reply.then(give_back)
 
     def _chosen(self, target: str | None) -> Instance | SingleModel:
         ready = [one.serving for one in self.instances if one.serving and one.is_ready]

@@ -6,7 +6,8 @@ Source: SageMaker guide, "Custom Containers Contract for Multi-Model Endpoints".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ PING_S = 2.0  # SageMaker's limit for one attempt
 LIST_S = 10.0
 UNLOAD_S = 360.0
 POOL_SIZE = 128
+PART_BYTES = 64 << 10  # of a stream, at most; a chunk that is smaller is a part of its own
 
 
 class ContainerGone(Exception):
@@ -27,13 +29,56 @@ class ContainerSlow(Exception):
     """The container has not answered in the time it has."""
 
 
+class Parts:
+    """A body as it comes. Whoever has one reads it to its end or closes it. Raises ContainerGone, ContainerSlow.
+
+    until_s   of monotonic time, when all of it is to be there
+    """
+
+    def __init__(self, response: urllib3.response.BaseHTTPResponse, until_s: float) -> None:
+        self._response = response
+        self._until_s = until_s
+        self._then: list[Callable[[], None]] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for part in self._response.stream(PART_BYTES):
+                if time.monotonic() > self._until_s:
+                    raise ContainerSlow("the stream goes on too long")
+                yield part
+        except TimeoutError as error:
+            raise ContainerSlow(str(error)) from error
+        except HTTPError as error:
+            raise ContainerGone(str(error)) from error
+        finally:
+            self.close()
+
+    def then(self, done: Callable[[], None]) -> None:
+        """Call it when nothing more is read."""
+        self._then.append(done)
+
+    def close(self) -> None:
+        self._response.close()
+        while self._then:
+            self._then.pop()()
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the container answered. Header names are lower case."""
+    """What the container answered. Header names are lower case. parts: the body where it was asked for as a stream."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    parts: Parts | None = None
+
+    def then(self, done: Callable[[], None]) -> Reply:
+        """Itself; calls `done` when all of it has come."""
+        if self.parts is None:
+            done()
+        else:
+            self.parts.then(done)
+        return self
 
 
 class Container:
@@ -59,9 +104,11 @@ class Container:
     def invoke(self, name: str, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
         return self._call("POST", f"/models/{quote(name, safe='')}/invoke", timeout_s, body, headers)
 
-    def invoke_single(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
-        """Of a container with one model."""
-        return self._call("POST", "/invocations", timeout_s, body, headers)
+    def invoke_single(
+        self, body: bytes, headers: Mapping[str, str], timeout_s: float, *, stream_s: float | None = None
+    ) -> Reply:
+        """Of a container with one model. stream_s: for all of an answer that is to be a stream."""
+        return self._call("POST", "/invocations", timeout_s, body, headers, stream_s)
 
     def loaded(self) -> Iterator[str]:
         """Names of the loaded models, fetched page by page."""
@@ -88,10 +135,22 @@ class Container:
         timeout_s: float,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        stream_s: float | None = None,
     ) -> Reply:
+        until_s = time.monotonic() + (stream_s or 0.0)
         for attempt in (1, 2):
             try:
-                response = self._pool.urlopen(method, path, body, dict(headers or {}), retries=False, timeout=timeout_s)
+                response = self._pool.urlopen(
+                    method,
+                    path,
+                    body,
+                    dict(headers or {}),
+                    retries=False,
+                    timeout=timeout_s,
+                    preload_content=not stream_s,
+                )
+                is_stream = stream_s is not None and response.status == 200
+                data = b"" if is_stream else response.data
             except TimeoutError as error:
                 raise ContainerSlow(f"{method} {path}: no answer in {timeout_s:.0f} s") from error
             except ProtocolError as error:
@@ -102,5 +161,5 @@ class Container:
                 raise ContainerGone(f"{method} {path}: {error}") from error
             else:
                 lower = {name.lower(): value for name, value in response.headers.items()}
-                return Reply(response.status, lower, response.data)
+                return Reply(response.status, lower, data, Parts(response, until_s) if is_stream else None)
         raise AssertionError("unreachable")

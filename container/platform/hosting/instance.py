@@ -49,11 +49,13 @@ class Clocks:
 
     invoke   InvokeEndpoint's, the load it waits for included
     load     a load goes on this long, after its caller has been told ModelNotReadyException
+    stream   for all of a streamed answer, of which a part has the time of an invoke; "your-algorithms-inference-code"
     room     for a model in use to be let go, when nothing else could be unloaded; ours
     """
 
     invoke_s: float = 60.0
     load_s: float = 360.0
+    stream_s: float = 480.0
     room_s: float = 5.0
 
 
@@ -95,6 +97,11 @@ class Instance:
         self._flights: Flights[str, None] = Flights(executor)
         self._disk = Disk(root, store, disk_bytes, self._is_on_book)
         self.n_outstanding = 0
+
+    @property
+    def disk_share(self) -> float:
+        """Of its disk, what downloads have taken."""
+        return self._disk.share
 
     @property
     def n_loaded(self) -> int:
@@ -288,10 +295,11 @@ class SingleModel:
         self._clocks = clocks
         self.n_outstanding = 0
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         """The container's answer, whatever its status. Raises ServiceError."""
+        stream_s = self._clocks.stream_s if is_stream else None
         try:
-            return self.container.invoke_single(body, headers, self._clocks.invoke_s)
+            return self.container.invoke_single(body, headers, self._clocks.invoke_s, stream_s=stream_s)
         except ContainerSlow as error:
             raise timed_out(error) from error
         except ContainerGone as error:

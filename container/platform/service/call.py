@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 
@@ -22,11 +22,20 @@ class Request:
         return urlsplit(self.path).path
 
 
+class Streamed(Protocol):
+    """Bytes that come one by one; closed by whoever reads them, at their end or before."""
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+    def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    parts: Streamed | None = None  # in the place of a body: sent as they come
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,11 @@ class Call:
     region: str
     account: str
     request: Request
+
+    @property
+    def caller(self) -> dict[str, Any]:
+        """Whoever calls is the account itself: nobody has to prove who he is here."""
+        return {"IamIdentity": {"Arn": f"arn:aws:iam::{self.account}:root", "PrincipalId": self.account}}
 
     def arn(self, kind: str, name: str) -> str:
         """SageMaker's, whose names are in lower case whatever the resource is called."""

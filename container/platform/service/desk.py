@@ -16,6 +16,7 @@ from botocore.model import OperationModel, StructureShape
 
 from container.platform.service.call import Call, Operation, Request, Response
 from container.platform.service.descriptions import RUNTIME, operation_model, routed, targeted
+from container.platform.service.eventstream import CONTENT_TYPE
 from container.platform.service.faults import (
     NotPlayed,
     SerializationException,
@@ -96,7 +97,10 @@ class Desk:
             for name, shape in model.output_shape.members.items()
             if shape.serialization.get("location") == "header" and answer.get(name) is not None
         ]
-        return Response(200, (*headers, _request_id()), answer.get(str(payload), b""))
+        told = answer.get(str(payload), b"")
+        if not isinstance(told, bytes):
+            return Response(200, (("Content-Type", CONTENT_TYPE), *headers, _request_id()), b"", told)
+        return Response(200, (*headers, _request_id()), told)
 
     # -- both ----------------------------------------------------------------------------------------------------------
 

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from container.platform.service.call import Call, Request, Response
-from container.platform.service.descriptions import OURS, operation_model
-from container.platform.service.faults import ServiceFault
+from container.platform.service.call import Request, Response
 from container.platform.service.journal import Journal
-from container.platform.service.reading import read
 
 NEEDS = ("moto", "flask", "flask_cors", "werkzeug")
 ACCOUNT = "x-moto-account-id"  # moto's own header for whose call it is
@@ -71,17 +67,6 @@ class Moto:
                 chunks.close()
         status, headers = answered[-1]
         return Response(int(status.split()[0]), tuple(headers), body)
-
-    def answer(self, call: Call) -> dict[str, Any]:
-        """What moto answers to a call of a service of ours, read by the answer's shape. Raises ServiceFault."""
-        assert call.service in OURS
-        response = self.pass_on(call.request)
-        value = json.loads(response.body or b"{}")
-        if response.status != 200:
-            code = str(value.get("__type", "InternalFailure")).rpartition("#")[2]
-            raise ServiceFault(str(value.get("message", value.get("Message", ""))), code, response.status)
-        model = operation_model(call.service, call.operation)
-        return value if model is None else _known(model.output_shape, value)
 
     def backend(self, service: str, region: str) -> Any:
         """moto's own object for a service of this account."""
@@ -143,9 +128,3 @@ class Moto:
             bare = name.upper().replace("-", "_")
             environ[bare if bare in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{bare}"] = value
         return environ
-
-
-def _known(shape: Any, value: Mapping[str, Any]) -> dict[str, Any]:
-    """moto's answer without what the shape does not have, and its times as times."""
-    there = {name: one for name, one in value.items() if shape is not None and name in shape.members}
-    return read(shape, there) if shape is not None else {}

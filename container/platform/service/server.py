@@ -11,7 +11,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from container.platform.service.call import Request, Response
+from container.platform.service.call import Request, Response, Streamed
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +125,27 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in response.headers:
             names.add(name.lower())
             self.send_header(name, value)
-        if "content-length" not in names:  # an answer to HEAD tells the length of what it does not have
+        if response.parts is not None:
+            self.send_header("Transfer-Encoding", "chunked")
+        elif "content-length" not in names:  # an answer to HEAD tells the length of what it does not have
             self.send_header("Content-Length", str(len(response.body)))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
+        if response.parts is not None:
+            self._send_parts(response.parts)
+        elif self.command != "HEAD":
             self.wfile.write(response.body)
+
+    def _send_parts(self, parts: Streamed) -> None:
+        """Each as it comes. Whoever makes them is told when nobody reads any more."""
+        try:
+            for part in parts:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+        finally:
+            parts.close()
 
     def log_message(self, format: str, *args: Any) -> None:
         """Calls are counted, not listed."""

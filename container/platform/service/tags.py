@@ -1,6 +1,6 @@
 """Tags of the platform's own resources, by ARN, and the three operations on them.
 
-Rule: a resource of moto's has its tags there.
+Rule: a resource's tags go with it.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ from typing import Any
 
 from container.platform.service.call import Call, Operation
 from container.platform.service.faults import ResourceLimitExceeded
-from container.platform.service.moto import Moto
 from container.platform.service.pages import page
 
 MAX_TAGS = 50  # of one resource
 # The list operation has its own default.
 DEFAULT_RESULTS = 50
-MOTOS = ("pipeline",)
 
 
 class Tags:
     """A room asks `put` when it makes something and `forget` when that is gone."""
 
-    def __init__(self, moto: Moto) -> None:
-        self._moto = moto
+    def __init__(self) -> None:
         self._tags: dict[str, dict[str, str]] = {}
 
     def put(self, arn: str, tags: Iterable[Mapping[str, str]]) -> None:
@@ -53,24 +50,14 @@ class Tags:
         self._tags = value
 
     def _add(self, call: Call) -> Mapping[str, Any]:
-        if _is_motos(call):
-            return self._moto.answer(call)
         self.put(call.parameters["ResourceArn"], call.parameters["Tags"])
         return {"Tags": self.of(call.parameters["ResourceArn"])}
 
     def _list(self, call: Call) -> Mapping[str, Any]:
-        if _is_motos(call):
-            return self._moto.answer(call)
         found, token = page(self.of(call.parameters["ResourceArn"]), {"MaxResults": DEFAULT_RESULTS, **call.parameters})
         return {"Tags": found, "NextToken": token}
 
     def _delete(self, call: Call) -> Mapping[str, Any]:
-        if _is_motos(call):
-            return self._moto.answer(call)
         for key in call.parameters["TagKeys"]:
             self._tags.get(call.parameters["ResourceArn"], {}).pop(key, None)
         return {}
-
-
-def _is_motos(call: Call) -> bool:
-    return call.parameters["ResourceArn"].split(":")[-1].split("/")[0] in MOTOS

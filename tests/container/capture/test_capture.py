@@ -15,6 +15,7 @@ from container.capture import layout
 from container.capture.capture import Capture, Wanted
 from container.capture.lines import Captured, parse
 from container.capture.room import room_of
+from handler.compiled import sheet
 from handler.errors import ArtifactUnavailable
 from handler.messages import Answer, Exchange, Request
 from handler.patterns import Patterns
@@ -57,7 +58,10 @@ class Rig:
         answer = Answer(status, "text/csv", b"0.5")
         at = int(self.at_s * 1e9)
         call = Exchange(Request({}, body, "id"), answer, target, "1", True, 0, (at, at, at, at, at))
-        (self.capture.take if status == 200 else self.capture.take_failed)(call)
+        if status == 200:
+            self.capture.take(*call)
+        else:
+            self.capture.take_failed(call)
 
     def count(self, metric: Any) -> int:
         return self.recorder.collect().total(metric)
@@ -100,7 +104,7 @@ def test_a_file_lies_where_sagemaker_has_it(tmp_path: Path) -> None:
     assert hour.isoformat() == "2022-02-14T17:00:00+00:00"
 
 
-@pytest.mark.parametrize("size", [100, 2000])
+@pytest.mark.parametrize("size", [100, 20_000])
 def test_a_store_that_is_silent_keeps_nobody_waiting_and_what_is_over_the_bound_is_dropped(
     tmp_path: Path, size: int
 ) -> None:
@@ -118,7 +122,7 @@ def test_what_a_store_that_is_away_does_not_take_is_kept_within_the_bound_and_wr
         one.store.is_away = True
         for _ in range(20):
             one.call()
-        until(lambda: not one.capture._small, PATIENCE_S)
+        until(lambda: one.capture._parts, PATIENCE_S)
         one.store.is_away = False
         until(lambda: one.count(CAPTURED_CALLS) + one.count(CAPTURE_DROPPED) == 20, PATIENCE_S)
     assert len(one.found()) == one.count(CAPTURED_CALLS) > 0
@@ -129,8 +133,8 @@ def test_a_file_in_the_making_counts_towards_the_bound(tmp_path: Path) -> None:
         one.store.is_away = True
         for _ in range(15):
             for _ in range(5):
-                one.call(body=b"x" * 2000)
-            until(lambda: not one.capture._large, PATIENCE_S)
+                one.call(body=b"x" * 3000)
+            until(lambda: not one.capture._queue, PATIENCE_S)
         files = [*one.capture._lines, *(part.data for part in one.capture._parts)]
         assert 0 < sum(map(len, files)) <= 50_000
         one.store.is_away = False
@@ -153,7 +157,7 @@ def test_a_call_that_cannot_be_written_down_is_counted_said_once_and_gives_its_r
     with rig(tmp_path, max_bytes=100_000, counter_s=lambda: 0.0) as one:
         for one.at_s in (1e15, 1e15, 0.0):  # the first two are in no calendar
             one.call(body=b"x" * 20_000)
-            until(lambda: not one.capture._large, PATIENCE_S)
+            until(lambda: not one.capture._queue, PATIENCE_S)
         until(lambda: one.count(CAPTURED_CALLS), PATIENCE_S)
     assert (one.count(CAPTURED_CALLS), one.count(CAPTURE_DROPPED)) == (1, 2)
     assert len(caplog.records) == 1
@@ -200,3 +204,32 @@ def test_an_hour_ends_a_file(tmp_path: Path) -> None:
         for one.at_s in (3599.0, 3601.0):
             one.call()
     assert [found.target.split("/")[-2] for found in layout.files(one.store)] == ["00", "01"]
+
+
+def test_no_line_is_in_the_file_of_another_hour_whenever_it_is_written_down(tmp_path: Path) -> None:
+    now_s = 3599.0
+    with rig(tmp_path, interval_s=3600.0, clock_s=lambda: now_s, counter_s=lambda: now_s) as one:
+        for now_s in (3599.0, 3599.9, 3600.1, 3601.0):
+            for one.at_s in (now_s - 0.15, now_s):
+                one.call(str(one.at_s))
+            until(lambda: one.capture._sheet_hour == int(now_s) // 3600, PATIENCE_S)  # noqa: B023  this one's
+    hours = {
+        parse(text).target: found.target.split("/")[-2]
+        for found in layout.files(one.store)
+        for text in one.store.fetch(found.target).data.splitlines()
+    }
+    assert len(hours) == 8
+    assert all(hour == f"{int(float(at_s)) // 3600:02}" for at_s, hour in hours.items())
+
+
+def test_without_a_compiler_the_lines_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = []
+    for number, compiled in enumerate((sheet, None)):
+        monkeypatch.setattr("container.capture.capture.sheet", compiled)
+        with rig(tmp_path / str(number), clock_s=lambda: 3700.0, counter_s=lambda: 3700.0) as one:
+            one.at_s = 3700.0
+            for target in ("us/a", "us/b"):
+                one.call(target, b"1,2\n")
+        files.append(b"".join(one.store.fetch(found.target).data for found in layout.files(one.store)))
+    assert files[0] == files[1]
+    assert files[0].count(b"\n") == 2

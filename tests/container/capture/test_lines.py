@@ -12,7 +12,7 @@ from container.capture.lines import NoCapture, line, parse
 from handler.messages import Answer, Exchange, Request
 
 MARKS = (1_000_000, 1_005_000, 1_009_000, 1_018_000, 1_020_999)  # ns
-AT_S = 1_644_859_506.9  # 2022-02-14T17:25:06Z
+AT_S = 1_644_859_506  # 2022-02-14T17:25:06Z
 ID = "b7d5f3c1-9a52-4a4e-8f66-0c8b0f4dd6a1"
 SIDE = {
     "type": "object",

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from container.link import wire
 from container.link.wire import (
     MAX_NAME_BYTES,
     FrameReader,
@@ -58,6 +59,29 @@ def test_a_recorded_frame_reads_the_same_whole_in_bytes_and_before_another(name:
         assert read_all(frame, step=step) == whole
     other = FRAMES["predict-boto3"]
     assert read_all(frame + other) == whole + read_all(other)
+
+
+def test_a_large_body_is_the_same_whole_and_in_reads_and_is_cut_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = bytes(range(256)) * 12_000
+    frame = b"I" + blob(b"id") + END + blob(b"body") + blob(b"text/csv") + blob(body) + END + END
+    cuts: list[int] = []
+
+    def cut(data: bytes, start: int, end: int) -> bytes:
+        cuts.append(end - start)
+        return data[start:end]
+
+    monkeypatch.setattr(wire, "_cut", cut)
+    other = FRAMES["predict-boto3"]
+    for step in (None, 65_536, 1_000_003):
+        cuts.clear()
+        messages = read_all(frame + other, step, max_frame_bytes=1 << 22)
+        assert cuts.count(len(body)) == 1
+        (request,) = messages[0].requests  # type: ignore[union-attr]
+        assert request.inputs[0].value == body
+        assert messages[1:] == read_all(other)
+    monkeypatch.undo()
+    for start, end in ((0, len(body)), (3, 900_001), (7, 7)):
+        assert wire._cut(body, start, end) == body[start:end]
 
 
 def test_what_boto3_sends_is_all_there() -> None:

@@ -77,7 +77,7 @@ def names(collector: Collector) -> list[str]:
 
 def test_a_call_is_a_span_below_the_callers_with_its_stages_below_it(collector: Collector) -> None:
     traces = Traces(collector.url, 0.0, LiveRecorder(), service="acme", instance="one")
-    traces.take(call(traceparent=f"00-{TRACE}-{PARENT}-01"))
+    traces.take(*call(traceparent=f"00-{TRACE}-{PARENT}-01"))
     traces.close(PATIENCE_S)
     assert names(collector) == ["decode", "encode", "invoke", "predict", "wait"]
     invoke = next(span for span in collector.spans if span.name == "invoke")
@@ -108,7 +108,7 @@ def test_who_says_whether_a_call_is_traced(
     collector: Collector, share: float, headers: dict[str, str], is_sent: bool
 ) -> None:
     traces = Traces(collector.url, share, LiveRecorder(), service="acme", instance="one")
-    traces.take(call(**headers))
+    traces.take(*call(**headers))
     traces.take_failed(call(500, **headers))
     traces.close(PATIENCE_S)
     failed = [span for span in collector.spans if span.status.code == 2]
@@ -121,7 +121,7 @@ def test_a_collector_that_is_away_keeps_nobody_waiting(monkeypatch: pytest.Monke
     traces._stop.set()  # nobody empties the queue
     traces._thread.join(PATIENCE_S)
     for _ in range(MAX_QUEUED + 5):
-        traces.take(call())
+        traces.take(*call())
     assert recorder.collect().total(SPANS_DROPPED) == 5
 
 

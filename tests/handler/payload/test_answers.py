@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from handler.errors import AcceptUnsupported
 from handler.payload import ACCEPTED, Conventions, Predictions, encode, media
+from handler.payload.conventions import AWS, OURS
 from handler.payload.decode import decode
 
 CSV, JSON, LINES, NPY, RECORDIO = ACCEPTED
@@ -142,18 +143,23 @@ def test_what_cannot_be_written_is_refused() -> None:
 
 @pytest.mark.parametrize("media_type", [media.CSV, media.JSON, media.JSONLINES])
 @pytest.mark.parametrize("shape", [(25, 1), (25, 3), (20, 1), (7, 2)])
-@pytest.mark.parametrize("one_line", [False, True])
+@pytest.mark.parametrize("conventions", [OURS, Conventions(one_line=True), AWS])
 def test_an_answer_written_in_pieces_is_the_one_written_at_once(
-    media_type: str, shape: tuple[int, int], one_line: bool, monkeypatch: pytest.MonkeyPatch
+    media_type: str, shape: tuple[int, int], conventions: Conventions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scores = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     answers = [
         Predictions(scores),
         Predictions({"score": scores[:, 0], "contribs": scores, "label": np.arange(len(scores))}),
     ]
-    whole = [encode(one, media_type, Conventions(one_line=one_line)) for one in answers]
+    whole = [encode(one, media_type, conventions) for one in answers]
     monkeypatch.setitem(encode.__globals__, "PIECE_NUMBERS", 5)
-    assert [encode(one, media_type, Conventions(one_line=one_line)) for one in answers] == whole
+    assert [encode(one, media_type, conventions) for one in answers] == whole
+
+
+def test_a_column_of_empty_texts_has_a_line_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(encode.__globals__, "PIECE_NUMBERS", 1)
+    assert encode(Predictions({"predicted_label": np.array(["", "", "a", ""])}), "text/csv") == b"\n\na\n"
 
 
 TEXTS = {"predicted_label": np.array(["no", 'ja, "sí"', "ü"]), "probability": np.array([0.5, 0.25, 0.75], np.float32)}

@@ -103,6 +103,49 @@ def test_json_gives_the_same_facts_and_ctrl_c_ends_it_well(run: Run) -> None:
     demo.assert_nothing_is_left()
 
 
+# A press that strikes where Python cannot raise: what a destructor raises is told and forgotten.
+STRUCK_IN_A_DESTRUCTOR = """
+import os, signal, sys
+from container.operate.endpoint.calling import Endpoint
+from container.operate.main import main
+Endpoint.__del__ = lambda _: os.kill(os.getpid(), signal.SIGINT)
+sys.exit(main())
+"""
+# The second of two presses, in the moment between the first and the clean-up that it begins.
+STRUCK_BEFORE_THE_CLEAN_UP = """
+import contextlib, os, signal, sys
+from container.operate.demo import bucket
+from container.operate.main import main
+def close(stack, kind, *error):
+    if kind is KeyboardInterrupt:
+        os.kill(os.getpid(), signal.SIGINT)
+    return leave(stack, kind, *error)
+leave, contextlib.ExitStack.__exit__ = contextlib.ExitStack.__exit__, close
+def end(one, *error):
+    print("the bucket is gone", flush=True)
+    return gone(one, *error)
+gone, bucket.EmbeddedBucket.__exit__ = bucket.EmbeddedBucket.__exit__, end
+sys.exit(main())
+"""
+
+
+def test_a_press_that_strikes_in_a_destructor_ends_it(run: Run) -> None:
+    demo = run("demo", "--json", "--port", str(free_port()), program=[sys.executable, "-c", STRUCK_IN_A_DESTRUCTOR])
+    assert demo.wait() == 0, demo.trouble
+    assert demo.trouble == ""
+    demo.assert_nothing_is_left()
+
+
+def test_a_press_on_the_way_to_the_clean_up_leaves_nothing_out(run: Run) -> None:
+    program = [sys.executable, "-c", STRUCK_BEFORE_THE_CLEAN_UP]
+    demo = run("demo", "--port", str(free_port()), program=program)
+    demo.wait_for("bucket")
+    demo.signal(signal.SIGINT)
+    assert demo.wait() == 130, demo.trouble
+    assert demo.lines[-1] == "the bucket is gone"
+    demo.assert_nothing_is_left()
+
+
 def test_sigterm_while_it_starts_leaves_nothing(run: Run) -> None:
     demo = run("demo", "--port", str(free_port()))
     demo.wait_for("bucket")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from container.operate.demo.loop import BROKEN, DEARER
+from tests.rig.command import Command
 from tests.rig.endpoint import free_port
 
 pytest.importorskip("pyarrow")
@@ -30,3 +33,12 @@ def test_prices_arrive_and_are_answered_and_a_broken_feed_is_kept_back_and_taken
     assert "new 10   better 0   worse 0" in said
     assert f"no better us/{BROKEN}.tar.gz: than a constant" in said
     assert "1 written  instead of" in said
+
+
+def test_ctrl_c_ends_the_command_in_hand_and_the_loop(run: Callable[..., Command]) -> None:
+    demo = run("demo", "--loop", "--port", str(free_port()))
+    demo.wait_for("$ mme pipeline")
+    demo.signal(signal.SIGINT)
+    assert demo.wait() == 130, demo.trouble
+    assert demo.trouble == ""
+    demo.assert_nothing_is_left()

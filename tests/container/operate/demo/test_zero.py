@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 
 import xgboost
@@ -27,6 +28,15 @@ def test_it_sleeps_wakes_and_shows_what_the_models_say(run: Callable[..., Comman
     ways = facts["ways"]
     assert 0 < facts["asleep_usd"] < 1
     assert ways["batch_usd"] < ways["zero_usd"] < ways["always_usd"]
+    command.assert_nothing_is_left()
+
+
+def test_ctrl_c_while_the_platform_starts_containers_ends_it_at_the_first_press(run: Callable[..., Command]) -> None:
+    command = run("demo", "--zero", "--speed", "400")
+    command.wait_for("applied")
+    command.signal(signal.SIGINT)
+    assert command.wait() == 130, command.trouble
+    assert command.trouble == ""
     command.assert_nothing_is_left()
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tarfile
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from container.operate.troubles import Misused, Refused
 from handler.archives.limits import Limits
 from handler.payload import decode
 from tests.rig import boosters
+from tests.rig.faulty_s3 import FaultyS3
 from tests.rig.shop import Shop
 
 ROOT = Path(__file__).parents[4]
@@ -95,6 +98,29 @@ def test_a_second_run_uploads_nothing_and_makes_no_other_release(
     second = published(source)
     assert (second.n_uploaded, second.is_new, second.manifest) == (0, False, first.manifest)
     assert shelf.release_ids(shop.place.shelf) == [first.manifest.id]
+
+
+def test_of_releases_made_within_a_second_the_last_one_is_the_newest(
+    shop: Shop, source: Path, published: Publish
+) -> None:
+    for number in range(4):
+        (source / "us/Houston.ubj").write_bytes(boosters.document(boosters.segment(10 + number)))
+        made = published(source).manifest
+        assert shelf.newest(shop.place.shelf).id == made.id
+
+
+@pytest.mark.parametrize(
+    ("there", "made"),
+    [
+        ([], "20261129-213503-aaaaaaaa"),
+        (["20261129-213502-ffffffff"], "20261129-213503-aaaaaaaa"),
+        (["20261129-213503-ffffffff", "20261129-213503-00000000"], "20261129-213504-aaaaaaaa"),
+        (["20261231-235959-ffffffff"], "20270101-000000-aaaaaaaa"),  # by a clock that is ahead
+        (["99999999-999999-ffffffff"], "20261129-213503-aaaaaaaa"),
+    ],
+)
+def test_an_id_sorts_behind_those_that_are_there(there: list[str], made: str) -> None:
+    assert shelf.new_id(datetime(2026, 11, 29, 21, 35, 3, tzinfo=UTC), "aaaaaaaa", there) == made
 
 
 def test_one_retrained_segment_uploads_one_artifact(shop: Shop, source: Path, published: Publish) -> None:
@@ -285,3 +311,17 @@ def test_as_a_shell_sees_it(tmp_path: Path, source: Path, capsys: pytest.Capture
     assert main(["release", "list", "--of", str(tmp_path / "a" / "slip")]) == Exit.USAGE
     assert not (tmp_path / "a").exists()
     assert main(["publish", str(tmp_path / "none"), "--to", to]) == Exit.REFUSED
+
+
+def test_each_next_step_is_a_command_that_finds_the_same_place(
+    s3: FaultyS3, source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = [f"s3://{s3.bucket}/live/", "--releases", f"s3://{s3.bucket}/else where/", "--s3-endpoint-url", s3.url]
+    words = ["mme", "publish", str(source), "--to", *where]
+    for verb in ("diff", "approve"):
+        assert main(words[1:]) == Exit.OK
+        words = shlex.split(capsys.readouterr().out.rpartition("next")[2])
+        assert words[1:3] == ["release", verb]
+    assert main(words[1:]) == Exit.OK
+    # Which endpoint reads a bucket is not known here.
+    assert capsys.readouterr().out.endswith(f"--of {shlex.join(where)} --url URL, or --endpoint NAME\n")

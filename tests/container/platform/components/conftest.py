@@ -76,8 +76,9 @@ class FakeServed:
     runs: CopySpec
     during: Callable[[], None] = lambda: None
     is_stopped: bool = False
+    pid: int | None = None
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+    def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         self.during()
         return Reply(200, {"content-type": "text/csv"}, self.runs.environment.get("ANSWER", "1").encode())
 
@@ -91,7 +92,7 @@ class Shop:
     def __init__(self, traps: tuple[str, ...] = (), instance_type: str = "ml.m5.large", **managed: Any) -> None:
         self.clock = ManualClock(MIDNIGHT)
         self.metrics = Metrics(self.clock)
-        moto, tags = Moto(ACCOUNT), Tags(Moto(ACCOUNT))
+        moto, tags = Moto(ACCOUNT), Tags()
         self.ledger = Ledger(self.clock, REGION)
         scaling = {"Status": "ENABLED", "MinInstanceCount": 0, "MaxInstanceCount": 2, **managed}
         self.variant = FakeVariant(self.ledger, {"InstanceType": instance_type, "ManagedInstanceScaling": scaling})

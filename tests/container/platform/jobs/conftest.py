@@ -22,8 +22,8 @@ ROLE = "arn:aws:iam::123456789012:role/jobs"
 _NUMBERS = itertools.count(1)
 
 
-def until(is_so: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
+def until(is_so: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    deadline = time.monotonic() + patience_s
     while not (found := is_so()):
         assert time.monotonic() < deadline
         time.sleep(0.02)

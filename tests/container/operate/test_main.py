@@ -1,0 +1,37 @@
+"""What `mme` knows, and what a word costs that is said often."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from container.operate.main import main
+
+LISTS_MODULES = """
+import sys
+from container.operate.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    print("numpy" in sys.modules, "boto3" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("word", ["serve", "health"])
+def test_an_endpoints_start_and_its_health_check_import_nothing_of_the_other_commands(word: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LISTS_MODULES, word, "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith(f"usage: mme {word}")
+    assert done.stderr == "False False\n"
+
+
+def test_help_and_a_word_that_is_none_name_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["served"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        said = "".join(capsys.readouterr())
+        for word in ("serve", "health", "demo", "invoke", "score", "train", "deploy", "platform"):
+            assert word in said
