@@ -102,7 +102,7 @@ def groups_of(segments: Segments, models: RunModels) -> Groups:
 def score_groups(
     window: Window, groups: Groups, asked: Asked, layout: Layout, check: Callable[[], None]
 ) -> ScoredWindow:
-    """Rows in no group are not answered. check: called now and then; what it raises ends the work."""
+    """Rows in no group are not answered. check: called between pieces of long work; what it raises ends that."""
     n_rows = len(window.table)
     order, sizes = groups.order, groups.sizes
     ends = np.cumsum(sizes)
@@ -203,7 +203,7 @@ def _score_group(
     at: NDArray[np.intp] | slice,
     check: Callable[[], None],
 ) -> str | None:
-    """Why these rows have no answer, or None when they have. check: called between pieces; what it raises ends the work."""
+    """Why these rows have no answer, or None when they have."""
     answers = []
     try:
         for piece in _pieces(model, rows, asked.outputs):
