@@ -5,6 +5,7 @@ Rule: as nobody, in processes that end; only root can become another, and elsewh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -61,9 +62,10 @@ def as_nobody(code: str, *arguments: str) -> str:
 
 def listening(pid: int) -> set[int]:
     """Ports on which a process of ours listens."""
-    inodes = {
-        os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink() and os.path.lexists(path)
-    }
+    inodes = set()
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            inodes.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
