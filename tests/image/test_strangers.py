@@ -4,7 +4,7 @@ with a container's memory limit, its read-only root and its small scratch."""
 from __future__ import annotations
 
 import os
-import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from tests.rig.endpoint import free_port, until
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)
 LIMIT_BYTES = 1 << 30
-CALLS_BESIDE = 40
+BESIDE_S = 5.0  # the attackers' process begins within the first two
+PAUSE_S = 0.02
 
 
 @pytest.mark.skipif(not os.access(CGROUPS, os.W_OK), reason="needs control groups of version 1")
@@ -49,16 +50,12 @@ def test_each_attack_on_the_image_harms_no_honest_caller(image: Image, segments:
         for name in sorted(ATTACKS):
             before = statuses.copy()
             with Attackers(mark, [name]):
-                begun = threading.Event()
-                begun.wait(1.0)  # the attackers' process has begun by then, or does beside the calls
-                for at in range(CALLS_BESIDE):
-                    call(at % 4)
+                ends = time.monotonic() + BESIDE_S
+                while time.monotonic() < ends:
+                    call(sum(statuses.values()) % 4)
+                    time.sleep(PAUSE_S)
             assert set(statuses - before) <= {200, 429, 503}, (name, statuses - before)
             until(lambda: box.ping() == 200 and box.post("0.tar.gz", ROW).status == 200, patience_s=60)
         assert {box.init, box.runtime, box.jvm} == members
         assert statuses[200] > 10 * (statuses[429] + statuses[503])
-        assert (
-            int(box.group_figure("memory.failcnt")) == 0
-            or int(box.group_figure("memory.max_usage_in_bytes")) <= LIMIT_BYTES
-        )
-        print(dict(statuses), box.group_figure("memory.max_usage_in_bytes"))
+        assert int(box.group_figure("memory.max_usage_in_bytes")) < LIMIT_BYTES
