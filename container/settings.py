@@ -61,6 +61,18 @@ def size_bytes(text: str) -> int:
     return size
 
 
+def _mebibytes(least: int) -> Callable[[str], int]:
+    """A size from so many MiB on."""
+
+    def parse(text: str) -> int:
+        size = size_bytes(text)
+        if size < least << 20:
+            raise ValueError(f"a size of {least}MiB or more")
+        return size
+
+    return parse
+
+
 def _whole(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         wanted = f"a whole number from {low} to {high}"
@@ -579,7 +591,7 @@ class Metrics:
         flag="--capture-interval",
     )
     capture_bytes: int = _setting(
-        "memory for captured calls on their way", size_bytes, "MME_CAPTURE_MEMORY", default=64 * 2**20,
+        "memory for captured calls on their way", _mebibytes(1), "MME_CAPTURE_MEMORY", default=64 * 2**20,
         flag="--capture-memory",
     )  # fmt: skip
     otlp: str | None = _setting(

@@ -73,7 +73,7 @@ class _Part:
 class Capture:
     """Owns its thread and the store, which is opened when there is something to write. `close` writes what is left.
 
-    max_bytes    of all that is under way
+    max_bytes    of all that is under way; less than some kilobytes have room for no call
     interval_s   a call is in the store after about so long
     has_room     whether the store may have more; asked before each file
     """
@@ -106,7 +106,7 @@ class Capture:
         self._share, self._has_errors = wanted.share, wanted.has_errors
         self._takes_all = wanted.share >= 1.0 and not wanted.models
         self._is_wanted_model = lru_cache(maxsize=REMEMBERED_TARGETS)(wanted.models.match) if wanted.models else None
-        self._sheet = None if sheet is None else sheet.Sheet(min(MAX_SHEET_BYTES, max_bytes // 4))
+        self._sheet = None if sheet is None else sheet.Sheet(min(MAX_SHEET_BYTES, max(1, max_bytes // 4)))
         self._queue: deque[Exchange] = deque()
         self._lock = threading.Lock()  # guards the number alone
         self._queued_bytes = 0

@@ -56,6 +56,7 @@ def test_sizes(text: str, n_bytes: int) -> None:
     ("variable", "value", "says"),
     [
         ("MME_PORT", "http", "MME_PORT: 'http' is not a whole number from 1 to 32766"),
+        ("MME_CAPTURE_MEMORY", "1", "MME_CAPTURE_MEMORY: '1' is not a size of 1MiB or more"),
         ("MME_PORT", "40000", "MME_PORT: '40000' is not a whole number from 1 to 32766"),
         ("MME_MEMORY", "much", "MME_MEMORY: 'much' is not a size such as 2GiB"),
         ("MME_MEMORY", "0", "not a size above zero"),

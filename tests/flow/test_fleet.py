@@ -149,6 +149,22 @@ def test_a_rolling_restart_under_load_loses_no_call(fleet: Running) -> None:
     assert not callers.failed
     after = {one["name"]: one["starts"] for one in fleet.facts()["replicas"]}
     assert after == {name: starts + 1 for name, starts in before.items()}
+    said = [line for line in fleet.command.trouble.splitlines() if "restarting" in line]
+    assert said == [f"mme fleet: restarting replica-{number}, {number} of 2" for number in (1, 2)]
+
+
+@needs_haproxy
+def test_a_replica_that_is_lost_while_others_are_restarted_is_there_again_at_the_end(fleet: Running) -> None:
+    def starts() -> list[int]:
+        return [one["starts"] for one in fleet.facts()["replicas"]]
+
+    n_lines, (first, second) = len(fleet.command.lines), starts()
+    fleet.command.signal(signal.SIGHUP)
+    until(lambda: starts() == [first + 1, second + 1], PATIENCE_S)
+    os.kill(fleet.supervisor(1), signal.SIGKILL)
+    until(lambda: any(line.startswith("restarted") for line in fleet.command.lines[n_lines:]), PATIENCE_S)
+    assert starts() == [first + 2, second + 1]
+    until(fleet.all_there, PATIENCE_S)
 
 
 @needs_haproxy

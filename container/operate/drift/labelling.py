@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 
 from container.operate.drift.command import guarded, opened_store
@@ -57,6 +58,6 @@ def _run(chosen: argparse.Namespace) -> int:
         if n_broken:
             print(fact("left out", f"{n_broken:,} lines that are no labels"), file=facts)
         if joined.n_rows and chosen.out != "-":
-            train = f"mme train --data {chosen.out} --segment-column segment --label label --drop captured_at --to LIVE"
-            print(fact("next", train), file=facts)
+            table = f"--data {shlex.quote(chosen.out)} --segment-column segment --label label --drop captured_at"
+            print(fact("next", f"mme train {table} --to {opened.named}"), file=facts)
     return Exit.OK if joined.n_rows else Exit.FAILED

@@ -37,7 +37,9 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     parser.add_argument("--name", default="multi-model-endpoint", help="of everything; default %(default)s")
     parser.add_argument("--namespace", default="default", metavar="NAME", help="default %(default)s")
-    parser.add_argument("--models", default="s3://acme-models/prod/", metavar="LOC", help="default %(default)s")
+    parser.add_argument(
+        "--models", default="s3://acme-models/prod/", metavar="LOC", help="s3://bucket/prefix/; default %(default)s"
+    )
     parser.add_argument("--image", metavar="REF", help="repository and digest, as ./build.sh push prints them")
     parser.add_argument("--replicas", type=int, default=4, metavar="N", help="at least; default %(default)s")
     parser.add_argument("--most", type=int, default=12, metavar="N", help="replicas at most; default %(default)s")

@@ -14,6 +14,7 @@ from textwrap import indent
 from container.operate.fleet import haproxy
 from container.operate.fleet.replicas import LOAD_PERCENT, Address, Fleet
 from container.operate.troubles import Misused
+from handler.stores.location import LocationInvalid, beside
 
 IMAGE = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/multi-model-endpoint@sha256:" + "0" * 64
 PORT, ADMIN_PORT = 8080, 8081
@@ -46,6 +47,14 @@ class Wanted:
             raise Misused(f"from {self.least} to {self.most} replicas: at least 1, at most 100, and in this order")
         if not _MEMORY.fullmatch(self.memory):
             raise Misused(f"{self.memory!r} is no memory such as 4Gi")
+        if not self.models.startswith("s3://"):
+            raise Misused(
+                f"{self.models!r} is a directory of this machine, and no pod has it: write s3://bucket/prefix/"
+            )
+        try:
+            beside(self.models, ".warm")  # where replicas note what they are asked for most
+        except LocationInvalid as error:
+            raise Misused(str(error)) from error
         for text in (self.models, self.image):
             if not text.isprintable() or '"' in text or "\\" in text:
                 raise Misused(f"{text!r} cannot be written into a manifest")

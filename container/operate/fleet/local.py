@@ -176,23 +176,37 @@ class LocalFleet:
             self._start(one)
 
     def _restart_all(self) -> None:
-        """One after another; the next one when the balancer has seen that this one is back."""
-        for one in self._replicas:
-            if self._is_over:
+        """One after another; the next one when all are there and the balancer has seen that this one is back."""
+        for number, one in enumerate(self._replicas, 1):
+            if not self._await_all():
                 return
+            _tell(f"restarting {one.name}, {number} of {len(self._replicas)}")
             self._end(one)
             self._start(one)
-            deadline = time.monotonic() + READY_S
-            while one.child is not None and not one.child.is_ready and not self._is_over:
-                if one.child.has_ended or time.monotonic() > deadline:
-                    _tell(f"{one.name} does not come back; the others are left as they are")
-                    return
-                self._rest()
+            if not self._await_all(one):
+                return
             seen_at = time.monotonic() + SEEN_S
             while time.monotonic() < seen_at and not self._is_over:
                 self._rest()
         if not self._is_over:
             say("restarted", f"{len(self._replicas)} replicas, one after another")
+
+    def _await_all(self, restarted: _Replica | None = None) -> bool:
+        """Those that end meanwhile are started again. False when told to stop, and when one does not come back."""
+        deadline = time.monotonic() + READY_S
+        while not self._is_over:
+            away = [one for one in self._replicas if one.child is None or not one.child.is_ready]
+            if not away:
+                return True
+            lost = next((one for one in away if one is restarted), away[0])
+            has_failed = lost is restarted and lost.child is not None and lost.child.has_ended
+            if has_failed or time.monotonic() > deadline:
+                _tell(f"{lost.name} does not come back; the others are left as they are")
+                return False
+            for one in away:
+                self._revive(one)
+            self._rest()
+        return False
 
     def _end(self, one: _Replica) -> None:
         if one.child is not None:

@@ -1,23 +1,31 @@
-"""The manifests are well-formed, agree with the image and the settings, and lock down what can be.
+"""The manifests are what their readers take, agree with the image and the settings, and lock down what can be.
 
-ECS's is checked against the API's own model in botocore. For the others there is no small schema to check against, so what
-is checked is what would go wrong: names that must match, variables that must exist, restrictions that must be there.
+ECS's are checked against the API's own model in botocore, Kubernetes' against its schemas, Compose's against its own, and
+HAProxy's part by HAProxy. Beyond that what is checked is what would go wrong: names that must match, variables that must
+exist, restrictions that must be there.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import subprocess
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import botocore.session
 import botocore.validate
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
 from container.metrics.serving_port import TIMEOUT_S
+from container.operate.fleet.balancer import find
+from container.operate.fleet.kubernetes import Wanted, manifests
 from container.settings import every_setting
+from tests.rig.fleet import has
 
 ROOT = Path(__file__).resolve().parents[3]
 DEPLOY = ROOT / "container" / "manifests"
@@ -50,6 +58,64 @@ def seconds(text: str) -> int:
     match = re.fullmatch(r"(\d+)s", text)
     assert match is not None
     return int(match[1])
+
+
+FLEETS = {
+    "kubernetes.yaml": (DEPLOY / "kubernetes.yaml").read_text(),
+    "kubernetes-fleet.yaml": (DEPLOY / "kubernetes-fleet.yaml").read_text(),
+    "as printed": manifests(
+        Wanted("cities", "prod", "s3://acme/cities/", least=2, most=30, memory="512Mi", load_percent=0)
+    ),
+}
+
+
+@pytest.mark.parametrize("text", FLEETS.values(), ids=FLEETS)
+def test_kubernetes_takes_each_object_and_knows_each_field(text: str) -> None:
+    for one in yaml.safe_load_all(text):
+        if one["kind"] == "ServiceMonitor":  # of the Prometheus operator; its schema requires these two
+            assert set(one["spec"]) == {"selector", "endpoints"}
+            assert all(set(endpoint) == {"port", "path", "interval"} for endpoint in one["spec"]["endpoints"])
+        else:
+            kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_a_field_that_kubernetes_does_not_know_is_found() -> None:
+    (service,) = (one for one in yaml.safe_load_all(FLEETS["kubernetes.yaml"]) if one["kind"] == "Service")
+    service["spec"]["selectors"] = {}
+    with pytest.raises(kubernetes_validate.ValidationError, match="selectors"):
+        kubernetes_validate.validate(service, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "compose-fleet.yaml"])
+def test_compose_takes_its_files(name: str) -> None:
+    schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
+    document = yaml.safe_load((DEPLOY / name).read_text())
+    check = jsonschema.validators.validator_for(rules := json.loads(schema.read_text()))(rules)
+    check.validate(document)
+    document["services"]["endpoint"]["memory_limit"] = "1g"
+    assert not check.is_valid(document)
+
+
+def haproxys() -> dict[str, str]:
+    """HAProxy's configuration as each manifest has it."""
+    compose = yaml.safe_load((DEPLOY / "compose-fleet.yaml").read_text())
+    (balancer,) = json.loads((DEPLOY / "ecs-fleet-balancer.json").read_text())["containerDefinitions"]
+    (ring,) = (one for one in yaml.safe_load_all(FLEETS["kubernetes-fleet.yaml"]) if one["kind"] == "ConfigMap")
+    return {
+        "compose": compose["configs"]["haproxy"]["content"].replace("$$", "$"),
+        "ecs": balancer["environment"][0]["value"],
+        "kubernetes": ring["data"]["haproxy.cfg"],
+    }
+
+
+@pytest.mark.parametrize("text", haproxys().values(), ids=haproxys())
+def test_haproxy_takes_what_each_manifest_gives_it(tmp_path: Path, text: str) -> None:
+    if not has("haproxy"):
+        pytest.skip("haproxy is not installed")
+    (tmp_path / "haproxy.cfg").write_text(text)
+    command = [find("haproxy"), "-c", "-f", str(tmp_path / "haproxy.cfg")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_variable_is_a_setting(

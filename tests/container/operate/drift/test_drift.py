@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -240,7 +241,7 @@ def test_calls_and_their_labels_become_a_table_that_train_reads(
     (tmp_path / "labels" / "truth.jsonl").write_bytes(b"".join(lines))
     places = ["--capture", str(tmp_path / "captured"), "--labels", str(tmp_path / "labels"), "--of", str(live)]
     capsys.readouterr()
-    table = tmp_path / "table.csv"
+    table = tmp_path / "a table.csv"
     assert main(["labelled", *places, "--out", str(table), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["rows"], told["calls"], told["broken_labels"]) == (N_ROWS + 3, N_ROWS + 2, 1)
@@ -255,8 +256,10 @@ def test_calls_and_their_labels_become_a_table_that_train_reads(
     assert written[-1].endswith(",2.5")
     assert "calm,1.0,2.0,2025-12-31T23:30:00Z,4.0" in written
     (tmp_path / "new").mkdir()
-    trained = ["--data", str(table), "--segment-column", "segment", "--label", "label", "--drop", "captured_at"]
-    assert main(["train", *trained, "--to", str(tmp_path / "new"), "--set", "num_round=2"]) == 0
+    assert main(["labelled", *places, "--out", str(table)]) == 0
+    *train, at = shlex.split(capsys.readouterr().out.rpartition("next")[2])
+    assert (train[0], train[-1], Path(at)) == ("mme", "--to", live)
+    assert main([*train[1:], str(tmp_path / "new"), "--set", "num_round=2"]) == 0
     capsys.readouterr()
     assert main(["labelled", *places[:2], "--labels", str(tmp_path / "new"), *places[4:], "--out", str(table)]) == 1
     assert "\nnext " not in capsys.readouterr().out  # nothing to train with
