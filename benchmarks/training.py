@@ -1,12 +1,13 @@
 """What `mme train` costs over a thousand segments, beside a bare loop of one thread over the same rows.
 
-    python -m benchmarks.training [--segments 1000] [--rows 2000] [--rounds 3] [--grown 4]
+    python -m benchmarks.training [--segments 1000] [--rows 2000] [--trees 100] [--memory 256MiB] [--rounds 3] [--grown 20]
 
 A round is the bare loop (a matrix, 100 updates, the document; nothing read, judged or written), `mme train` without live
 models, and `mme train` beside live models, one after the other, so that what else the machine does meets all three. The
 figure is CPU milliseconds a model of the whole process tree; wall time and peak memory (PSS) stand beside it.
 
-    --grown N   then `mme train` of N times the segments: time for each and memory should stay
+    --grown N   then `mme train` of N times the segments: time for each and memory should stay; with few rows and trees that
+                is a matter of minutes, and what is ours weighs more in it
 
 Rule: every model of the first run is held against the loop's own, byte for byte, before a figure is believed.
 """
@@ -36,7 +37,6 @@ from container.operate.artifacts.archive import MEMBER, pack
 from container.operate.train.segment import PACK_LEVEL
 
 N_FEATURES = 6
-N_TREES = 100
 DEPTH = 5
 PARAMETERS = {"objective": "reg:squarederror", "max_depth": DEPTH, "eta": 0.1, "nthread": 1, "seed": 0}
 ROWS_PER_FILE = 1_000_000
@@ -67,7 +67,7 @@ def data(n_segments: int, n_rows: int) -> Path:
     return folder
 
 
-def loop(folder: Path, n_models: int) -> None:
+def loop(folder: Path, n_models: int, n_trees: int) -> None:
     """The rival: one thread, rows grouped beforehand; prints CPU seconds in the models alone, and a digest of each."""
     table = pq.read_table(folder)
     codes = np.array(
@@ -85,15 +85,16 @@ def loop(folder: Path, n_models: int) -> None:
     began_cpu, began = time.process_time(), time.perf_counter()
     digests = []
     for rows, labels in blocks:
-        booster = xgboost.train(PARAMETERS, xgboost.DMatrix(rows, labels, feature_names=names, nthread=1), N_TREES)
+        booster = xgboost.train(PARAMETERS, xgboost.DMatrix(rows, labels, feature_names=names, nthread=1), n_trees)
         digests.append(bytes(booster.save_raw("ubj")))
     cpu_s, wall_s = time.process_time() - began_cpu, time.perf_counter() - began
     found = [hashlib.sha256(pack({MEMBER: one}, PACK_LEVEL)).hexdigest() for one in digests]
     print(json.dumps({"cpu_s": cpu_s, "wall_s": wall_s, "digests": found}))
 
 
-def bare(folder: Path, n_models: int) -> dict[str, object]:
-    command = [sys.executable, "-m", "benchmarks.training", "--loop", str(folder), "--segments", str(n_models)]
+def bare(folder: Path, n_models: int, n_trees: int) -> dict[str, object]:
+    command = [sys.executable, "-m", "benchmarks.training", "--loop", str(folder)]
+    command += ["--segments", str(n_models), "--trees", str(n_trees)]
     environment = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     found: dict[str, object] = json.loads(
         subprocess.run(command, env=environment, check=True, capture_output=True).stdout
@@ -101,12 +102,12 @@ def bare(folder: Path, n_models: int) -> dict[str, object]:
     return found
 
 
-def train(folder: Path, to: Path) -> Figure:
+def train(folder: Path, to: Path, n_trees: int, memory: str) -> Figure:
     return measured(
         [
             *(sys.executable, "-m", "container.operate.main", "train", "--data", str(folder), "--to", str(to)),
             *("--segment-column", "segment", "--label", "y", "--holdout-column", "judge"),
-            *("--set", f"max_depth={DEPTH}", "eta=0.1", f"num_round={N_TREES}"),
+            *("--set", f"max_depth={DEPTH}", "eta=0.1", f"num_round={n_trees}", "--memory", memory),
         ]
     )
 
@@ -136,22 +137,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--segments", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=2000, help="of a segment, to train on")
+    parser.add_argument("--trees", type=int, default=100)
+    parser.add_argument("--memory", default="256MiB", help="for rows")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--grown", type=int, default=0, metavar="N", help="also N times the segments, once")
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     n_models = chosen.segments
     if chosen.loop:
-        loop(chosen.loop, n_models)
+        loop(chosen.loop, n_models, chosen.trees)
         return
     folder = data(n_models, chosen.rows)
     ratios, judged = [], []
     for number in range(chosen.rounds):
-        rival = bare(folder, n_models)
+        rival = bare(folder, n_models, chosen.trees)
         cpu_s, wall_s = float(str(rival["cpu_s"])), float(str(rival["wall_s"]))
         show("bare loop", cpu_s, wall_s, 0, n_models)
         to = fresh("live")
-        plain = train(folder, to)
+        plain = train(folder, to, chosen.trees, chosen.memory)
         show("mme train", plain.cpu_s, plain.wall_s, plain.peak_mb, n_models)
         if not number:
             assert digests_of(to) == rival["digests"], "its models are not the loop's"
@@ -161,7 +164,7 @@ def main() -> None:
         )
         for path in (to.with_name(to.name + ".releases") / "releases").glob("*.json"):
             path.unlink()
-        beside = train(folder, to)
+        beside = train(folder, to, chosen.trees, chosen.memory)
         show("mme train beside live", beside.cpu_s, beside.wall_s, beside.peak_mb, n_models)
         ratios.append(cpu_s / plain.cpu_s)
         judged.append(beside.cpu_s / plain.cpu_s)
@@ -169,7 +172,7 @@ def main() -> None:
     print(f"judging beside live models                {statistics.median(judged) - 1:+.1%}   (15 % at most)")
     if chosen.grown:
         grown = data(n_models * chosen.grown, chosen.rows)
-        figure = train(grown, fresh("grown"))
+        figure = train(grown, fresh("grown"), chosen.trees, chosen.memory)
         show(f"mme train, {chosen.grown} times", figure.cpu_s, figure.wall_s, figure.peak_mb, n_models * chosen.grown)
 
 

@@ -4,7 +4,7 @@
 
 An endpoint is called by Zipf's law until it has noted its busiest models beside the live ones, and stopped. Then copies are
 started in turns: one that knows nothing, one that preloads the list before it says ready (and, with --before, one of
-another checkout that does). The artifacts are on an S3 of this machine, which is a process of its own and not counted.
+another checkout that does). The artifacts are on an S3 of this machine that takes next to nothing of it.
 
 ready and answered   seconds from the start; the second is when the busiest model has answered
 CPU                  seconds of the tree until then, by member. On two idle cores the wall takes at least half of it
@@ -31,7 +31,8 @@ import xgboost
 from benchmarks.rig import processes, record, segments
 from benchmarks.rig.endpoints import Caller, Ours
 from benchmarks.rig.open_load import Call, Client, percentile_ms
-from benchmarks.rig.s3_server import BUCKET, LocalS3
+from benchmarks.rig.quick_s3 import QuickS3
+from benchmarks.rig.s3_server import BUCKET
 from benchmarks.rig.warm import warm_up
 
 TARGET_S = 4.0
@@ -46,7 +47,7 @@ _PRELOADED = re.compile(rb"preloaded (\d+) models")
 class Wake:
     """The endpoint that is woken, on one S3."""
 
-    def __init__(self, made: segments.Segments, s3: LocalS3, per_s: float) -> None:
+    def __init__(self, made: segments.Segments, s3: QuickS3, per_s: float) -> None:
         self._made, self._s3, self._per_s = made, s3, per_s
         self._answers: dict[str, np.float32] = {}
 
@@ -138,7 +139,7 @@ def main() -> int:
     chosen = parser.parse_args()
     made = segments.make(chosen.models)
     rounds: dict[str, list[dict[str, Any]]] = {}
-    with LocalS3(made.models, chosen.latency, niceness=0) as s3:
+    with QuickS3(made.models, chosen.latency) as s3:
         wake = Wake(made, s3, chosen.per_second)
         wake.note()
         ways: dict[str, tuple[tuple[str, ...], Path | None]] = {"cold": ((), None), "warm": (wake.flags, None)}

@@ -50,6 +50,8 @@ log = logging.getLogger("mme.runtime")
 
 # Of the workers, those that cold calls may never fill: they stay for models in memory.
 HOT_SHARE = 0.25
+# Models loaded at the same time for each loader while a start preloads what is known to be small.
+AT_START_PER_LOADER = 4
 # Loads under way and in line for each loader, from which on a caller who is turned away begins no other.
 LINE_PER_LOADER = 4
 
@@ -296,7 +298,8 @@ def _open_store(settings: Settings) -> Store:
         artifacts.models,
         max_artifact_bytes=artifacts.max_artifact_bytes,
         s3=S3Settings(
-            endpoint_url=artifacts.endpoint_url, max_connections=settings.memory.loaders + _n_checkers(settings)
+            endpoint_url=artifacts.endpoint_url,
+            max_connections=AT_START_PER_LOADER * settings.memory.loaders + _n_checkers(settings),
         ),
     )
     assert isinstance(store, S3Store)

@@ -44,6 +44,12 @@ def keep_ray_quiet() -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
+def let_arrow_use_malloc() -> None:
+    """Before pyarrow is imported. Its own allocator gives pages back after each window of rows, and the kernel clears them anew
+    for the next: 0.4 of 3 CPU s in a run over ten million rows, and a tenth more memory."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+
+
 # What would make a replica of a fleet something else than a standalone endpoint; where it listens its flags say.
 _NOT_FOR_REPLICA = re.compile(r"MME_HOSTED|SAGEMAKER_MULTI_MODEL")
 

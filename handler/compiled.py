@@ -38,6 +38,8 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.forest_predict.restype = None
     library.forests_predict.argtypes = [c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p]
     library.forests_predict.restype = None
+    library.groups_order.argtypes = [c_void_p, c_int64, c_int64, c_void_p, c_void_p]
+    library.groups_order.restype = c_int
     library.trees_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     library.trees_read.restype = c_int64
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]

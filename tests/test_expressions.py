@@ -78,6 +78,7 @@ USES = {
     "container.launch.stubs._REQUEST": "fullmatch",
     "container.platform.hosting.front._PATH": "fullmatch",
     "container.platform.service.reading._IN_BRACKETS": "sub",
+    "container.platform.scaling.formulas._TOKEN": "match",
     "container.platform.scaling.resources._VARIANT": "fullmatch",
     "container.platform.scaling.resources._COMPONENT": "fullmatch",
     "container.platform.scaling.schedules._AT": "fullmatch",

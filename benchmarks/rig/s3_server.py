@@ -26,21 +26,19 @@ class LocalS3:
     """That process. `url` is what boto3 takes as endpoint_url, `location` what `--models` takes.
 
     latency_s   how long each answer takes
-    niceness    0 where others are at work on this machine and what waits for it is timed
     """
 
     location = f"s3://{BUCKET}/{PREFIX}"
     environment = ENVIRONMENT
 
-    def __init__(self, directory: Path, latency_s: float = 0.0, niceness: int = NICENESS) -> None:
+    def __init__(self, directory: Path, latency_s: float = 0.0) -> None:
         self._directory = directory
         self._latency_s = latency_s
-        self._niceness = niceness
         self.url = ""
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "benchmarks.rig.s3_server", str(self._directory)]
-        command += ["--latency", str(self._latency_s), "--niceness", str(self._niceness)]
+        command += ["--latency", str(self._latency_s)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
@@ -55,10 +53,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("directory", type=Path)
     parser.add_argument("--latency", type=float, default=0.0)
-    parser.add_argument("--niceness", type=int, default=NICENESS)
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    yield_to_others(chosen.niceness)
+    yield_to_others(NICENESS)
     with FaultyS3(BUCKET) as s3:
         s3.faults[ANY_KEY] = paced(chosen.latency, BYTES_PER_S)
         for path in chosen.directory.iterdir():

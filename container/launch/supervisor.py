@@ -24,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from container import environments
 from container.launch import mms
@@ -53,6 +54,7 @@ ORPHANS_PATIENCE_S = 2.0  # the stub and readers, which end within milliseconds 
 # A socket stays this long after its model: MMS, asked to unload what it is about to load, connects a moment later.
 LINGER_S = 5.0
 GATES_BACKLOG = 512
+LANES_BACKLOG = 128
 APOLOGY = wire.failure_reply(503, "the runtime ended with this request inside it; send it again")
 MAX_LINE_BYTES = 64 * 1024  # of the JVM's output: what goes on without an end is told in pieces
 LAST_LINES = 15  # of the JVM's output, told when it dies
@@ -134,19 +136,16 @@ class Supervisor:
         closing.callback(self._wait_for_orphans)
         self._directory.refuse_noexec()
         self._scratch = mms.Scratch(self._directory.root)
-        if self._settings.front.hosted:
-            self._gates = closing.enter_context(socket.create_server(("127.0.0.1", 0), backlog=GATES_BACKLOG))
         mms.write_files(self._scratch, self._settings)
         self._stubs = Stubs(self._scratch.tmp)
         closing.callback(self._stubs.close)
         self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
         if self._settings.front.hosted:
+            self._gates = closing.enter_context(_listening_at(self._scratch.gate, GATES_BACKLOG))
             self._binder = Binder(self._scratch.binder)
             closing.callback(self._binder.close)
             self._watch(self._binder.listener.fileno(), select.EPOLLIN, self._on_door)
-        self._lane = closing.enter_context(socket.socket(socket.AF_UNIX))
-        self._lane.bind(str(self._scratch.lane))
-        self._lane.listen()
+        self._lane = closing.enter_context(_listening_at(self._scratch.lane, LANES_BACKLOG))
         self._board = Board()
         closing.callback(self._board.close)
         closing.callback(self._drop_all_held)
@@ -293,10 +292,6 @@ class Supervisor:
         for binding in self._stubs.lingering:
             channel.send("ended", binding.name)
 
-    @property
-    def _gate_port(self) -> int | None:
-        return None if self._gates is None else int(self._gates.getsockname()[1])
-
     def _on_runtime_end(self, child: Child) -> None:
         # Its last words, above all why it does not start, may come in the same turn as its end, and behind it.
         while self._channel is not None and select.select([self._channel], [], [], 0)[0]:
@@ -399,7 +394,7 @@ class Supervisor:
         self._jvm_output, theirs = os.pipe2(os.O_CLOEXEC)
         stdin, self._jvm_ending = os.pipe2(os.O_CLOEXEC)
         self._closing.callback(self._tell_jvm_of_end)
-        command = mms.command(self._scratch, self._settings, environments.java_home(), self._gate_port)
+        command = mms.command(self._scratch, self._settings, environments.java_home())
         try:
             self._jvm = self._children.start(
                 "MMS",
@@ -516,3 +511,11 @@ class Supervisor:
                 child.kill()
                 deadline += patience_s
             time.sleep(0.01)
+
+
+def _listening_at(path: Path, backlog: int) -> socket.socket:
+    """In the scratch directory, which no other user may enter: whoever can speak to it is one of ours."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(backlog)
+    return listener

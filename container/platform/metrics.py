@@ -144,6 +144,14 @@ class Metrics:
         return seconds[stamp]
 
 
+STATISTICS = frozenset({"Sum", "Average", "Minimum", "Maximum", "SampleCount"})
+
+
+def is_statistic(name: str) -> bool:
+    """One of five, or a percentile such as p99.9."""
+    return name in STATISTICS or (name.startswith("p") and name[1:].replace(".", "", 1).isdecimal())
+
+
 def _statistic(name: str, parts: Iterable[_Second]) -> float | None:
     parts = list(parts)
     n = sum(part.n for part in parts)

@@ -53,6 +53,7 @@ from container.platform.service.server import Server
 from container.platform.service.tags import Tags
 from container.platform.state import Kept, State
 from container.platform.traps import Traps
+from container.platform.utilisation import Utilisation
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
@@ -138,6 +139,7 @@ class Platform:
             self.packages = Packages(self.clock, self.bus, self.tags)
             self.jobs = Jobs(ground, self.bus, self.traps, self.rights, self.tags, self.models, self.root / "jobs")
             closing.callback(self.jobs.close)
+            self.scaling.publish(Utilisation(self.metrics, self.endpoints, self.components, self.jobs).publish)
             self.pipelines = Pipelines(
                 pipelines.Surroundings(self.clock, self.bus, partial(inside.ask, "sagemaker"), self.jobs.read),
                 self.tags,

@@ -53,7 +53,8 @@ log = logging.getLogger("mme.runtime")
 THREAD_STACK_BYTES = 512 * 1024
 # Hosted, a load waits on the thread of its own connection and keeps nobody waiting.
 MAX_HOSTED_LOADS = 100_000
-# A thread that has just begun a long piece of Python holds the interpreter for at most this long.
+# A thread that has just begun a long piece of Python holds the interpreter for at most this long, as soon as there are
+# callers; before, handing it round so often costs the threads that load a third more of the processor.
 SWITCH_INTERVAL_S = 0.0001
 
 
@@ -97,7 +98,6 @@ def main() -> int:
 
 def _build(settings: Settings, launch: Launch, channel: Channel, closing: ExitStack) -> Runtime:
     """Everything a request needs; `closing` ends it in the reverse order."""
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     hooks = assembly.load_endpoint_hooks(settings)
     build = _build_hosted if settings.front.hosted else _build_standalone
     runtime = build(settings, launch, channel, closing, hooks)
@@ -129,7 +129,9 @@ def _build_standalone(
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
     )
-    preload = _preload(settings, models, channel, closing)
+    preload = _preload(settings, models, launch, channel, closing)
+    if preload is None or launch.has_served:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     def reasons_not_ready() -> list[str]:
         # Once it has served it goes on serving: what a new runtime after a crash has not loaded yet is merely cold.
@@ -140,19 +142,30 @@ def _build_standalone(
     return runtime
 
 
-def _preload(settings: Settings, models: Models, channel: Channel, closing: ExitStack) -> Preload | None:
+def _preload(
+    settings: Settings, models: Models, launch: Launch, channel: Channel, closing: ExitStack
+) -> Preload | None:
     pinned, preloaded = Patterns.parse(settings.memory.pin), Patterns.parse(settings.memory.preload)
     warm = _warm_list(settings, models.cache)
     if not (pinned or preloaded or warm):
         return None
+    loaders = settings.memory.loaders
+
+    def end() -> None:
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        channel.send("preloaded")
+
     preload = Preload(
         models.cache,
         models.store,
         pinned=pinned,
         preloaded=preloaded,
         warm=() if warm is None else warm.targets(),
-        n_threads=settings.memory.loaders,
-        on_done=lambda: channel.send("preloaded"),
+        n_threads=loaders,
+        # Beside calls, which there are after a crash, loads take turns.
+        n_small=loaders if launch.has_served else assembly.AT_START_PER_LOADER * loaders,
+        is_small=(lambda _: False) if warm is None else warm.is_small,
+        on_done=end,
     )
     if warm is not None:
         warm.start()
@@ -182,6 +195,7 @@ def _warm_list(settings: Settings, cache: ModelCache) -> WarmList | None:
 def _build_hosted(
     settings: Settings, launch: Launch, channel: Channel, closing: ExitStack, hooks: Hooks | None
 ) -> Runtime:
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     threading.stack_size(THREAD_STACK_BYTES)  # one for each model
     recorder, watch = _watched(settings, closing)
     parts = assembly.loading_parts(

@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 
 from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactError, ArtifactUnavailable, NoRoom, ServingError, Unavailable
@@ -31,6 +32,8 @@ class Preload:
     pinned      loaded first, and never evicted afterwards
     warm        loaded next, and no more of it than there is room for; asked for on one of the threads
     n_threads   models loaded at the same time
+    n_small     the same, of those that are known to be small: where S3 takes 20 ms for each, few threads mostly wait
+    is_small    whether one is known to be
     on_done     called once, on one of the threads, when all that could be loaded is; not when closed before
     """
 
@@ -43,6 +46,8 @@ class Preload:
         preloaded: Patterns,
         warm: Iterable[str] = (),
         n_threads: int,
+        n_small: int = 0,
+        is_small: Callable[[str], bool] = lambda _: False,
         on_done: Callable[[], object],
     ) -> None:
         self._cache = cache
@@ -50,17 +55,22 @@ class Preload:
         self._pinned = pinned
         self._preloaded = preloaded
         self._warm = warm
+        self._is_small = is_small
         self._on_done = on_done
+        self._any_size = threading.BoundedSemaphore(n_threads)  # its holders load models of any size
         self._lock = threading.Lock()  # guards everything below
         self._targets = self._matching()
-        self._is_over = False
-        self._n_working = n_threads
+        self._is_all_begun = False
+        self._is_over = False  # no further load is begun, of what is begun with neither
+        self._n_working = max(n_threads, n_small)
         self._n_loaded = self._n_failed = 0
         self._n_away = 0  # loads in a row that found the store away
         self._started_at = time.monotonic()
         self._said = Throttle(PROGRESS_S)
         self._said.is_due()  # the first line comes after a while, too
-        self._threads = [threading.Thread(target=self._work, name="preload", daemon=True) for _ in range(n_threads)]
+        self._threads = [
+            threading.Thread(target=self._work, name="preload", daemon=True) for _ in range(self._n_working)
+        ]
 
     def start(self) -> None:
         for thread in self._threads:
@@ -89,7 +99,9 @@ class Preload:
     def _work(self) -> None:
         try:
             while (target := self._next()) is not None:
-                self._load(target)
+                with nullcontext() if self._is_small(target) else self._any_size:
+                    if not self._is_over:
+                        self._load(target)
         finally:  # whatever happens, the endpoint does not wait for ever
             with self._lock:
                 self._n_working -= 1
@@ -100,15 +112,14 @@ class Preload:
 
     def _next(self) -> str | None:
         with self._lock:
-            if self._is_over:
+            if self._is_over or self._is_all_begun:
                 return None
             try:
                 target = next(self._targets, None)
             except ArtifactError as error:
                 log.error("not everything can be preloaded: %s", error)
                 target = None
-            if target is None:
-                self._is_over = True
+            self._is_all_begun = target is None
             return target
 
     def _load(self, target: str) -> None:

@@ -36,6 +36,7 @@ YOUNG_S = 300.0
 # In which half of what an earlier run knew is forgotten.
 KNOWN_HALF_LIFE_S = 3600.0
 MAX_LISTS = 32  # the newest, of all replicas there have been
+SMALL_BYTES = 1 << 20  # of a model in memory: a start may have many of these in hand at once
 _ODD = re.compile(r"[^A-Za-z0-9._-]")
 
 
@@ -88,6 +89,7 @@ class WarmList:
         self._lock = threading.Lock()  # held while the store is spoken to
         self._store: WritingStore | None = None
         self._known: dict[str, float] = {}  # what the list said, by target
+        self._small: frozenset[str] = frozenset()
         self._has_complained = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._note_again, name="warm-list", daemon=True)
@@ -98,10 +100,17 @@ class WarmList:
     def targets(self) -> Iterator[str]:
         """What to have in memory, busiest first."""
         try:
-            self._known = self._read()
+            listed = self._read()
         except (ArtifactError, LocationInvalid) as error:
             self._complain("read", error)
-        yield from list(self._known)
+            return
+        self._known = {target: one.per_s for target, one in listed.items()}
+        self._small = frozenset(target for target, one in listed.items() if one.n_bytes <= SMALL_BYTES)
+        yield from list(listed)
+
+    def is_small(self, target: str) -> bool:
+        """Whether it was when it was noted; False of what is not in the list."""
+        return target in self._small
 
     def note(self) -> None:
         """Write the list, if anybody has asked for anything."""
@@ -113,7 +122,8 @@ class WarmList:
             "endpoint": self._place.endpoint,
             "replica": self._place.replica,
             "written_s": round(self._clock_s()),
-            "models": [[target, float(f"{per_s:.4g}")] for target, per_s in busiest],
+            "models": [[one.target, float(f"{per_s:.4g}")] for per_s, one in busiest],
+            "n_bytes": [one.n_bytes for _, one in busiest],
         }
         try:
             with self._lock:
@@ -135,28 +145,27 @@ class WarmList:
                 self._store.close()
                 self._store = None
 
-    def _busiest(self) -> list[tuple[str, float]]:
+    def _busiest(self) -> list[tuple[float, Resident]]:
+        """Calls a second of each."""
         residents = self._holder.residents()
         if not any(one.hits for one in residents):
             return []
         kept = 0.5 ** ((self._clock_s() - self._started_s) / KNOWN_HALF_LIFE_S)
-        rates = (
-            (one.target, one.hits / (one.age_s + YOUNG_S) + kept * self._known.get(one.target, 0.0))
-            for one in residents
-        )
-        return heapq.nsmallest(self._max_models, rates, key=lambda pair: (-pair[1], pair[0]))
+        rates = ((one.hits / (one.age_s + YOUNG_S) + kept * self._known.get(one.target, 0.0), one) for one in residents)
+        return heapq.nsmallest(self._max_models, rates, key=lambda pair: (-pair[0], pair[1].target))
 
-    def _read(self) -> dict[str, float]:
+    def _read(self) -> dict[str, _Listed]:
         with self._lock:
             store = self._opened()
             own = _fetch(store, self._place.key)
             if own:
                 return dict(_sorted(own)[: self._max_models])
             found = sorted(store.list(self._place.folder), key=lambda one: -one.written_at)[:MAX_LISTS]
-            together: dict[str, float] = {}
+            together: dict[str, _Listed] = {}
             for one in found:
-                for target, per_s in _fetch(store, one.target).items():
-                    together[target] = together.get(target, 0.0) + per_s
+                for target, listed in _fetch(store, one.target).items():
+                    other = together.get(target, _Listed(0.0, 0))
+                    together[target] = _Listed(other.per_s + listed.per_s, max(other.n_bytes, listed.n_bytes))
         return dict(_sorted(together)[: self._max_models])
 
     def _opened(self) -> WritingStore:
@@ -170,8 +179,16 @@ class WarmList:
             log.warning("the warm list cannot be %s: %s", done, error)
 
 
-def _fetch(store: WritingStore, key: str) -> dict[str, float]:
-    """Calls a second by target; empty when there is no such list, or none that can be read."""
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """per_s: calls a second; n_bytes: in memory, infinite where a list does not say."""
+
+    per_s: float
+    n_bytes: float
+
+
+def _fetch(store: WritingStore, key: str) -> dict[str, _Listed]:
+    """By target; empty when there is no such list, or none that can be read."""
     try:
         return _parsed(json.loads(store.fetch(key).data))
     except ArtifactMissing:
@@ -181,17 +198,22 @@ def _fetch(store: WritingStore, key: str) -> dict[str, float]:
         return {}
 
 
-def _parsed(value: Any) -> dict[str, float]:
+def _parsed(value: Any) -> dict[str, _Listed]:
     if value["format"] != FORMAT:
         raise ValueError(f"format {value['format']!r}, and {FORMAT} is what can be read")
-    rates = {parse_target(target): max(0.0, float(per_s)) for target, per_s in value["models"]}
-    if not all(map(math.isfinite, rates.values())):
+    models = value["models"]
+    sizes = value.get("n_bytes", [math.inf] * len(models))  # earlier lists have none
+    listed = {
+        parse_target(target): _Listed(max(0.0, float(per_s)), float(n_bytes))
+        for (target, per_s), n_bytes in zip(models, sizes, strict=True)
+    }
+    if not all(math.isfinite(one.per_s) for one in listed.values()):
         raise ValueError("nothing is called infinitely often")
-    return rates
+    return listed
 
 
-def _sorted(rates: dict[str, float]) -> list[tuple[str, float]]:
-    return sorted(rates.items(), key=lambda pair: (-pair[1], pair[0]))
+def _sorted(listed: dict[str, _Listed]) -> list[tuple[str, _Listed]]:
+    return sorted(listed.items(), key=lambda pair: (-pair[1].per_s, pair[0]))
 
 
 def _plain(name: str) -> str:

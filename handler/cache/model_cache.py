@@ -24,7 +24,7 @@ from types import TracebackType
 from handler.cache.ages import Ages
 from handler.cache.entry import Entry, Prepared, Resident
 from handler.cache.eviction import Book, Index
-from handler.cache.singleflight import Flights, copy_of
+from handler.cache.singleflight import Flights, Here, copy_of
 from handler.cache.waiting import Waiting
 from handler.errors import ModelNotReady, NoRoom, ServingError, Unavailable
 from handler.telemetry.recorder import LOADS_NOT_BEGUN, MODEL_UNLOADING_TIME, SINGLE_FLIGHT_WAITERS, Recorder
@@ -213,18 +213,19 @@ class ModelCache:
         self._free([entry])
 
     def fill(self, target: str) -> bool:
-        """Load a model nobody has asked for yet, evicting nobody unless it is pinned. False: no room without that.
+        """Load a model nobody has asked for yet, evicting nobody unless it is pinned; on this thread, which has nothing
+        else to do. False: no room without that.
 
         raises   NoRoom when there would be none either way, whatever `prepare` raises, and Unavailable while closing
         """
-        flight = self._flights.join(target, lambda: self._load(target, may_evict=self._is_pinned(target)))
+        flight = self._flights.join(target, lambda: self._load(target, may_evict=self._is_pinned(target)), Here())
         try:
             flight.result()
         except _Full:
             return False
         return True
 
-    # -- loading, on a thread of the executor --------------------------------------------------------------------------
+    # -- loading, on a thread of the executor or one that fills in -----------------------------------------------------
 
     def _load(self, target: str, *, may_evict: bool = True) -> Entry:
         present = self._peek(target)

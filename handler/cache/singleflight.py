@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Executor, Future
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from handler.errors import Unavailable
 
@@ -59,8 +59,8 @@ class Flights(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._flights
 
-    def join(self, key: K, work: Callable[[], V]) -> Flight[V]:
-        """The flight of `key`: the one under way, or a new one that runs `work` on the executor.
+    def join(self, key: K, work: Callable[[], V], executor: Executor | None = None) -> Flight[V]:
+        """The flight of `key`: the one under way, or a new one that runs `work` on `executor`, else on that of all.
 
         Never raises: an executor that takes no more work fails the flight, with Unavailable, for all who joined it.
         """
@@ -73,7 +73,7 @@ class Flights(Generic[K, V]):
         # The run is told the key and not the flight: an error's frames lead to all that the executor holds of the run,
         # and from there to the flight would close a circle of references around whatever the work had in its hands.
         try:
-            run = self._executor.submit(self._run, key, work)
+            run = (executor or self._executor).submit(self._run, key, work)
         except RuntimeError as error:  # what concurrent.futures says after shutdown, and when no thread can be started
             self._land(key).set_exception(_stopping(error))
         else:
@@ -100,6 +100,15 @@ class Flights(Generic[K, V]):
         """
         with self._lock:
             return self._flights.pop(key, None) or Flight()
+
+
+class Here(Executor):
+    """Runs what it is given at once, on the thread that gives it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
 
 
 def _stopping(cause: BaseException) -> Unavailable:

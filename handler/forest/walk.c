@@ -25,6 +25,23 @@ typedef struct {
     uint32_t word;
 } node_t;
 
+/* A packed forest, its parts one by one. */
+typedef struct {
+    const head_t *head;
+    const float *base;
+    const uint32_t *roots, *groups;
+    const node_t *nodes;
+} forest_t;
+
+static forest_t opened(const void *packed) {
+    forest_t forest = {.head = packed};
+    forest.base = (const float *)(forest.head + 1);
+    forest.roots = (const uint32_t *)(forest.base + forest.head->n_groups);
+    forest.groups = forest.roots + forest.head->n_trees;
+    forest.nodes = (const node_t *)(forest.groups + forest.head->n_trees);
+    return forest;
+}
+
 enum { IDENTITY, SIGMOID, EXP, HINGE, SOFTMAX, SOFTPROB };
 
 /* As packed.py writes it: "MMF1". */
@@ -33,7 +50,9 @@ static const uint32_t MAGIC = 0x31464d4d;
 /* Walks in step with each other: one waits for memory while the others go on. */
 enum { LANES = 8, BLOCK = 64 };
 
-static void walk(const node_t *nodes, uint32_t feature_bits, const float *const rows[LANES], uint32_t at[LANES]) {
+/* step: from one of a row's numbers to the next. */
+static inline __attribute__((always_inline)) void walk(
+    const node_t *nodes, uint32_t feature_bits, const float *const rows[LANES], uint32_t step, uint32_t at[LANES]) {
     const uint32_t mask = (1u << feature_bits) - 1;
     uint32_t moved;
     do {
@@ -42,7 +61,7 @@ static void walk(const node_t *nodes, uint32_t feature_bits, const float *const 
             const node_t node = nodes[at[lane]];
             const uint32_t offset = node.word >> (feature_bits + 1);
             const uint32_t missing_right = ~node.word >> feature_bits & 1;
-            const float x = rows[lane][node.word & mask];
+            const float x = rows[lane][(size_t)(node.word & mask) * step];
             const uint32_t right = x != x ? missing_right : !(x < node.value);
             at[lane] += offset ? offset + right : 0;
             moved |= offset;
@@ -172,36 +191,45 @@ static add_t *const bulk = NULL;
 static find_t *const find = NULL;
 #endif
 
-/* One tree's leaves added for some rows, one row after the other. starts: nodes that rows have come to, or NULL for the root.
- * sums: of the tree's group; step: from one row's to the next one's. */
-static void add_walked(const head_t *head, const node_t *nodes, uint32_t root, const uint32_t *starts, const float *rows,
-                       int64_t n_rows, float *sums, int64_t step) {
+/* One tree's leaves added for some rows, one row after the other. row_step, step: from row to row, and from one of a row's numbers
+ * to the next. starts: nodes that rows have come to, or NULL for the root. sums: of the tree's group; sum_step: from one row's to
+ * the next one's. */
+static inline __attribute__((always_inline)) void add_walked(
+    const node_t *nodes, uint32_t feature_bits, uint32_t root, const uint32_t *starts, const float *rows, uint32_t row_step,
+    uint32_t step, int64_t n_rows, float *sums, int64_t sum_step) {
     const float *lanes[LANES];
     uint32_t at[LANES];
     for (int64_t row = 0; row < n_rows; row += LANES) {
         const int64_t n = n_rows - row < LANES ? n_rows - row : LANES;
         for (int64_t lane = 0; lane < LANES; lane++) {
-            lanes[lane] = rows + (row + (lane < n ? lane : 0)) * head->n_features;
+            lanes[lane] = rows + (row + (lane < n ? lane : 0)) * row_step;
             at[lane] = starts ? starts[row + (lane < n ? lane : 0)] : root;
         }
-        walk(nodes, head->feature_bits, lanes, at);
-        for (int64_t lane = 0; lane < n; lane++) sums[(row + lane) * step] += nodes[at[lane]].value;
+        walk(nodes, feature_bits, lanes, step, at);
+        for (int64_t lane = 0; lane < n; lane++) sums[(row + lane) * sum_step] += nodes[at[lane]].value;
     }
 }
 
-/* All trees' leaves added for at most BULK_ROWS rows, tree after tree. columns: room for the rows' numbers twice, and once for
- * their sums. */
-static void add_in_bulk(const head_t *head, uint32_t n_trees, const uint32_t *roots, const uint32_t *groups,
-                        const node_t *nodes, const float *rows, uint32_t n_rows, float *columns, float *out) {
-    const uint32_t n_groups = head->n_groups, n_features = head->n_features;
-    const uint32_t stride = (n_rows + AT_ONCE - 1) / AT_ONCE * AT_ONCE, missing_left = n_features * stride;
+/* Rows that are scored in bulk at once; none where they would be too few. */
+static int64_t bulk_rows(const head_t *head, int64_t n_rows) {
+    const int64_t n = BULK_NUMBERS / (2 * (uint64_t)head->n_features + head->n_groups) / AT_ONCE * AT_ONCE;
+    return !bulk || n_rows < FEWEST_BULK_ROWS ? 0 : n < BULK_ROWS ? n : BULK_ROWS;
+}
+
+static uint32_t padded(uint32_t n_rows) { return (n_rows + AT_ONCE - 1) / AT_ONCE * AT_ONCE; }
+
+/* All trees' leaves added for at most BULK_ROWS rows, tree after tree. columns: the rows' numbers, column by column, each padded;
+ * behind them there is room for as many again, and for the rows' sums. */
+static void add_in_bulk(const forest_t *forest, uint32_t n_trees, uint32_t n_rows, float *columns, float *out) {
+    const head_t *const head = forest->head;
+    const node_t *const nodes = forest->nodes;
+    const uint32_t n_groups = head->n_groups, stride = padded(n_rows), missing_left = head->n_features * stride;
     float *const sums = columns + 2 * (size_t)missing_left;
     uint32_t found[BULK_ROWS];
     complete_t tree;
     upper_t top;
-    for (uint32_t feature = 0; feature < n_features; feature++) {
-        float *column = columns + (size_t)feature * stride;
-        for (uint32_t row = 0; row < n_rows; row++) column[row] = rows[(size_t)row * n_features + feature];
+    for (uint32_t feature = 0; feature < head->n_features; feature++) {
+        float *const column = columns + (size_t)feature * stride;
         for (uint32_t row = n_rows; row < stride; row++) column[row] = 0;
         for (uint32_t row = 0; row < stride; row++)
             column[missing_left + row] = column[row] == column[row] ? column[row] : -INFINITY;
@@ -210,17 +238,18 @@ static void add_in_bulk(const head_t *head, uint32_t n_trees, const uint32_t *ro
         for (uint32_t row = 0; row < stride; row++)
             sums[group * stride + row] = row < n_rows ? out[(size_t)row * n_groups + group] : 0;
     for (uint32_t t = 0; t < n_trees; t++) {
-        const uint32_t n_nodes = (t + 1 < head->n_trees ? roots[t + 1] : head->n_nodes) - roots[t];
+        const uint32_t root = forest->roots[t];
+        const uint32_t n_nodes = (t + 1 < head->n_trees ? forest->roots[t + 1] : head->n_nodes) - root;
         const int is_worth_it = n_nodes <= MOST_NODES && n_nodes <= 2 * n_rows + MOST_ADDED_NODES;
-        float *const of_group = sums + groups[t] * stride;
-        if (is_worth_it && complete(nodes, roots[t], head->feature_bits, stride, missing_left, &tree)) {
+        float *const of_group = sums + forest->groups[t] * stride;
+        if (is_worth_it && complete(nodes, root, head->feature_bits, stride, missing_left, &tree)) {
             bulk(&tree, columns, stride, of_group);
             continue;
         }
         const int has_levels = n_nodes > 2 * UPPER_SPLITS;
-        const int is_found = has_levels && upper(nodes, roots[t], head->feature_bits, stride, missing_left, &top);
+        const int is_found = has_levels && upper(nodes, root, head->feature_bits, stride, missing_left, &top);
         if (is_found) find(&top, columns, stride, found);
-        add_walked(head, nodes, roots[t], is_found ? found : NULL, rows, n_rows, of_group, 1);
+        add_walked(nodes, head->feature_bits, root, is_found ? found : NULL, columns, 1, stride, n_rows, of_group, 1);
     }
     for (uint32_t group = 0; group < n_groups; group++)
         for (uint32_t row = 0; row < n_rows; row++) out[(size_t)row * n_groups + group] = sums[group * stride + row];
@@ -284,52 +313,14 @@ int forest_is_sound(const void *forest, int64_t n_bytes) {
     return 1;
 }
 
-/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows,
- * n_groups); holds (n_rows, n_outputs) when this returns, and (n_rows, n_groups) for margins. */
-void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out) {
-    const head_t *head = forest;
-    const uint32_t n_groups = head->n_groups, n_features = head->n_features;
-    if (n_trees > head->n_trees) n_trees = head->n_trees;
-    const float *base = (const float *)(head + 1);
-    const uint32_t *roots = (const uint32_t *)(base + n_groups);
-    const uint32_t *groups = roots + head->n_trees;
-    const node_t *nodes = (const node_t *)(groups + head->n_trees);
-    const float *lanes[LANES];
-    uint32_t at[LANES];
-
+static void begin(const forest_t *forest, int64_t n_rows, float *out) {
+    const uint32_t n_groups = forest->head->n_groups;
     for (int64_t row = 0; row < n_rows; row++)
-        for (uint32_t group = 0; group < n_groups; group++) out[row * n_groups + group] = base[group];
+        for (uint32_t group = 0; group < n_groups; group++) out[row * n_groups + group] = forest->base[group];
+}
 
-    const int64_t n_at_once = BULK_NUMBERS / (2 * (uint64_t)n_features + n_groups) / AT_ONCE * AT_ONCE;
-    if (bulk && n_rows >= FEWEST_BULK_ROWS && n_at_once >= FEWEST_BULK_ROWS) {
-        float columns[BULK_NUMBERS];
-        const int64_t most = n_at_once < BULK_ROWS ? n_at_once : BULK_ROWS;
-        for (int64_t row = 0; row < n_rows; row += most) {
-            const uint32_t n = n_rows - row < most ? n_rows - row : most;
-            add_in_bulk(head, n_trees, roots, groups, nodes, rows + row * n_features, n, columns,
-                        out + row * n_groups);
-        }
-    } else if (n_rows < LANES) {
-        for (int64_t row = 0; row < n_rows; row++) {
-            for (int lane = 0; lane < LANES; lane++) lanes[lane] = rows + row * n_features;
-            for (uint32_t tree = 0; tree < n_trees; tree += LANES) {
-                const uint32_t n = n_trees - tree < LANES ? n_trees - tree : LANES;
-                for (uint32_t lane = 0; lane < LANES; lane++) at[lane] = roots[tree + (lane < n ? lane : 0)];
-                walk(nodes, head->feature_bits, lanes, at);
-                for (uint32_t lane = 0; lane < n; lane++)
-                    out[row * n_groups + groups[tree + lane]] += nodes[at[lane]].value;
-            }
-        }
-    } else {
-        for (int64_t block = 0; block < n_rows; block += BLOCK) {
-            const int64_t n = n_rows - block < BLOCK ? n_rows - block : BLOCK;
-            for (uint32_t tree = 0; tree < n_trees; tree++)
-                add_walked(head, nodes, roots[tree], NULL, rows + block * n_features, n,
-                           out + block * n_groups + groups[tree], n_groups);
-        }
-    }
-
-    if (is_margin) return;
+static void transform_all(const head_t *head, int64_t n_rows, float *out) {
+    const uint32_t n_groups = head->n_groups;
     switch (head->transform) {
     case IDENTITY: return;
     case SOFTMAX:
@@ -343,14 +334,81 @@ void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint3
     }
 }
 
-/* Plain scores of groups of rows, each by a forest of one output. borders: two for each group, where its rows begin and end.
- * rows: (n_rows, n_features), as many as each forest has. out: room for n_rows. */
-void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *rows, int64_t n_features,
-                     float *out) {
-    for (int64_t group = 0; group < n_groups; group++) {
-        const int64_t start = borders[2 * group], end = borders[2 * group + 1];
-        forest_predict(forests[group], rows + start * n_features, end - start, UINT32_MAX, 0, out + start);
+/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows,
+ * n_groups); holds (n_rows, n_outputs) when this returns, and (n_rows, n_groups) for margins. */
+void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out) {
+    const forest_t forest = opened(packed);
+    const head_t *const head = forest.head;
+    const node_t *const nodes = forest.nodes;
+    const uint32_t n_groups = head->n_groups, n_features = head->n_features;
+    if (n_trees > head->n_trees) n_trees = head->n_trees;
+    const float *lanes[LANES];
+    uint32_t at[LANES];
+
+    begin(&forest, n_rows, out);
+    const int64_t most = bulk_rows(head, n_rows);
+    if (most) {
+        float columns[BULK_NUMBERS];
+        for (int64_t first = 0; first < n_rows; first += most) {
+            const uint32_t n = n_rows - first < most ? n_rows - first : most, stride = padded(n);
+            for (uint32_t feature = 0; feature < n_features; feature++)
+                for (uint32_t row = 0; row < n; row++)
+                    columns[(size_t)feature * stride + row] = rows[(first + row) * n_features + feature];
+            add_in_bulk(&forest, n_trees, n, columns, out + first * n_groups);
+        }
+    } else if (n_rows < LANES) {
+        for (int64_t row = 0; row < n_rows; row++) {
+            for (int lane = 0; lane < LANES; lane++) lanes[lane] = rows + row * n_features;
+            for (uint32_t tree = 0; tree < n_trees; tree += LANES) {
+                const uint32_t n = n_trees - tree < LANES ? n_trees - tree : LANES;
+                for (uint32_t lane = 0; lane < LANES; lane++) at[lane] = forest.roots[tree + (lane < n ? lane : 0)];
+                walk(nodes, head->feature_bits, lanes, 1, at);
+                for (uint32_t lane = 0; lane < n; lane++)
+                    out[row * n_groups + forest.groups[tree + lane]] += nodes[at[lane]].value;
+            }
+        }
+    } else {
+        for (int64_t block = 0; block < n_rows; block += BLOCK) {
+            const int64_t n = n_rows - block < BLOCK ? n_rows - block : BLOCK;
+            for (uint32_t tree = 0; tree < n_trees; tree++)
+                add_walked(nodes, head->feature_bits, forest.roots[tree], NULL, rows + block * n_features, n_features, 1, n,
+                           out + block * n_groups + forest.groups[tree], n_groups);
+        }
     }
+    if (!is_margin) transform_all(head, n_rows, out);
+}
+
+/* Rows [start, end) of columns that have n_rows, scored by a forest of one output. */
+static void predict_group(const void *packed, const float *columns, int64_t n_rows, int64_t start, int64_t end, float *out) {
+    const forest_t forest = opened(packed);
+    const uint32_t n_features = forest.head->n_features;
+    float numbers[BULK_NUMBERS];
+    const int64_t in_bulk = bulk_rows(forest.head, end - start);
+    const int64_t most = in_bulk ? in_bulk : BULK_NUMBERS / n_features;
+    if (in_bulk) begin(&forest, end - start, out + start);
+    for (int64_t first = start; first < end; first += most) {
+        const uint32_t n = end - first < most ? end - first : most, stride = padded(n);
+        for (uint32_t feature = 0; feature < n_features; feature++) {
+            const float *const column = columns + feature * n_rows + first;
+            if (in_bulk)
+                memcpy(numbers + (size_t)feature * stride, column, n * sizeof *column);
+            else
+                for (uint32_t row = 0; row < n; row++) numbers[(size_t)row * n_features + feature] = column[row];
+        }
+        if (in_bulk)
+            add_in_bulk(&forest, forest.head->n_trees, n, numbers, out + first);
+        else
+            forest_predict(packed, numbers, n, UINT32_MAX, 0, out + first);
+    }
+    if (in_bulk) transform_all(forest.head, end - start, out + start);
+}
+
+/* Plain scores of groups of rows, each by a forest of one output. borders: two for each group, where its rows begin and end.
+ * columns: (n_features, n_rows); as many as each forest has, and no more than BULK_NUMBERS. out: room for n_rows. */
+void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *columns, int64_t n_rows,
+                     float *out) {
+    for (int64_t group = 0; group < n_groups; group++)
+        predict_group(forests[group], columns, n_rows, borders[2 * group], borders[2 * group + 1], out);
 }
 
 /* An intercept as XGBoost stores it, before its link: what the sum of the leaves begins with. */

@@ -29,6 +29,8 @@ if holding is not None and letting_go is not None:
 BRIEF = 1000
 # Rows times trees from which other cores help, if none of them is at work for another body: about 2 ms.
 _LONG = 200_000
+# That one call takes for many groups: as many numbers as walk.c has room for.
+MOST_COLUMNS = 1 << 15
 
 
 def is_available() -> bool:
@@ -69,35 +71,37 @@ def predict(
     n_walks = n_rows * n_trees
     is_square = is_margin or n_outputs == n_groups  # otherwise scores move together, and parts of them would not
     if n_walks <= BRIEF:
-        _holding(forest, _address(rows), n_rows, n_trees, is_margin, _address(scores))
+        _holding(forest, address(rows), n_rows, n_trees, is_margin, address(scores))
     elif (
         crew is None
         or n_walks < _LONG
         or not is_square
         or not crew.walk(forest, rows, scores, n_trees, is_margin=is_margin)
     ):
-        _letting_go(forest, _address(rows), n_rows, n_trees, is_margin, _address(scores))
+        _letting_go(forest, address(rows), n_rows, n_trees, is_margin, address(scores))
     if is_square:
         return scores
     return scores.reshape(-1)[: n_rows * n_outputs].reshape(n_rows, n_outputs)
 
 
-def predict_groups(forests: Sequence[bytes], borders: Sequence[int], rows: Floats, scores: Floats) -> None:
+def predict_groups(forests: Sequence[bytes], borders: Sequence[int], columns: Floats, scores: Floats) -> None:
     """Score groups of rows, each by a forest of its own, in one call: 1 us a group, which `predict` takes ten of.
 
-    forests  packed, each of one output and as many features as rows have
+    forests  packed, each of one output and as many features as there are columns
     borders  two for each forest: where its rows begin and end
-    rows     float32, C-contiguous, (n_rows, n_features)
+    columns  float32, C-contiguous, (n_features, n_rows); at most MOST_COLUMNS of them
     scores   float32, (n_rows,): where the plain scores go
     """
+    assert len(columns) <= MOST_COLUMNS
     pointers = (ctypes.c_char_p * len(forests))(*forests)
     places = np.array(borders, np.int64)
-    _groups_letting_go(pointers, len(forests), _address(places), _address(rows), rows.shape[1], _address(scores))
+    _groups_letting_go(pointers, len(forests), address(places), address(columns), columns.shape[1], address(scores))
 
 
-def _address(array: npt.NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
+def address(array: npt.NDArray[Any]) -> int:
+    """Where its first number lies."""
+    at: int = array.__array_interface__["data"][0]
+    return at
 
 
 class Crew:
@@ -125,11 +129,11 @@ class Crew:
                 partial(
                     _letting_go,
                     forest,
-                    _address(rows[start:end]),
+                    address(rows[start:end]),
                     end - start,
                     n_trees,
                     is_margin,
-                    _address(scores[start:end]),
+                    address(scores[start:end]),
                 )
                 for start, end in pairwise(borders)
             ]

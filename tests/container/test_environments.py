@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
+
 from container import environments, settings
+
+
+def test_arrow_takes_its_memory_from_malloc_unless_somebody_has_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    for said in ("", "jemalloc"):
+        monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", said) if said else None
+        environments.let_arrow_use_malloc()
+        assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == (said or "system")
 
 
 def test_mms_is_told_neither_credentials_nor_settings_of_its_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -323,6 +324,61 @@ def test_chunks_are_put_together_however_they_come(front: Front, wire: Wire) -> 
     for at in range(0, len(head + chunks), 7):
         wire.send((head + chunks)[at : at + 7])
     assert wire.reply().body == ask(front, front.request(1, ROWS[0]))[0].body
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"5;a=b;c\r\n%b\r\n0\r\n\r\n",
+        b"005\r\n%b\r\n000;last\r\nTrailer: x\r\n\r\n",
+    ],
+)
+def test_extensions_and_trailers_of_chunks_are_let_pass(front: Front, chunks: bytes) -> None:
+    data = front.request(1, b"", "Transfer-Encoding: chunked") + chunks % b"1,2,3"
+    wire = Wire(front)
+    whole = front.request(1, b"1,2,3")
+    wire.send(data + whole)
+    chunked, plain = wire.reply(), wire.reply()
+    assert (chunked.status, chunked.body) == (plain.status, plain.body)
+    wire.close()
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"5\n1,2,3\r\n0\r\n\r\n",  # CVE-2025-58056
+        b"5\r\n1,2,3\n0\r\n\r\n",
+        b"5\r\n1,2,3xx\r\n0\r\n\r\n",
+        b"5\r\n1,2,3\r\n0\n\r\n",
+        b"5\r\n1,2,3\r\n0\r\n\n",
+        b"5\r\n1,2,3\r\n0\r\nA: b\n\r\n",
+        b'5;a="\r\n1,2,3\r\n0\r\n\r\n',  # CVE-2026-33870
+        b"5;a\x00\r\n1,2,3\r\n0\r\n\r\n",
+        b"5;a\rb\n1,2,3\r\n0\r\n\r\n",
+        b" 5\r\n1,2,3\r\n0\r\n\r\n",
+        b"5 \r\n1,2,3\r\n0\r\n\r\n",
+        b"+5\r\n1,2,3\r\n0\r\n\r\n",
+        b"0x5\r\n1,2,3\r\n0\r\n\r\n",
+        b"-5\r\n1,2,3\r\n0\r\n\r\n",
+        b"\r\n1,2,3\r\n0\r\n\r\n",
+        b";a\r\n1,2,3\r\n0\r\n\r\n",
+        b"100000005\r\n1,2,3\r\n0\r\n\r\n",
+        b"\xd9\xa5\r\n1,2,3\r\n0\r\n\r\n",  # a digit, in Arabic
+    ],
+)
+@pytest.mark.parametrize("step", [1, 1000])
+def test_chunks_that_others_may_read_in_another_way_are_refused(front: Front, chunks: bytes, step: int) -> None:
+    wire = Wire(front)
+    data = chunks + b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    wire.send(front.request(1, b"", "Transfer-Encoding: chunked"))
+    with contextlib.suppress(OSError):  # refused before it was whole
+        for at in range(0, len(data), step):
+            wire.send(data[at : at + step])
+    reply = wire.reply()
+    assert reply.status == 400, reply
+    assert reply.headers["connection"] == "close"
+    assert "chunk" in front.text_of(reply.body)
+    wire.close()
 
 
 @pytest.mark.parametrize(

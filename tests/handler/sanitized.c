@@ -1,5 +1,5 @@
-/* Drives walk.c, line.c, trees.c, numbers.c, array.c and json.c with forests, documents and texts that were changed at random,
- * for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
+/* Drives walk.c, groups.c, line.c, trees.c, numbers.c, array.c and json.c with forests, documents and texts that were changed at
+ * random, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
  */
@@ -17,6 +17,9 @@
 
 int forest_is_sound(const void *forest, int64_t n_bytes);
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
+void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *columns, int64_t n_rows,
+                     float *out);
+int groups_order(const int32_t *codes, int64_t n_rows, int64_t n_groups, int64_t *ends, int64_t *order);
 int64_t trees_read(const uint8_t *data, int64_t n_bytes, int64_t at, int64_t n_trees, int64_t max_nodes, int64_t *sizes,
                    void *const columns[10]);
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
@@ -114,12 +117,26 @@ static int walk_one(void) {
                 memcpy(rows + cell, &bits, 4);
             }
             forest_predict(forest, rows, n_rows, below(head[2] + 2), (int)below(2), out);
+            if (n_groups == 1) {
+                const void *const forests[] = {forest, forest};
+                const int64_t middle = n_rows ? below((uint32_t)n_rows) : 0, borders[] = {0, middle, middle, n_rows};
+                forests_predict(forests, 2, borders, rows, n_rows, out); /* as columns they are as good as any */
+                score_line_with(forest, n_features, head[2]);
+            }
             free(rows), free(out);
-            if (n_groups == 1) score_line_with(forest, n_features, head[2]);
         }
     }
     free(forest);
     return is_sound;
+}
+
+static void order_some(void) {
+    const uint32_t n_rows = below(100), n_groups = below(20);
+    int32_t *codes = malloc(4 * (size_t)n_rows + 1);
+    for (uint32_t row = 0; row < n_rows; row++) codes[row] = below(200) ? (int32_t)below(n_groups + 1) - !below(50) : (int32_t)draw();
+    int64_t *ends = malloc(8 * (size_t)n_groups + 1), *order = malloc(8 * (size_t)n_rows + 1);
+    groups_order(codes, n_rows, n_groups, ends, order);
+    free(codes), free(ends), free(order);
 }
 
 static int read_one(void) {
@@ -252,6 +269,7 @@ int main(int argc, char **argv) {
     do {
         for (int round = 0; round < 1000; round++) {
             n_forests++, n_sound += (uint64_t)walk_one();
+            order_some();
             n_texts++, n_read += (uint64_t)read_one(), cut_one();
             n_documents++, n_taken += (uint64_t)read_trees();
             read_text_back();

@@ -178,7 +178,9 @@ final class Connection extends ChannelDuplexHandler {
         ByteBuf piece = content.content();
         int size = piece.readableBytes();
         if (!isRefused && content.decoderResult().isFailure()) {
-            refuse(ctx, limits.words().refusal(HttpResponseStatus.BAD_REQUEST, "the body's chunks cannot be read"), true);
+            Throwable cause = content.decoderResult().cause();
+            String text = cause instanceof RequestDecoder.Malformed ? cause.getMessage() : "the body's chunks cannot be read";
+            refuse(ctx, limits.words().refusal(HttpResponseStatus.BAD_REQUEST, text), true);
         } else if (!isRefused && size > 0) {
             if (nBytes + (long) size > limits.maxBodyBytes()) {
                 refuse(ctx, tooLarge(), true);

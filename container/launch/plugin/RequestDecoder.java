@@ -1,19 +1,22 @@
 import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.handler.codec.DecoderResult;
 import io.netty.handler.codec.http.DefaultHttpRequest;
+import io.netty.handler.codec.http.DefaultLastHttpContent;
 import io.netty.handler.codec.http.HttpMessage;
 import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpRequestDecoder;
+import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.HttpVersion;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ByteProcessor;
 import java.util.List;
 
 /**
- * Netty's decoder, less what it takes in good faith: a line feed alone for a line's end, control characters, and a length
- * beside a transfer coding. A proxy in front of us may read such a head in another way, and then it and we disagree about
+ * Netty's decoder, less what it takes in good faith: a line feed alone for a line's end, control characters, a length
+ * beside a transfer coding, and chunks as {@link Chunks} would not have them. A proxy in front of us may read such a head in another way, and then it and we disagree about
  * where the next request begins (RFC 9112, 2.2 and 11.2).
  *
  * <p>Rule: a head's bytes are looked at before Netty reads them, once.
@@ -37,6 +40,7 @@ final class RequestDecoder extends HttpRequestDecoder {
     private boolean isAfterReturn;
     private boolean isWhole; // the head's end has been looked at
     private String objection;
+    private Chunks chunks; // of the body that is being read; null when it is not in chunks
 
     /** Whether a part of a head is here, and not its end. */
     boolean isInsideHead() {
@@ -48,6 +52,15 @@ final class RequestDecoder extends HttpRequestDecoder {
         if (isBroken) {
             in.skipBytes(in.readableBytes());
             return;
+        }
+        if (chunks != null) {
+            objection = chunks.look(in);
+            if (objection != null) {
+                isBroken = true;
+                in.skipBytes(in.readableBytes());
+                out.add(brokenBody(objection));
+                return;
+            }
         }
         if (!isInBody && !isWhole) {
             look(in);
@@ -62,13 +75,18 @@ final class RequestDecoder extends HttpRequestDecoder {
         int before = out.size();
         super.decode(ctx, in, out);
         looked = Math.max(0, looked - (in.readerIndex() - start));
+        if (chunks != null) {
+            chunks.taken(in.readerIndex() - start);
+        }
         for (int i = before; i < out.size(); i++) {
             if (out.get(i) instanceof HttpRequest request) {
                 isInBody = true;
                 isBroken = request.decoderResult().isFailure();
+                chunks = HttpUtil.isTransferEncodingChunked(request) ? new Chunks() : null;
             }
             if (out.get(i) instanceof LastHttpContent) {
                 isInBody = false;
+                chunks = null;
                 hasBegun = false;
                 isWhole = false;
                 looked = 0;
@@ -113,5 +131,11 @@ final class RequestDecoder extends HttpRequestDecoder {
         HttpRequest request = new DefaultHttpRequest(HttpVersion.HTTP_1_1, HttpMethod.GET, "/");
         request.setDecoderResult(DecoderResult.failure(new Malformed(words)));
         return request;
+    }
+
+    private static LastHttpContent brokenBody(String words) {
+        LastHttpContent last = new DefaultLastHttpContent(Unpooled.EMPTY_BUFFER);
+        last.setDecoderResult(DecoderResult.failure(new Malformed(words)));
+        return last;
     }
 }

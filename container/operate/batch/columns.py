@@ -34,12 +34,16 @@ UsedWords = tuple[tuple[int, Words], ...]
 class Block:
     """Rows of features in the order of the window's groups.
 
-    values  float32, C-contiguous, (n_rows, n_features)
-    unfit   of each row, whether it holds what no model takes; None when none does
+    columns  float32, C-contiguous, (n_features, n_rows)
+    unfit    of each row, whether it holds what no model takes; None when none does
     """
 
-    values: Floats
+    columns: Floats
     unfit: NDArray[np.bool_] | None
+
+    def rows(self, start: int, end: int) -> Floats:
+        """Float32, C-contiguous, (end - start, n_features)."""
+        return np.ascontiguousarray(self.columns[:, start:end].T)
 
 
 class Features:
@@ -106,12 +110,12 @@ class Features:
         return types.is_dictionary(kind) or (is_text and self._window.is_typed) or name in self._window.as_words
 
     def _made(self, names: tuple[str, ...], used: UsedWords) -> Block:
-        values = np.empty((len(self._order), len(names)), np.float32)
+        values = np.empty((len(names), len(self._order)), np.float32)
         unfit = np.zeros(len(self._window.table), np.bool_)
         words = dict(used)
         for at, name in enumerate(names):
             column, faults = self._codes(name, words[at]) if at in words else self._column(name)
-            values[:, at] = column[self._order]
+            np.take(column, self._order, out=values[at], mode="clip")  # all are in range; "raise" would copy once more
             if faults:
                 unfit[list(faults)] = True
             if not np.isfinite(

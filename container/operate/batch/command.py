@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from container import settings
+from container import environments, settings
 from container.operate.batch.asked import Asked
 from container.operate.batch.jobs import ROOT, Job, JobParser, job_at, with_flags
 from container.operate.cluster import Cluster
@@ -203,6 +203,7 @@ def _cluster_of(chosen: argparse.Namespace, job: Job | None) -> Cluster | None:
 
 
 def _need_pyarrow() -> None:
+    environments.let_arrow_use_malloc()
     try:
         import pyarrow  # noqa: F401 - to see whether it is there
     except ImportError as error:

@@ -5,6 +5,7 @@ Rule: a row's answer is a function of the row and its model, as at the endpoint;
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import compress
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from container.operate.tables.files import DataFile
 from container.operate.tables.segments import segments_of
 from handler.errors import ArtifactError, ArtifactMissing, RequestError, ServingError
 from handler.forest import walker
+from handler.forest.groups import in_groups
 from handler.forest.model import Forest
 from handler.outputs import MAX_NUMBERS
 from handler.payload.rows import Floats
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from container.operate.tables.windows import Window
+
+
+MAX_PIECE_ROWS = 4096
 
 
 @dataclass(slots=True)
@@ -63,11 +68,11 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
     """Raises FileUnusable when the window's columns are not what was asked for, or a model cannot be had just now."""
     n_rows = len(window.table)
     segments = segments_of(window, file, asked)
-    order = np.argsort(segments.codes, kind="stable")
-    in_order = segments.codes[order]
-    starts = np.flatnonzero(np.concatenate(([True], in_order[1:] != in_order[:-1]))) if n_rows else np.empty(0, np.intp)
-    sizes = np.diff(starts, append=n_rows)
-    found = [segments.named(code) for code in in_order[starts].tolist()]
+    order, ends = in_groups(segments.codes, len(segments.values))
+    sizes = np.diff(ends, prepend=0)
+    codes = np.flatnonzero(sizes)  # a dictionary may have words that no row here says
+    sizes = sizes[codes]
+    found = [segments.named(code) for code in codes.tolist()]
     models.request(one.target for one in found if one.target is not None)
     turns = [None if one.target is None else models.model(one.target) for one in found]
     is_now = np.array([not isinstance(turn, InAnotherPass) for turn in turns], np.bool_)
@@ -101,7 +106,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
         block = features.block(names, model.facts)
         if together is not None and together.takes(model, block, start, end):
             continue
-        rows = block.values[start:end]
+        rows = block.rows(start, end)
         at: NDArray[np.intp] | slice = slice(start, end)
         if block.unfit is not None and block.unfit[start:end].any():
             unfit = block.unfit[start:end]
@@ -123,7 +128,7 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
                 rows, at = rows[~odd], np.arange(len(order))[at][~odd]
                 if not len(rows):
                     continue
-        objection = _score_group(model, rows, asked, gathered, at)
+        objection = _score_group(model, rows, asked, gathered, at, models.check)
         if objection is not None:
             faults.add(window.numbers[order[at]], target, objection)
     if together is not None:
@@ -142,7 +147,11 @@ class _Together:
 
     def takes(self, model: Scorer, block: Block, start: int, end: int) -> bool:
         forest = model.alone if isinstance(model, Forest) else None
-        if forest is None or model.facts.categories or model.facts.n_features != block.values.shape[1]:
+        if (
+            forest is None
+            or model.facts.categories
+            or not model.facts.n_features == len(block.columns) <= walker.MOST_COLUMNS
+        ):
             return False
         if block.unfit is not None and block.unfit[start:end].any():
             return False
@@ -153,7 +162,7 @@ class _Together:
 
     def score(self) -> None:
         for block, forests, borders in self._blocks.values():
-            walker.predict_groups(forests, borders, block.values, self._gathered.together(borders))
+            walker.predict_groups(forests, borders, block.columns, self._gathered.together(borders))
 
 
 def _why(error: ServingError) -> str:
@@ -163,13 +172,19 @@ def _why(error: ServingError) -> str:
 
 
 def _score_group(
-    model: Scorer, rows: Floats, asked: Asked, gathered: list[_Gathered], at: NDArray[np.intp] | slice
+    model: Scorer,
+    rows: Floats,
+    asked: Asked,
+    gathered: list[_Gathered],
+    at: NDArray[np.intp] | slice,
+    check: Callable[[], None],
 ) -> str | None:
-    """Why these rows have no answer, or None when they have."""
+    """Why these rows have no answer, or None when they have. check: called between pieces; what it raises ends the work."""
+    answers = []
     try:
-        answers = [
-            named(predict(model, piece, asked.outputs, asked.rounds)) for piece in _pieces(model, rows, asked.outputs)
-        ]
+        for piece in _pieces(model, rows, asked.outputs):
+            check()
+            answers.append(named(predict(model, piece, asked.outputs, asked.rounds)))
     except ServingError as error:
         return str(error)
     for one in gathered:
@@ -183,13 +198,14 @@ def _score_group(
 
 
 def _pieces(model: Scorer, rows: Floats, outputs: tuple[str, ...]) -> list[Floats]:
-    """Rows as many at once as the answers' size allows: contributions of many are refused, at the endpoint too."""
+    """Rows as many at once as the answers' size allows: contributions of many are refused, at the endpoint too. And as few
+    that a signal is heard in time: those of a row take up to 10 ms."""
     if not outputs:
         return [rows]
     per_row = model.facts.n_outputs * (len(outputs) + 2 * (model.facts.n_features + 1))
     if "interactions" in outputs:
         per_row += model.facts.n_outputs * (model.facts.n_features + 1) ** 2
-    n_at_once = max(1, MAX_NUMBERS // per_row)
+    n_at_once = min(MAX_PIECE_ROWS, max(1, MAX_NUMBERS // per_row))
     return [rows[start : start + n_at_once] for start in range(0, len(rows), n_at_once)]
 
 

@@ -244,7 +244,7 @@ def _publish(chosen: argparse.Namespace, opened: Place) -> int:
         print(fact("dry run", "nothing was written; the release gets its name when it is"))
         return Exit.OK
     if package is not None:
-        print(fact("registered", package))
+        print(fact("package", package))
     print(fact("next", f"mme release diff {manifest.id} --of {opened.named}"))
     return Exit.OK
 
@@ -363,7 +363,7 @@ def _register(chosen: argparse.Namespace, opened: Place) -> int:
     if chosen.json:
         print(json.dumps({"release": manifest.id, "package": package}))
         return Exit.OK
-    print(fact("registered", package, manifest.id))
+    print(fact("package", package, manifest.id))
     print(fact("next", f"mme release follow --of {opened.named} --registry {chosen.registry} --print-rule"))
     return Exit.OK
 
@@ -556,14 +556,15 @@ def _gc(chosen: argparse.Namespace, opened: Place) -> int:
 
 
 def _follow(chosen: argparse.Namespace, opened: Place) -> int:
-    from container.operate.release.follow import Follower, follow, rule_template
+    from container.operate.release.follow import LOG, Follower, follow, rule_template
     from container.operate.release.who import who
     from handler import aws
 
     if chosen.print_rule:
         print(json.dumps(rule_template(chosen.registry), indent=2))
         return Exit.OK
-    logging.basicConfig(level="INFO", stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
+    logging.basicConfig(level="WARNING", stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
+    logging.getLogger(LOG).setLevel("INFO")  # botocore's tell where its credentials come from
     patience = aws.Patience(2.0, 20.0, 3)
 
     def say(word: str, text: str) -> None:

@@ -34,7 +34,8 @@ from container.operate.troubles import NotNow, Refused
 from handler.errors import ArtifactError, ArtifactMissing
 from handler.stores.writing import NOTHING
 
-log = logging.getLogger("mme.follow")
+LOG = "mme.follow"
+log = logging.getLogger(LOG)
 
 DETAIL_TYPE = "SageMaker Model Package State Change"
 SOURCE = "aws.sagemaker"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from handler.errors import PayloadInvalid
 from handler.payload.numbers import read_number, shorten
@@ -35,7 +36,19 @@ def floats_of(column: Any, *, is_typed: bool) -> tuple[Floats, dict[int, str]]:
     if not (types.is_float32(kind) or types.is_float64(kind)):
         column = column.cast(pa.float64(), safe=False)
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and found by that
-        return column.to_numpy().astype(np.float32, copy=False), {}
+        return _numbers(column).astype(np.float32, copy=False), {}
+
+
+def _numbers(column: Any) -> NDArray[Any]:
+    """A column of floats, null as NaN."""
+    import pyarrow as pa
+
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    pieces = [chunk.to_numpy(zero_copy_only=False) for chunk in chunks]
+    if len(pieces) == 1:
+        return pieces[0]
+    # A tenth of the time that the column itself takes for it.
+    return np.concatenate(pieces) if pieces else np.empty(0, np.float32)
 
 
 def _number_of(cell: str) -> float | None:

@@ -13,12 +13,13 @@ from typing import Any
 
 from container.platform.bill.ledger import Kind
 from container.platform.bus import Event
+from container.platform.jobs.plan import PROCESSING, TRAINING, TRANSFORM
 
 # Detail type -> kind, and where its detail has the name and the instances.
 _KINDS: dict[str, tuple[Kind, str, tuple[str, ...]]] = {
-    "SageMaker Training Job State Change": ("training", "Training", ("ResourceConfig",)),
-    "SageMaker Processing Job State Change": ("processing", "Processing", ("ProcessingResources", "ClusterConfig")),
-    "SageMaker Transform Job State Change": ("transform", "Transform", ("TransformResources",)),
+    "SageMaker Training Job State Change": ("training", "Training", TRAINING.resources),
+    "SageMaker Processing Job State Change": ("processing", "Processing", PROCESSING.resources),
+    "SageMaker Transform Job State Change": ("transform", "Transform", TRANSFORM.resources),
 }
 
 

@@ -22,6 +22,9 @@ UNDER_WAY = {"Creating": "CREATE_IN_PROGRESS", "Updating": "UPDATE_RC_IN_PROGRES
 class Served(Protocol):
     """A container that is healthy."""
 
+    @property
+    def pid(self) -> int | None: ...
+
     def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         """Raises ServiceError."""
 

@@ -92,6 +92,10 @@ class _Copy:
         self._running = running
         self._model = model
 
+    @property
+    def pid(self) -> int | None:
+        return self._running.pid
+
     def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         return self._model.invoke(body, headers, is_stream=is_stream)
 

@@ -124,6 +124,12 @@ class Running:
             self.stop()
             raise
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process; None where none runs."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
+
     def ask_to_stop(self) -> None:
         """SIGTERM, and no other container in its place. Does not wait."""
         self.is_ready = False

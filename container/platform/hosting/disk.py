@@ -86,6 +86,11 @@ class Disk:
         with self._lock:
             return sum(self._sizes.values())
 
+    @property
+    def share(self) -> float:
+        """Of what there may be."""
+        return self.n_bytes / self._max_bytes
+
     def _path(self, target: str) -> Path:
         return self._root / self.opaque(target) / "model"
 

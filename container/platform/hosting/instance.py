@@ -99,6 +99,11 @@ class Instance:
         self.n_outstanding = 0
 
     @property
+    def disk_share(self) -> float:
+        """Of its disk, what downloads have taken."""
+        return self._disk.share
+
+    @property
     def n_loaded(self) -> int:
         return len(self._loaded)
 

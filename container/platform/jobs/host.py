@@ -75,6 +75,12 @@ class Host:
         self._thread.start()
         self._started.wait()
 
+    @property
+    def pid(self) -> int | None:
+        """Of what the program is below; None before and after it."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
     def signal(self, number: int) -> None:
         """To the program alone, as a container's runtime sends it."""
         pid = self._pid_of_program()

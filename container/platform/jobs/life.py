@@ -12,12 +12,13 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from container.platform.clock import Clock, Timer
+from container.platform.jobs.host import Host
 from container.platform.jobs.objects import DataFault
 
 log = logging.getLogger("mme.platform.jobs")
@@ -117,6 +118,10 @@ class Life:
         """In real seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._state.is_over, seconds)
+
+    def hosts(self) -> Sequence[Host]:
+        """Those of now."""
+        return ()
 
     # -- on the job's own thread ---------------------------------------------------------------------------------------
 

@@ -25,6 +25,15 @@ class Kind:
     stop_signal: Signals
 
     @property
+    def resources(self) -> tuple[str, ...]:
+        """Where a request says on which instances, and on how many."""
+        return {
+            "Training": ("ResourceConfig",),
+            "Processing": ("ProcessingResources", "ClusterConfig"),
+            "Transform": ("TransformResources",),
+        }[self.name]
+
+    @property
     def log_group(self) -> str:
         return f"/aws/sagemaker/{self.name}Jobs"
 

@@ -9,7 +9,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +84,18 @@ KINDS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A host whose program runs. name: as CloudWatch's dimension Host has it. disk_bytes: 0 where it tells of none."""
+
+    namespace: str
+    name: str
+    pid: int
+    instance_type: str
+    folder: Path
+    disk_bytes: int
+
+
 class Jobs:
     """root: where hosts' trees lie while they live."""
 
@@ -115,6 +127,16 @@ class Jobs:
     def restore(self, value: Any) -> None:
         for written in KINDS:
             self._books[written.kind].restore(value[written.kind.name])
+
+    def hosts(self) -> list[Busy]:
+        """Those whose programs run."""
+        return [
+            busy
+            for kind, book in self._books.items()
+            for record in book.all()
+            if record.life is not None
+            for busy in _busy(kind, record, record.life)
+        ]
 
     def close(self) -> None:
         """No process, mount or file of a job is left."""
@@ -277,6 +299,22 @@ class Jobs:
         if record is None:
             raise ServiceFault(written.missing.format(name=name), "ValidationException", 400)
         return record
+
+
+def _busy(kind: Kind, record: Record, life: Life) -> Iterator[Busy]:
+    resources: Mapping[str, Any] = record.asked
+    for name in kind.resources:
+        resources = resources[name]
+    for host in life.hosts():
+        if (pid := host.pid) is not None:
+            yield Busy(
+                kind.log_group,
+                f"{record.name}/{host.name}",
+                pid,
+                resources["InstanceType"],
+                host.folder,
+                resources.get("VolumeSizeInGB", 0) << 30,
+            )
 
 
 def _bound(jobs: Jobs, written: Written) -> dict[tuple[str, str], Operation]:

@@ -12,7 +12,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
@@ -79,6 +79,9 @@ class Running(Life):
         self._interrupt_s = interrupt_s if plan.is_spot else None
         self._has_capacity = has_capacity
         self._hosts: list[Host] = []
+
+    def hosts(self) -> Sequence[Host]:
+        return self._hosts
 
     def _work(self) -> None:
         if self._plan.max_wait_s is not None:

@@ -12,7 +12,7 @@ import json
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from signal import SIGTERM
@@ -80,6 +80,9 @@ class Transforming(Life):
         self._host = Host(NAME, folder / NAME)
         self._stream = Stream(logs, TRANSFORM.log_group, f"{self.name}/{NAME}-{int(time.time())}")
         self._pool = urllib3.PoolManager(maxsize=16, retries=False)
+
+    def hosts(self) -> Sequence[Host]:
+        return (self._host,)
 
     def _work(self) -> None:
         if self._pause(self._launch_s):

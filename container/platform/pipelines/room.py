@@ -100,9 +100,12 @@ class Pipelines:
                 **{key: one for key, one in asked.items() if key not in ("Tags", *_DEFINITION)},
                 "PipelineDefinition": text,
                 "PipelineArn": arn,
+                "PipelineDisplayName": asked.get("PipelineDisplayName", name),
                 "PipelineStatus": "Active",
                 "CreationTime": now,
+                "CreatedBy": call.caller,
                 "LastModifiedTime": now,
+                "LastModifiedBy": call.caller,
             }
         return {"PipelineArn": arn}
 
@@ -115,7 +118,7 @@ class Pipelines:
             parse(changed["PipelineDefinition"])
         with self._lock:
             there = self._there(call, asked["PipelineName"])
-            there |= {**changed, "LastModifiedTime": self._clock.now()}
+            there |= {**changed, "LastModifiedTime": self._clock.now(), "LastModifiedBy": call.caller}
         return {"PipelineArn": there["PipelineArn"]}
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
@@ -127,7 +130,9 @@ class Pipelines:
         with self._lock:
             found = [one for name, one in self._pipelines.items() if name.startswith(begin)]
         summaries, token = listed(
-            found, call.parameters, lambda one: {"Name": one["PipelineName"], "CreationTime": one["CreationTime"]}
+            found,
+            _with_times(call.parameters),
+            lambda one: {"Name": one["PipelineName"], "CreationTime": one["CreationTime"]},
         )
         told = [
             {key: one[key] for key in (*_SUMMARY, "LastModifiedTime") if key in one}
@@ -234,6 +239,8 @@ class Pipelines:
             "LastModifiedTime": state.modified_at,
             "ParallelismConfiguration": {"MaxParallelExecutionSteps": asked.n_at_once} if asked.n_at_once else None,
             "RoleArn": asked.role,
+            "CreatedBy": call.caller,
+            "LastModifiedBy": call.caller,
         }
 
     def _describe_text(self, call: Call) -> Mapping[str, Any]:
@@ -243,11 +250,9 @@ class Pipelines:
     def _list_executions(self, call: Call) -> Mapping[str, Any]:
         asked = call.parameters
         arn = self._there(call, asked["PipelineName"])["PipelineArn"]
-        spans = {"CreationTimeAfter": "CreatedAfter", "CreationTimeBefore": "CreatedBefore"}
-        parameters = {**asked, **{ours: asked[theirs] for ours, theirs in spans.items() if theirs in asked}}
         found, token = listed(
             self.executions.of(arn),
-            parameters,
+            _with_times(asked),
             lambda one: {
                 "Name": one.asked.arn,
                 "PipelineExecutionArn": one.asked.arn,
@@ -378,6 +383,14 @@ class Executions:
     def _all(self) -> list[Found]:
         with self._lock:
             return list(self._found.values())
+
+
+def _with_times(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What these operations call CreatedAfter is CreationTimeAfter to all others."""
+    times = {
+        f"CreationTime{when}": asked[f"Created{when}"] for when in ("After", "Before") if f"Created{when}" in asked
+    }
+    return {**asked, **times}
 
 
 def _refusing(operation: Operation) -> Operation:

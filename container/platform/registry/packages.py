@@ -92,7 +92,7 @@ class Packages:
                 **_without(call.parameters, "Tags"),
                 "ModelPackageGroupArn": arn,
                 "CreationTime": self._clock.now(),
-                "CreatedBy": _caller(call),
+                "CreatedBy": call.caller,
                 "ModelPackageGroupStatus": "Completed",
             }
         return {"ModelPackageGroupArn": arn}
@@ -153,7 +153,7 @@ class Packages:
                 **package,
                 "CertifyForMarketplace": asked.get("CertifyForMarketplace", False),
                 "CreationTime": self._clock.now(),
-                "CreatedBy": _caller(call),
+                "CreatedBy": call.caller,
                 "ModelPackageStatus": "Completed",
                 "ModelPackageStatusDetails": {"ValidationStatuses": [], "ImageScanStatuses": []},
             }
@@ -221,7 +221,7 @@ class Packages:
                 **package,
                 **changed,
                 "LastModifiedTime": self._clock.now(),
-                "LastModifiedBy": _caller(call),
+                "LastModifiedBy": call.caller,
             }
         self._tell(arn, changed)
         return {"ModelPackageArn": arn}
@@ -282,10 +282,6 @@ _TOLD_CHANGES = (*_REPLACED, "CustomerMetadataProperties", "AdditionalInferenceS
 
 def _none(name: str) -> str:
     return f"ModelPackage {name} does not exist."
-
-
-def _caller(call: Call) -> dict[str, Any]:
-    return {"IamIdentity": {"Arn": f"arn:aws:iam::{call.account}:root", "PrincipalId": call.account}}
 
 
 def _only(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

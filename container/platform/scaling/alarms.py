@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from container.platform.clock import Clock
 from container.platform.metrics import MetricName, Metrics
 from container.platform.scaling.evaluation import COMPARISONS, Missing, State, judge, looked_at
+from container.platform.scaling.formulas import Formula
 
 POLICY_ARN = "arn:aws:autoscaling:"
 MAX_HISTORY = 200
@@ -22,11 +23,11 @@ MAX_HISTORY = 200
 
 @dataclass(frozen=True)
 class Rule:
-    """What an alarm watches."""
+    """What an alarm watches. metric: or what is worked out of several, which have their statistics themselves."""
 
     name: str
     arn: str
-    metric: MetricName
+    metric: MetricName | Formula
     statistic: str
     period_s: int
     n_periods: int
@@ -164,9 +165,12 @@ class Alarms:
         end_s -= end_s % rule.step_s
         n = looked_at(rule.n_periods)
         spans = [end_s - (i + 1) * rule.period_s for i in reversed(range(n))]
-        if rule.unit is not None and rule.unit != self._metrics.units.get(rule.metric, "None"):
+        metric = rule.metric
+        if isinstance(metric, Formula):
+            return [metric.value(self._metrics, start, start + rule.period_s) for start in spans]
+        if rule.unit is not None and rule.unit != self._metrics.units.get(metric, "None"):
             return [None] * n
-        return [self._metrics.value(rule.metric, start, start + rule.period_s, rule.statistic) for start in spans]
+        return [self._metrics.value(metric, start, start + rule.period_s, rule.statistic) for start in spans]
 
     def _change(self, alarm: Alarm, state: State, reason: str, data: str, at: datetime.datetime) -> None:
         before, alarm.state, alarm.reason, alarm.reason_data = alarm.state, state, reason, data

@@ -7,19 +7,29 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from moto.cloudwatch.exceptions import InvalidParameterValue, ValidationError
 from moto.cloudwatch.exceptions import ResourceNotFound as AlarmMissing
-from moto.cloudwatch.metric_data_expression_parser import parse_expression
 from moto.cloudwatch.models import Alarm as ShownAlarm
-from moto.cloudwatch.models import CloudWatchBackend, MetricDatumBase, cloudwatch_backends
+from moto.cloudwatch.models import (
+    CloudWatchBackend,
+    Dimension,
+    Metric,
+    MetricDataQuery,
+    MetricDatumBase,
+    MetricStat,
+    cloudwatch_backends,
+)
 
-from container.platform.metrics import MetricName, Metrics
+from container.platform.metrics import STATISTICS, MetricName, Metrics, is_statistic
 from container.platform.scaling.alarms import Alarm, Alarms, Rule
+from container.platform.scaling.formulas import Formula, FormulaInvalid
+from container.platform.scaling.tracking import formula_of
 
-STATISTICS = {"Sum", "Average", "Minimum", "Maximum", "SampleCount"}
+MAX_POINTS = 100_800  # of one GetMetricData. Source: its API reference
 
 
 def install(account: str, metrics: Metrics, alarms: Alarms) -> None:
@@ -97,15 +107,36 @@ class PlatformCloudWatch(CloudWatchBackend):  # type: ignore[misc]
         scan_by: str = "TimestampAscending",
     ) -> list[dict[str, Any]]:
         start, end = _span(start_time, end_time)
+        results = {query["Id"]: self._series(query, start, end, scan_by) for query in queries if "MetricStat" in query}
+        if any("Expression" in query for query in queries):
+            results |= self._worked_out(queries, start, end, scan_by)
+        return [results[query["Id"]] for query in queries if query.get("ReturnData", True)]
+
+    def _worked_out(
+        self, queries: list[dict[str, Any]], start: datetime.datetime, end: datetime.datetime, scan_by: str
+    ) -> dict[str, Any]:
+        """What expressions come to, in each period from start to end."""
+        periods = {int(query["MetricStat"]["Period"]) for query in queries if "MetricStat" in query}
+        if len(periods) != 1:
+            raise ValidationError("mme platform works out expressions over metrics of one and the same Period")
+        (period_s,) = periods
+        first = int(start.timestamp()) // period_s * period_s
+        spans = range(first, math.ceil(end.timestamp()), period_s)
+        if len(spans) > MAX_POINTS:
+            raise ValidationError(f"the range has {len(spans)} periods, more than {MAX_POINTS}")
         results = {}
         for query in queries:
-            if "MetricStat" in query:
-                results[query["Id"]] = self._series(query, start, end, scan_by)
-        for query in queries:
-            if "Expression" in query:
-                values, stamps = parse_expression(query["Expression"], list(results.values()))
-                results[query["Id"]] = _result(query, query.get("Label") or query["Id"], values, stamps)
-        return [results[query["Id"]] for query in queries if query.get("ReturnData", True)]
+            if "Expression" not in query:
+                continue
+            formula = _formula(queries, query["Id"])
+            points = [
+                (datetime.datetime.fromtimestamp(at, datetime.UTC), value)
+                for at in (spans if scan_by == "TimestampAscending" else reversed(spans))
+                if (value := formula.value(self.figures, at, at + period_s)) is not None
+            ]
+            label = query.get("Label") or query["Id"]
+            results[query["Id"]] = _result(query, label, [value for _, value in points], [at for at, _ in points])
+        return results
 
     def get_all_metrics(self) -> list[Any]:
         """For ListMetrics."""
@@ -165,24 +196,25 @@ class PlatformCloudWatch(CloudWatchBackend):  # type: ignore[misc]
         self.ours.set_state(alarm_name, state_value, reason, reason_data or "{}")
 
     def _shown(self, alarm: Alarm) -> Any:
-        rule = alarm.rule
+        rule, metric = alarm.rule, alarm.rule.metric
+        one = None if isinstance(metric, Formula) else metric
         is_percentile = rule.statistic not in STATISTICS
         shown = ShownAlarm(
             account_id=self.account_id,
             region_name=self.region_name,
             name=rule.name,
-            namespace=rule.metric.namespace,
-            metric_name=rule.metric.name,
-            metric_data_queries=None,
+            namespace=one.namespace if one else None,
+            metric_name=one.name if one else None,
+            metric_data_queries=_shown_queries(metric, rule.period_s) if isinstance(metric, Formula) else None,
             comparison_operator=rule.comparison,
             evaluation_periods=rule.n_periods,
             datapoints_to_alarm=rule.n_to_alarm,
-            period=rule.period_s,
+            period=rule.period_s if one else None,
             threshold=rule.threshold,
             statistic=None if is_percentile else rule.statistic,
-            extended_statistic=rule.statistic if is_percentile else None,
+            extended_statistic=rule.statistic if one and is_percentile else None,
             description=rule.description,
-            dimensions=_listed(rule.metric.dimensions),
+            dimensions=_listed(one.dimensions) if one else [],
             alarm_actions=list(rule.alarm_actions),
             ok_actions=list(rule.ok_actions),
             insufficient_data_actions=list(rule.insufficient_actions),
@@ -201,7 +233,7 @@ class PlatformCloudWatch(CloudWatchBackend):  # type: ignore[misc]
 def _rule(arn: str, given: Mapping[str, Any]) -> Rule:
     """What PutMetricAlarm asks for. Raises ValidationError."""
     if given.get("metric_data_queries"):
-        raise ValidationError("mme platform evaluates alarms on one metric, not on metric math")
+        return _math_rule(arn, given)
     statistic = given.get("statistic") or given.get("extended_statistic")
     missing = [
         name
@@ -211,7 +243,53 @@ def _rule(arn: str, given: Mapping[str, Any]) -> Rule:
     if missing or not statistic:
         raise ValidationError(f"PutMetricAlarm needs {', '.join(missing) or 'Statistic or ExtendedStatistic'}")
     _check_statistic(statistic)
-    period_s = int(given["period"])
+    metric = _metric(given["namespace"], given["metric_name"], given.get("dimensions"))
+    return _watching(arn, given, metric, statistic, int(given["period"]))
+
+
+def _math_rule(arn: str, given: Mapping[str, Any]) -> Rule:
+    """Of what several metrics come to."""
+    alone = [name for name in ("namespace", "metric_name", "period", "statistic", "dimensions") if given.get(name)]
+    missing = [name for name in ("threshold", "evaluation_periods") if given.get(name) is None]
+    if alone or missing:
+        raise ValidationError(f"PutMetricAlarm with Metrics has no {alone[0]}" if alone else f"it needs {missing[0]}")
+    queries = [_query(one) for one in given["metric_data_queries"]]
+    shown = [one["Id"] for one in queries if one["ReturnData"]]
+    periods = {int(one["MetricStat"]["Period"]) for one in queries if "MetricStat" in one}
+    if len(shown) != 1 or len(periods) != 1:
+        raise ValidationError("exactly one of Metrics has ReturnData true, and all have one and the same Period")
+    return _watching(arn, given, _formula(queries, shown[0]), "", periods.pop())
+
+
+def _query(one: Any) -> dict[str, Any]:
+    """moto's, as GetMetricData has it."""
+    told: dict[str, Any] = {"Id": one.id, "ReturnData": str(one.return_data).lower() != "false"}
+    if one.expression is not None:
+        return {**told, "Expression": one.expression}
+    stat = one.metric_stat
+    if stat is None:
+        raise ValidationError(f"{one.id!r} needs one of Expression and MetricStat")
+    metric = {
+        "Namespace": stat.metric.namespace,
+        "MetricName": stat.metric.metric_name,
+        "Dimensions": [{"Name": each.name, "Value": each.value} for each in stat.metric.dimensions],
+    }
+    return {**told, "MetricStat": {"Metric": metric, "Period": stat.period, "Stat": stat.stat}}
+
+
+def _formula(queries: list[dict[str, Any]], shown: str) -> Formula:
+    """What one of the queries comes to. Raises ValidationError."""
+    asked = [{**query, "ReturnData": query["Id"] == shown} for query in queries]
+    for query in queries:
+        if "MetricStat" in query:
+            _check_statistic(query["MetricStat"]["Stat"])
+    try:
+        return formula_of(asked)
+    except FormulaInvalid as error:
+        raise ValidationError(f"Error in expression {shown!r}: {error}") from error
+
+
+def _watching(arn: str, given: Mapping[str, Any], metric: MetricName | Formula, statistic: str, period_s: int) -> Rule:
     if period_s not in (10, 20, 30) and (period_s < 60 or period_s % 60):
         raise ValidationError("Metric alarm period must be 10, 20, 30 or any multiple of 60")
     n_periods = int(given["evaluation_periods"])
@@ -221,7 +299,7 @@ def _rule(arn: str, given: Mapping[str, Any]) -> Rule:
     return Rule(
         given["name"],
         arn,
-        _metric(given["namespace"], given["metric_name"], given.get("dimensions")),
+        metric,
         statistic,
         period_s,
         n_periods,
@@ -238,8 +316,34 @@ def _rule(arn: str, given: Mapping[str, Any]) -> Rule:
     )
 
 
+def _shown_queries(formula: Formula, period_s: int) -> list[Any]:
+    """As moto has them."""
+    return [
+        MetricDataQuery(
+            id,
+            None,
+            None,
+            id == formula.shown,
+            metric_stat=MetricStat(
+                Metric(
+                    part.metric.name,
+                    part.metric.namespace,
+                    [Dimension(name, value) for name, value in part.metric.dimensions],
+                ),
+                period_s,
+                part.statistic,
+                None,
+            ),
+        )
+        for id, part in formula.parts.items()
+    ] + [
+        MetricDataQuery(id, None, None, id == formula.shown, expression=text)
+        for id, text in formula.expressions.items()
+    ]
+
+
 def _check_statistic(name: str) -> None:
-    if name not in STATISTICS and not (name.startswith("p") and name[1:].replace(".", "", 1).isdecimal()):
+    if not is_statistic(name):
         raise ValidationError(f"mme platform knows {', '.join(sorted(STATISTICS))} and percentiles, not {name}")
 
 

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from container.platform.clock import Clock
+from container.platform.metrics import is_statistic
+from container.platform.scaling import tracking
 from container.platform.scaling.alarms import Alarms
 from container.platform.scaling.arithmetic import steps_wrong
 from container.platform.scaling.autoscaling import AutoScaling
+from container.platform.scaling.formulas import FormulaInvalid
 from container.platform.scaling.records import SUSPENDED, Action, Activity, Policy, Target
 from container.platform.scaling.resources import NAMESPACE, Address, address
 from container.platform.scaling.schedules import ScheduleInvalid, parse
@@ -244,10 +247,23 @@ def _check_tracking(where: Address, config: Mapping[str, Any]) -> None:
         return
     custom = config["CustomizedMetricSpecification"]
     if "Metrics" in custom:
-        raise NotPlayed(SERVICE, "PutScalingPolicy with metric math")
+        _check_math(custom)
+        return
     missing = [name for name in ("Namespace", "MetricName", "Statistic") if name not in custom]
     if missing:
         raise ValidationException(f"CustomizedMetricSpecification needs {', '.join(missing)}")
+
+
+def _check_math(custom: Mapping[str, Any]) -> None:
+    if len(custom) > 1:
+        raise ValidationException("CustomizedMetricSpecification has Metrics or the fields of one metric, not both")
+    try:
+        formula = tracking.formula_of(custom["Metrics"])
+    except FormulaInvalid as error:
+        raise ValidationException(f"The metric specification is not valid: {error}") from error
+    unknown = sorted({part.statistic for part in formula.parts.values() if not is_statistic(part.statistic)})
+    if unknown:
+        raise ValidationException(f"mme platform knows no statistic {unknown[0]!r}")
 
 
 def _is_meant(where: Address, call: Call) -> bool:

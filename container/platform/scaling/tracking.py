@@ -6,11 +6,13 @@ Source: alarms of real policies, as others show them: three periods above the ta
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from container.platform.metrics import MetricName
 from container.platform.scaling import arithmetic
 from container.platform.scaling.alarms import Rule
+from container.platform.scaling.formulas import Formula, FormulaInvalid, Part
 from container.platform.scaling.records import Policy
 
 HIGH_PERIODS = 3
@@ -43,7 +45,31 @@ def rules(policy: Policy, arn: Callable[[str], str], names: Sequence[str] = ()) 
     ]
 
 
-def _watched(policy: Policy) -> tuple[MetricName, str, int]:
+def formula_of(queries: Sequence[Mapping[str, Any]]) -> Formula:
+    """What a customized metric of several comes to. Raises FormulaInvalid."""
+    parts, expressions, shown = {}, {}, []
+    for query in queries:
+        id = query["Id"]
+        if id in parts or id in expressions:
+            raise FormulaInvalid(f"{id!r} is the id of two")
+        if ("Expression" in query) == ("MetricStat" in query):
+            raise FormulaInvalid(f"{id!r} needs one of Expression and MetricStat")
+        if "Expression" in query:
+            expressions[id] = query["Expression"]
+        else:
+            stat = query["MetricStat"]
+            metric = stat["Metric"]
+            dimensions = {one["Name"]: one["Value"] for one in metric.get("Dimensions", [])}
+            name = MetricName.of(metric["Namespace"], metric["MetricName"], dimensions)
+            parts[id] = Part(name, stat["Stat"])
+        if query.get("ReturnData", True):
+            shown.append(id)
+    if len(shown) != 1:
+        raise FormulaInvalid(f"exactly one of the metrics has ReturnData, not {len(shown)}")
+    return Formula(parts, expressions, shown[0])
+
+
+def _watched(policy: Policy) -> tuple[MetricName | Formula, str, int]:
     """(metric, statistic, period)."""
     config = policy.config
     if "PredefinedMetricSpecification" in config:
@@ -51,5 +77,7 @@ def _watched(policy: Policy) -> tuple[MetricName, str, int]:
         name, statistic, period_s = policy.address.kind.metrics[kind]
         return MetricName.of("AWS/SageMaker", name, policy.address.dimensions), statistic, period_s
     custom = config["CustomizedMetricSpecification"]
+    if "Metrics" in custom:
+        return formula_of(custom["Metrics"]), "", 60
     dimensions = {one["Name"]: one["Value"] for one in custom.get("Dimensions", [])}
     return MetricName.of(custom["Namespace"], custom["MetricName"], dimensions), custom["Statistic"], 60

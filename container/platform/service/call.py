@@ -49,6 +49,11 @@ class Call:
     account: str
     request: Request
 
+    @property
+    def caller(self) -> dict[str, Any]:
+        """Whoever calls is the account itself: nobody has to prove who he is here."""
+        return {"IamIdentity": {"Arn": f"arn:aws:iam::{self.account}:root", "PrincipalId": self.account}}
+
     def arn(self, kind: str, name: str) -> str:
         """SageMaker's, whose names are in lower case whatever the resource is called."""
         return f"arn:aws:sagemaker:{self.region}:{self.account}:{kind}/{name.lower()}"

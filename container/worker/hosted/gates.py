@@ -1,6 +1,6 @@
 """Where the door of hosted mode's server (launch/plugin/Gate.java) asks what only the runtime knows, and waits.
 
-A question is a line in the body of a POST, `Door|9003|why`, with the port of a model:
+A connection brings one question, `Door|9003|why` with the port of a model, and its end; back comes the answer, and the end:
 
     why         why the last load there was refused: answered with the error's type and, on the next line, its text
     unloaded    answered when the memory of what was loaded there is back
@@ -14,7 +14,7 @@ import logging
 import re
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import StreamRequestHandler, ThreadingMixIn, UnixStreamServer
 from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def wait_at_gate(line: str, keeper: Gatekeeper) -> str:
 
 
 class Gates:
-    """Serves the listener on threads of its own until `close`."""
+    """Serves the listener, a unix socket's, on threads of its own until `close`."""
 
     def __init__(self, listener: socket.socket, keeper: Gatekeeper) -> None:
         listener.setblocking(True)
@@ -58,7 +58,7 @@ class Gates:
         self._thread.join()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(ThreadingMixIn, UnixStreamServer):
     daemon_threads = True
     block_on_close = False
 
@@ -72,30 +72,17 @@ class _Server(ThreadingHTTPServer):
         log.debug("a call at a gate ended early", exc_info=True)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """One question for each connection, as HTTP/1.0 has it: a kept one would keep a thread."""
-
+class _Handler(StreamRequestHandler):
     server: _Server
-    timeout = 10.0  # for the question to arrive: the listener is open to whoever is on this machine
+    timeout = 10.0  # for the question to arrive
 
-    def do_POST(self) -> None:
-        n_bytes = int(self.headers.get("Content-Length", 0))
-        if n_bytes > MAX_LINE_BYTES:
-            self._answer(413)
+    def handle(self) -> None:
+        line = self.rfile.read(MAX_LINE_BYTES + 1)
+        if len(line) > MAX_LINE_BYTES:
             return
-        line = self.rfile.read(n_bytes).decode(errors="replace")
         answer = ""
         try:
-            answer = wait_at_gate(line, self.server.keeper)
+            answer = wait_at_gate(line.decode(errors="replace"), self.server.keeper)
         except Exception:
             log.exception("a gate failed to wait for %r", line)
-        self._answer(200, answer.encode(errors="replace"))
-
-    def _answer(self, status: int, body: bytes = b"") -> None:
-        self.send_response_only(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Calls at the gates are no news."""
+        self.wfile.write(answer.encode(errors="replace"))

@@ -381,6 +381,20 @@ def test_a_variants_instances_are_scaled_by_the_calls_they_get(aws: Account) -> 
     with pytest.raises(ClientError, match="Minimum capacity cannot be less than 1"):
         scaling.register_scalable_target(**where, MinCapacity=0, MaxCapacity=4)
     scaling.register_scalable_target(**where, MinCapacity=1, MaxCapacity=4)
+    one = {"Id": "m1", "MetricStat": {"Metric": {"Namespace": "n", "MetricName": "m"}, "Stat": "Sum"}}
+    for custom, why in (
+        ({"Metrics": [{**one, "ReturnData": False}, {"Id": "e1", "Expression": "m1 + m2"}]}, "is the id of nothing"),
+        ({"Metrics": [one, {"Id": "e1", "Expression": "m1"}]}, "exactly one of the metrics has ReturnData"),
+        ({"Metrics": [{**one, "MetricStat": {**one["MetricStat"], "Stat": "Mode"}}]}, "knows no statistic"),  # type: ignore[dict-item]
+        ({"Metrics": [one], "Namespace": "n"}, "not both"),
+    ):
+        with pytest.raises(ClientError, match=why):
+            scaling.put_scaling_policy(
+                **where,
+                PolicyName="math",
+                PolicyType="TargetTrackingScaling",
+                TargetTrackingScalingPolicyConfiguration={"TargetValue": 1, "CustomizedMetricSpecification": custom},
+            )
     scaling.put_scaling_policy(
         **where,
         PolicyName="calls",

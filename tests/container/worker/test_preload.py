@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -35,6 +35,7 @@ class House:
     """A store of ten models, and a cache with room for about `room` of them."""
 
     def __init__(self, executor: ThreadPoolExecutor, pinned: str, room: int) -> None:
+        self.looked_into: Callable[[str], object] = lambda _: None
         self.store = MemoryStore()
         for number in range(10):
             self.store.put(f"{'ab'[number % 2]}/{number}", b"model")
@@ -50,11 +51,12 @@ class House:
         )
 
     def examine(self, blob: bytes, uri: str) -> Examined:
+        self.looked_into(uri)
         if blob == b"broken":
             raise ArtifactBroken(uri, "it is damaged")
         return Verdict(MODEL_BYTES * 1000 if blob == b"large" else MODEL_BYTES)
 
-    def preload(self, patterns: str) -> None:
+    def preload(self, patterns: str, n_small: int = 0, is_small: Callable[[str], bool] = lambda _: False) -> None:
         done = threading.Event()
         preload = Preload(
             self.cache,
@@ -62,6 +64,8 @@ class House:
             pinned=self.pinned,
             preloaded=Patterns.parse(patterns),
             n_threads=2,
+            n_small=n_small,
+            is_small=is_small,
             on_done=done.set,
         )
         assert not preload.is_done
@@ -152,3 +156,38 @@ def test_a_store_that_goes_away_is_not_asked_for_every_model(
     house.preload("c/*")
     assert AWAY_AFTER <= house.store.n_fetches <= AWAY_AFTER + 2
     assert "the store is away" in caplog.text
+
+
+def test_what_is_known_to_be_small_is_loaded_more_at_a_time(executor: ThreadPoolExecutor) -> None:
+    house = House(executor, "", room=20)
+    meeting = threading.Barrier(5)
+    house.looked_into = lambda _: meeting.wait(30)
+    house.preload("a/*", n_small=5, is_small=lambda target: target.startswith("a/"))
+    assert len(house.loaded) == 5
+
+
+def test_of_what_may_be_large_no_more_are_loaded_at_a_time_than_ever(executor: ThreadPoolExecutor) -> None:
+    house = House(executor, "", room=20)
+    lock, at_once, most = threading.Lock(), 0, 0
+
+    def look(_: str) -> None:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        pause.wait(0.02)
+        with lock:
+            at_once -= 1
+
+    pause = threading.Event()  # nobody sets it: it gives a third the time to come
+    house.looked_into = look
+    house.preload("all", n_small=5)
+    assert len(house.loaded) == 10
+    assert most <= 2
+
+
+def test_nothing_that_waits_for_its_turn_is_loaded_once_the_memory_is_full(executor: ThreadPoolExecutor) -> None:
+    house = House(executor, "", room=2)
+    house.preload("all", n_small=10)
+    assert len(house.loaded) == 2
+    assert house.store.n_fetches <= 5

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from container.worker.warm import MAX_LISTS, Place, WarmList
+from container.worker.warm import MAX_LISTS, SMALL_BYTES, Place, WarmList
 from handler.cache.entry import Resident
 from handler.errors import ArtifactUnavailable
 from handler.stores.directory_writing import WritingDirectory
@@ -19,11 +19,11 @@ PATIENCE_S = 30.0
 class Held:
     """A cache that holds what it is told, with so many hits each."""
 
-    def __init__(self, **hits: int) -> None:
-        self.hits = hits
+    def __init__(self, n_bytes: int = 1, **hits: int) -> None:
+        self.n_bytes, self.hits = n_bytes, hits
 
     def residents(self) -> Sequence[Resident]:
-        return [Resident(f"{name}.tar.gz", "1", 1, hits, 100.0, 0.0, 0) for name, hits in self.hits.items()]
+        return [Resident(f"{name}.tar.gz", "1", self.n_bytes, hits, 100.0, 0.0, 0) for name, hits in self.hits.items()]
 
 
 def store(root: Path) -> WritingStore:
@@ -69,6 +69,25 @@ def test_a_start_that_saw_few_calls_does_not_forget_the_ranks_of_the_run_before(
     assert list(warm_list(tmp_path, Held()).targets()) == ["x.tar.gz", "y.tar.gz", "z.tar.gz"]
 
 
+def test_a_list_says_what_is_small_and_one_of_before_says_it_of_none(tmp_path: Path) -> None:
+    warm_list(tmp_path, Held(x=1)).close(PATIENCE_S)
+    warm_list(tmp_path, Held(n_bytes=SMALL_BYTES + 1, x=1, y=1), replica="b").close(PATIENCE_S)
+    own, other, all_ = (warm_list(tmp_path, Held(), replica=name) for name in "abc")
+    assert not own.is_small("x.tar.gz")  # nothing has been read
+    for one in (own, other, all_):
+        list(one.targets())
+    assert own.is_small("x.tar.gz")
+    assert not own.is_small("z.tar.gz")
+    assert not other.is_small("y.tar.gz")
+    assert not all_.is_small("x.tar.gz")  # it has grown on one of them
+
+    before = tmp_path / "acme_prod/d.json"
+    before.write_text('{"format":1,"models":[["x.tar.gz",1]]}')
+    earlier = warm_list(tmp_path, Held(), replica="d")
+    assert list(earlier.targets()) == ["x.tar.gz"]
+    assert not earlier.is_small("x.tar.gz")
+
+
 def test_what_is_no_list_is_passed_over(tmp_path: Path) -> None:
     warm_list(tmp_path, Held(x=1), replica="b").close(PATIENCE_S)
     folder = tmp_path / "acme_prod"
@@ -80,6 +99,9 @@ def test_what_is_no_list_is_passed_over(tmp_path: Path) -> None:
         "g": '{"format":1,"models":[[["x.tar.gz"],1]]}',
         "h": '{"format":1,"models":[["x.tar.gz",1' + "0" * 400 + "]]}",
         "i": '{"format":1,"models":[["x.tar.gz",Infinity]]}',
+        "j": '{"format":1,"models":[["x.tar.gz",1]],"n_bytes":[1,2]}',
+        "k": '{"format":1,"models":[["x.tar.gz",1]],"n_bytes":["?"]}',
+        "l": '{"format":1,"models":[["x.tar.gz",1]],"n_bytes":null}',
     }.items():
         (folder / f"{name}.json").write_text(text)
     assert list(warm_list(tmp_path, Held()).targets()) == ["x.tar.gz"]

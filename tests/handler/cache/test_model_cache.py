@@ -416,6 +416,12 @@ def test_filling_in_evicts_nobody() -> None:
         cache.fill("nothing")
 
 
+def test_who_fills_in_loads_on_his_own_thread_and_leaves_the_loaders_to_callers(pool: ThreadPoolExecutor) -> None:
+    cache = make_cache(Stock({"a": 60}), 100, executor=pool)
+    pool.shutdown()
+    assert cache.fill("a")
+
+
 def test_filling_in_a_pinned_model_makes_room() -> None:
     cache = make_cache(Stock({"a": 60, "b": 60}), 100, is_pinned=lambda target: target == "b")
     assert cache.fill("a")

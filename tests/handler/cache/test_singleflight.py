@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from handler.cache.singleflight import Flight, Flights
+from handler.cache.singleflight import Flight, Flights, Here
 from handler.errors import (
     ArtifactForbidden,
     ContentTypeUnsupported,
@@ -249,20 +249,21 @@ def test_a_run_still_queued_when_the_executor_shuts_down_fails_its_waiters() -> 
     assert len(flights) == 0
 
 
-class AtOnce(Executor):
-    """Runs the work in the caller's thread, inside submit()."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
 def test_work_that_runs_at_once_in_the_callers_thread_may_join_other_keys() -> None:
-    flights: Flights[str, int] = Flights(AtOnce())
+    flights: Flights[str, int] = Flights(Here())
     outer = flights.join("outer", lambda: flights.join("inner", lambda: 1).result(0) + 1)
     assert outer.result(0) == 2
     assert len(flights) == 0
+
+
+def test_a_run_may_be_on_another_executor_and_is_joined_all_the_same(executor: Executor) -> None:
+    flights: Flights[str, int] = Flights(executor)
+    work = Work(threading.get_ident)
+    flight = flights.join("a", work)
+    assert flights.join("a", threading.get_ident, Here()) is flight
+    work.may_end.set()
+    assert flight.result(PATIENCE_S) != threading.get_ident()
+    assert flights.join("a", threading.get_ident, Here()).result(0) == threading.get_ident()
 
 
 class Heavy:

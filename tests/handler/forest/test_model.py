@@ -16,6 +16,7 @@ from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
 from handler.forest.packed import booster_bytes, document_of, pack
 from handler.forest.proof import sample
+from handler.importer.learner import NO_NODE
 from handler.importer.writer import ubj_of
 from handler.libxgboost import Booster, Kind
 from handler.predictor import Facts, HandlePool
@@ -227,13 +228,34 @@ def test_groups_in_one_call_are_scored_as_each_by_itself() -> None:
         (197, 200),
     ]  # some by the bulk kernel, some walked, rows between them nobody's
     scores = np.full(200, np.nan, np.float32)
-    walker.predict_groups(forests, [border for place in places for border in place], rows, scores)
+    columns = np.ascontiguousarray(rows.T)
+    walker.predict_groups(forests, [border for place in places for border in place], columns, scores)
     wanted = np.full(200, np.nan, np.float32)
     for forest, (start, end) in zip(forests, places, strict=True):
         alone = Forest(forest, FACTS, BoosterPool(HandlePool()))
         assert alone.alone is forest
         wanted[start:end] = alone.predict(rows[start:end])[:, 0]
     assert scores.tobytes() == wanted.tobytes()
+
+
+@pytest.mark.parametrize("n_features", [1, 40, 1100, walker.MOST_COLUMNS])
+def test_groups_of_any_width_are_scored_as_each_by_itself(n_features: int) -> None:
+    draw = np.random.default_rng(n_features)
+    learner = sample("binary:logistic", n_levels=7)  # and trees of fewer levels
+    assert learner.trees is not None
+    is_split = learner.trees.left != NO_NODE
+    learner.n_features = n_features
+    learner.trees.split_index[is_split] = draw.integers(0, n_features, int(is_split.sum()))
+    forest = pack(learner)
+    assert forest is not None
+    columns = draw.standard_normal((n_features, 70), np.float32)
+    columns[draw.random(columns.shape) < 0.1] = np.nan
+    scores = np.full(70, np.nan, np.float32)
+    walker.predict_groups([forest, forest], [0, 30, 30, 69], columns, scores)
+    rows = np.ascontiguousarray(columns.T)
+    alone = [walker.predict(forest, rows[at : at + 1], 1000, 1, 1, is_margin=False)[0, 0] for at in range(69)]
+    assert scores[:69].tobytes() == np.array(alone, np.float32).tobytes()
+    assert np.isnan(scores[69])
 
 
 def test_a_model_that_stops_early_or_has_a_missing_number_is_not_taken_as_it_is() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,20 +41,6 @@ def test_without_ray_it_says_how_to_have_it(models: Path, tmp_path: Path, monkey
 
 
 # -- with Ray --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def two_machines() -> Iterator[Any]:
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster as Machines
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        machines.add_node(num_cpus=1)
-        patch.setenv("RAY_ADDRESS", machines.address)
-        yield machines
-        machines.shutdown()
 
 
 @pytest.mark.timeout(300)

@@ -16,14 +16,14 @@ import pytest
 import xgboost
 
 from container import settings
-from container.operate.batch import run, work
+from container.operate.batch import run, scoring, work
 from container.operate.batch.asked import Asked
 from container.operate.batch.columns import Features
 from container.operate.batch.models import RunModels
 from container.operate.batch.share import Share
 from container.operate.exits import CommandFailed
 from container.operate.tables import files, windows
-from container.operate.tables.files import FileUnusable
+from container.operate.tables.files import DataFile, FileUnusable
 from container.operate.troubles import Misused, NotNow, Stopped
 from handler.errors import ArtifactBroken
 from handler.predictor import Facts
@@ -346,6 +346,42 @@ def test_a_run_that_was_stopped_goes_on_and_ends_with_the_same_bytes(models: Pat
     outcome = score(models, tmp_path / "data", tmp_path / "out")
     assert outcome.n_done_before >= 2
     assert files_below(tmp_path / "out") == files_below(tmp_path / "whole")
+
+
+def test_a_signal_is_seen_between_pieces_of_a_group_whose_rows_take_long(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, lengths = threading.Event(), []
+
+    def explained(model: Any, rows: np.ndarray, *rest: Any) -> Any:
+        lengths.append(len(rows))
+        if len(rows) > 1:  # one is a look at which columns the answers have
+            stop.set()
+        return predict(model, rows, *rest)
+
+    predict = scoring.predict
+    monkeypatch.setattr(scoring, "MAX_PIECE_ROWS", 10)
+    write(table(100, 1, ["1"] * 100), tmp_path / "data/a.parquet")
+    asked = Asked(target_template="us/{city}.tar.gz", outputs=("contribs",))
+    score(models, tmp_path / "data", tmp_path / "whole", asked)
+    monkeypatch.setattr(scoring, "predict", explained)
+    with pytest.raises(Stopped):
+        score(models, tmp_path / "data", tmp_path / "out", asked, stop=stop)
+    assert lengths == [1, 10]
+    monkeypatch.undo()
+    score(models, tmp_path / "data", tmp_path / "out", asked)
+    assert (tmp_path / "out/rows/a.parquet").read_bytes() == (tmp_path / "whole/rows/a.parquet").read_bytes()
+
+
+def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_WINDOW_ROWS", 10_000)
+    draw = np.random.default_rng(0)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({name: draw.random(300_000) for name in "ab"}), path, row_group_size=10_000)
+    before = most = pa.total_allocated_bytes()
+    for _ in windows.windows(path, DataFile("a.parquet", 1, "1", str(tmp_path), "parquet"), ASKED):
+        most = max(most, pa.total_allocated_bytes())
+    assert most - before < path.stat().st_size / 4
 
 
 def test_a_signal_is_seen_while_models_are_waited_for() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +51,6 @@ def test_the_command_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ]
     assert main([*words, "--on", "spark"]) == Exit.USAGE
     assert "ray://HOST:PORT" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def two_machines() -> Iterator[Any]:
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster as Machines
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_AUTH_MODE", "disabled")  # else a machine that has no token yet waits for one for ever
-        machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-        machines.add_node(num_cpus=1)
-        patch.setenv("RAY_ADDRESS", machines.address)
-        yield machines
-        machines.shutdown()
 
 
 @pytest.mark.timeout(300)

@@ -76,6 +76,7 @@ class FakeServed:
     runs: CopySpec
     during: Callable[[], None] = lambda: None
     is_stopped: bool = False
+    pid: int | None = None
 
     def invoke(self, body: bytes, headers: Mapping[str, str], *, is_stream: bool = False) -> Reply:
         self.during()

@@ -109,7 +109,7 @@ class Compute:
         self.may_answer = threading.Event()
         self.n_calls = self.most = 0
 
-    def invoke_single(self, body: bytes, headers: Mapping[str, str], timeout_s: float) -> Reply:
+    def invoke_single(self, body: bytes, headers: Mapping[str, str], timeout_s: float, **_: Any) -> Reply:
         self.n_calls += 1
         self.most = max(self.most, self.n_calls)
         assert self.may_answer.wait(30)

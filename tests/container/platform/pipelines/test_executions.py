@@ -221,11 +221,13 @@ def test_a_step_of_a_kind_that_is_not_played_fails_it_before_anything_is_started
 
 
 def test_stopped_it_stops_what_runs(account: Lines) -> None:
+    runs = account.folder / "runs"
     name = account.pipeline(
-        account.processing("Long", "exec sleep 600"), account.processing("After", "true", DependsOn=["Long"])
+        account.processing("Long", f"trap 'exit 0' INT; touch {runs}; while :; do sleep 0.05; done"),
+        account.processing("After", "true", DependsOn=["Long"]),
     )
     arn = account.start(name)
-    until(lambda: account.statuses(arn).get("Long") == "Executing")
+    until(lambda: account.statuses(arn).get("Long") == "Executing" and runs.exists())
     with pytest.raises(ClientError, match="executions that run") as error:
         account.sagemaker.delete_pipeline(PipelineName=name, ClientRequestToken=token())
     assert error.value.response["Error"]["Code"] == "ConflictException"

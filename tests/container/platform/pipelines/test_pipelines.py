@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -44,7 +45,10 @@ def test_one_is_made_told_changed_and_gone(sagemaker: Any) -> None:
     assert sagemaker.describe_pipeline(PipelineName="prices")["PipelineDefinition"] == other
     create(sagemaker, "rents", "u" * 32)
     listed = sagemaker.list_pipelines(PipelineNamePrefix="pri")["PipelineSummaries"]
-    assert [one["PipelineName"] for one in listed] == ["prices"]
+    assert [(one["PipelineName"], one["PipelineDisplayName"]) for one in listed] == [("prices", "prices")]
+    later = listed[0]["CreationTime"] + timedelta(hours=1)
+    assert sagemaker.list_pipelines(CreatedAfter=later)["PipelineSummaries"] == []
+    assert len(sagemaker.list_pipelines(CreatedBefore=later, PipelineNamePrefix="pri")["PipelineSummaries"]) == 1
     sagemaker.delete_pipeline(PipelineName="prices", ClientRequestToken=TOKEN)
     with pytest.raises(ClientError) as error:
         sagemaker.describe_pipeline(PipelineName="prices")

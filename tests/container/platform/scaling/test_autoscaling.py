@@ -63,6 +63,32 @@ def test_three_busy_minutes_scale_out_in_proportion_and_the_activity_says_why(wo
     assert alarm.startswith("TargetTracking-inference-component/churn-AlarmHigh-")
 
 
+def test_what_several_metrics_come_to_is_tracked_as_one_is(world: World) -> None:
+    """A backlog by the copies there are, as the user guide's example of metric math has it."""
+    register(world)
+    stats = [
+        {
+            "Id": id,
+            "ReturnData": False,
+            "MetricStat": {"Metric": {"Namespace": "Shop", "MetricName": name}, "Stat": "Average"},
+        }
+        for id, name in (("m1", "Waiting"), ("m2", "Copies"))
+    ]
+    custom = {"Metrics": [*stats, {"Id": "e1", "Expression": "m1 / m2"}]}
+    world.scaling.put_policy(
+        ADDRESS, "backlog", "TargetTrackingScaling", {"TargetValue": 10, "CustomizedMetricSpecification": custom}
+    )
+
+    def waiting() -> None:
+        world.put(35, "Waiting")
+        world.put(world.copies.n, "Copies")
+
+    world.minutes(2, waiting)
+    assert world.copies.n == 1
+    world.minutes(1, waiting)
+    assert world.copies.n == 4
+
+
 def test_fifteen_idle_minutes_scale_in_to_zero_and_tracking_alone_never_comes_back(world: World) -> None:
     register(world)
     track(world)

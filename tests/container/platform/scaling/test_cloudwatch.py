@@ -115,6 +115,86 @@ def test_an_alarm_is_put_evaluated_shown_silenced_and_deleted(played: Any, cloud
         cloudwatch.set_alarm_state(AlarmName="errors", StateValue="OK", StateReason="gone")
 
 
+def stat(id: str, name: str, period_s: int = 60) -> dict[str, Any]:
+    metric = {"Namespace": "Rates", "MetricName": name}
+    return {"Id": id, "MetricStat": {"Metric": metric, "Period": period_s, "Stat": "Sum"}, "ReturnData": False}
+
+
+RATE = [stat("failed", "Failed"), stat("all", "All"), {"Id": "rate", "Expression": "100 * FILL(failed, 0) / all"}]
+
+
+def test_an_expression_is_worked_out_for_each_period(played: Any, cloudwatch: Any) -> None:
+    start = played.clock.now()
+    for failed, n in ((1, 4), (None, 5), (None, None), (3, 3)):
+        for name, value in (("Failed", failed), ("All", n)):
+            if value is not None:
+                played.metrics.put("Rates", name, {}, value)
+        played.clock.advance(60)
+    data = cloudwatch.get_metric_data(
+        MetricDataQueries=[{**RATE[0], "ReturnData": True}, *RATE[1:]],
+        StartTime=start,
+        EndTime=played.clock.now(),
+        ScanBy="TimestampAscending",
+    )["MetricDataResults"]
+    assert {one["Id"]: one["Values"] for one in data} == {"failed": [1, 3], "rate": [25, 0, 100]}
+    with pytest.raises(ClientError, match="does not play SEARCH"):
+        cloudwatch.get_metric_data(
+            MetricDataQueries=[*RATE[:2], {"Id": "e", "Expression": "SEARCH(all)"}],
+            StartTime=start,
+            EndTime=played.clock.now(),
+        )
+
+
+def test_an_alarm_on_a_rate_is_evaluated_and_shown_as_it_was_put(played: Any, cloudwatch: Any) -> None:
+    cloudwatch.put_metric_alarm(
+        AlarmName="rate",
+        Metrics=[RATE[0], RATE[1], {**RATE[2], "ReturnData": True}],
+        EvaluationPeriods=1,
+        Threshold=50,
+        ComparisonOperator="GreaterThanThreshold",
+        TreatMissingData="notBreaching",
+    )
+    played.clock.advance(240)
+
+    def shown() -> Any:
+        return cloudwatch.describe_alarms(AlarmNames=["rate"])["MetricAlarms"][0]
+
+    assert shown()["StateValue"] == "OK"
+    played.metrics.put("Rates", "Failed", {}, 6)
+    played.metrics.put("Rates", "All", {}, 10)
+    played.clock.advance(60)
+    assert shown()["StateValue"] == "ALARM"
+    assert "[60.0]" in shown()["StateReason"]
+    assert "MetricName" not in shown()
+    told = {one["Id"]: one for one in shown()["Metrics"]}
+    assert told["rate"]["Expression"] == RATE[2]["Expression"]
+    assert told["failed"]["MetricStat"]["Metric"]["MetricName"] == "Failed"
+    assert [id for id, one in told.items() if one["ReturnData"]] == ["rate"]
+    cloudwatch.delete_alarms(AlarmNames=["rate"])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "why"),
+    [
+        ([*RATE[:2], {"Id": "e", "Expression": "failed /"}], "ends too soon"),
+        ([RATE[0], {"Id": "e", "Expression": "other"}], "is the id of nothing"),
+        ([RATE[0], RATE[1]], "exactly one of Metrics"),
+        ([RATE[0], stat("all", "All", 300), RATE[2]], "one and the same Period"),
+        ([RATE[0], RATE[0], {"Id": "e", "Expression": "failed"}], "is the id of two"),
+    ],
+)
+def test_an_expression_that_cannot_be_worked_out_makes_no_alarm(cloudwatch: Any, metrics: Any, why: str) -> None:
+    with pytest.raises(ClientError, match=why):
+        cloudwatch.put_metric_alarm(
+            AlarmName="wrong",
+            Metrics=metrics,
+            EvaluationPeriods=1,
+            Threshold=1,
+            ComparisonOperator="GreaterThanThreshold",
+        )
+    assert cloudwatch.describe_alarms(AlarmNames=["wrong"])["MetricAlarms"] == []
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"Period": 45}, {"DatapointsToAlarm": 3}, {"Statistic": None}, {"ExtendedStatistic": "tm90", "Statistic": None}],

@@ -1,11 +1,11 @@
-"""The door's questions, over HTTP as it speaks it."""
+"""The door's questions, over a socket as it asks them."""
 
 from __future__ import annotations
 
-import http.client
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -45,21 +45,23 @@ def keeper() -> Keeper:
 
 
 @pytest.fixture
-def port(keeper: Keeper) -> Iterator[int]:
-    listener = socket.create_server(("127.0.0.1", 0))
+def gate(keeper: Keeper, tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "gate.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
     gates = Gates(listener, keeper)
-    yield listener.getsockname()[1]
+    yield path
     gates.close()
 
 
-def post(port: int, line: str | bytes) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("POST", "/", line)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
+def ask(gate: Path, line: str | bytes) -> str:
+    with socket.socket(socket.AF_UNIX) as one:
+        one.settimeout(30)
+        one.connect(str(gate))
+        one.sendall(line.encode() if isinstance(line, str) else line)
+        one.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: one.recv(4096), b"")).decode()
 
 
 @pytest.mark.parametrize(
@@ -93,40 +95,41 @@ def test_no_line_whatever_is_an_error(line: str) -> None:
     wait_at_gate(line, Keeper())
 
 
-def test_the_door_waits_until_the_keeper_is_done(keeper: Keeper, port: int) -> None:
+def test_the_door_waits_until_the_keeper_is_done(keeper: Keeper, gate: Path) -> None:
     keeper.is_open.clear()
-    answers: list[tuple[int, str]] = []
-    caller = threading.Thread(target=lambda: answers.append(post(port, "Door|9000|unloaded")))
+    answers: list[str] = []
+    caller = threading.Thread(target=lambda: answers.append(ask(gate, "Door|9000|unloaded")))
     caller.start()
     until(lambda: keeper.calls == [("unloaded", 9000)])
     assert answers == []
     keeper.is_open.set()
     caller.join(10)
-    assert answers == [(200, "")]
+    assert answers == [""]
 
 
-def test_one_gate_that_is_shut_holds_up_no_other(keeper: Keeper, port: int) -> None:
+def test_one_gate_that_is_shut_holds_up_no_other(keeper: Keeper, gate: Path) -> None:
     keeper.is_open.clear()
-    caller = threading.Thread(target=post, args=[port, "Door|9000|unloaded"])
+    caller = threading.Thread(target=ask, args=[gate, "Door|9000|unloaded"])
     caller.start()
     until(lambda: len(keeper.calls) == 1)
-    assert post(port, "Door|9000|nothing") == (200, "")
+    assert ask(gate, "Door|9000|nothing") == ""
     keeper.is_open.set()
     caller.join(10)
 
 
-def test_the_door_is_told_type_and_text(keeper: Keeper, port: int) -> None:
+def test_the_door_is_told_type_and_text(keeper: Keeper, gate: Path) -> None:
     keeper.reasons[9001] = ("ArtifactBroken", "artifact /m is broken:\nno booster é")
-    assert post(port, "Door|9001|why") == (200, "ArtifactBroken\nartifact /m is broken:\nno booster é")
-    assert post(port, "Door|9002|why") == (200, "")
+    assert ask(gate, "Door|9001|why") == "ArtifactBroken\nartifact /m is broken:\nno booster é"
+    assert ask(gate, "Door|9002|why") == ""
 
 
-def test_a_gate_that_fails_opens(keeper: Keeper, port: int) -> None:
+def test_a_gate_that_fails_opens(keeper: Keeper, gate: Path) -> None:
     keeper.error = RuntimeError("as if")
-    assert post(port, "Door|9000|unloaded") == (200, "")
+    assert ask(gate, "Door|9000|unloaded") == ""
 
 
-def test_a_line_of_any_bytes_and_one_that_is_too_long_do_no_harm(keeper: Keeper, port: int) -> None:
-    assert post(port, bytes(range(256))) == (200, "")
-    assert post(port, b"x" * (MAX_LINE_BYTES + 1))[0] == 413
-    assert post(port, "Door|1|why")[0] == 200
+def test_a_line_of_any_bytes_and_one_that_is_too_long_do_no_harm(keeper: Keeper, gate: Path) -> None:
+    assert ask(gate, bytes(range(256))) == ""
+    assert ask(gate, b"x" * (MAX_LINE_BYTES + 1)) == ""
+    keeper.reasons[1] = ("Other", "one")
+    assert ask(gate, "Door|1|why") == "Other\none"
