@@ -45,8 +45,8 @@ def keep_ray_quiet() -> None:
 
 
 def let_arrow_use_malloc() -> None:
-    """Before pyarrow is imported. Its own allocator gives pages back after each window of rows, and the kernel clears them anew
-    for the next: 0.4 of 3 CPU s in a run over ten million rows, and a tenth more memory."""
+    """Before pyarrow is imported. Its own allocator gives pages back after each window of rows, and the kernel clears them
+    anew for the next: 0.4 of 3 CPU s in a run over ten million rows, and a tenth more memory."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 

@@ -313,6 +313,8 @@ class FoldsDisagree(Exception):
 def facts_of_ensemble(folds: Sequence[Facts]) -> Facts:
     """What they have in common, with the memory of all. Raises FoldsDisagree when one could not stand in for another."""
     first = folds[0]
+    if len(folds) == 1:
+        return first
     for fold in folds[1:]:
         for name in ("objective", "n_features", "n_outputs", "feature_names", "feature_types", "categories", "labels"):
             if getattr(fold, name) != getattr(first, name):

@@ -342,7 +342,7 @@ class StockMms(Server):
         scratch = mms.Scratch(self.scratch)
         mms.write_files(scratch, own)
         self.lay_out(scratch)
-        command = mms.command(scratch, own, environments.java_home(), gate_port=None)
+        command = mms.command(scratch, own, environments.java_home())
         command[command.index("--python") + 1] = sys.executable
         return [mms.STOCK_MAIN if word == mms.OUR_MAIN else word for word in command]
 

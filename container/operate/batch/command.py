@@ -33,12 +33,19 @@ if TYPE_CHECKING:
     from container.operate.batch.run import Outcome
     from container.settings import Settings
 
+
+class NotGoodEnough(CommandFailed):
+    """The run is done, and is a failure all the same."""
+
+    exit = Exit.MODEL_ERROR
+
+
 EPILOG = """\
 exit codes
   0    done, with no more errors than --strict and --max-errors allow
   1    anything that is not below
   2    the command cannot be understood, or --out holds another run
-  4    done, with more errors than allowed: there is no _SUCCESS
+  4    done, with more errors than allowed, or with no row scored: there is no _SUCCESS
   5    something could not be had just now: the same command goes on
   130  stopped by a signal: the same command goes on
 """
@@ -95,9 +102,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--sample", type=int, metavar="N", help="look at N rows of the first file and write nothing")
     parser.add_argument("--strict", action="store_true", help="any error makes the run a failure")
-    parser.add_argument("--max-errors", type=int, metavar="N", help="more than N make the run a failure")
+    parser.add_argument(
+        "--max-errors",
+        type=int,
+        metavar="N",
+        help="more than N make the run a failure; without it only a run that scores no row is one",
+    )
     parser.add_argument("--memory", help="memory for models, such as 2GiB; else what the machine's limit leaves")
     parser.add_argument("--disk-dir", help="directory in which examined models are kept between runs")
+    parser.add_argument(
+        "--scratch", metavar="DIR",
+        help="where rows wait whose models do not fit into memory together; else MME_SCRATCH, TMPDIR or the system's",
+    )  # fmt: skip
     parser.add_argument("--s3-endpoint-url", dest="endpoint_url", help="another S3 than Amazon's")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     jobs.add_arguments(parser)
@@ -183,7 +199,7 @@ def asked_of(chosen: argparse.Namespace) -> Asked:
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
     """Models are not looked for anew while a run lasts. Raises StartRefused."""
-    given = {name: getattr(chosen, name) for name in ("models", "memory", "disk_dir", "endpoint_url")}
+    given = {name: getattr(chosen, name) for name in ("models", "memory", "disk_dir", "endpoint_url", "scratch")}
     flags = {("memory_bytes" if name == "memory" else name): value for name, value in given.items()}
     return settings.read({**flags, "max_age_s": "0"})
 
@@ -234,12 +250,12 @@ def _score(
         cluster=_cluster_of(chosen, job),
     )
     _tell(chosen, outcome, time.monotonic() - began)
-    n_errors = outcome.summary["errors"] if outcome.summary is not None else 0
-    if max_errors is None or n_errors <= max_errors:
+    if not outcome.failure:
         return Exit.OK
+    failed = NotGoodEnough(f"{outcome.failure}; the errors are below {chosen.out}")
     if job is not None:
-        job.say_why(f"{n_errors} errors, {max_errors} are allowed; they are below {chosen.out}")
-    return Exit.MODEL_ERROR
+        job.say_why(str(failed))
+    return complain("score", failed)
 
 
 def _tell(chosen: argparse.Namespace, outcome: Outcome, took_s: float) -> None:

@@ -44,6 +44,7 @@ class Entry:
 
     used     models that scored, as bits over the run's sorted targets: packed, deflated, base64
     missing  rows of segments whose model cannot be had, by target
+    n_loads  models that were loaded between the part that was done before, wherever that was, and this one
     """
 
     name: str
@@ -53,6 +54,7 @@ class Entry:
     missing: dict[str, int]
     seconds: float
     failure: str = ""
+    n_loads: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ class Ledger:
         self._had_failed = frozenset(name for name, entry in entries.items() if entry.failure)
         return entries
 
-    def put_part(self, file: DataFile, part: Path, errors: Path, counts: Counts, seconds: float) -> Entry:
+    def put_part(self, file: DataFile, part: Path, errors: Path, counts: Counts, seconds: float, n_loads: int) -> Entry:
         name = f"errors/{file.stem}.{self._suffix}"
         if errors.exists():
             self._store.put(name, errors.read_bytes())
@@ -133,6 +135,7 @@ class Ledger:
             self._bits(counts.targets),
             dict(sorted(counts.missing.items())),
             seconds,
+            n_loads=n_loads,
         )
         return self._put(file, entry)
 
@@ -164,6 +167,7 @@ class Ledger:
             "files": len(self._files),
             "failed": {name: entry.failure for name, entry in sorted(entries.items()) if entry.failure},
             "segments": int(used.sum()),
+            "loads": sum(entry.n_loads for entry in entries.values()),
             "missing": dict(sorted(missing.items())),
             "seconds": round(sum(entry.seconds for entry in entries.values()), 3),
             "models": {targets[at]: self._models[targets[at]] for at in np.flatnonzero(used)},

@@ -5,13 +5,13 @@ half a run of each would be neither's.
 
 Not a cache that forgets what was used least recently: each window asks for nearly every model in turn, so it would load all
 of them again for each. Where models do not fit together, those that came first stay until all data has gone by them, and
-the others have their turn in the next pass.
+the rows of the others are put by until these have room (spilled.py).
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from typing import Protocol
 
@@ -20,8 +20,10 @@ from container.operate.troubles import Misused
 from handler.errors import ArtifactError, ArtifactMissing, ArtifactUnavailable, ServingError
 from handler.loading.loader import PreparedModel
 from handler.predictor import Scorer
+from handler.stores.store import StoredObject
 
 LOOK_S = 1.0  # whoever waits for a model looks up so often
+MAX_TOGETHER = 32  # models that one job loads
 
 
 class Loader(Protocol):
@@ -29,101 +31,118 @@ class Loader(Protocol):
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None: ...
 
 
-class InAnotherPass:
-    """The target has its turn in another pass, or has had it."""
+class NoRoom:
+    """The target's model finds no room beside those that are loaded."""
 
 
-IN_ANOTHER_PASS = InAnotherPass()
-Outcome = Scorer | ServingError | InAnotherPass
+NO_ROOM = NoRoom()
+Outcome = Scorer | ServingError | NoRoom
+# What is raised to whoever asks for the model, wherever it was found out.
+Trouble = FileUnusable | Misused
 
 
 class RunModels:
-    """versions: of each target that has a model. budget_bytes: what models may take. uri: before a target, its full name."""
+    """artifacts: all there are, by target. budget_bytes: what models may take. uri: before a target, its full name."""
 
     def __init__(
-        self, loader: Loader, versions: Mapping[str, str], executor: Executor, budget_bytes: int, uri: str
+        self, loader: Loader, artifacts: Mapping[str, StoredObject], executor: Executor, budget_bytes: int, uri: str
     ) -> None:
         self._loader = loader
-        self._versions = versions
+        self._artifacts = artifacts
         self._executor = executor
-        self._budget_bytes = budget_bytes
+        self.budget_bytes = budget_bytes
         self._uri = uri
         self._lock = threading.Lock()  # guards what follows
-        self._flights: dict[str, Future[Outcome]] = {}
-        self._known: dict[str, Outcome] = {}  # of this pass; read without the lock for each group of each window
+        self._flights: dict[str, Future[Mapping[str, Outcome | Trouble]]] = {}  # each of a few targets
+        self._known: dict[str, Outcome] = {}  # read without the lock for each group of each window
         self._n_bytes = 0
-        self._is_full = False  # until the pass ends: whoever was sent away once is sent away by all
-        self._had: set[str] = set()  # turns in earlier passes
-        self._n_passes = 0
+        self._n_artifact_bytes = 0  # of those
+        self.is_full = False  # for good: whoever was sent away once is sent away by all
         self.n_loads = 0
         # Called while somebody waits for a model; what it raises ends that. A window may name thousands that come from far.
         self.check: Callable[[], None] = lambda: None
 
-    @property
-    def is_first_pass(self) -> bool:
-        return self._n_passes == 0
-
     def request(self, targets: Iterable[str]) -> None:
         """Begin to load what is not here, as far as there is room."""
-        for target in targets:
-            if target not in self._known:
-                self._flight(target)
+        known, artifacts = self._known, self._artifacts
+        new = [target for target in targets if target not in known and target in artifacts]
+        # A job for each costs a quarter as much as to load a model; a few models are for all threads all the same.
+        n_together = max(1, min(MAX_TOGETHER, len(new) // MAX_TOGETHER))
+        for at in range(0, len(new), n_together):
+            with self._lock:
+                self._begin(new[at : at + n_together])
 
     def model(self, target: str) -> Outcome:
         """The target's model, or why there is none. Raises FileUnusable when it cannot be had just now."""
         known = self._known.get(target)
         if known is not None:
             return known
-        flight = self._flight(target)
+        if target not in self._artifacts:
+            return ArtifactMissing(f"{self._uri}{target}")
+        with self._lock:
+            self._begin([target])
+            flight = self._flights.get(target)
         while flight is not None and not flight.done():
             self.check()
             wait([flight], LOOK_S)
-        outcome = self._known[target] = IN_ANOTHER_PASS if flight is None else flight.result()
+        outcome = NO_ROOM if flight is None else flight.result()[target]
+        if isinstance(outcome, Trouble):
+            raise outcome
+        self._known[target] = outcome
         return outcome
 
-    def next_pass(self) -> bool:
-        """Let go of all models, whose data has gone by. False when none is left that was sent away."""
-        with self._lock:
-            is_more = self._is_full
-            for target, flight in self._flights.items():
-                outcome = flight.result()
-                if outcome is not IN_ANOTHER_PASS:
-                    self._had.add(target)
-                if not isinstance(outcome, ServingError | InAnotherPass):
-                    outcome.close()
-            self._flights.clear()
-            self._known.clear()
-            self._n_bytes = 0
-            self._is_full = False
-            self._n_passes += 1
-        return is_more
+    def guessed_bytes(self, target: str) -> float:
+        """What its model may take, as far as those that were loaded tell: none of it is known for certain."""
+        ratio = self._n_bytes / self._n_artifact_bytes if self._n_artifact_bytes else 1.0
+        return self._artifacts[target].size * ratio
 
-    def _flight(self, target: str) -> Future[Outcome] | None:
-        with self._lock:
-            flight = self._flights.get(target)
-            if flight is None and not self._is_full and target not in self._had:
-                flight = self._flights[target] = self._executor.submit(self._load, target)
-            return flight
+    def largest_guessed_bytes(self) -> float:
+        """Of all models there are."""
+        return max(map(self.guessed_bytes, self._artifacts))
 
-    def _load(self, target: str) -> Outcome:
-        if self._is_full:  # by now; to examine it for nothing would cost as much as to load it
-            return IN_ANOTHER_PASS
+    def others(self, budget_bytes: int) -> RunModels:
+        """Nothing loaded yet, for those that find no room here."""
+        others = RunModels(self._loader, self._artifacts, self._executor, budget_bytes, self._uri)
+        others.check = self.check
+        return others
+
+    def let_go(self) -> None:
+        """Of all models; none is asked for any more."""
+        for flight in set(self._flights.values()):
+            if not flight.cancel() and flight.exception() is None:
+                for outcome in flight.result().values():
+                    if not isinstance(outcome, Exception | NoRoom):
+                        outcome.close()
+        self._flights.clear()
+        self._known.clear()
+
+    def _begin(self, targets: Sequence[str]) -> None:
+        """To load those that nobody has begun to, one after the other. Under the lock."""
+        new = [target for target in targets if target not in self._flights]
+        if new and not self.is_full:
+            self._flights.update(dict.fromkeys(new, self._executor.submit(self._load_all, new)))
+
+    def _load_all(self, targets: Sequence[str]) -> Mapping[str, Outcome | Trouble]:
+        return {target: self._load(target) for target in targets}
+
+    def _load(self, target: str) -> Outcome | Trouble:
+        if self.is_full:  # by now; to examine it for nothing would cost as much as to load it
+            return NO_ROOM
         prepared = self._prepared(target)
-        if isinstance(prepared, ServingError):
+        if isinstance(prepared, ServingError | Trouble):
             return prepared
         with self._lock:
-            # One that is larger than all room there is has its turn alone.
-            if self._n_bytes and self._n_bytes + prepared.n_bytes > self._budget_bytes:
-                self._is_full = True
-                return IN_ANOTHER_PASS
+            # One that is larger than all room there is has it alone.
+            if self._n_bytes and self._n_bytes + prepared.n_bytes > self.budget_bytes:
+                self.is_full = True
+                return NO_ROOM
             self._n_bytes += prepared.n_bytes
+            self._n_artifact_bytes += self._artifacts[target].size
             self.n_loads += 1
         return prepared.load()
 
-    def _prepared(self, target: str) -> PreparedModel | ServingError:
-        version = self._versions.get(target)
-        if version is None:
-            return ArtifactMissing(f"{self._uri}{target}")
+    def _prepared(self, target: str) -> PreparedModel | ServingError | Trouble:
+        version = self._artifacts[target].version
         try:
             prepared: PreparedModel | None = self._loader.prepare(target)
             assert prepared is not None
@@ -132,9 +151,9 @@ class RunModels:
         except ArtifactUnavailable as error:
             with self._lock:
                 self._flights.pop(target, None)
-            raise FileUnusable(str(error), is_passing=True) from error
+            return FileUnusable(str(error), is_passing=True)
         except ArtifactError as error:
             return error
         if prepared is None or prepared.version != version:
-            raise Misused(f"{self._uri}{target} was overwritten after the run began; start another run")
+            return Misused(f"{self._uri}{target} was overwritten after the run began; start another run")
         return prepared

@@ -9,12 +9,10 @@ on with a cluster or without one.
 from __future__ import annotations
 
 import io
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from container.operate.batch.asked import Asked
@@ -25,6 +23,7 @@ from container.operate.batch.work import Work
 from container.operate.cluster import POLL_S, Cluster, machines_of, worker_on
 from container.operate.exits import CommandFailed
 from container.operate.tables.files import DataFile, find_parts, s3_of
+from container.operate.tables.spill import full_is_said, scratch_folder
 from container.operate.troubles import Misused, NotNow
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
@@ -106,7 +105,7 @@ class Worker:
         ):
             raise Misused("a machine of the cluster sees other files in --data: use S3, or a file system that all have")
         with ExitStack() as closing:
-            scratch = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-")))
+            scratch = closing.enter_context(scratch_folder(task.settings.front.scratch))
             models = Models(task.settings, closing, scratch, task.release)
             if models.versions != task.versions:
                 raise Misused("a machine of the cluster sees other models: use S3, or a file system that all have")
@@ -117,7 +116,8 @@ class Worker:
                 raise Misused("a machine of the cluster sees no run at --out: use S3, or a file system that all have")
             ledger.entries()  # which had failed before, and may leave an error behind
             work = Work(task.settings, task.asked, task.files, models.models, ledger, scratch, self._stop)
-            work.score(self._files, task.layout, self._progress)
+            with full_is_said(scratch):
+                work.score(self._files, task.layout, self._progress)
 
 
 def _follow(ray: Any, workers: Sequence[Any], progress: Progress, stop: threading.Event) -> None:

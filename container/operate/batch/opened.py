@@ -42,14 +42,15 @@ class Models:
                 n_preforked=int(container_cores()) + 1,  # each is 25 ms of work to have, and nobody waits for one of them
                 store=store,
             )  # fmt: skip
-            self.versions: Mapping[str, str] = {one.target: one.version for one in models.store.list()}
+            artifacts = {one.target: one for one in models.store.list()}
         except (StartRefused, ArtifactError) as error:
             raise Misused(f"--models {settings.artifacts.models}: {error}") from error
-        if not self.versions:
+        self.versions: Mapping[str, str] = {target: one.version for target, one in artifacts.items()}
+        if not artifacts:
             raise Misused(f"--models {settings.artifacts.models}: there are none")
         self.models = RunModels(
             models.loader,
-            self.versions,
+            artifacts,
             models.parts.executor,
             assembly.memory_for_models(settings),
             models.store.uri("x")[:-1],

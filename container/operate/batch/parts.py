@@ -16,9 +16,10 @@ import numpy as np
 from container.operate.batch.asked import Asked
 from container.operate.batch.layout import Layout
 from container.operate.batch.models import RunModels
-from container.operate.batch.scoring import Faults, ScoredWindow, score_window
+from container.operate.batch.scoring import Faults, ScoredWindow, groups_of, score_groups
 from container.operate.batch.writing import PartWriter, plain
 from container.operate.tables.files import DataFile, FileUnusable, on_disk
+from container.operate.tables.segments import segments_of
 from container.operate.tables.windows import Unread, Window, windows
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class DoesNotFit(Exception):
-    """Its models and those that are loaded do not fit into memory together: see passes.py."""
+    """Its models and those that are loaded do not fit into memory together: see spilled.py."""
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Counts:
     missing: dict[str, int] = field(default_factory=dict)
 
     def add(self, scored: ScoredWindow) -> None:
-        """All but its rows, which several passes see."""
+        """All but its rows."""
         self.n_errors += scored.faults.n_rows
         self.targets |= scored.targets
         for numbers, target, _ in scored.faults.runs:
@@ -64,61 +65,95 @@ def score_part(
     on_rows  told how many rows more are done; what it raises ends the work
     raises   FileUnusable, DoesNotFit
     """
-    counts = Counts()
-    with on_disk(file, scratch, endpoint_url) as path, ErrorWriter(errors, file, asked) as refused:
-        rows: PartWriter | None = None
+    with on_disk(file, scratch, endpoint_url) as path, Part(file, asked, layout, part, errors) as made:
+        for one in windows(path, file, asked):
+            if isinstance(one, Unread):
+                made.leave_out(one)
+                on_rows(1)
+                continue
+            groups = groups_of(segments_of(one, file, asked), models)
+            if len(groups.left):
+                raise DoesNotFit
+            scored = score_groups(one, groups, asked, layout, models.check)
+            made.write(one, scored.answers, error_table(file.name, scored.faults))
+            made.counts.add(scored)
+            on_rows(scored.n_rows)
+        made.finish()
+    return made.counts
+
+
+class Part:
+    """A part in the making, window by window, and its errors. counts: its rows, and rows in no window, which are errors; the
+    rest is for others to count."""
+
+    def __init__(self, file: DataFile, asked: Asked, layout: Layout, part: Path, errors: Path) -> None:
+        self.counts = Counts()
+        self._file = file
+        self._asked = asked
+        self._layout = layout
+        self._path = part
+        self._rows: PartWriter | None = None
+        self._refused = ErrorWriter(errors, asked)
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         try:
-            for one in windows(path, file, asked):
-                if isinstance(one, Unread):
-                    faults = Faults()
-                    faults.add(np.array([one.number]), None, one.why)
-                    n_rows = 1
-                    counts.n_errors += 1
-                else:
-                    scored = score_window(one, file, asked, layout, models)
-                    if scored.n_later:
-                        raise DoesNotFit
-                    table = part_table(one, scored.answers, asked, layout)
-                    if rows is None:
-                        rows = PartWriter(part, asked.out_format, table.schema)
-                    rows.write(table)
-                    faults, n_rows = scored.faults, scored.n_rows
-                    counts.add(scored)
-                if faults.runs:
-                    refused.write(error_table(file.name, faults))
-                counts.n_rows += n_rows
-                on_rows(n_rows)
-            if rows is None:
-                raise FileUnusable("no row of it can be read")
+            if self._rows is not None:
+                self._rows.close()
         finally:
-            if rows is not None:
-                rows.close()
-    return counts
+            self._refused.close()
+
+    def write(self, window: Window, answers: list[pa.Array], errors: pa.Table) -> None:
+        """errors: as `error_table` makes it."""
+        table = part_table(window, answers, self._asked, self._layout)
+        if self._rows is None:
+            self._rows = PartWriter(self._path, self._asked.out_format, table.schema)
+        self._rows.write(table)
+        self._refused.write(errors)
+        self.counts.n_rows += len(table)
+
+    def leave_out(self, one: Unread) -> None:
+        """A row that is in no window."""
+        faults = Faults()
+        faults.add(np.array([one.number]), None, one.why)
+        self._refused.write(error_table(self._file.name, faults))
+        self.counts.n_rows += 1
+        self.counts.n_errors += 1
+
+    def finish(self) -> None:
+        """That it is whole. Raises FileUnusable when there is nothing of it."""
+        if self._rows is None:
+            raise FileUnusable("no row of it can be read")
 
 
 def part_table(window: Window, answers: list[pa.Array], asked: Asked, layout: Layout) -> pa.Table:
     import pyarrow as pa
 
-    names = [*asked.keep, *(column.name for column in layout)]
+    kept = kept_columns(window, asked)
+    return pa.table([*kept.columns, *answers], names=[*asked.keep, *(column.name for column in layout)])
+
+
+def kept_columns(window: Window, asked: Asked) -> pa.Table:
+    """Those to carry along. Raises FileUnusable when one is not there."""
+    import pyarrow as pa
+
     missing = [name for name in asked.keep if name not in window.table.column_names]
     if missing:
         raise FileUnusable(f"it has no column {missing[0]!r} to keep")
-    return pa.table([*(plain(window.table.column(name)) for name in asked.keep), *answers], names=names)
+    return pa.table([plain(window.table.column(name)) for name in asked.keep], names=list(asked.keep))
 
 
 class ErrorWriter:
     """Rows without an answer, with the reason: file, row, segment, reason."""
 
-    def __init__(self, path: Path, file: DataFile, asked: Asked) -> None:
+    def __init__(self, path: Path, asked: Asked) -> None:
         self._path = path
-        self._file = file
         self._format = asked.out_format
         self._writer: PartWriter | None = None
 
-    def __enter__(self) -> ErrorWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
 

@@ -24,9 +24,6 @@ class Progress:
     def rows(self, n_rows: int) -> None:
         self.add(n_rows, 0, 0)
 
-    def file_done(self, n_bytes: int) -> None:
-        self.add(0, 1, n_bytes)
-
     def add(self, n_rows: int, n_files: int, n_bytes: int) -> None:
         """So many more, and bytes of those files."""
         with self._lock:

@@ -7,9 +7,8 @@ fewer, goes on and ends with the same bytes.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from container.operate.batch.work import Work
 from container.operate.cluster import Cluster
 from container.operate.tables.contents import by_content, models_by_content
 from container.operate.tables.files import find_parts, s3_of
+from container.operate.tables.spill import full_is_said, scratch_folder
 from container.operate.troubles import Misused, NotNow
 from container.settings import Settings
 from handler.errors import ArtifactError, StartRefused
@@ -33,12 +33,14 @@ from handler.stores.writing import open_writing_store
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """summary: of the whole run once nothing is left to do by any host, else None. n_loads: models loaded here."""
+    """summary: of the whole run once nothing is left to do by any host, else None. failure: why it is one though it is done;
+    empty where it is none. n_loads: models loaded here."""
 
     summary: dict[str, Any] | None
     n_loads: int
     n_parts: int
     n_done_before: int
+    failure: str = ""
 
 
 def run(
@@ -58,7 +60,7 @@ def run(
     share       a job's: what lies on this host is then known by its content; None is everything
     release     whose models score; None is what is live
     cluster     of Ray, whose machines do the work; None is this one
-    max_errors  with more there is no _SUCCESS; None is any number
+    max_errors  with more there is no _SUCCESS; None is any number as long as something was scored
     stop        set by whoever wants it to end soon
     """
     endpoint_url = settings.artifacts.endpoint_url
@@ -67,9 +69,7 @@ def run(
     if share is not None:
         files = by_content(files)
     with ExitStack() as closing:
-        scratch = Path(
-            closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-", dir=settings.front.scratch))
-        )
+        scratch = closing.enter_context(scratch_folder(settings.front.scratch))
         models = Models(settings, closing, scratch, release)
         try:
             store = open_writing_store(out, s3=s3_of(out, endpoint_url), makes=True)
@@ -89,18 +89,29 @@ def run(
             progress = Progress(len(mine), sum(file.size for file in mine))
             with contextlib.closing(progress):
                 if cluster is None:
-                    work.score(mine, layout, progress)
+                    with full_is_said(scratch):
+                        work.score(mine, layout, progress)
                 else:
                     task = on_ray.Task(settings, asked, tuple(data), out, release, files, versions, layout)
                     on_ray.score(cluster, task, mine, progress, stop)
             entries = ledger.entries()
-            summary = None
+            summary, failure = None, ""
             if len(entries) == len(files):
                 summary = ledger.summary(entries)
-                ledger.finish(summary, is_success=max_errors is None or summary["errors"] <= max_errors)
+                failure = _failure(summary, max_errors)
+                ledger.finish(summary, is_success=not failure)
         except ArtifactError as error:
             raise NotNow(f"--out {out}: {error}; the same command goes on") from error
-        return Outcome(summary, models.models.n_loads, len(mine), len(own) - len(mine))
+        return Outcome(summary, models.models.n_loads, len(mine), len(own) - len(mine), failure)
+
+
+def _failure(summary: Mapping[str, Any], max_errors: int | None) -> str:
+    """Why a run that is done is a failure. One that has scored nothing is: whoever comes next would take it for answers."""
+    n_errors = summary["errors"]
+    if max_errors is not None:
+        return f"{n_errors} errors, {max_errors} are allowed" if n_errors > max_errors else ""
+    is_for_nothing = n_errors and not summary["scored"]
+    return f"none of {summary['rows']:,} rows was scored; --max-errors may allow it" if is_for_nothing else ""
 
 
 def _refuse_below(out: str, data: Sequence[str]) -> None:

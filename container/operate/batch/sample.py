@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from container.operate.batch.asked import Asked
 from container.operate.batch.layout import without_model
 from container.operate.batch.opened import FromRelease, Models
-from container.operate.batch.scoring import layout_of_first, score_window
+from container.operate.batch.scoring import groups_of, layout_of_first, score_groups
 from container.operate.batch.writing import json_texts
 from container.operate.tables.files import FileUnusable, find_parts, on_disk
+from container.operate.tables.segments import segments_of
+from container.operate.tables.spill import scratch_folder
 from container.operate.tables.windows import Unread, Window, windows
 from container.operate.troubles import Misused
 from container.settings import Settings
@@ -37,15 +37,14 @@ def look(
     files = find_parts(data, asked.data_format, endpoint_url)
     file = files[0]
     with ExitStack() as closing:
-        scratch = Path(
-            closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-score-", dir=settings.front.scratch))
-        )
+        scratch = closing.enter_context(scratch_folder(settings.front.scratch))
         models = Models(settings, closing, scratch, release)
         try:
             path = closing.enter_context(on_disk(file, scratch, endpoint_url))
             window = _first(windows(path, file, asked), n_rows)
             layout = layout_of_first(window, file, asked, models.models) or without_model(asked.outputs)
-            scored = score_window(window, file, asked, layout, models.models)
+            groups = groups_of(segments_of(window, file, asked), models.models)
+            scored = score_groups(window, groups, asked, layout, models.models.check)
         except FileUnusable as error:
             raise Misused(f"{file.name}: {error.why}") from error
     errors: Counter[str] = Counter()

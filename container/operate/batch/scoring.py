@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 from container.operate.batch.asked import Asked
 from container.operate.batch.columns import Block, Features
 from container.operate.batch.layout import PLAIN, Column, Layout, as_lists, layout_of, named
-from container.operate.batch.models import InAnotherPass, RunModels
+from container.operate.batch.models import NoRoom, RunModels
 from container.operate.tables.files import DataFile
-from container.operate.tables.segments import segments_of
+from container.operate.tables.segments import Named, Segments, segments_of
 from handler.errors import ArtifactError, ArtifactMissing, RequestError, ServingError
 from handler.forest import walker
 from handler.forest.groups import in_groups
@@ -53,31 +52,59 @@ class Faults:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredWindow:
-    """answers: a column for each of the layout, in the rows' order, null where there is none. n_later: rows of models that
-    have their turn in another pass, or had it."""
+    """answers: a column for each of the layout, in the rows' order, null where there is none."""
 
     answers: list[pa.Array]
     faults: Faults
     n_rows: int
-    n_later: int
     targets: frozenset[str]
     missing: frozenset[str]
 
 
-def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, models: RunModels) -> ScoredWindow:
-    """Raises FileUnusable when the window's columns are not what was asked for, or a model cannot be had just now."""
-    n_rows = len(window.table)
-    segments = segments_of(window, file, asked)
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """A window's rows by segment.
+
+    order   of the rows, group by group
+    sizes   of the groups
+    found   of each, its segment and what it is scored with
+    left    rows whose models find no room, in no group
+    """
+
+    order: NDArray[np.intp]
+    sizes: NDArray[np.intp]
+    found: list[tuple[Named, Scorer | ServingError | None]]
+    left: NDArray[np.intp]
+
+
+def groups_of(segments: Segments, models: RunModels) -> Groups:
+    """Raises FileUnusable when a model cannot be had just now."""
     order, ends = in_groups(segments.codes, len(segments.values))
     sizes = np.diff(ends, prepend=0)
     codes = np.flatnonzero(sizes)  # a dictionary may have words that no row here says
     sizes = sizes[codes]
-    found = [segments.named(code) for code in codes.tolist()]
-    models.request(one.target for one in found if one.target is not None)
-    turns = [None if one.target is None else models.model(one.target) for one in found]
-    is_now = np.array([not isinstance(turn, InAnotherPass) for turn in turns], np.bool_)
-    order, sizes = order[np.repeat(is_now, sizes)], sizes[is_now]
-    n_later = n_rows - len(order)
+    named = [segments.named(code) for code in codes.tolist()]
+    models.request(one.target for one in named if one.target is not None)
+    found: list[tuple[Named, Scorer | ServingError | None]] = []
+    is_here = np.ones(len(named), np.bool_)
+    for at, one in enumerate(named):
+        model = None if one.target is None else models.model(one.target)
+        if isinstance(model, NoRoom):
+            is_here[at] = False
+        else:
+            found.append((one, model))
+    if len(found) == len(named):
+        return Groups(order, sizes, found, np.empty(0, np.intp))
+    of_rows = np.repeat(is_here, sizes)
+    return Groups(order[of_rows], sizes[is_here], found, np.sort(order[~of_rows]))
+
+
+def score_groups(
+    window: Window, groups: Groups, asked: Asked, layout: Layout, check: Callable[[], None]
+) -> ScoredWindow:
+    """Rows in no group are not answered. check: called between pieces of long work; what it raises ends that."""
+    n_rows = len(window.table)
+    order, sizes = groups.order, groups.sizes
     ends = np.cumsum(sizes)
     features = Features(window, order, asked)
     faults = Faults()
@@ -85,18 +112,15 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
     together = _Together(gathered[0]) if layout == PLAIN and not asked.outputs and asked.rounds is None else None
     scored: set[str] = set()
     missing: set[str] = set()
-    of_now = compress(zip(found, turns, strict=True), is_now.tolist())
-    for (one, model), start, end in zip(of_now, (ends - sizes).tolist(), ends.tolist(), strict=True):
+    for (one, model), start, end in zip(groups.found, (ends - sizes).tolist(), ends.tolist(), strict=True):
         target = one.target
         if target is None or model is None:
-            if models.is_first_pass:
-                faults.add(window.numbers[order[start:end]], None, one.why)
+            faults.add(window.numbers[order[start:end]], None, one.why)
             continue
         if isinstance(model, ServingError):
             faults.add(window.numbers[order[start:end]], target, _why(model))
             missing.add(target)
             continue
-        assert not isinstance(model, InAnotherPass)
         scored.add(target)
         try:
             names = features.names_for(model.facts)
@@ -128,13 +152,13 @@ def score_window(window: Window, file: DataFile, asked: Asked, layout: Layout, m
                 rows, at = rows[~odd], np.arange(len(order))[at][~odd]
                 if not len(rows):
                     continue
-        objection = _score_group(model, rows, asked, gathered, at, models.check)
+        objection = _score_group(model, rows, asked, gathered, at, check)
         if objection is not None:
             faults.add(window.numbers[order[at]], target, objection)
     if together is not None:
         together.score()
     answers = [column.scattered(order, n_rows) for column in gathered]
-    return ScoredWindow(answers, faults, n_rows, n_later, frozenset(scored), frozenset(missing))
+    return ScoredWindow(answers, faults, n_rows, frozenset(scored), frozenset(missing))
 
 
 class _Together:
@@ -179,7 +203,7 @@ def _score_group(
     at: NDArray[np.intp] | slice,
     check: Callable[[], None],
 ) -> str | None:
-    """Why these rows have no answer, or None when they have. check: called between pieces; what it raises ends the work."""
+    """Why these rows have no answer, or None when they have."""
     answers = []
     try:
         for piece in _pieces(model, rows, asked.outputs):
@@ -265,7 +289,7 @@ def layout_of_first(window: Window, file: DataFile, asked: Asked, models: RunMod
         if target is None:
             continue
         model = models.model(target)
-        if isinstance(model, ServingError | InAnotherPass):
+        if isinstance(model, ServingError | NoRoom):
             continue
         try:
             return layout_of(

@@ -6,12 +6,13 @@ anew by the next run, and no half of it is seen.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,20 +20,24 @@ import numpy as np
 
 from container.limits.cores import container_cores
 from container.operate.batch.asked import Asked
+from container.operate.batch.buckets import Bucket
 from container.operate.batch.layout import Layout, without_model
 from container.operate.batch.ledger import Entry, Ledger
 from container.operate.batch.models import RunModels
-from container.operate.batch.parts import DoesNotFit, error_table, score_part
-from container.operate.batch.passes import FileInPasses
+from container.operate.batch.parts import Counts, DoesNotFit, error_table, score_part
 from container.operate.batch.progress import Progress
 from container.operate.batch.scoring import Faults, layout_of_first
+from container.operate.batch.spilled import FilePutBy, SpilledFiles
 from container.operate.batch.writing import PartWriter
 from container.operate.tables.files import DataFile, FileUnusable, on_disk
+from container.operate.tables.spill import look_for_room
 from container.operate.tables.windows import Window, windows
 from container.operate.troubles import NotNow, Stopped
 from container.settings import Settings
 
 T = TypeVar("T")
+# Of the work of a file whose rows are put by, as measured: to put them by, and to score them.
+PUT_BY, SCORED = 0.6, 0.2
 
 
 class Work:
@@ -56,6 +61,8 @@ class Work:
         models.check = self._check
         self._passing: list[str] = []
         self._postponed: list[DataFile] = []
+        self._lock = threading.Lock()  # guards what follows
+        self._n_loads_told = 0
 
     def find_layout(self) -> Layout:
         """Of the first model that the first readable file names."""
@@ -77,15 +84,15 @@ class Work:
         """Raises CommandFailed."""
         self._each(files, lambda file: self._score_one(file, layout, progress))
         if self._postponed:
-            self._score_in_passes(layout, progress)
+            self._score_spilled(layout, progress)
         if self._passing:
             raise NotNow(
                 f"{len(self._passing)} files could not be had just now, first {self._passing[0]}; the same command goes on"
             )
 
-    def _each(self, items: Sequence[T], work: Callable[[T], None]) -> None:
-        """On all cores. The first error ends it."""
-        n_threads = max(1, min(len(items), int(container_cores())))
+    def _each(self, items: Sequence[T], work: Callable[[T], None], n_at_once: int | None = None) -> None:
+        """On all cores, or so many. The first error ends it."""
+        n_threads = max(1, min(len(items), n_at_once or _n_cores()))
         with ThreadPoolExecutor(n_threads, thread_name_prefix="part") as threads:
             jobs = [threads.submit(work, item) for item in items]
             try:
@@ -106,49 +113,62 @@ class Work:
             progress.rows(n_rows)
 
         on_rows(0)
+        if self._models.is_full:  # to look at its rows to find that out would be to read them twice
+            self._postponed.append(file)
+            return
         with self._counted(file, progress) as (folder, began):
             part, errors = folder / "part", folder / "errors"
             counts = score_part(
                 file, self._asked, layout, self._models, self._scratch,
                 part=part, errors=errors, endpoint_url=self._endpoint_url, on_rows=on_rows,
             )  # fmt: skip
-            self._ledger.put_part(file, part, errors, counts, time.perf_counter() - began)
+            self._put_part(file, part, errors, counts, time.perf_counter() - began)
 
-    def _score_in_passes(self, layout: Layout, progress: Progress) -> None:
-        """Files whose models do not fit together. The first pass goes on with those that are loaded."""
-        with ExitStack() as closing:
-            waiting: dict[str, FileInPasses] = {}
-            for file in sorted(self._postponed):
-                folder = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=self._scratch)))
-                waiting[file.name] = FileInPasses(file, self._asked, layout, folder, self._scratch, self._endpoint_url)
+    def _score_spilled(self, layout: Layout, progress: Progress) -> None:
+        """Files whose models do not fit together. Those that are loaded stay until all files have gone by them."""
+        look_for_room(self._scratch, sum(file.size for file in self._postponed))
+        with contextlib.closing(
+            SpilledFiles(
+                self._asked, layout, self._models, self._scratch, self._endpoint_url,
+                n_at_once=_n_cores(), check=self._check, on_rows=progress.rows,
+            )
+        ) as spilled:  # fmt: skip
+            waiting: list[FilePutBy] = []
 
-            def go_by(one: FileInPasses) -> None:
-                with self._counted(one.file, progress, is_last=False) as (_, began):
-                    is_done = False
-                    try:
-                        one.go_by(self._models, self._check)
-                        is_done = True
-                    finally:
-                        one.seconds += time.perf_counter() - began
-                        if not is_done:
-                            del waiting[one.file.name]
+            def put_by(file: DataFile) -> None:
+                one = spilled.file(file)
+                with self._counted(file, progress, PUT_BY, is_last=False) as (_, began):
+                    spilled.put_by(one)
+                    one.seconds = time.perf_counter() - began
+                    waiting.append(one)
 
-            def finish(one: FileInPasses) -> None:
-                with self._counted(one.file, progress) as (folder, began):
+            def finish(one: FilePutBy) -> None:
+                with self._counted(one.file, progress, 1 - PUT_BY - SCORED) as (folder, began):
                     part, errors = folder / "part", folder / "errors"
-                    counts = one.finish(part, errors, self._check)
-                    progress.rows(counts.n_rows)
-                    self._ledger.put_part(one.file, part, errors, counts, one.seconds + time.perf_counter() - began)
+                    counts = spilled.finish(one, part, errors)
+                    self._put_part(one.file, part, errors, counts, one.seconds + time.perf_counter() - began)
 
-            is_more = True
-            while is_more:
-                self._each(list(waiting.values()), go_by)
-                is_more = self._models.next_pass()
-            self._each(list(waiting.values()), finish)
+            def score(bucket: Bucket) -> None:
+                spilled.score(bucket)
+                n_bytes = sum(one.file.size for one in waiting)
+                progress.add(0, 0, int(SCORED * n_bytes / len(spilled.buckets)))
+
+            self._each(sorted(self._postponed), put_by)
+            self._models.let_go()
+            self._each(spilled.buckets, score, spilled.n_at_once)
+            self._each(waiting, finish)
+
+    def _put_part(self, file: DataFile, part: Path, errors: Path, counts: Counts, seconds: float) -> None:
+        with self._lock:
+            n_loads = self._models.n_loads - self._n_loads_told
+            self._n_loads_told += n_loads
+        self._ledger.put_part(file, part, errors, counts, seconds, n_loads)
 
     @contextmanager
-    def _counted(self, file: DataFile, progress: Progress, *, is_last: bool = True) -> Iterator[tuple[Path, float]]:
-        """A folder for a file's work and when it began; what keeps the file from being scored is written down."""
+    def _counted(
+        self, file: DataFile, progress: Progress, share: float = 1.0, *, is_last: bool = True
+    ) -> Iterator[tuple[Path, float]]:
+        """A folder for a share of a file's work and when it began; what keeps the file from being scored is written down."""
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             try:
@@ -161,8 +181,8 @@ class Work:
                     self._passing.append(f"{file.name} ({error.why})")
                 else:
                     self._fail(file, error.why, Path(folder, "errors"), time.perf_counter() - began)
-        if is_last:
-            progress.file_done(file.size)
+                is_last = True
+        progress.add(0, int(is_last), int(share * file.size))
 
     def _fail(self, file: DataFile, why: str, path: Path, seconds: float) -> Entry:
         """A file that cannot be scored is one error, without a row."""
@@ -173,3 +193,7 @@ class Work:
         writer.write(table)
         writer.close()
         return self._ledger.put_failure(file, why, path.read_bytes(), seconds)
+
+
+def _n_cores() -> int:
+    return max(1, int(container_cores()))

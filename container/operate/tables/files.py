@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from container.operate.tables.spill import FULL
 from container.operate.troubles import Misused
 from handler.errors import ArtifactError, StartRefused, TargetInvalid
 from handler.stores import S3Location, Store, open_store, parse_location
@@ -234,6 +235,8 @@ def _download(where: S3Location, file: DataFile, path: Path, endpoint_url: str |
                 raise FileUnusable(_CHANGED) from error
             raise FileUnusable(f"S3 does not give it ({code})", is_passing=True) from error
         except (BotoCoreError, HTTPError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in FULL:  # of this machine, and no fault of S3
+                raise
             why = type(error).__name__
         else:
             if path.stat().st_size == file.size:

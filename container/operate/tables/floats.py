@@ -44,7 +44,7 @@ def _numbers(column: Any) -> NDArray[Any]:
     import pyarrow as pa
 
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    pieces = [chunk.to_numpy(zero_copy_only=False) for chunk in chunks]
+    pieces: list[NDArray[Any]] = [chunk.to_numpy(zero_copy_only=False) for chunk in chunks]
     if len(pieces) == 1:
         return pieces[0]
     # A tenth of the time that the column itself takes for it.

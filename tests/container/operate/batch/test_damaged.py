@@ -36,7 +36,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WritingStore:
     ledger.begin(PLAIN)
     (root / "part").write_bytes(b"rows")
     counts = Counts(100, 3, {"us/1.tar.gz", "us/7.tar.gz"}, {"us/x.tar.gz": 3})
-    ledger.put_part(DATA, root / "part", root / "none", counts, 1.5)
+    ledger.put_part(DATA, root / "part", root / "none", counts, 1.5, 2)
     return store
 
 

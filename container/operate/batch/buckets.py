@@ -1,0 +1,120 @@
+"""Which bucket a segment's rows go to, where models do not fit into memory together: a bucket's do.
+
+Rule: decided when a segment is met first and never again, so no model is in two buckets. How large a model will be is guessed
+from its artifact's size, and from those that were loaded; a guess that was too low costs its bucket another turn.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from container.operate.batch.models import NoRoom, RunModels
+from container.operate.tables.segments import Segments, named
+
+if TYPE_CHECKING:
+    from container.operate.tables.spill import Extent
+
+# Of a bucket's room, what guesses may fill.
+FILLED = 0.9
+# NumPy sorts 16 bits by radix, ten times as fast as more.
+MAX_SEGMENTS = 1 << 16
+AT_ONCE = -1
+
+Values = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows of one bucket, of one window of a file. kind: how its table is to be understood; both are places in the
+    run's lists."""
+
+    kind: int
+    file: int
+    window: int
+    n_rows: int
+    extent: Extent
+
+
+@dataclass(slots=True)
+class Bucket:
+    """values: of each segment, by its code in this bucket, what the template's fields are filled with."""
+
+    values: list[Values] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    n_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sorted:
+    """Of each row: its bucket, or AT_ONCE; the code of its segment there. numbers: of the segments that are met."""
+
+    buckets: NDArray[np.int32]
+    codes: NDArray[np.uint16]
+    numbers: NDArray[np.int32]
+
+
+class Buckets:
+    """models: those that are loaded answer at once. n_bytes: a bucket's room. Safe to use from many threads."""
+
+    def __init__(self, models: RunModels, template: str, n_bytes: int) -> None:
+        self._models = models
+        self._template = template
+        self._n_bytes = n_bytes
+        self._lock = threading.Lock()  # guards what follows; read without it for segments that are known
+        self._numbers: dict[Values, int] = {}
+        self._bucket_of = np.empty(0, np.int32)
+        self._code_of = np.empty(0, np.uint16)
+        self.targets: list[str | None] = []
+        self.buckets: list[Bucket] = []
+
+    def sorted(self, segments: Segments) -> Sorted:
+        """A window's rows. Raises FileUnusable when a model cannot be had just now."""
+        met = np.flatnonzero(np.bincount(segments.codes, minlength=len(segments.values)))
+        names = [segments.values[code] for code in met.tolist()]
+        known = self._numbers.get
+        numbers = [known(one, -1) for one in names]
+        if -1 in numbers:
+            numbers = [self._number(one) if number < 0 else number for one, number in zip(names, numbers, strict=True)]
+        of_code = np.zeros(len(segments.values), np.int32)
+        of_code[met] = numbers
+        bucket_of, code_of = self._bucket_of, self._code_of
+        return Sorted(bucket_of[of_code][segments.codes], code_of[of_code][segments.codes], np.array(numbers, np.int32))
+
+    def _number(self, values: Values) -> int:
+        number = self._numbers.get(values)
+        if number is not None:
+            return number
+        target = named(self._template, values).target
+        is_spilled = target is not None and isinstance(self._models.model(target), NoRoom)
+        with self._lock:
+            number = self._numbers.get(values)
+            if number is not None:
+                return number
+            number = len(self._numbers)
+            if number == len(self._bucket_of):
+                self._bucket_of = np.append(self._bucket_of, np.full(max(1024, number), AT_ONCE, np.int32))
+                self._code_of = np.append(self._code_of, np.zeros(max(1024, number), np.uint16))
+            if is_spilled:
+                assert target is not None
+                bucket = self._open_bucket(self._models.guessed_bytes(target))
+                self._code_of[number] = len(bucket.values)
+                self._bucket_of[number] = len(self.buckets) - 1
+                bucket.values.append(values)
+            self.targets.append(target)
+            self._numbers[values] = number  # last: from now on it is read without the lock
+            return number
+
+    def _open_bucket(self, n_bytes: float) -> Bucket:
+        """The last one, if so much goes into it, or a new one."""
+        last = self.buckets[-1] if self.buckets else None
+        is_full = last is None or len(last.values) == MAX_SEGMENTS or last.n_bytes + n_bytes > FILLED * self._n_bytes
+        if last is None or is_full:
+            last = Bucket()
+            self.buckets.append(last)
+        last.n_bytes += n_bytes
+        return last
