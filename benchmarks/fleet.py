@@ -1,6 +1,6 @@
 """A fleet held against one cache as large as all its own, and against a balancer that takes turns:
 
-    python -m benchmarks.fleet [affinity] [hot] [kill] [rolling] [capture] [warm] [--segments 4000] [--balancers LIST]
+    python -m benchmarks.fleet [affinity] [hot] [kill] [rolling] [capture] [--segments 4000] [--balancers LIST]
 
 affinity   hit ratio under Zipf(1.1): one endpoint with all the memory; four with a quarter each behind each balancer; the
            same four, called in turns. Target: within 2 points of the one, 15 points over turns.
@@ -10,7 +10,6 @@ kill       one of four killed under load; each has a warm list, noted every 5 s.
 rolling    the same ones, all warm, restarted one after another under load. Target: no call fails.
 capture    calls a second with and without --capture at share 1, in turns, and what a call takes of the processors, by which
            the ratio can be told on a busy machine. Target: at least 0.95 of none.
-warm       hit ratio of the first calls after a start, with and without the warm list, and how long the start takes.
 
 Every answer is held against XGBoost's own for that model.
 """
@@ -53,7 +52,7 @@ PATIENCE_S = 300.0
 LOADERS = ("--loaders", "2", "--max-age", "0")
 AS_MANY = ("--loaders", "8")  # as four replicas have
 NOTED = ("--warm-interval", "5")
-PARTS = ("affinity", "hot", "kill", "rolling", "capture", "warm")
+PARTS = ("affinity", "hot", "kill", "rolling", "capture")
 
 
 class Shop:
@@ -368,25 +367,6 @@ def _captured(root: Path) -> tuple[int, bool]:
     return len(found), len({one.event_id for one in found}) == len(found)
 
 
-def warm(shop: Shop, n_models: int, per_s: float) -> dict[str, Any]:
-    figures: dict[str, Any] = {"models": n_models}
-    targets = shop.targets[:n_models]
-    sample = [targets[at] for at in segments.zipf(n_models, int(20 * per_s), EXPONENT, 8)]
-    with tempfile.TemporaryDirectory(prefix="f-") as kept:
-        flags = ("--warm", kept, "--warm-models", str(n_models), "--replica", "one")
-        for name, more in (("cold", ()), ("noting", flags), ("warm", flags)):
-            with tempfile.TemporaryDirectory(prefix="f-") as scratch:
-                start = time.monotonic()
-                with _endpoint(shop, scratch, shop.memory(2 * n_models), *more) as one:
-                    figures[f"{name}_ready_s"] = round(time.monotonic() - start, 2)
-                    figures[f"{name}_ready_cpu_s"] = round(cpu_s(one.pid), 2)
-                    if name == "noting":
-                        _calls([one.port], targets, per_s)
-                    calls = _calls([one.port], sample, per_s)
-                    figures[f"{name}_hit_ratio"] = round(_ratio(calls), 4)
-    return figures
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], metavar="PART", help=", ".join(PARTS))
@@ -408,7 +388,6 @@ def main() -> int:
         "kill": lambda: kill(shop, kinds[0], chosen.per_second),
         "rolling": lambda: rolling(shop, kinds[0], chosen.per_second),
         "capture": lambda: capture(shop, chosen.seconds, chosen.rounds),
-        "warm": lambda: warm(shop, min(1000, chosen.segments), chosen.per_second),
     }
     for part in todo:
         figures[part] = works[part]()

@@ -1,6 +1,6 @@
 """From the start of a container to its first answer, and the first minute after it, with the warm list and without.
 
-    python -m benchmarks.wake [--models 1000] [--rounds 2] [--seconds 60] [--latency 0] [--before CHECKOUT]
+    python -m benchmarks.wake [--models 1000] [--rounds 2] [--seconds 60] [--latency 0] [--first] [--before CHECKOUT]
 
 An endpoint is called by Zipf's law until it has noted its busiest models beside the live ones, and stopped. Then copies are
 started in turns: one that knows nothing, one that preloads the list before it says ready (and, with --before, one of
@@ -8,6 +8,7 @@ another checkout that does). The artifacts are on an S3 of this machine that tak
 
 ready and answered   seconds from the start; the second is when the busiest model has answered
 CPU                  seconds of the tree until then, by member. On two idle cores the wall takes at least half of it
+--first              where others are at work: until they have answered, the copies and S3 go first (root; see rig/first.py)
 first minute         share of hits among calls that were answered, and those told to call again
 
 Target: with the list, answered within 4 s of two idle cores. Every answer is held against XGBoost's own.
@@ -22,6 +23,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ import xgboost
 
 from benchmarks.rig import processes, record, segments
 from benchmarks.rig.endpoints import Caller, Ours
+from benchmarks.rig.first import first
 from benchmarks.rig.open_load import Call, Client, percentile_ms
 from benchmarks.rig.quick_s3 import QuickS3
 from benchmarks.rig.s3_server import BUCKET
@@ -65,15 +68,16 @@ class Wake:
             warm_up(one, self._made.targets, BODY)
             self._load(one, self._zipf(2 * self._made.n_segments, 1))
 
-    def wake(self, seconds: float, *flags: str, before: Path | None = None) -> dict[str, Any]:
-        began = time.monotonic()
-        with self.endpoint(*flags, before=before) as one:
-            busiest = self._zipf(1, 2)[0]
-            caller = Caller(one)
-            caller.call_until_ready(busiest, BODY)
-            answered_s = time.monotonic() - began
-            caller.close()
-            cpu_s = _cpu_by_member(one)
+    def wake(self, seconds: float, *flags: str, before: Path | None = None, is_first: bool = False) -> dict[str, Any]:
+        with ExitStack() as closing:
+            with first(self._s3.pid) if is_first else nullcontext():
+                began = time.monotonic()
+                one = closing.enter_context(self.endpoint(*flags, before=before))
+                caller = Caller(one)
+                caller.call_until_ready(self._zipf(1, 2)[0], BODY)
+                answered_s = time.monotonic() - began
+                caller.close()
+                cpu_s = _cpu_by_member(one)
             log = (one.scratch / "log").read_bytes()
             ready, preloaded = _READY.search(log), _PRELOADED.search(log)
             assert ready is not None
@@ -135,6 +139,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="of calls after the first; 0 leaves them out")
     parser.add_argument("--per-second", type=float, default=100.0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds that each answer of S3 takes")
+    parser.add_argument("--first", action="store_true", help="the copies go before all else on this machine")
     parser.add_argument("--before", type=Path, help="another checkout, set up, started in turns with this one")
     chosen = parser.parse_args()
     made = segments.make(chosen.models)
@@ -147,7 +152,7 @@ def main() -> int:
             ways["warm, before"] = (wake.flags, chosen.before)
         for n in range(chosen.rounds):
             for name, (flags, before) in ways.items() if n % 2 == 0 else reversed(ways.items()):
-                seen = wake.wake(chosen.seconds, *flags, before=before)
+                seen = wake.wake(chosen.seconds, *flags, before=before, is_first=chosen.first)
                 rounds.setdefault(name, []).append(seen)
                 print(f"{name:<14}{seen}", flush=True)
     figures = {name: _medians(seen) for name, seen in rounds.items()}

@@ -13,7 +13,7 @@ from container.operate.exits import CommandFailed
 
 def fact(word: str, *parts: str) -> str:
     """`uploaded  s3://acme/models/churn.tar.gz  1.8 MiB`."""
-    return f"{word:<10}{'  '.join(parts)}".rstrip()
+    return f"{word:<9} {'  '.join(parts)}".rstrip()
 
 
 def lines_of(word: str, *lines: str) -> str:

@@ -56,6 +56,8 @@ class Machine:
 
     def use(self, pids: Iterable[int]) -> dict[int, Use]:
         """Of each tree whose root is there."""
+        if not self._proc.is_dir():  # not Linux
+            return {}
         now_s = self._clock_s()
         if now_s - self._looked_s >= LOOK_EVERY_S:
             self._looked_s = now_s

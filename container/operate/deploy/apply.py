@@ -58,6 +58,10 @@ class _LookAgain(Exception):
     """What is there is otherwise than the plan took it to be."""
 
 
+class _UnderWay(_LookAgain):
+    """It is at something that somebody else has begun, and takes no call before that is over."""
+
+
 def apply(
     aws: Aws,
     wanted: Wanted,
@@ -85,7 +89,7 @@ def apply(
         if n_same:  # AWS may show late what it did
             carrier.pause()
         steps = planned.steps
-        n_calls += carrier.carry_out(steps)
+        n_calls += carrier.carry_out(steps, looks_again=True)
     raise NotNow(f"after {N_ROUNDS} rounds there is still something to do: {planned.steps[0].what}; call again")
 
 
@@ -111,8 +115,8 @@ class Carrier:
     def pause(self) -> None:
         self._pace.sleep(self._pace.poll_s)
 
-    def carry_out(self, steps: tuple[Step, ...]) -> int:
-        """How many calls were made. Raises CommandFailed."""
+    def carry_out(self, steps: tuple[Step, ...], *, looks_again: bool = False) -> int:
+        """How many calls were made. Raises CommandFailed. looks_again: the caller does, and comes with what is left to do."""
         n_calls = 0
         for step in steps:
             self._tell(step.what)
@@ -122,6 +126,11 @@ class Carrier:
                     self._do(step)
                 if step.then:
                     self._wait(step)
+            except _UnderWay as found:
+                if not looks_again:
+                    raise NotNow(f"{found.__cause__}; call again when that is over") from found
+                self.pause()
+                return n_calls
             except _LookAgain:
                 return n_calls
         return n_calls
@@ -143,6 +152,8 @@ class Carrier:
         is_making, is_taking = step.operation.startswith("Create"), step.operation.startswith(("Delete", "Deregister"))
         if (is_making and error.is_taken) or (is_taking and error.is_absent):
             return  # done by a call whose answer was lost, or shown late
+        if error.is_under_way:  # begun since we looked: by the autoscaler, or by somebody
+            raise _UnderWay from error
         if step.operation == "CreateInferenceComponent" and "hardware" in error.message.lower():
             raise NotAsAsked(f"{error}; ask for less: [zero] memory") from error
         if "min instance count" in error.message.lower():

@@ -46,6 +46,7 @@ _ABSENT_CODES = frozenset(
     {"ResourceNotFound", "ResourceNotFoundException", "ObjectNotFoundException", "NoSuchEntity", "NotFoundException"}
 )
 _ABSENT_WORDS = ("could not find", "does not exist", "not found", "no such")
+_UNDER_WAY_WORDS = ("in_progress", "in-progress", "in progress")
 _TAKEN_WORDS = ("already exist", "already existing")
 
 
@@ -68,6 +69,11 @@ class AwsRefused(CommandFailed):
         return self.code in ("ResourceInUse", "ResourceInUseException", "ConflictException") or any(
             word in self.message.lower() for word in _TAKEN_WORDS
         )
+
+    @property
+    def is_under_way(self) -> bool:
+        """It is at something else, which has to end first."""
+        return any(word in self.message.lower() for word in _UNDER_WAY_WORDS)
 
     @property
     def is_denied(self) -> bool:

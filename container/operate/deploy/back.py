@@ -171,7 +171,7 @@ def delete(aws: Aws, wanted: Wanted, *, tell: Tell, pace: Pace, also_foreign: bo
         steps = delete_steps(wanted, look(aws, wanted), also_foreign=also_foreign)
         if not steps:
             return n_calls
-        n_calls += Carrier(aws, wanted, tell, pace).carry_out(steps)
+        n_calls += Carrier(aws, wanted, tell, pace).carry_out(steps, looks_again=True)
     raise NotAsAsked(f"left after {N_ROUNDS} rounds: {'; '.join(step.what for step in steps)}")
 
 

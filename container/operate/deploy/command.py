@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,7 +71,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         _trial,
         "all of it once on this account, under names of its own, and taken down whatever happens",
     )
-    one.add_argument("--most-usd", type=float, required=True, metavar="USD", help="what it may cost at most")
+    one.add_argument("--most-usd", type=_positive, required=True, metavar="USD", help="what it may cost at most")
     one.add_argument("--report", type=Path, metavar="FILE.json", help="write what was seen")
     one.add_argument("--yes", action="store_true", help="do not ask")
 
@@ -146,7 +148,7 @@ def _verb(
     parser.add_argument("file", type=Path, metavar="FILE.toml", help="what should be; mme deploy init writes one")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     parser.add_argument(
-        "--poll", type=float, default=10.0, metavar="S", help="seconds between looks; default %(default)s"
+        "--poll", type=_positive, default=10.0, metavar="S", help="seconds between looks; default %(default)s"
     )
     parser.set_defaults(run=lambda chosen: _run(f"deploy {name}", do, chosen))
     return parser
@@ -246,12 +248,16 @@ def _status(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
 
 
 def _doctor(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
-    while True:
-        status = _doctor_once(chosen, aws, wanted)
-        if chosen.every is None:
-            return status
-        sys.stdout.flush()
-        time.sleep(chosen.every)
+    if chosen.every is None:
+        return _doctor_once(chosen, aws, wanted)
+    try:
+        with _ended_by_sigterm():
+            while True:
+                _doctor_once(chosen, aws, wanted)
+                sys.stdout.flush()
+                time.sleep(chosen.every)
+    except KeyboardInterrupt:  # its usual end, of which nothing is to be told
+        return Exit.INTERRUPTED
 
 
 def _doctor_once(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
@@ -323,17 +329,15 @@ def _trial(chosen: argparse.Namespace, aws: Aws, wanted: Wanted) -> int:
     if chosen.report is not None:
         _write(chosen.report, "")  # before anything is paid for
     models, body, answers = trial.made_up()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # it is taken down then, too
     try:
-        report = trial.trial(
-            aws, wanted, most_usd=chosen.most_usd, models=models, body=body, answers=answers,
-            tell=_progress, pace=_pace(chosen),
-        )  # fmt: skip
+        with _ended_by_sigterm():  # it is taken down then, too
+            report = trial.trial(
+                aws, wanted, most_usd=chosen.most_usd, models=models, body=body, answers=answers,
+                tell=_progress, pace=_pace(chosen),
+            )  # fmt: skip
     except KeyboardInterrupt:
         print("mme deploy trial: interrupted; it was taken down but for what is said above to be left", file=sys.stderr)
         return Exit.INTERRUPTED
-    finally:
-        signal.signal(signal.SIGTERM, before)
     if chosen.report is not None:
         _write(chosen.report, json.dumps(report.facts(), indent=2))
     _print(chosen, report.facts(), trial.report_lines(report))
@@ -394,6 +398,16 @@ def _first_call(wanted: Wanted) -> str:
     return f"mme invoke --endpoint {wanted.name}{how} --target KEY 1.0,2.0,3.0"
 
 
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM is what Ctrl-C is: KeyboardInterrupt."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -413,6 +427,16 @@ def _print(chosen: argparse.Namespace, facts: dict[str, Any], lines: list[str]) 
 def _lines(lines: list[str]) -> None:
     for line in lines:
         print(line, flush=True)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def _duration(text: str) -> float:

@@ -25,8 +25,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "platform",
         help="play SageMaker and its neighbours on this machine",
         description="Play SageMaker for boto3, the AWS CLI and whatever else takes AWS_ENDPOINT_URL: models, endpoints, "
-        "deployments, jobs, model packages, and moto's S3, CloudWatch, IAM and others behind the same address. With "
-        "--models, only one multi-model endpoint, there from the start.",
+        "deployments, jobs, pipelines, model packages, and moto's S3, CloudWatch, IAM and others behind the same address. "
+        "With --models, only one multi-model endpoint, there from the start.",
     )
     parser.add_argument("--port", type=int, default=8080, help="where to listen; default %(default)s")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default %(default)s")

@@ -147,6 +147,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     logging.basicConfig(level="WARNING", stream=sys.stderr, format="%(levelname)-7s %(name)s: %(message)s")
     environments.let_openmp_sleep()
+    environments.let_arrow_use_malloc()
     with stop_event() as stop:
         return _run_or_say_why(chosen, stop)
 

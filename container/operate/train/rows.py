@@ -39,6 +39,9 @@ N_REASONS = 20
 N_JUDGED = 2_000
 SHARE_OF_NUMBERS = 0.5
 
+# In a feature's name. Source: xgboost 3.2.0, DMatrix.feature_names.
+_FORBIDDEN = frozenset("[]<")
+
 # Of a block, columns before the features. Whole numbers lie there as their bits.
 _SEGMENT, _LABEL, _WEIGHT, _GROUP, _IS_HELD = range(5)
 N_BEFORE = 5
@@ -144,7 +147,8 @@ class Rows:
         return self._columns.unused if self._columns is not None else ()
 
     def segments(self, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[SegmentRows]:
-        """Those of this host, each once, larger ones of a block first. The rows are gone afterwards."""
+        """Those of this host, each once, larger ones of a block first, and at the end those of which no row can be used. The
+        rows are gone afterwards."""
         if self._spills:
             for spill in self._spills:
                 spill.flush()
@@ -156,6 +160,9 @@ class Rows:
             block = np.concatenate(self._blocks)
             self._blocks.clear()
             yield from self._grouped(block, is_wanted)
+        for key, number in self._numbers.items():
+            if self._mine[number] and not self.spans[key].n_rows and is_wanted(key):
+                yield self._rows_of(key, np.empty((0, self._width), np.float32))
 
     def sample(self, key: str) -> SegmentRows:
         """Rows of all segments together, every so many-th."""
@@ -415,6 +422,12 @@ def _layout_of(window: Window, asked: Asked) -> _Layout:
         _column(window, name)
     if not names:
         raise FileUnusable("no column of it holds numbers to learn from")
+    if window.is_named:
+        odd = [name for name in names if not _FORBIDDEN.isdisjoint(name)]
+        if odd:
+            raise FileUnusable(
+                f"XGBoost takes no feature called {odd[0]!r}, with one of [ ] < in it: --drop or rename it"
+            )
     missing = [name for name in asked.categories if name not in names]
     if missing:
         raise FileUnusable(f"--categories {missing[0]}: it is not among --features")

@@ -86,6 +86,9 @@ def train_segment(
     check: Callable[[], None] = lambda: None,
 ) -> Came:
     """check: called now and then; what it raises ends the work."""
+    if not len(rows.labels):  # it gets no profile either, which the next release's drift would be held against
+        is_covered = asked.fallback_below is not None and rows.key != DEFAULT_KEY
+        return Came(rows.key, None, "none of its rows can be used", is_covered)
     try:
         trials = asked.parameters.of(rows.key)
         seed = trials[0].seed

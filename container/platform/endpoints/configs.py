@@ -22,7 +22,6 @@ from container.platform.traps import Traps
 log = logging.getLogger("mme.platform")
 
 SERVERLESS_MB = tuple(1024 * gib for gib in range(1, 7))  # Source: SageMaker guide, serverless-endpoints
-NOT_PLAYED = ("ShadowProductionVariants", "AsyncInferenceConfig", "ExplainerConfig")
 
 
 class Configs:
@@ -63,11 +62,6 @@ class Configs:
         if len(set(names)) != len(names):
             raise ValidationException(f"Variant names must be unique, and these are not: {names}")
         given["ProductionVariants"] = [self._variant(call, variant) for variant in variants]
-        for name in NOT_PLAYED:
-            if given.get(name):
-                raise NotPlayed("sagemaker", f"CreateEndpointConfig with {name}")
-        if given.get("DataCaptureConfig", {}).get("EnableCapture"):
-            raise NotPlayed("sagemaker", "CreateEndpointConfig with DataCaptureConfig")
         record = {**given, "EndpointConfigArn": arn, "CreationTime": self._clock.now()}
         with self._lock:
             if given["EndpointConfigName"] in self._configs:
@@ -120,8 +114,6 @@ class Configs:
             raise ValidationException("A serverless endpoint has one production variant")
         if given["MemorySizeInMB"] not in SERVERLESS_MB:
             raise ValidationException(f"MemorySizeInMB must be one of {', '.join(map(str, SERVERLESS_MB))}")
-        if "ProvisionedConcurrency" in given:
-            raise NotPlayed("sagemaker", "CreateEndpointConfig with ProvisionedConcurrency")
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
         return self._found(call)

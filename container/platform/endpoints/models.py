@@ -12,7 +12,7 @@ from typing import Any
 from container.platform.clock import Clock
 from container.platform.rights import Rights
 from container.platform.service.call import Call, Operation
-from container.platform.service.faults import NotPlayed, ValidationException
+from container.platform.service.faults import ValidationException
 from container.platform.service.pages import listed
 from container.platform.service.tags import Tags
 
@@ -97,8 +97,6 @@ def _check(given: Mapping[str, Any]) -> None:
     kinds = [kind for kind in ("PrimaryContainer", "Containers") if given.get(kind)]
     if len(kinds) != 1:
         raise ValidationException("Exactly one of PrimaryContainer and Containers must be given")
-    if kinds == ["Containers"]:
-        raise NotPlayed("sagemaker", "CreateModel with Containers (an inference pipeline)")
     container = given["PrimaryContainer"]
     if not ("Image" in container or "ModelPackageName" in container or "InferenceSpecificationName" in container):
         raise ValidationException("A container needs an Image or a ModelPackageName")

@@ -193,8 +193,6 @@ def _resources(asked: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _refuse_unplayed(asked: Mapping[str, Any]) -> None:
-    if asked.get("ServerlessJobConfig"):
-        not_played("CreateTrainingJob with ServerlessJobConfig")
     stopping = stopping_of(asked)
     longest, waits = stopping["MaxRuntimeInSeconds"], stopping.get("MaxWaitTimeInSeconds")
     if asked.get("EnableManagedSpotTraining"):

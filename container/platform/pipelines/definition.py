@@ -9,9 +9,10 @@ what SageMaker's Python SDK writes (src/sagemaker/workflow). Words of refusals a
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from container.platform.pipelines.expressions import PathInvalid, references
 from container.platform.service.faults import ValidationException
@@ -19,7 +20,9 @@ from container.platform.service.faults import ValidationException
 CONDITION, FAIL = "Condition", "Fail"
 # What an execution carries out; the schema has more kinds.
 PLAYED = ("Training", "Processing", "Transform", "Model", "RegisterModel", CONDITION, FAIL)
-MAX_NAME = 64  # Source: StepName in botocore's model
+# Source: StepName in botocore's model.
+MAX_NAME = 64
+_NAME = frozenset(f"{string.ascii_letters}{string.digits}-_")
 _KINDS: dict[str, tuple[type, ...]] = {"String": (str,), "Integer": (int,), "Float": (int, float), "Boolean": (bool,)}
 
 
@@ -69,9 +72,14 @@ class Definition:
 def parse(text: str) -> Definition:
     """Raises ValidationException."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValidationException(f"Unable to parse pipeline definition: {error}") from error
+        return _parsed(json.loads(text))
+    except RecursionError as error:
+        raise _wrong("it is nested too deep") from error
+    except ValueError as error:
+        raise _wrong(str(error)) from error
+
+
+def _parsed(found: Any) -> Definition:
     if not isinstance(found, dict) or not isinstance(found.get("Steps"), list) or "Version" not in found:
         raise _wrong("it has no Version or no Steps")
     parameters = dict(_parameter(one) for one in _listed(found.get("Parameters"), "Parameters"))
@@ -85,7 +93,7 @@ def parse(text: str) -> Definition:
 
 
 def _parameter(found: Any) -> tuple[str, Parameter]:
-    if not isinstance(found, dict) or not isinstance(found.get("Name"), str) or found.get("Type") not in _KINDS:
+    if not isinstance(found, dict) or not _is_name(found.get("Name")) or found.get("Type") not in _KINDS:
         raise _wrong(f"a parameter needs a Name and a Type of {', '.join(_KINDS)}")
     one = Parameter(
         found["Name"], found["Type"], found.get("DefaultValue"), tuple(_listed(found.get("EnumValues"), "EnumValues"))
@@ -103,8 +111,8 @@ def _steps(found: Any, within: tuple[str, bool] | None) -> Iterator[Step]:
         if not isinstance(one, dict):
             raise _wrong("a step is no object")
         name, kind, arguments = one.get("Name"), one.get("Type"), one.get("Arguments", {})
-        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME or not isinstance(kind, str):
-            raise _wrong(f"a step needs a Name of at most {MAX_NAME} characters and a Type")
+        if not _is_name(name) or len(name) > MAX_NAME or not isinstance(kind, str):
+            raise _wrong(f"a step needs a Name of at most {MAX_NAME} letters, digits, - and _, and a Type")
         if not isinstance(arguments, dict):
             raise _wrong(f"Arguments of step {name} are no object")
         depends = _listed(one.get("DependsOn"), f"DependsOn of step {name}")
@@ -174,7 +182,23 @@ def _boolean(value: str) -> bool:
     return value.lower() == "true"
 
 
-_READERS: dict[str, Callable[[str], Any]] = {"String": str, "Integer": int, "Float": float, "Boolean": _boolean}
+def _number(value: str, kind: Callable[[str], float]) -> float:
+    """As JSON would have it: Python's own readers take more."""
+    if not set(value) <= set("0123456789+-.eE"):
+        raise ValueError(value)
+    return kind(value)
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "String": str,
+    "Integer": lambda value: _number(value, int),
+    "Float": lambda value: _number(value, float),
+    "Boolean": _boolean,
+}
+
+
+def _is_name(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and value != "" and set(value) <= _NAME
 
 
 def _is_of(kind: str, value: Any) -> bool:

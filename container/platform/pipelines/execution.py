@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +39,7 @@ MAX_REASON = 1024
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What became of a step. metadata: as ListPipelineExecutionSteps has it."""
+    """What became of a step. metadata: as ListPipelineExecutionSteps has it. n_attempts: with those before a retry."""
 
     name: str
     status: str
@@ -47,6 +47,7 @@ class Run:
     ended_at: datetime | None = None
     failure: str | None = None
     metadata: Mapping[str, Mapping[str, Any]] | None = None
+    n_attempts: int = 1
 
     @property
     def is_over(self) -> bool:
@@ -83,13 +84,14 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An execution at one moment. runs: of the steps that have begun, in that order."""
+    """An execution at one moment. runs: of the steps that have begun, in that order. tried: steps that a retry does again."""
 
     status: str
     modified_at: datetime
     failure: str | None = None
     ended_at: datetime | None = None
     runs: tuple[Run, ...] = ()
+    tried: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
@@ -109,7 +111,8 @@ class Surroundings:
 class Execution:
     """Any thread may ask; `hear` is to be called with what events are about."""
 
-    def __init__(self, asked: Asked, definition: Definition, around: Surroundings) -> None:
+    def __init__(self, asked: Asked, definition: Definition, around: Surroundings, state: State | None = None) -> None:
+        """state: of one that was over, to be tried again."""
         self.asked = asked
         self._definition = definition
         self._around = around
@@ -117,11 +120,11 @@ class Execution:
         self._has_news = False
         self._is_wanted_stopped = False
         self._is_closed = False
-        self._state = State(EXECUTING, asked.created_at)
+        self._state = state or State(EXECUTING, asked.created_at)
         self._running: dict[str, Began] = {}
         self._told: dict[str, Mapping[str, Any]] = {}  # descriptions of steps that are over
         self._parameters = definition.given(asked.given)
-        self._thread = threading.Thread(target=self._live, name=f"pipeline {asked.id}", daemon=True)
+        self._thread = self._new_thread()
 
     @property
     def state(self) -> State:
@@ -136,6 +139,28 @@ class Execution:
     def begin(self) -> None:
         self._tell(None)
         self._thread.start()
+
+    def retry(self) -> bool:
+        """Go on where it failed or was stopped: what succeeded is not done again. False when it is neither."""
+        with self._changed:
+            before = self._state
+            if before.status not in (FAILED, STOPPED) or self._is_closed:
+                return False
+            again = [run for run in before.runs if run.status != SUCCEEDED]
+            self._state = State(
+                EXECUTING,
+                self._around.clock.now(),
+                runs=tuple(run for run in before.runs if run.status == SUCCEEDED),
+                tried={**before.tried, **{run.name: run.n_attempts for run in again}},
+            )
+            self._is_wanted_stopped = False
+            self._thread = self._new_thread()
+        self._tell(before.status)
+        self._thread.start()
+        return True
+
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._live, name=f"pipeline {self.asked.id}", daemon=True)
 
     def hear(self, arns: Sequence[str]) -> None:
         with self._changed:
@@ -181,6 +206,7 @@ class Execution:
             said = ", ".join(f"{step.name} ({step.type})" for step in unplayed)
             log.warning("pipeline %s: mme platform does not play %s", self.asked.pipeline, said)
             return self._end(FAILED, f"mme platform does not play these steps: {said}")
+        self._told |= {run.name: self._told_again(run) for run in self.state.runs if run.name not in self._told}
         has_stopped_them = False
         while not self._is_closed:
             if self._is_wanted_stopped and not has_stopped_them:
@@ -194,6 +220,15 @@ class Execution:
                 self._changed.wait_for(lambda: self._has_news)
                 self._has_news = False
         return None
+
+    def _told_again(self, run: Run) -> Mapping[str, Any]:
+        """Of a step that succeeded in a platform before this one."""
+        step, metadata = self._definition.steps[run.name], run.metadata or {}
+        if step.type == CONDITION:
+            return {"Outcome": str(metadata["Condition"]["Outcome"]).lower()}
+        kind = KINDS[step.type]
+        arn = str(metadata[kind.metadata]["Arn"])
+        return Began(kind, arn.rpartition("/")[2] if kind.name else arn, arn).described(self._around.ask)
 
     def _outcome(self) -> tuple[str, str | None]:
         runs = self.state.runs
@@ -241,7 +276,8 @@ class Execution:
     def _begin(self, step: Step) -> None:
         now = self._around.clock.now()
         with self._changed:
-            self._state = replace(self._state, modified_at=now, runs=(*self._state.runs, Run(step.name, STARTING, now)))
+            run = Run(step.name, STARTING, now, n_attempts=1 + self._state.tried.get(step.name, 0))
+            self._state = replace(self._state, modified_at=now, runs=(*self._state.runs, run))
         self._tell_step(step, None)
         try:
             arguments = self._arguments(step)

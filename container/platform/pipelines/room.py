@@ -31,11 +31,6 @@ from container.platform.service.tags import Tags
 
 _SUMMARY = ("PipelineArn", "PipelineName", "PipelineDisplayName", "PipelineDescription", "RoleArn", "CreationTime")
 _DEFINITION = ("PipelineDefinition", "PipelineDefinitionS3Location")
-# What a request may ask for of pipelines with versions, of parts of an execution, and of MLflow.
-_UNPLAYED = (
-    *("PipelineVersionId", "PipelineVersionAlias", "PipelineVersionAliases", "SelectiveExecutionConfig"),
-    "MlflowExperimentName",
-)
 
 
 class Pipelines:
@@ -60,6 +55,7 @@ class Pipelines:
             "DeletePipeline": self._delete,
             "StartPipelineExecution": self._start,
             "StopPipelineExecution": self._stop,
+            "RetryPipelineExecution": self._retry,
             "UpdatePipelineExecution": self._rename,
             "DescribePipelineExecution": self._describe_execution,
             "DescribePipelineDefinitionForExecution": self._describe_text,
@@ -67,7 +63,7 @@ class Pipelines:
             "ListPipelineExecutionSteps": self._list_steps,
             "ListPipelineParametersForExecution": self._list_parameters,
         }
-        return {("sagemaker", name): _refusing(operation) for name, operation in operations.items()}
+        return {("sagemaker", name): operation for name, operation in operations.items()}
 
     def dump(self) -> Any:
         with self._lock:
@@ -218,10 +214,21 @@ class Pipelines:
         found.execution.stop()
         return {"PipelineExecutionArn": found.asked.arn}
 
+    def _retry(self, call: Call) -> Mapping[str, Any]:
+        found = self.executions.get(call)
+        definition = parse(found.asked.text)
+        token = f"retry {found.asked.arn} {call.parameters['ClientRequestToken']}"
+        if not self.executions.retry(
+            token, found, lambda: Execution(found.asked, definition, self._around, found.state)
+        ):
+            raise ConflictException(
+                f"Pipeline execution {found.asked.arn} is {found.state.status}: only one that has failed or was stopped "
+                f"can be retried."
+            )
+        return {"PipelineExecutionArn": found.asked.arn}
+
     def _rename(self, call: Call) -> Mapping[str, Any]:
         asked, found = call.parameters, self.executions.get(call)
-        if "ParallelismConfiguration" in asked:
-            raise NotPlayed("sagemaker", "UpdatePipelineExecution with ParallelismConfiguration")
         found.rename(asked.get("PipelineExecutionDisplayName"), asked.get("PipelineExecutionDescription"))
         return {"PipelineExecutionArn": found.asked.arn}
 
@@ -288,7 +295,7 @@ class Pipelines:
                 "StepStatus": run.status,
                 "FailureReason": run.failure,
                 "Metadata": run.metadata or {},
-                "AttemptCount": 1,
+                "AttemptCount": run.n_attempts,
                 **shown[run.name].shown,
             }
             for run in some
@@ -347,6 +354,21 @@ class Executions:
         execution.begin()
         return arn
 
+    def retry(self, token: str, found: Found, make: Callable[[], Execution]) -> bool:
+        """make: for one of a platform before this one. False when it cannot be retried."""
+        with self._lock:
+            if token in self._tokens:
+                return True
+            if found.execution is None:
+                found.execution = make()
+            self._tokens[token] = found.asked.arn
+        # Not with the lock held: it sends an event, of which every execution hears.
+        is_done = found.execution.retry()
+        if not is_done:
+            with self._lock:
+                del self._tokens[token]
+        return is_done
+
     def get(self, call: Call) -> Found:
         """Raises ResourceNotFound."""
         arn = call.parameters["PipelineExecutionArn"]
@@ -391,18 +413,6 @@ def _with_times(asked: Mapping[str, Any]) -> dict[str, Any]:
         f"CreationTime{when}": asked[f"Created{when}"] for when in ("After", "Before") if f"Created{when}" in asked
     }
     return {**asked, **times}
-
-
-def _refusing(operation: Operation) -> Operation:
-    """Whoever asks for what is not played is told so, and not given something else."""
-
-    def play(call: Call) -> Mapping[str, Any]:
-        for name in _UNPLAYED:
-            if name in call.parameters:
-                raise NotPlayed(call.service, f"{call.operation} with {name}")
-        return operation(call)
-
-    return play
 
 
 def _id() -> str:

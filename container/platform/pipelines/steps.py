@@ -94,5 +94,5 @@ def begin(kind: Kind, execution: str, step: str, arguments: Mapping[str, Any], a
 def _name(execution: str, step: str) -> str:
     """In small letters, so that the end of its ARN is its name; without the underscore that names of steps may have."""
     end = "".join(random.SystemRandom().choices(string.ascii_lowercase + string.digits, k=10))
-    middle = step[:MAX_STEP_IN_NAME].lower().replace("_", "-").strip("-")
+    middle = step[:MAX_STEP_IN_NAME].lower().replace("_", "-").strip("-") or "step"
     return f"pipelines-{execution}-{middle}-{end}"

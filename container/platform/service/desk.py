@@ -26,6 +26,7 @@ from container.platform.service.faults import (
 )
 from container.platform.service.moto import Moto
 from container.platform.service.reading import read
+from container.platform.service.unplayed import refuse_unplayed
 from container.platform.service.writing import written
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ class Desk:
                 f"this platform plays region {self._region}, and the call is signed for {signed_for}: "
                 f"set AWS_DEFAULT_REGION, or start it with --region"
             )
+        refuse_unplayed(model.service_model.service_name, model.name, parameters)
         return Call(model.service_model.service_name, model.name, parameters, self._region, self._account, request)
 
     def _throttle(self, request: Request) -> None:

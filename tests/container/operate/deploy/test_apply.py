@@ -169,6 +169,18 @@ def test_an_image_that_never_answers_is_rolled_back_in_silence_and_told(
     assert said["config"] == plan(of, there).resources.config_name
 
 
+def test_machines_that_take_ten_minutes_longer_are_waited_for() -> None:
+    of = wanted(more=QUICK, name="slow")
+    with platform(speed=SPEED, images={IMAGE: COMMAND}, traps=["slow-start"]) as one:
+        client(one.url, "iam").create_role(RoleName=ROLE.rsplit("/", 1)[-1], AssumeRolePolicyDocument="{}")
+        began_s = one.clock.monotonic()
+        run(one.url, of)
+        assert one.clock.monotonic() - began_s >= 600.0
+        assert state(one.url, of)["status"] == "InService"
+        assert apply(Asked(one.url), of, tell=lambda _: None, pace=PACE).n_calls == 0
+        delete(Asked(one.url), of, tell=lambda _: None, pace=PACE)
+
+
 def test_the_new_fleet_is_warmed_while_it_bakes_in_each_phase(played: Platform, made: Any) -> None:
     long = QUICK.replace("wait_s = 60", "wait_s = 1200").replace("old_s = 60", "old_s = 1200").replace("600", "6000")
     first, second = made(more=long), made(more=long, image=NEXT)

@@ -18,11 +18,12 @@ from botocore.exceptions import ClientError
 
 from container.operate.deploy import reservation
 from container.operate.deploy.apply import Carrier, Pace, apply
-from container.operate.deploy.aws import Aws
+from container.operate.deploy.aws import Aws, AwsRefused
 from container.operate.deploy.back import delete, rollback_steps
 from container.operate.deploy.doctor import diagnose, preflight, safe_steps
 from container.operate.deploy.health import examine
 from container.operate.deploy.look import look
+from container.operate.deploy.plan import Step
 from container.operate.deploy.policies import execution_policy, trust_policy
 from container.operate.deploy.trouble import NotAsAsked
 from container.operate.endpoint import waking
@@ -148,6 +149,26 @@ def test_nothing_is_left_of_it_and_deleting_twice_is_as_once(played: Platform) -
     there = look(Asked(played.url), ZERO)
     assert (there.endpoint, there.components, there.configs, there.models, there.alarms) == (None, (), {}, {}, {})
     assert delete(Asked(played.url), ZERO, tell=lambda _: None, pace=PACE) == 0
+
+
+def test_what_the_autoscaler_begins_between_a_look_and_a_call_is_waited_out(played: Platform) -> None:
+    words = 'Inference component "ranking" is in state UPDATE_RC_IN_PROGRESS; try again when it is over.'
+    refused: list[str] = []
+
+    def scaling(operation: str, _: int) -> str:
+        if operation == "DeleteInferenceComponent" and len(refused) < 2:
+            refused.append(operation)
+            raise AwsRefused(operation, "ValidationException", words, 400)
+        return ""
+
+    apply(Asked(played.url), ZERO, tell=lambda _: None, pace=PACE)
+    take_down = Step("", "sagemaker", "DeleteInferenceComponent", {"InferenceComponentName": "ranking"})
+    with pytest.raises(NotNow, match=r"UPDATE_RC_IN_PROGRESS; .* call again when that is over"):
+        Carrier(Asked(played.url, scaling), ZERO, lambda _: None, PACE).carry_out((take_down,))
+    said: list[str] = []
+    delete(Asked(played.url, scaling), ZERO, tell=said.append, pace=PACE)
+    assert said.count("take component ranking down") == 2
+    assert delete(Asked(played.url), ZERO, tell=said.append, pace=PACE) == 0
 
 
 def test_too_large_a_reservation_goes_down_step_by_step_until_there_is_room(

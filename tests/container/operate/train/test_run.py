@@ -319,6 +319,31 @@ def test_rows_left_out_are_counted_under_their_own_reason_and_reasons_are_not_wi
     assert len(unplaced) == N_REASONS + 1
 
 
+@pytest.mark.parametrize("budget_bytes", [1, 1 << 30], ids=["on disk", "in memory"])
+def test_a_segment_of_which_no_row_can_be_used_has_its_reason_and_keeps_no_release_back(
+    tmp_path: Path, budget_bytes: int
+) -> None:
+    endless = table(100, seed=4).set_column(0, "city", pa.array(["endless"] * 100))
+    endless = endless.set_column(1, "x0", pa.array(np.full(100, np.inf, np.float32)))
+    path = write(pa.concat_tables([table(600), endless]), tmp_path / "data/a.parquet")
+    outcome = outcome_of(path, tmp_path / "live", budget_bytes=budget_bytes)
+    assert outcome.manifest is not None
+    assert outcome.manifest.refused == {"us/endless.tar.gz": "none of its rows can be used"}
+    again = train(path, tmp_path / "other", asked(fallback_below=20), budget_bytes=budget_bytes)
+    assert again.refused["us/endless.tar.gz"] == f"{DEFAULT_KEY} answers for it: none of its rows can be used"
+    alone = write(endless, tmp_path / "alone/a.parquet")
+    with pytest.raises(NoneSound, match="none of its rows can be used"):
+        train(alone, tmp_path / "alone live")
+
+
+def test_a_name_that_xgboost_does_not_take_is_told(tmp_path: Path) -> None:
+    data = table()
+    path = write(data.rename_columns(["city", "x[0]", *data.column_names[2:]]), tmp_path / "data/a.parquet")
+    with pytest.raises(Refused, match=r"'x\[0\]'.*--drop"):
+        train(path, tmp_path / "live")
+    assert train(path, tmp_path / "live", replace(asked(), drop=("x[0]",))).segments
+
+
 def test_two_that_train_the_same_at_once_keep_each_others_work(tmp_path: Path) -> None:
     with closing(place_at(str(tmp_path / "live"))) as place:
         one, other = (Ledger(place.shelf, {"asked": "the same"}, "000") for _ in range(2))

@@ -282,7 +282,7 @@ def test_a_model_that_cannot_be_is_refused(aws: Account) -> None:
         ({"Image": "x", "Mode": "MultiModel"}, "ModelDataUrl is required"),
         ({"Image": "x", "MultiModelConfig": {"ModelCacheSetting": "Enabled"}}, "for a container in MultiModel"),
         ({"Image": "x", "Mode": "MultiModel", "ModelDataUrl": f"s3://{BUCKET}/", "ModelDataSource": {"S3DataSource": {
-            "S3Uri": "s3://b/k", "S3DataType": "S3Prefix", "CompressionType": "None"}}}, "ModelDataSource is not supported"),
+            "S3Uri": "s3://b/k", "S3DataType": "S3Object", "CompressionType": "Gzip"}}}, "ModelDataSource is not supported"),
         ({"Image": "x", "Environment": {f"K{n}": "v" * 1024 for n in range(40)}}, "bytes"),
         ({"ModelDataUrl": "s3://b/k"}, "needs an Image"),
     ):  # fmt: skip

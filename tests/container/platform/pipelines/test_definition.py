@@ -42,6 +42,13 @@ def test_parameters_have_types_defaults_and_words() -> None:
     assert definition.given({"F": "1", "B": "false", "N": "4"}) == {"N": 4, "F": 1.0, "B": False}
 
 
+@pytest.mark.parametrize("value", ["1_000", " 1", "nan", "Infinity", "0x1", "\u0661"])
+def test_a_number_is_one_as_json_has_it(value: str) -> None:
+    definition = parse(text(Parameters=[{"Name": "F", "Type": "Float"}]))
+    with pytest.raises(ValidationException, match="is no Float"):
+        definition.given({"F": value})
+
+
 @pytest.mark.parametrize(
     ("definition", "why"),
     [
@@ -56,7 +63,10 @@ def test_parameters_have_types_defaults_and_words() -> None:
         (text(step("A", Arguments={"x": {"Std:Split": {}}})), "Std:Split is not played"),
         (text(step("A", DependsOn=[3])), "has what is no name"),
         (text(step("A", Arguments=[])), "are no object"),
-        (text(step("A" * 65)), "at most 64 characters"),
+        (text(step("A" * 65)), "at most 64 letters"),
+        (text(step("A b")), "at most 64 letters"),
+        (text(step("")), "at most 64 letters"),
+        (text(Parameters=[{"Name": "N.a", "Type": "Integer"}]), "a Type of String"),
         (text(step("A", PropertyFiles=[{"OutputName": "a"}])), "needs PropertyFileName"),
         (text("A"), "a step is no object"),
         (text(Parameters=[{"Name": "N", "Type": "List"}]), "a Type of String"),
@@ -65,6 +75,7 @@ def test_parameters_have_types_defaults_and_words() -> None:
         (text(Parameters=[{"Name": "N", "Type": "String", "DefaultValue": "a", "EnumValues": ["b"]}]), "none of its"),
         (text(Parameters={}), "Parameters is no list"),
         ("[" * 100_000, "Unable to parse"),
+        ("[" * 100_000 + "]" * 100_000, "nested too deep"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_reason(definition: str, why: str) -> None:

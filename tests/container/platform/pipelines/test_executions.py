@@ -244,6 +244,40 @@ def test_stopped_it_stops_what_runs(account: Lines) -> None:
     assert gone.value.response["Error"]["Code"] == "ResourceNotFound"
 
 
+def test_retried_it_goes_on_where_it_failed(account: Lines) -> None:
+    mended = account.folder / "mended"
+    first = account.processing(
+        "First", "mkdir -p processing/out; echo '{\"n\": 1}' >processing/out/out.json", writes=True
+    )
+    second = account.processing("Second", f"[ -e {mended} ]", DependsOn=["First"])
+    decide = {
+        "Name": "Decide",
+        "Type": "Condition",
+        "DependsOn": ["Second"],
+        "Arguments": {"Conditions": [at_most(said("First", "n"), 1)], "IfSteps": [account.processing("Third", "true")]},
+    }
+    arn = account.start(account.pipeline(first, second, decide))
+    assert account.over(arn)["PipelineExecutionStatus"] == "Failed"
+    before = account.steps(arn)
+    mended.touch()
+    for _ in range(2):  # asked again because the answer was lost
+        account.sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken="r" * 32)
+    assert "FailureReason" not in until(
+        lambda: told if (told := account.over(arn))["PipelineExecutionStatus"] == "Succeeded" else None
+    )
+    steps = account.steps(arn)
+    assert {name: one["AttemptCount"] for name, one in steps.items()} == {
+        "First": 1,
+        "Second": 2,
+        "Decide": 1,
+        "Third": 1,
+    }
+    assert steps["First"] == before["First"]
+    assert steps["Second"]["Metadata"] != before["Second"]["Metadata"]
+    with pytest.raises(ClientError, match="can be retried"):
+        account.sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=token())
+
+
 def test_no_more_steps_run_at_once_than_allowed(account: Lines) -> None:
     stop = account.folder / "stop"
     waits = f"while [ ! -e {stop} ]; do sleep 0.05; done"
@@ -279,8 +313,10 @@ def test_a_start_asked_twice_is_one_and_what_it_gives_is_checked(account: Lines)
 def test_a_platform_that_ends_takes_its_executions_with_it_and_knows_of_them_later(tmp_path: Any) -> None:
     with platform(account="123123123123", state=tmp_path / "state") as made:
         account = Lines(made, tmp_path)
-        name = account.pipeline(account.processing("Long", "exec sleep 600"))
-        arn = account.start(name)
+        stop = tmp_path / "stop"
+        quick = account.processing("Quick", "true")
+        long = account.processing("Long", f"while [ ! -e {stop} ]; do sleep 0.05; done", DependsOn=["Quick"])
+        arn = account.start(account.pipeline(quick, long))
         until(lambda: account.statuses(arn).get("Long") == "Executing")
     with platform(account="123123123123", state=tmp_path / "state") as made:
         sagemaker = client(made.url, "sagemaker")
@@ -288,6 +324,11 @@ def test_a_platform_that_ends_takes_its_executions_with_it_and_knows_of_them_lat
         assert told["PipelineExecutionStatus"] == "Failed"
         assert "the platform ended" in told["FailureReason"]
         steps = sagemaker.list_pipeline_execution_steps(PipelineExecutionArn=arn)["PipelineExecutionSteps"]
-        assert [one["StepStatus"] for one in steps] == ["Failed"]
+        assert [one["StepStatus"] for one in steps] == ["Failed", "Succeeded"]
         text = sagemaker.describe_pipeline_definition_for_execution(PipelineExecutionArn=arn)["PipelineDefinition"]
-        assert json.loads(text)["Steps"][0]["Name"] == "Long"
+        assert json.loads(text)["Steps"][0]["Name"] == "Quick"
+        stop.touch()
+        sagemaker.retry_pipeline_execution(PipelineExecutionArn=arn, ClientRequestToken=token())
+        again = Lines(made, tmp_path)
+        until(lambda: again.over(arn)["PipelineExecutionStatus"] == "Succeeded")
+        assert again.statuses(arn) == {"Quick": "Succeeded", "Long": "Succeeded"}
