@@ -96,7 +96,7 @@ class _Exchange:
         self._connection = Connection(
             ours, answer=dispatcher.answer, on_load=lambda *_: (200, ""), io_dir=directory, max_frame_bytes=1 << 20
         )
-        self._frame = _frame(target)
+        self._frame = frame(target)
         self.once()
         if b"OK" not in self._reply:  # the reason that goes with status 200
             raise SystemExit(f"no score came back: {self._reply!r}")
@@ -112,21 +112,20 @@ class _Exchange:
         self._connection.serve()  # sees the end, and closes its own
 
 
-def _frame(target: str) -> bytes:
+def frame(target: str, body: bytes = BODY, content_type: str = "text/csv", accept: str = "*/*") -> bytes:
     """A request as MMS passes it on, see container/link/wire.py."""
     headers = {
         "Host": "127.0.0.1:8080",
         "User-Agent": "python",
-        "Accept": "*/*",
-        "Content-Type": "text/csv",
-        "Content-Length": str(len(BODY)),
+        "Accept": accept,
+        "Content-Type": content_type,
+        "Content-Length": str(len(body)),
         "X-Amzn-SageMaker-Target-Model": target,
     }
     end = struct.pack("!i", -1)
     fields = b"".join(_text(name) + _text(value) for name, value in headers.items())
-    return (
-        b"I" + _text(REQUEST_ID) + fields + end + _text("body") + _text("text/csv") + _text(BODY.decode()) + end + end
-    )
+    value = struct.pack("!i", len(body)) + body
+    return b"I" + _text(REQUEST_ID) + fields + end + _text("body") + _text(content_type) + value + end + end
 
 
 def _text(value: str) -> bytes:

@@ -116,7 +116,10 @@ def plain_fault_of(error: BaseException) -> Fault:
 
 
 def _message(error: BaseException) -> str:
-    return str(error) if isinstance(error, ServingError) else "internal failure; the endpoint's log has the trace"
+    """In words that JSON can hold: a hook's error or an archive's names may have half surrogate pairs, which it cannot."""
+    if not isinstance(error, ServingError):
+        return "internal failure; the endpoint's log has the trace"
+    return str(error).encode("utf-8", "backslashreplace").decode()
 
 
 def refusal(error: Exception, fault: Fault) -> Answer:

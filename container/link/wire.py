@@ -283,16 +283,21 @@ def _cut(data: bytes, start: int, end: int) -> bytes:
     return b"".join([data[at : min(at + MAX_SLICE_BYTES, end)] for at in range(start, end, MAX_SLICE_BYTES)])
 
 
+def _written(text: str) -> bytes:
+    """Half surrogate pairs are spelled out: a text that cannot be written would end the connection and say nothing."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 def load_reply(code: int, message: str, pid: int) -> bytes:
     """The reply to `Load`: 200, or the status MMS shall give to whoever registered the model."""
     # MMS parses all text behind "[PID]:" as an integer, so nothing may follow it
-    text = f"{message} [PID]:{pid}".encode()
+    text = _written(f"{message} [PID]:{pid}")
     return b"".join((_INT.pack(code), _INT.pack(len(text)), text, _END))
 
 
 def failure_reply(status: int, text: str) -> bytes:
     """The reply to a `Predict` nobody can answer any more: MMS gives status and text to all requests of the batch."""
-    data = text.encode()
+    data = _written(text)
     return b"".join((_INT.pack(status), _INT.pack(len(data)), data, _END))
 
 
@@ -303,7 +308,7 @@ def predict_reply(answers: Sequence[Reply]) -> bytes:
     """The reply to `Predict`: one answer for every request of the batch, each with its own status."""
     parts: list[bytes] = [_PREDICTED]
     for answer in answers:
-        content_type = answer.content_type.encode()
+        content_type = _written(answer.content_type)
         reason = answer.reason.encode()
         parts += (
             _INT.pack(len(answer.request_id)),
@@ -325,7 +330,7 @@ def predict_reply(answers: Sequence[Reply]) -> bytes:
 def _header_parts(headers: Sequence[tuple[str, str]]) -> list[bytes]:
     parts: list[bytes] = []
     for field in (text for header in headers for text in header):
-        value = field.encode()
+        value = _written(field)
         parts += (_INT.pack(len(value)), value)
     size = sum(map(len, parts))
     if size > MAX_REPLY_HEADER_BYTES:

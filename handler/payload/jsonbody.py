@@ -67,8 +67,7 @@ def read_json(body: bytes, n_features: int, *, may_be_short: bool = False) -> Ro
     may_be_short   the shape of a sparse row may be smaller
     raises         PayloadInvalid naming the row and its cell; FeatureMismatch for a sparse row of another width
     """
-    n_lists = count(body, b"[") + count(body, b"{")
-    if n_lists > MAX_LISTS:
+    if len(body) > MAX_LISTS and (n_lists := count(body, b"[") + count(body, b"{")) > MAX_LISTS:
         raise PayloadInvalid(
             "", f"{n_lists} arrays and objects, more than {MAX_LISTS}; send so many rows as CSV or npy"
         )
@@ -164,11 +163,17 @@ def read_jsonlines(body: bytes, n_features: int, *, may_be_short: bool = False) 
     raises         PayloadInvalid naming line and cell; FeatureMismatch for a sparse row of another width
     """
     start, end = trimmed(body, _BLANKS, len(_BOM) if body.startswith(_BOM) else 0)
-    n_lists = count(body, b"\n", start, end) + 1 + count(body, b"[") + count(body, b"{")
-    if n_lists > 2 * MAX_LISTS:
-        raise PayloadInvalid("", f"more than {MAX_LISTS} rows; send so many as CSV or npy")
+    if len(body) >= 2 * MAX_LISTS:
+        n_lists = count(body, b"\n", start, end) + 1 + count(body, b"[") + count(body, b"{")
+        if n_lists > 2 * MAX_LISTS:
+            raise PayloadInvalid("", f"more than {MAX_LISTS} rows; send so many as CSV or npy")
     first = count(body, b"\n", 0, start) + 1
-    table = _Table(lambda index: f"line {first + index}", _Width(n_features, may_be_short))
+    width = _Width(n_features, may_be_short)
+    if end - start <= PIECE_BYTES:
+        text = body[start:end]
+        items = [_parse(one, f"line {first + index}") for index, one in enumerate(text.split(b"\n"))]
+        return _gather(items, lambda index: f"line {first + index}", width, text.count(b'"'))
+    table = _Table(lambda index: f"line {first + index}", width)
     while True:
         cut = find(body, b"\n", min(start + PIECE_BYTES, end), end)
         line = first + table.n_rows
@@ -207,6 +212,8 @@ def _parse(text: bytes, where: str) -> Any:
 
 def _gather(items: Sequence[Any], place: Place, width: _Width, n_quotes: int) -> Rows:
     """The rows of all items at once; `n_quotes` as in `_Table.take`."""
+    if not n_quotes and items and isinstance(items[0], list) and (values := _all_at_once(items)) is not None:
+        return Rows(values)
     table = _Table(place, width)
     table.take(items, n_quotes)
     return table.rows()
@@ -214,6 +221,8 @@ def _gather(items: Sequence[Any], place: Place, width: _Width, n_quotes: int) ->
 
 class _Table:
     """Rows of one shape, which the first decides, taken a piece of the body at a time."""
+
+    __slots__ = ("_blocks", "_columns", "_is_sparse", "_names", "_place", "_take", "_width", "n_rows")
 
     def __init__(self, place: Place, width: _Width) -> None:
         self._place = place
@@ -301,6 +310,8 @@ def _by_name(item: Any, names: tuple[str, ...], place: Place, index: int) -> lis
 
 
 def _cells(rows: Sequence[Any], place: Place, has_strings: bool) -> Rows:
+    if not has_strings and (values := _all_at_once(rows)) is not None:
+        return Rows(values)
     columns = _Columns()
     values = columns.values(rows, place, has_strings=has_strings)
     return Rows(values, words=columns.words())
@@ -309,6 +320,8 @@ def _cells(rows: Sequence[Any], place: Place, has_strings: bool) -> Rows:
 class _Columns:
     """What the columns of one body hold: numbers, booleans and None; or strings, where a column has nothing else."""
 
+    __slots__ = ("_n_columns", "_of_numbers", "_unseen", "_words")
+
     def __init__(self) -> None:
         self._n_columns = 0
         self._of_numbers: set[int] = set()
@@ -316,7 +329,7 @@ class _Columns:
         self._words: dict[int, dict[Word, int]] = {}
 
     def words(self) -> tuple[tuple[int, tuple[Word, ...]], ...]:
-        return tuple((at, tuple(seen)) for at, seen in self._words.items())
+        return () if not self._words else tuple((at, tuple(seen)) for at, seen in self._words.items())
 
     def values(
         self, rows: Sequence[Any], place: Place, *, has_strings: bool, names: tuple[str, ...] | None = None

@@ -13,11 +13,16 @@ STEP_BYTES = 128 * 1024
 def count(text: bytes, what: bytes, start: int = 0, end: int | None = None) -> int:
     """As text.count, of a single byte."""
     end = len(text) if end is None else end
+    if end - start <= STEP_BYTES:
+        return text.count(what, start, end)
     return sum(text.count(what, at, min(at + STEP_BYTES, end)) for at in range(start, end, STEP_BYTES))
 
 
 def find(text: bytes, what: bytes, start: int, end: int) -> int:
     """Where a single byte comes first; `end` when it does not."""
+    if end - start <= STEP_BYTES:
+        found = text.find(what, start, end)
+        return end if found < 0 else found
     for at in range(start, end, STEP_BYTES):
         found = text.find(what, at, min(at + STEP_BYTES, end))
         if found >= 0:
@@ -28,6 +33,8 @@ def find(text: bytes, what: bytes, start: int, end: int) -> int:
 def trimmed(text: bytes, marks: bytes, start: int = 0) -> tuple[int, int]:
     """Where text.strip(marks) would begin and end."""
     end = len(text)
+    if start < end and text[start] not in marks and text[-1] not in marks:
+        return start, end
     while start < end:
         step = text[start : min(start + STEP_BYTES, end)]
         left = len(step.lstrip(marks))

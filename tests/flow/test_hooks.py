@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from pathlib import Path
 from textwrap import dedent
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.rig import boosters
-from tests.rig.endpoint import Endpoint
+from tests.rig.endpoint import Endpoint, until
 
 ROW = "0.1,0.2,0.3,0.4,0.5,0.6"
 X = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], np.float32)
@@ -94,3 +97,122 @@ def test_a_module_that_cannot_be_imported_starts_no_endpoint(segments: Path, scr
     assert "inference.py, line 2: ModuleNotFoundError: No module named 'no_such_thing'" in said
     assert "Traceback" not in said
     assert list(scratch.iterdir()) == []
+
+
+# Each word is something that code which is not ours may do to the process it runs in.
+MISBEHAVING = """
+    import ctypes, gc, locale, os, signal, sys, threading, time, warnings
+
+    def floods():
+        for stream in (sys.stdout, sys.stderr, sys.__stdout__):
+            stream.write("flood " * 1_000_000 + "\\n")
+        os.write(1, b"raw " * 10_000)
+
+    def moves():
+        os.chdir("/")
+        os.environ.clear()
+        os.umask(0o777)
+
+    def takes_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def keeps_the_lock():
+        sys.setswitchinterval(100)
+        sum(range(3_000_000))
+
+    def leaves_a_thread():
+        threading.Thread(target=time.sleep, args=[100_000]).start()
+
+    def leaves_a_child():
+        if os.fork() == 0:
+            os.close(1)
+            time.sleep(1)
+            os._exit(0)
+
+    def speaks_german():
+        for name in ("de_DE.UTF-8", "C.UTF-8"):
+            try:
+                locale.setlocale(locale.LC_ALL, name)
+            except locale.Error:
+                pass
+
+    def recurses():
+        recurses()
+
+    def fills_memory():
+        bytearray(1 << 50)
+
+    def closes():
+        sys.stdout.close()
+        sys.stdin = sys.__stdin__ = None
+
+    def exits_later():
+        threading.Thread(target=sys.exit, args=[3]).start()
+
+    def collects_nothing():
+        gc.disable()
+
+    def complains():
+        warnings.simplefilter("error")
+        raise UnicodeEncodeError("ascii", "\\ud800", 0, 1, "\\ud800 cannot be written")
+
+    def shuts_logging():
+        import logging
+        logging.disable(logging.CRITICAL)
+        logging.shutdown()
+
+    def input_fn(body, content_type):
+        if body in globals():
+            globals()[body]()
+            return [[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]
+        if body == "hangs":
+            time.sleep(100_000)
+        if body == "dies":
+            os._exit(3)
+        if body == "crashes":
+            ctypes.string_at(1)
+        return [[float(cell) for cell in body.split(",")]]
+"""
+MISDEEDS = [
+    *("floods", "moves", "takes_signals", "keeps_the_lock", "leaves_a_thread", "leaves_a_child", "speaks_german"),
+    *("recurses", "fills_memory", "closes", "exits_later", "collects_nothing", "complains", "shuts_logging"),
+]
+
+
+def test_hooks_that_misbehave_harm_their_own_call_and_no_other(segments: Path, scratch: Path, tmp_path: Path) -> None:
+    environment = write(tmp_path / "code", MISBEHAVING)
+    expected = [float(boosters.expected(boosters.segment(number), X)[0, 0]) for number in range(6)]
+
+    def is_right(number: int) -> bool:
+        reply = endpoint.post(f"us/{number}.tar.gz", ROW)
+        return reply.status == 200 and abs(float(reply.body) - expected[number]) < 1e-4
+
+    with Endpoint(segments, scratch, "--workers", "4", "--loaders", "1", environment=environment) as endpoint:
+        assert is_right(0)
+        runtime = endpoint.runtime
+        for at, misdeed in enumerate(MISDEEDS):
+            reply = endpoint.post("us/0.tar.gz", misdeed)
+            assert reply.status in {200, 424}, (misdeed, reply)
+            assert is_right(0), misdeed
+            assert is_right(1 + at % 5), misdeed  # cold ones among them, which the examiner is asked about
+            assert endpoint.ping() == 200, misdeed
+        assert endpoint.runtime == runtime
+        for misdeed in ("dies", "crashes"):
+            assert endpoint.post("us/0.tar.gz", misdeed).status == 503
+            until(lambda: is_right(0), patience_s=30)
+            assert endpoint.runtime != runtime
+            runtime = endpoint.runtime
+        hung: list[int] = []
+        threads = [
+            threading.Thread(target=lambda: hung.append(endpoint.post("us/0.tar.gz", "hangs").status), daemon=True)
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        until(lambda: endpoint.ping() == 503, patience_s=60)  # who asks is sent elsewhere
+        os.kill(endpoint.runtime, signal.SIGKILL)
+        for thread in threads:
+            thread.join(30)
+        assert hung == [503] * 4
+        until(lambda: is_right(0), patience_s=30)

@@ -13,7 +13,7 @@ import pytest
 from handler import errors
 from handler.cache.model_cache import ModelCache
 from handler.dispatch import Dispatcher, Named
-from handler.error_responses import FAULTS, fault_of, refusal
+from handler.error_responses import CONTAINER, FAULTS, SAGEMAKER, Framing, fault_of, refusal
 from handler.forest.booster_pool import BoosterPool
 from handler.loading.loader import PreparedModel
 from handler.messages import Request
@@ -345,6 +345,13 @@ def test_every_error_class_is_one_of_the_examples() -> None:
 
 def test_an_unforeseen_error_tells_the_caller_nothing_of_our_insides() -> None:
     assert b"secret" not in refusal(Surprise("secret"), fault_of(Surprise())).body
+
+
+@pytest.mark.parametrize("framing", [SAGEMAKER, CONTAINER])
+def test_an_error_whose_words_no_json_can_hold_is_told_all_the_same(framing: Framing) -> None:
+    error = errors.ArtifactBroken("s3://b/a", "member 'a\udcff' is none")  # as tarfile names one that is no UTF-8
+    answer = framing.refusal(error, framing.fault_of(error))
+    assert "member 'a\\\\udcff' is none" in answer.body.decode()
 
 
 def test_headers_that_are_answered_are_single_printable_lines(desk: Desk) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Of a bucket's room, what guesses may fill.
 FILLED = 0.9
-# NumPy sorts 16 bits by radix, ten times as fast as more.
+# Codes of 16 bits: they lie on disk, one a row.
 MAX_SEGMENTS = 1 << 16
 AT_ONCE = -1
 

@@ -123,7 +123,11 @@ class RunModels:
             self._flights.update(dict.fromkeys(new, self._executor.submit(self._load_all, new)))
 
     def _load_all(self, targets: Sequence[str]) -> Mapping[str, Outcome | Trouble]:
-        return {target: self._load(target) for target in targets}
+        loaded = {}
+        for target in targets:
+            self.check()  # what it raises, whoever waits for one of them hears
+            loaded[target] = self._load(target)
+        return loaded
 
     def _load(self, target: str) -> Outcome | Trouble:
         if self.is_full:  # by now; to examine it for nothing would cost as much as to load it

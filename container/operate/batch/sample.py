@@ -50,6 +50,10 @@ def look(
     errors: Counter[str] = Counter()
     for numbers, target, why in scored.faults.runs:
         errors[f"{target or 'no segment'}: {why}"] += len(numbers)
+    if len(groups.left):
+        errors["no room in --memory for the models of all these rows together, which a run needs none for"] = len(
+            groups.left
+        )
     answers = [json_texts(column) for column in scored.answers]
     shown = [
         "  ".join(f"{column.name} {answer[row]}" for column, answer in zip(layout, answers, strict=True))

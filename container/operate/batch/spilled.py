@@ -272,7 +272,7 @@ class SpilledFiles:
         began = time.perf_counter()
         table = pa.concat_tables([self._rows.get(one.extent) for one in blocks])
         kind = self._kinds[blocks[0].kind]
-        codes = table.column(1).to_numpy()
+        codes = table.column(1).to_numpy().astype(np.int32)
         columns = self._as_it_was(table, kind, codes, bucket)
         window = Window(columns, np.arange(len(columns)), kind.is_named, kind.is_typed, kind.as_words)
         segments = Segments(codes, bucket.values, self._asked.target_template)

@@ -17,26 +17,27 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+# Of a part's first rows, which say whether a column of text repeats itself.
+_LOOKED_AT_ROWS = 4096
+
+
 class PartWriter:
     """Writes tables of one schema to a file, as one of the formats. The same tables make the same bytes."""
 
     def __init__(self, path: Path, format: str, schema: pa.Schema) -> None:
         self._format = format
         self._schema = schema
-        if format == "parquet":
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-
-            # Dictionaries of numbers that are all different took half of a run's time to write.
-            texts = [field.name for field in schema if pa.types.is_string(field.type)]
-            self._parquet = pq.ParquetWriter(path, schema, use_dictionary=texts or False)
-        else:
+        self._path = path
+        self._parquet: Any = None  # once there is a table
+        if format != "parquet":
             self._lines = open(path, "wb")  # noqa: SIM115  closed by `close`
             if format == "csv":
                 self._csv_header = True
 
     def write(self, table: pa.Table) -> None:
         if self._format == "parquet":
+            if self._parquet is None:
+                self._parquet = self._opened(table)
             self._parquet.write_table(_of_schema(table, self._schema))
         elif self._format == "csv":
             self._write_csv(table)
@@ -46,11 +47,22 @@ class PartWriter:
     def close(self) -> None:
         """Raises OSError when the disk is full."""
         if self._format == "parquet":
-            self._parquet.close()
+            (self._parquet or self._opened(self._schema.empty_table())).close()
         else:
             if self._format == "csv" and self._csv_header:
                 self._write_csv(self._schema.empty_table())
             self._lines.close()
+
+    def _opened(self, first: pa.Table) -> Any:
+        """Dictionaries of cells that are all different took half of a run's time to write."""
+        import pyarrow.compute as pc
+        import pyarrow.parquet as pq
+        import pyarrow.types as types
+
+        texts = [field.name for field in self._schema if types.is_string(field.type)]
+        heads = {name: first.column(name).slice(0, _LOOKED_AT_ROWS) for name in texts}
+        repeated = [name for name, head in heads.items() if 2 * pc.count_distinct(head).as_py() <= len(head)]
+        return pq.ParquetWriter(self._path, self._schema, use_dictionary=repeated or False)
 
     def _write_csv(self, table: pa.Table) -> None:
         import pyarrow as pa

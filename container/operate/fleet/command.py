@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from container import environments
 from container.operate.exits import CommandFailed, Exit
-from container.operate.fleet.replicas import LOAD_PERCENT, Fleet, parse_address, parse_replicas
+from container.operate.fleet.replicas import ALL_LOAD_PERCENT, HOT_LOAD_PERCENT, Fleet, parse_address, parse_replicas
 from container.operate.troubles import Misused
 
 BALANCERS = {
@@ -92,10 +92,10 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--load",
         type=int,
-        default=LOAD_PERCENT,
         metavar="PERCENT",
         help="of the mean number of calls under way, what a replica has at most before its models spill to the next; "
-        "0 for no bound; default %(default)s",
+        f"0 for no bound; default {HOT_LOAD_PERCENT} for HAProxy, whose bound is for hot models alone, {ALL_LOAD_PERCENT} "
+        "for Envoy, whose is for all",
     )
 
 
@@ -136,8 +136,9 @@ def _local(chosen: argparse.Namespace) -> int:
 
     if not 1 <= chosen.replicas <= 64:
         raise Misused(f"{chosen.replicas} replicas cannot be run on one machine: from 1 to 64")
-    for flag, port in (("--port", chosen.port), ("--page-port", chosen.page_port)):  # said before anything is started
-        if not 0 <= port < 65536:
+    # Said before anything is started.
+    for flag, port, least in (("--port", chosen.port, 1), ("--page-port", chosen.page_port, 0)):
+        if not least <= port < 65536:
             raise Misused(f"{flag} {port}: there is no such port")
         free_port([port], flag)
     serve = [*(["--memory", chosen.memory] if chosen.memory else []), *chosen.serve]

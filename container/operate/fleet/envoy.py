@@ -9,6 +9,7 @@ import json
 from typing import Any
 
 from container.operate.fleet.replicas import (
+    ALL_LOAD_PERCENT,
     ANSWER_S,
     ATTRIBUTES_HEADER,
     CHECK_S,
@@ -100,8 +101,9 @@ def _route() -> dict[str, Any]:
 def _cluster(fleet: Fleet) -> dict[str, Any]:
     # Panic: Envoy would send calls to replicas that fail their checks once half of them do.
     common: dict[str, Any] = {"healthy_panic_threshold": {"value": 0}}
-    if fleet.load_percent:
-        common["consistent_hashing_lb_config"] = {"hash_balance_factor": fleet.load_percent}
+    percent = ALL_LOAD_PERCENT if fleet.load_percent is None else fleet.load_percent
+    if percent:
+        common["consistent_hashing_lb_config"] = {"hash_balance_factor": percent}
     limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests", "max_retries"), _MANY)
     http = {
         "@type": f"{_TYPES}.upstreams.http.v3.HttpProtocolOptions",

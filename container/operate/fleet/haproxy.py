@@ -12,6 +12,7 @@ from container.operate.fleet.replicas import (
     ATTRIBUTES_HEADER,
     CHECK_S,
     FAILS,
+    HOT_LOAD_PERCENT,
     IDLE_S,
     KEPT_BYTES,
     PASSES,
@@ -108,6 +109,7 @@ resolvers dns
 
 def configuration(fleet: Fleet) -> str:
     """The whole file."""
+    percent = HOT_LOAD_PERCENT if fleet.load_percent is None else fleet.load_percent
     text = _TEMPLATE.format(
         kept_bytes=KEPT_BYTES,
         client_s=IDLE_S,
@@ -117,12 +119,12 @@ def configuration(fleet: Fleet) -> str:
         target=TARGET_HEADER,
         from_attributes=_FROM_ATTRIBUTES,
         has_target=_HAS_TARGET,
-        hot_rules=_HOT_RULES.format(hot_per_s=HOT_PER_S, hot_calls=HOT_PER_S * WINDOW_S) if fleet.load_percent else "",
+        hot_rules=_HOT_RULES.format(hot_per_s=HOT_PER_S, hot_calls=HOT_PER_S * WINDOW_S) if percent else "",
         slow_start_s=SLOW_START_S,
         idle_s=IDLE_S,
         checks=_checks(fleet),
         servers="".join(_servers(fleet)),
-        hot=_hot(fleet) if fleet.load_percent else "",
+        hot=_hot(fleet, percent) if percent else "",
     )
     return text if fleet.name is None and all(map(is_number, fleet.replicas)) else text + _RESOLVERS
 
@@ -131,10 +133,10 @@ def _checks(fleet: Fleet) -> str:
     return _CHECKS.format(check_path=fleet.checked.check_path)
 
 
-def _hot(fleet: Fleet) -> str:
+def _hot(fleet: Fleet, percent: int) -> str:
     return _HOT.format(
         window_s=WINDOW_S,
-        percent=fleet.load_percent,
+        percent=percent,
         checks="" if fleet.name is None else _checks(fleet),
         servers="".join(_servers(fleet, is_tracked=fleet.name is None)),
     )

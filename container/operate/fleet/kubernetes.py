@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from textwrap import indent
 
 from container.operate.fleet import haproxy
-from container.operate.fleet.replicas import LOAD_PERCENT, Address, Fleet
+from container.operate.fleet.replicas import Address, Fleet
 from container.operate.troubles import Misused
 from handler.stores.location import LocationInvalid, beside
 
@@ -37,7 +37,7 @@ class Wanted:
     least: int = 4
     most: int = 12
     memory: str = "4Gi"
-    load_percent: int = LOAD_PERCENT
+    load_percent: int | None = None
 
     def __post_init__(self) -> None:
         for name in (self.name, self.namespace):

@@ -19,7 +19,7 @@ from pathlib import Path
 from container import settings
 from container.operate.exits import CommandFailed
 from container.operate.fleet.asked import Asker
-from container.operate.fleet.balancer import Balancer
+from container.operate.fleet.balancer import Balancer, configuration
 from container.operate.fleet.page import FleetFacts, FleetPage
 from container.operate.fleet.replicas import CHECK_S, PASSES, Address, Fleet
 from container.operate.printing import say
@@ -47,7 +47,7 @@ class Wanted:
     program: str
     port: int
     page_port: int
-    load_percent: int
+    load_percent: int | None
     serve: Sequence[str] = ()
 
 
@@ -88,6 +88,7 @@ class LocalFleet:
 
     def run(self) -> None:
         """Raises CommandFailed."""
+        configuration(self._wanted.kind, self.fleet)  # what cannot be is said before anything is started
         with ExitStack() as closing:
             closing.enter_context(hearing(self._on_signal, (*ENDING, signal.SIGHUP)))
             closing.callback(self._end_all)

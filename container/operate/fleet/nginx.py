@@ -72,6 +72,8 @@ FAIL_S = 2
 
 def configuration(fleet: Fleet, scratch: str | None = None) -> str:
     """The whole file. scratch: where it keeps its own files; else where it was built for."""
+    if fleet.load_percent:
+        raise Misused("nginx has no bound on a replica's load: leave --load out, or take another balancer")
     if fleet.name is not None and fleet.resolver is None:
         raise Misused("nginx asks no resolver of the system's: name one with --resolver")
     resolver = "" if fleet.name is None else f"    resolver {fleet.resolver} valid=5s;\n"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_ELSEWHERE = "--scratch names another place, and the same command goes on"
+_ELSEWHERE = "TMPDIR names another place, or --scratch where the command has it, and the same command goes on"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ changes no model.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from container.operate.tables.files import DataFile, FileUnusable, on_disk
 from container.operate.tables.floats import floats_of
 from container.operate.tables.segments import segments_of, text_of
+from container.operate.tables.spill import full_is_said
 from container.operate.tables.windows import Unread, Window, windows
 from container.operate.train.asked import Asked
 from container.operate.troubles import NotNow, Refused
@@ -151,7 +153,8 @@ class Rows:
         rows are gone afterwards."""
         if self._spills:
             for spill in self._spills:
-                spill.flush()
+                with full_is_said(self._scratch):
+                    spill.flush()
                 spill.seek(0)
                 block = np.fromfile(spill, np.float32).reshape(-1, self._width)
                 spill.close()
@@ -172,7 +175,8 @@ class Rows:
     def close(self) -> None:
         self._blocks.clear()
         for spill in self._spills:
-            spill.close()
+            with contextlib.suppress(OSError):  # of a full disk, which has ended the run and been said
+                spill.close()
 
     @property
     def _width(self) -> int:
@@ -351,9 +355,10 @@ class Rows:
         order = np.argsort(which, kind="stable")
         ends = np.cumsum(np.bincount(which, minlength=N_SPILLS))
         in_order = block[order]
-        for number, (start, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
-            if end > start:
-                self._spills[number].write(in_order[start:end].data)
+        with full_is_said(self._scratch):
+            for number, (start, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
+                if end > start:
+                    self._spills[number].write(in_order[start:end].data)
 
 
 @dataclass(slots=True)

@@ -251,3 +251,11 @@ def test_headers_that_mms_could_not_read_are_refused() -> None:
     answer = Reply(b"id", 200, "OK", "text/csv", (("name", "v" * 700),), b"")
     with pytest.raises(WireError, match="MMS can read"):
         predict_reply([answer])
+
+
+def test_half_surrogate_pairs_are_spelled_out() -> None:
+    text = "a\ud800b"
+    spelled = b"a\\ud800b"
+    assert spelled in load_reply(400, text, 7)
+    assert spelled in wire.failure_reply(503, text)
+    assert predict_reply([Reply(b"id", 200, "OK", text, [(text, text)], b"")]).count(spelled) == 3

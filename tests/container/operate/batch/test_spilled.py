@@ -234,9 +234,7 @@ def test_a_full_disk_ends_the_run_with_the_place_named(
     scratch.mkdir()
     with monkeypatch.context() as patch:
         patch.setattr(spill.os, "pwrite", full)
-        with pytest.raises(
-            NotNow, match=f"{scratch}/.* is full .No space left on device.; --scratch names another place"
-        ):
+        with pytest.raises(NotNow, match=f"{scratch}/.* is full .No space left on device.; TMPDIR names another place"):
             score(models, data, tmp_path / "out", flags={**TIGHT, "scratch": str(scratch)})
     assert os.listdir(scratch) == []
     score(models, data, tmp_path / "out", flags=TIGHT)

@@ -87,7 +87,7 @@ def test_envoy_has_the_target_as_its_key_wherever_it_is_named() -> None:
     ):
         assert re.sub(pattern, r"\1", attributes) == "us/a.tar.gz"
     (cluster,) = document["static_resources"]["clusters"]
-    assert cluster["common_lb_config"]["consistent_hashing_lb_config"] == {"hash_balance_factor": 150}
+    assert cluster["common_lb_config"]["consistent_hashing_lb_config"] == {"hash_balance_factor": 300}
 
 
 def test_a_balancer_lets_an_idle_connection_go_before_the_replica_does() -> None:
@@ -107,6 +107,7 @@ def test_a_balancer_lets_an_idle_connection_go_before_the_replica_does() -> None
         (["nginx", "--replica", "a"], "write HOST:PORT"),
         (["nginx", "--dns", "a:1"], "--resolver"),
         (["haproxy", "--replica", "a:1", "--load", "90"], "is no bound"),
+        (["nginx", "--replica", "a:1", "--load", "150"], "nginx has no bound"),
         (["kubernetes", "--name", "No Name"], "is no name"),
         (["kubernetes", "--replicas", "9", "--most", "3"], "in this order"),
         (["kubernetes", "--models", 's3://acme/x"y/'], "cannot be written"),

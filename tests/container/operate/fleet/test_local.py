@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,17 @@ def test_of_a_port_that_cannot_be_had_the_flag_is_named(flag: str, capsys: pytes
         assert capsys.readouterr().err.endswith(f"choose another with {flag}\n")
     assert main(["fleet", "local", "--models", ".", flag, "99999", other, str(free_port())]) == 2
     assert capsys.readouterr().err == f"mme fleet: {flag} 99999: there is no such port\n"
+    if flag == "--port":  # the page takes any then
+        assert main(["fleet", "local", "--models", ".", flag, "0"]) == 2
+        assert capsys.readouterr().err == "mme fleet: --port 0: there is no such port\n"
+
+
+def test_what_a_balancer_cannot_do_is_said_before_anything_is_started(capsys: pytest.CaptureFixture[str]) -> None:
+    ports = ("--port", str(free_port()), "--page-port", "0")
+    program = ("--balancer", "nginx", "--balancer-program", sys.executable)
+    assert main(["fleet", "local", "--models", ".", *program, *ports, "--load", "150"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "nginx has no bound" in line
 
 
 def test_a_balancer_that_cannot_be_started_is_said_in_its_own_words(tmp_path: Path) -> None:

@@ -25,14 +25,14 @@ from container.operate.release.live import settled
 from container.operate.release.manifest import DEFAULT_KEY, Manifest
 from container.operate.release.place import Place, place_at
 from container.operate.release.trouble import NoneSound
-from container.operate.train import fit
+from container.operate.train import fit, rows
 from container.operate.train import run as running
 from container.operate.train.asked import Asked
 from container.operate.train.ledger import Ledger
 from container.operate.train.parameters import read
 from container.operate.train.rows import N_REASONS
 from container.operate.train.segment import Came
-from container.operate.troubles import Misused, Refused, Stopped
+from container.operate.troubles import Misused, NotNow, Refused, Stopped
 from handler.archives.limits import Limits
 from handler.archives.members import read_artifact
 from handler.forest.booster_pool import BoosterPool
@@ -317,6 +317,13 @@ def test_rows_left_out_are_counted_under_their_own_reason_and_reasons_are_not_wi
     assert sum(unplaced.values()) == 102
     assert unplaced["column 'city', which tells the segment, is null"] == 2
     assert len(unplaced) == N_REASONS + 1
+
+
+def test_a_full_disk_ends_a_run_with_its_place_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(table(300), tmp_path / "data/a.parquet")
+    monkeypatch.setattr(rows.tempfile, "TemporaryFile", lambda **_: open("/dev/full", "w+b"))  # noqa: SIM115  closed by the run
+    with pytest.raises(NotNow, match=r"mme-train-.* is full .No space left on device."):
+        train(path, tmp_path / "live", asked(), budget_bytes=1)
 
 
 @pytest.mark.parametrize("budget_bytes", [1, 1 << 30], ids=["on disk", "in memory"])
