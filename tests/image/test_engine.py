@@ -36,7 +36,6 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 """
 PATIENCE_S = 120.0
-BOTH = pytest.mark.parametrize("played", ["podman", "docker"], indirect=True)
 IGNORES_SIGTERM = "trap '' TERM; while :; do sleep 1; done"
 
 
@@ -158,7 +157,7 @@ def answers(played: Played) -> bool:
     return True
 
 
-@BOTH
+@pytest.mark.parametrize("played", ["podman", "docker"], indirect=True)
 def test_from_create_model_to_delete_endpoint(engine: Image, played: Played) -> None:
     played.s3.create_bucket(Bucket=BUCKET)
     for number in range(2):
@@ -216,8 +215,11 @@ def test_an_image_that_the_engine_does_not_know_fails_the_endpoint_in_the_engine
         )
 
 
-@BOTH
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("played", "number"),
+    [("podman", signal.SIGINT), ("podman", signal.SIGKILL), ("docker", signal.SIGKILL)],
+    indirect=["played"],
+)
 def test_a_platform_that_is_ended_or_killed_takes_its_containers_along(
     engine: Image, played: Played, number: int
 ) -> None:
