@@ -6,6 +6,7 @@ Rule: what a manifest says was seen, in the artifact or on rows held out; what n
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable
@@ -194,11 +195,12 @@ class Manifest:
         return content_of(self.segments, self.refused)
 
     def to_json(self) -> bytes:
-        """Feature lists are written once: thousands of segments share a few."""
+        """Feature lists are written once: thousands of segments share a few. Written a segment at a time, so that no second
+        tree of all of them is in memory meanwhile."""
+        keys = sorted(self.segments)
         lists: dict[Features, int] = {}
-        segments = {}
-        for key, segment in sorted(self.segments.items()):
-            segments[key] = segment.to_dict() | {"features": lists.setdefault(segment.features, len(lists))}
+        for key in keys:
+            lists.setdefault(self.segments[key].features, len(lists))
         facts = {
             "format": FORMAT,
             "id": self.id,
@@ -208,11 +210,17 @@ class Manifest:
             "note": self.note,
             "examiner": self.examiner,
             "features": [asdict(one) for one in lists],
-            "segments": segments,
-            "refused": dict(sorted(self.refused.items())),
         }
-        text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=fields_of)
-        return text.encode()
+        out = io.BytesIO()  # hands over what it holds without a copy
+        out.write((_text(facts).removesuffix("}") + ',"segments":{').encode())
+        before = ""
+        for key in keys:
+            segment = self.segments[key]
+            said = segment.to_dict() | {"features": lists[segment.features]}
+            out.write(f"{before}{_text(key)}:{_text(said)}".encode())
+            before = ","
+        out.write(f'}},"refused":{_text(dict(sorted(self.refused.items())))}}}'.encode())
+        return out.getvalue()
 
     @classmethod
     def from_json(cls, data: bytes, uri: str) -> Manifest:
@@ -239,6 +247,35 @@ def fields_of(value: Any) -> dict[str, Any]:
     return {one.name: getattr(value, one.name) for one in fields(value)}
 
 
+# One, for one that is made anew with each text takes longer than the text.
+_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=fields_of).encode
+_hashed_text = json.JSONEncoder(default=fields_of).encode
+
+
 def content_of(segments: dict[str, Segment], refused: Iterable[str]) -> str:
-    judged = {key: [one.digest, one.judged] for key, one in sorted(segments.items())}
-    return hashlib.sha256(json.dumps([judged, sorted(refused)], default=fields_of).encode()).hexdigest()[:8]
+    """Of the text [{KEY: [DIGEST, JUDGED], ...}, REFUSED], a segment at a time."""
+    digest = hashlib.sha256(b"[{")
+    before = ""
+    for key in sorted(segments):
+        one = segments[key]
+        digest.update(f"{before}{_hashed_text(key)}: {_hashed_text([one.digest, one.judged])}".encode())
+        before = ", "
+    digest.update(f"}}, {_hashed_text(sorted(refused))}]".encode())
+    return digest.hexdigest()[:8]
+
+
+class Shared:
+    """Features and parameters, each once: read back, thousands of segments have a few, and a tree of them each."""
+
+    def __init__(self) -> None:
+        self._features: dict[Features, Features] = {}
+        # By their text: 1 and 1.0 are equal and are not written alike.
+        self._parameters: dict[str, tuple[tuple[str, str | int | float], ...]] = {}
+
+    def with_shared(self, segment: Segment) -> Segment:
+        features = self._features.setdefault(segment.features, segment.features)
+        trained = segment.trained
+        if trained is not None:
+            own = trained.parameters
+            trained = replace(trained, parameters=self._parameters.setdefault(repr(own), own))
+        return replace(segment, features=features, trained=trained)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from container.operate.documents import read_as
-from container.operate.release.manifest import Segment, fields_of
+from container.operate.release.manifest import Segment, Shared, fields_of
 from container.operate.release.shelf import RUNS
 from container.operate.tables.files import DataFile
 from container.operate.train.asked import Asked
@@ -121,9 +121,10 @@ class Ledger:
             return None
         return read_as(_Over, fetched.data, fetched.uri).release
 
-    def read(self) -> dict[str, Came]:
-        """What all hosts have done, by key."""
-        done: dict[str, Came] = {}
+    def read(self) -> Iterator[Came]:
+        """What all hosts have done, one at a time: together they are most of what a run of many segments holds. Where two
+        hosts did the same one, it comes twice."""
+        shared = Shared()
         for found in self._store.list(f"{self._root}done/"):
             host, _, number = found.target.rpartition("/")[2].removesuffix(".jsonl").rpartition("-")
             if host == self._host:
@@ -133,9 +134,7 @@ class Ledger:
             except ArtifactMissing:  # another host has just made the release
                 continue
             for line in lines:
-                came = _came(read_as(_Entry, line, found.target), found.target)
-                done[came.key] = came
-        return done
+                yield _came(read_as(_Entry, line, found.target), found.target, shared)
 
     def add(self, came: Came) -> None:
         """Note it; it is written with others, soon."""
@@ -166,13 +165,14 @@ def _entry(came: Came) -> _Entry:
     return _Entry(came.key, came.failed, came.is_covered, came.segment, *lists)
 
 
-def _came(entry: _Entry, uri: str) -> Came:
+def _came(entry: _Entry, uri: str, shared: Shared) -> Came:
     """Raises Refused."""
     try:
         profile = Profile.of(entry.edges, entry.shares) if entry.edges else None
     except ValueError as error:
         raise Refused(f"{uri} is not as it was written: of {entry.key}, {error}") from error
-    return Came(entry.key, entry.segment, entry.failed, entry.is_covered, profile)
+    segment = None if entry.segment is None else shared.with_shared(entry.segment)
+    return Came(entry.key, segment, entry.failed, entry.is_covered, profile)
 
 
 def _lists(values: Floats) -> list[list[float]]:

@@ -104,32 +104,58 @@ def _shares(values: Floats, edges: Floats, n_rows: int) -> NDArray[np.float64]:
 
 
 class Profiles:
-    """Those of a release."""
+    """Those of a release, end to end: an object for each takes more than what is in it."""
 
-    def __init__(self, names: tuple[str, ...], by_key: Mapping[str, Profile]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        self._by_key = by_key
+        self._n_features = 0
+        self._at: dict[str, int] = {}
+        self._edges = bytearray()
+        self._shares = bytearray()
+
+    def add(self, key: str, profile: Profile) -> None:
+        """Raises Refused where it has other features than those before."""
+        if not self._at:
+            self._n_features = len(profile.edges)
+        elif len(profile.edges) != self._n_features:
+            raise Refused(f"the profile of {key} is of {len(profile.edges)} features, others of {self._n_features}")
+        at = self._at.setdefault(key, len(self._at))
+        for held, values in ((self._edges, profile.edges), (self._shares, profile.shares)):
+            data = values.tobytes()
+            held[at * len(data) : (at + 1) * len(data)] = data
 
     def get(self, key: str) -> Profile | None:
-        return self._by_key.get(key)
+        at = self._at.get(key)
+        if at is None:
+            return None
+        return Profile(*(one[at].copy() for one in self._arrays()))  # a view would keep others from being added
+
+    def _arrays(self) -> tuple[Floats, Floats]:
+        """Edges and shares of all, as they were added."""
+        shape = (len(self._at), self._n_features)
+        return (
+            np.frombuffer(self._edges, np.float32).reshape(*shape, N_PARTS - 1),
+            np.frombuffer(self._shares, np.float32).reshape(*shape, N_PARTS + 1),
+        )
 
     def places(self, columns: Columns) -> dict[int, int]:
         """By feature of some columns, its place here: by name, or by number where there are no names."""
         if not columns.names:
-            n_features = len(next(iter(self._by_key.values())).edges) if self._by_key else 0
-            return {at: at for at in range(columns.n_features)} if n_features == columns.n_features else {}
+            return {at: at for at in range(columns.n_features)} if self._n_features == columns.n_features else {}
         at = {name: number for number, name in enumerate(self.names)}
         return {number: at[name] for number, name in enumerate(columns.names) if name in at}
 
     def to_bytes(self) -> bytes:
-        keys = sorted(self._by_key)
+        keys = sorted(self._at)
+        in_order = [self._at[key] for key in keys]
+        edges, shares = self._arrays()
         out = io.BytesIO()
         np.savez_compressed(
             out,
             keys=np.array(keys, np.str_),
             names=np.array(self.names, np.str_),
-            edges=np.array([self._by_key[key].edges for key in keys], np.float32),
-            shares=np.array([self._by_key[key].shares for key in keys], np.float32),
+            edges=edges[in_order],
+            shares=shares[in_order],
         )
         return out.getvalue()
 
@@ -145,9 +171,10 @@ class Profiles:
     def _unpacked(cls, data: bytes) -> Profiles:
         with np.load(io.BytesIO(data), allow_pickle=False) as found:
             keys, names, edges, shares = (found[name] for name in ("keys", "names", "edges", "shares"))
-        by_key = {str(key): Profile.of(edges[at], shares[at]) for at, key in enumerate(keys.tolist())}
-        made = cls(tuple(map(str, names.tolist())), by_key)
-        if made.names and any(len(one.edges) != len(made.names) for one in by_key.values()):
+        made = cls(tuple(map(str, names.tolist())))
+        for at, key in enumerate(keys.tolist()):
+            made.add(str(key), Profile.of(edges[at], shares[at]))
+        if made.names and made._at and made._n_features != len(made.names):
             raise ValueError("it names other features than it has")
         return made
 

@@ -21,7 +21,7 @@ from container.limits.cores import container_cores
 from container.operate.progress import each
 from container.operate.release import shelf
 from container.operate.release.live import read_current
-from container.operate.release.manifest import COVERED, DEFAULT_KEY, Manifest, content_of
+from container.operate.release.manifest import COVERED, DEFAULT_KEY, Manifest, Segment, content_of
 from container.operate.release.place import Place
 from container.operate.release.trouble import NoneSound
 from container.operate.tables.contents import by_content
@@ -109,15 +109,16 @@ def run(
             return Outcome(shelf.manifest(place.shelf, came_before), False, 0, 0, 0, {}, ())
         work = _Work(place, asked, share, ledger, stop, folder, closing, budget_bytes, live, base)
         rows = work.read(files, validation)
-        done = ledger.read()
+        done = {came.key: None if came.segment is None else came.segment.digest for came in ledger.read()}
         n_before = sum(share.has(key) for key in done)
         n_trained = work.train(done)
-        done = ledger.read()
         outcome = Outcome(None, False, n_trained, n_before, rows.n_rows, dict(rows.reasons), rows.unused)
-        if not {*rows.keys, *([DEFAULT_KEY] if asked.fallback_below is not None else ())} <= done.keys():
+        wanted = {*rows.keys, *([DEFAULT_KEY] if asked.fallback_below is not None else ())}
+        released = _release(place, sources, begun, note, ledger, wanted, rows.columns.names, made_with)
+        if released is None:
             by_another = ledger.release()
             return outcome if by_another is None else replace(outcome, manifest=shelf.manifest(place.shelf, by_another))
-        manifest, is_new = _release(place, sources, begun, note, done, rows.columns.names, made_with)
+        manifest, is_new = released
         ledger.finish(manifest.id)
         return replace(outcome, manifest=manifest, is_new=is_new)
 
@@ -177,9 +178,9 @@ class _Work:
             self._places = self._before.places(self._columns)
         return self._rows
 
-    def train(self, done: Mapping[str, Came]) -> int:
-        """What is not done yet. How many there were."""
-        is_done = {key for key, came in done.items() if came.segment is None or came.segment.digest in self._there}
+    def train(self, done: Mapping[str, str | None]) -> int:
+        """What is not done yet. How many there were. done: by key, the artifact; None where there is to be none."""
+        is_done = {key for key, digest in done.items() if digest is None or digest in self._there}
         mine = [key for key in (*self._rows.keys, *self._default()) if self._share.has(key) and key not in is_done]
         n_trained = 0
         n_at_once = self._n_cores * (THREADS_PER_CORE if self._place.is_s3 else 1) + 1
@@ -239,16 +240,29 @@ def _release(
     sources: Sources,
     begun: Begun,
     note: str,
-    done: Mapping[str, Came],
+    ledger: Ledger,
+    wanted: set[str],
     names: tuple[str, ...],
     made_with: str,
-) -> tuple[Manifest, bool]:
-    """The release that a whole run comes to, whichever host writes it; and whether it was not there before."""
-    segments = {key: came.segment for key, came in done.items() if came.segment is not None}
+) -> tuple[Manifest, bool] | None:
+    """The release that a whole run comes to, whichever host writes it; and whether it was not there before. None while one
+    of the wanted segments is not done. What is held of each is what the release says of it, and of profiles the numbers."""
+    segments: dict[str, Segment] = {}
+    failed: dict[str, tuple[str, bool]] = {}
+    found = Profiles(names)
+    for came in ledger.read():
+        if came.segment is None:
+            failed[came.key] = came.failed, came.is_covered
+            segments.pop(came.key, None)
+        else:
+            segments[came.key] = came.segment
+            failed.pop(came.key, None)
+        if came.profile is not None:
+            found.add(came.key, came.profile)
+    if not wanted <= segments.keys() | failed.keys():
+        return None
     covered = COVERED if DEFAULT_KEY in segments else ""
-    refused = {
-        key: (covered if came.is_covered else "") + came.failed for key, came in done.items() if came.segment is None
-    }
+    refused = {key: (covered if is_covered else "") + why for key, (why, is_covered) in failed.items()}
     if not segments:
         key, why = next(iter(sorted(refused.items())))
         raise NoneSound(f"none of {len(refused)} segments has got a model; {key}: {why}")
@@ -264,7 +278,7 @@ def _release(
         *(id, begun.made_at, begun.made_by, (*sources.data, *sources.validation)),
         *(note, f"trained, {made_with}", segments, refused),
     )
-    found = Profiles(names, {key: came.profile for key, came in done.items() if came.profile is not None})
     profiles.put(place.shelf, manifest.id, found)
+    del found  # the manifest's text needs its room
     shelf.put_manifest(place.shelf, manifest)
     return manifest, True

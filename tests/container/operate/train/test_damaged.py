@@ -27,6 +27,12 @@ def ledger_at(store: WritingStore) -> Ledger:
     return Ledger(store, {"asked": "the same"}, "000")
 
 
+def profiles_of(names: tuple[str, ...], key: str) -> Profiles:
+    made = Profiles(names)
+    made.add(key, PROFILE)
+    return made
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> WritingStore:
     """With a run of one segment, done, and a release's profiles."""
@@ -36,7 +42,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WritingStore:
     ledger.begin(Begun("2026-11-29T21:35:03Z", "me"))
     ledger.add(Came("us/1.tar.gz", None, "it is small", profile=PROFILE))
     ledger.flush()
-    profiles.put(store, RELEASE, Profiles(("x0", "x1"), {"us/1.tar.gz": PROFILE}))
+    profiles.put(store, RELEASE, profiles_of(("x0", "x1"), "us/1.tar.gz"))
     return store
 
 
@@ -51,8 +57,11 @@ def test_a_damaged_document_is_named(store: WritingStore, what: str, data: st.Da
     ledger = ledger_at(store)
     try:
         ledger.begin(Begun("later", "somebody"))
-        done = ledger.read()
-        Profiles(("x0", "x1"), {key: came.profile for key, came in done.items() if came.profile}).to_bytes()
+        again = Profiles(("x0", "x1"))
+        for came in ledger.read():
+            if came.profile is not None:
+                again.add(came.key, came.profile)
+        again.to_bytes()
         profiles.read(store, RELEASE)
     except CommandFailed:
         return  # in words
@@ -65,7 +74,13 @@ def test_profiles_of_other_features_than_they_name_are_refused(store: WritingSto
     key = profiles.place_of(RELEASE)
     whole = store.fetch(key).data
     names = tuple(f"x{at}" for at in range(n_features))
-    store.put(key, Profiles(names, {"us/1.tar.gz": PROFILE}).to_bytes())
+    store.put(key, profiles_of(names, "us/1.tar.gz").to_bytes())
     with pytest.raises(Refused, match=rf"{RELEASE}\.npz is not as it was written"):
         profiles.read(store, RELEASE)
     store.put(key, whole)
+
+
+def test_a_profile_of_other_features_than_those_before_is_refused() -> None:
+    made = profiles_of(("x0", "x1"), "us/1.tar.gz")
+    with pytest.raises(Refused, match=r"the profile of us/2\.tar\.gz is of 1 features, others of 2"):
+        made.add("us/2.tar.gz", Profile(PROFILE.edges[:1], PROFILE.shares[:1]))
