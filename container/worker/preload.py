@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from handler.cache.model_cache import ModelCache
 from handler.errors import ArtifactError, ArtifactUnavailable, NoRoom, ServingError, Unavailable
@@ -58,6 +58,7 @@ class Preload:
         self._is_small = is_small
         self._on_done = on_done
         self._any_size = threading.BoundedSemaphore(n_threads)  # its holders load models of any size
+        self._turn = threading.Lock()  # whose turn it is to begin: models are begun in their order
         self._lock = threading.Lock()  # guards everything below
         self._targets = self._matching()
         self._is_all_begun = False
@@ -98,8 +99,9 @@ class Preload:
 
     def _work(self) -> None:
         try:
-            while (target := self._next()) is not None:
-                with nullcontext() if self._is_small(target) else self._any_size:
+            while (begun := self._begin()) is not None:
+                target, place = begun
+                with place:
                     if not self._is_over:
                         self._load(target)
         finally:  # whatever happens, the endpoint does not wait for ever
@@ -109,6 +111,17 @@ class Preload:
             if is_last and not self._cache.is_closed:
                 log.info("preloaded %s", self._so_far())
                 self._on_done()
+
+    def _begin(self) -> tuple[str, AbstractContextManager[None]] | None:
+        """The next model, and the place it is loaded in, which is given back at the end."""
+        with self._turn:
+            target = self._next()
+            if target is None:
+                return None
+            if self._is_small(target):
+                return target, nullcontext()
+            self._any_size.acquire()
+            return target, _given_back(self._any_size)
 
     def _next(self) -> str | None:
         with self._lock:
@@ -164,3 +177,11 @@ class Preload:
         used, budget = self._cache.resident_bytes, self._cache.budget_bytes
         took_s = time.monotonic() - self._started_at
         return f"{self._n_loaded} models in {took_s:.1f} s, {used} of {budget} bytes{failed}"
+
+
+@contextmanager
+def _given_back(place: threading.Semaphore) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        place.release()

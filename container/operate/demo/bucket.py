@@ -10,6 +10,7 @@ import importlib.util
 import logging
 import socket
 import threading
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
@@ -35,18 +36,22 @@ class EmbeddedBucket:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Import moto, which takes half a second, serve, and make the bucket."""
+        """Import moto, which takes half a second, make the bucket, and serve."""
         from moto.moto_server.werkzeug_app import MotoRequestHandler, create_backend_app
         from werkzeug.serving import make_server
 
         from container.operate.endpoint.calling import client
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it writes a line for each request
+        app = create_backend_app("s3")
+        # Before anybody is answered: the endpoint, which waits for its first answer, would say that there is no bucket.
+        made = app.test_client().put(f"/{self.name}", base_url=self.url)
+        assert made.status_code == HTTPStatus.OK, made.text
         # What moto's ThreadedMotoServer does, with S3 alone and on the port we hold already.
         self._server = make_server(
             "127.0.0.1",
             self.port,
-            create_backend_app("s3"),
+            app,
             threaded=True,
             request_handler=MotoRequestHandler,
             fd=self._listener.fileno(),
@@ -54,7 +59,6 @@ class EmbeddedBucket:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="s3", daemon=True)
         self._thread.start()
         self._client = client("s3", self.url)
-        self._client.create_bucket(Bucket=self.name)
 
     def put(self, key: str, data: bytes) -> None:
         self._client.put_object(Bucket=self.name, Key=key, Body=data)

@@ -56,14 +56,16 @@ class House:
             raise ArtifactBroken(uri, "it is damaged")
         return Verdict(MODEL_BYTES * 1000 if blob == b"large" else MODEL_BYTES)
 
-    def preload(self, patterns: str, n_small: int = 0, is_small: Callable[[str], bool] = lambda _: False) -> None:
+    def preload(
+        self, patterns: str, n_small: int = 0, is_small: Callable[[str], bool] = lambda _: False, n_threads: int = 2
+    ) -> None:
         done = threading.Event()
         preload = Preload(
             self.cache,
             self.store,
             pinned=self.pinned,
             preloaded=Patterns.parse(patterns),
-            n_threads=2,
+            n_threads=n_threads,
             n_small=n_small,
             is_small=is_small,
             on_done=done.set,
@@ -191,3 +193,13 @@ def test_nothing_that_waits_for_its_turn_is_loaded_once_the_memory_is_full(execu
     house.preload("all", n_small=10)
     assert len(house.loaded) == 2
     assert house.store.n_fetches <= 5
+
+
+def test_models_are_begun_in_their_order_however_many_wait_for_their_turn(executor: ThreadPoolExecutor) -> None:
+    for _ in range(20):
+        house = House(executor, "b/5", room=20)
+        looked_into: list[str] = []
+        house.looked_into = looked_into.append
+        house.preload("all", n_small=10, n_threads=1)
+        others = sorted(target for target in house.loaded if target != "b/5")
+        assert [uri.removeprefix("mem:") for uri in looked_into] == ["b/5", *others]
