@@ -17,6 +17,7 @@ from pathlib import Path
 from zlib import crc32
 
 from container.examine.quarantine import Quarantine
+from container.limits import libc
 from container.limits.cores import container_cores
 from container.operate.progress import each
 from container.operate.release import shelf
@@ -169,6 +170,7 @@ class _Work:
         url = self._place.endpoint_url
         self._rows.read(files, url, self._check)
         self._rows.read(validation, url, self._check, is_held=True)
+        libc.trim()  # what the windows took; a run of many segments would keep it to its end
         self._columns = self._rows.columns
         if not self._rows.keys:
             raise Refused(f"no row is of a segment: {next(iter(self._rows.reasons), 'there are none')}")
