@@ -14,41 +14,20 @@ import asyncio
 import base64
 import hashlib
 import signal
-import subprocess
 import sys
 import zlib
 from pathlib import Path
-from typing import Self
 
-from benchmarks.rig.s3_server import BUCKET, PREFIX
-from tests.rig.faulty_s3 import ENVIRONMENT
+from benchmarks.rig.s3_server import BUCKET, PREFIX, LocalS3
 
 _LISTING = b'<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>'
 _MISSING = b'<?xml version="1.0"?><Error><Code>NoSuchKey</Code><Message>there is none</Message></Error>'
 
 
-class QuickS3:
-    """That process. `url` is what boto3 takes as endpoint_url, `location` what `--models` takes.
+class QuickS3(LocalS3):
+    """That process."""
 
-    latency_s   how long each answer takes
-    """
-
-    location = f"s3://{BUCKET}/{PREFIX}"
-    environment = ENVIRONMENT
-
-    def __init__(self, directory: Path, latency_s: float = 0.0) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.rig.quick_s3", str(directory), "--latency", str(latency_s)]
-        self.url = ""
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().strip()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        self._process.communicate()
+    module = "benchmarks.rig.quick_s3"
 
     @property
     def pid(self) -> int:

@@ -25,9 +25,11 @@ BYTES_PER_S = 90e6
 class LocalS3:
     """That process. `url` is what boto3 takes as endpoint_url, `location` what `--models` takes.
 
+    module      the program
     latency_s   how long each answer takes
     """
 
+    module = "benchmarks.rig.s3_server"
     location = f"s3://{BUCKET}/{PREFIX}"
     environment = ENVIRONMENT
 
@@ -37,7 +39,7 @@ class LocalS3:
         self.url = ""
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "benchmarks.rig.s3_server", str(self._directory)]
+        command = [sys.executable, "-m", self.module, str(self._directory)]
         command += ["--latency", str(self._latency_s)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
