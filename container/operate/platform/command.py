@@ -14,6 +14,7 @@ from container.operate.exits import CommandFailed, Exit
 from container.operate.printing import lines_of, say
 from container.operate.serving import READY, PortTaken
 from container.operate.stopping import stop_event
+from container.platform.endpoints.engine import ENGINES
 
 ALONE = ("instances", "memory", "container", "root", "disk", "model_cache", "s3_endpoint_url")
 MAX_SPEED = 100_000
@@ -47,7 +48,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     whole.add_argument(
         "--engine",
-        choices=["docker", "podman"],
+        choices=ENGINES,
         help="what runs all other images instead, as containers on this machine's network: each must be there already, for "
         "none is pulled; jobs are refused then",
     )
@@ -113,7 +114,7 @@ def _run(chosen: argparse.Namespace, closing: ExitStack) -> int:
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    stop = closing.enter_context(stop_event())
+    stop = closing.enter_context(stop_event(is_last=True))
     try:
         platform = Platform(
             host=chosen.host,

@@ -74,7 +74,7 @@ def run(chosen: argparse.Namespace, closing: ExitStack) -> int:
     except OSError as error:
         raise PortTaken(chosen.port, error.strerror or str(error)) from error
     closing.callback(server.server_close)
-    stop = closing.enter_context(stop_event())
+    stop = closing.enter_context(stop_event(is_last=True))
     threading.Thread(target=server.serve_forever, name="invoke", daemon=True).start()
     url = f"http://{chosen.host}:{chosen.port}"
     say(READY, url, chosen.models, f"{len(urls)} x {', '.join(urls)}")

@@ -282,9 +282,8 @@ class Running:
             played = played_environment(given, address=ground.address, region=ground.region)
             return ground.images.command(spec, port), played
         given["SAGEMAKER_BIND_TO_PORT"] = str(port)
-        given.setdefault(
-            "MME_HOST", "127.0.0.1"
-        )  # our image would listen on all addresses, which here are this machine's
+        # Our image would listen on all addresses, which here are this machine's.
+        given.setdefault("MME_HOST", "127.0.0.1")
         self._name = self._engine.new_name()
         command = self._engine.command(
             spec.image,
