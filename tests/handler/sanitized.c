@@ -15,7 +15,8 @@
 #include "../../handler/forest/line.h"
 #include "../../handler/telemetry/json.h"
 
-int forest_is_sound(const void *forest, int64_t n_bytes);
+int64_t forest_largest_tree(const void *forest, int64_t n_bytes);
+int forest_is_sound(const void *forest, int64_t n_bytes, uint16_t *levels);
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
 void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *columns, int64_t n_rows,
                      float *out);
@@ -105,7 +106,9 @@ static int walk_one(void) {
     if (!below(20)) n_bytes = below(n_bytes + 1);
     void *forest = malloc(n_bytes ? n_bytes : 1);
     memcpy(forest, words, n_bytes);
-    const int is_sound = forest_is_sound(forest, n_bytes);
+    uint16_t *levels = malloc(sizeof *levels * (size_t)forest_largest_tree(forest, n_bytes) + 1);
+    const int is_sound = forest_is_sound(forest, n_bytes, levels);
+    free(levels);
     if (is_sound) {
         const uint32_t *head = forest;
         const uint32_t n_groups = head[3], n_features = head[4];
