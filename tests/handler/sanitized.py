@@ -1,9 +1,9 @@
-"""Drives all that is compiled through Python, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: the modules (row.c,
-sheet.c), which sanitized.c cannot reach, and everything as its callers call it.
+"""Drives all that is compiled, through Python, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: the modules
+(row.c, sheet.c), which sanitized.c cannot reach, and everything as its callers call it.
 
     ./build.sh sanitize [SECONDS [SEED]]        sets it all up: the library compiled for it, in a copy of handler/
 
-Rule: nothing here knows what is right beyond what is cheap to say. What is watched is that C stays inside of what it is given.
+Rule: nothing here knows what is right beyond what is cheap to say. What is watched is that C stays in what it is given.
 """
 
 from __future__ import annotations
