@@ -205,8 +205,8 @@ class Quarantine:
                 n_payload, n_json = HEADER.unpack(_read(stream, HEADER.size))
                 if n_payload > ANSWER_MAX_BYTES or n_json > HEAD_MAX_BYTES:
                     raise ArtifactRefused(task.uri, f"its boosters take {n_payload} bytes")
-                verdict = json.loads(_read(stream, n_json))
-                documents = tuple(_read(stream, n_bytes) for n_bytes in verdict["documents"])
+                verdict, sizes = _verdict(_read(stream, n_json), n_payload, task.uri)
+                documents = tuple(_read(stream, n_bytes) for n_bytes in sizes)
             except TimeoutError as error:
                 raise ArtifactBroken(task.uri, f"it was not read within {task.wall_s} s") from error
             except (EOFError, OSError) as error:
@@ -224,13 +224,36 @@ def _bundle_bytes(directory: str) -> int:
     return n_bytes
 
 
+def _verdict(text: bytes, n_payload: int, uri: str) -> tuple[dict[str, Any], list[int]]:
+    """What the examiner says, and how long its documents are. It has read what may have been made to take it over, so what
+    it says is looked at as a stranger's. Raises ArtifactBroken."""
+    try:
+        verdict = json.loads(text)
+        sizes = [int(size) for size in verdict["documents"]]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise _no_verdict(uri, str(error)) from error
+    if any(size < 0 for size in sizes) or sum(sizes) != n_payload:
+        raise _no_verdict(uri, "documents of other lengths than were sent")
+    return verdict, sizes
+
+
 def _examined(verdict: dict[str, Any], documents: tuple[bytes, ...], uri: str) -> Examined:
-    error = verdict.get("error")
-    if error:
-        raise _ERRORS[error](uri, verdict["why"])
-    facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
-    origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
+    """Raises what the verdict says; ArtifactBroken where it is none."""
+    try:
+        error = verdict.get("error")
+        if error:
+            raise _ERRORS[error](uri, str(verdict["why"]))
+        facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
+        origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _no_verdict(uri, str(error)) from error
+    if len(facts) != len(documents):
+        raise _no_verdict(uri, "facts of other documents than were sent")
     return Examined(documents, facts, origins)
+
+
+def _no_verdict(uri: str, why: str) -> ArtifactBroken:
+    return ArtifactBroken(uri, f"its examiner gave no verdict: {why}")
 
 
 def _read(stream: BinaryIO, n_bytes: int) -> bytes:

@@ -206,7 +206,7 @@ def _approval_event(body: str) -> dict[str, Any] | None:
         is_ours = event["detail-type"] == DETAIL_TYPE and SOURCE in (event["source"], *event["source"])
         if not is_ours or not isinstance(detail["ModelPackageArn"], str):
             return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     updated = detail.get("UpdatedModelPackageFields")
     if updated is not None and "ModelApprovalStatus" not in updated:
