@@ -135,9 +135,11 @@ def _is_rest(rest: Any, n_trees: int, *, has_leaves: bool) -> bool:
         return False
     if not all(isinstance(rest[name], kind) for name, kind in _KINDS.items()):
         return False
-    starts, weights = rest["iteration_starts"], rest["tree_weights"]
+    starts, weights, parameters = rest["iteration_starts"], rest["tree_weights"], rest["objective_params"]
     return (
-        all(isinstance(one, int) for one in starts)
+        all(isinstance(one, dict) for one in parameters.values())
+        and all(isinstance(value, str) for one in parameters.values() for value in one.values())
+        and all(isinstance(one, int) for one in starts)
         and starts[:1] == [0]
         and starts[-1] == n_trees
         and all(before <= after for before, after in pairwise(starts))

@@ -118,7 +118,9 @@ def walk() -> bool:
         return False
     packed.cost_of(whole)
     packed.document_of(whole)
-    rows = np.frombuffer(draw.randbytes(4 * shape.n_features * (n := draw.choice((1, 9, 40, MOST_ROWS)))), np.float32)
+    rows = np.frombuffer(
+        draw.randbytes(4 * shape.n_features * (n := draw.choice((1, 9, 40) * 9 + (MOST_ROWS,)))), np.float32
+    )
     walker.predict(
         whole, rows.reshape(n, -1), shape.n_trees, shape.n_groups, shape.n_outputs, is_margin=draw.random() < 0.5
     )
