@@ -140,6 +140,33 @@ def test_several_artifacts_are_examined_at_the_same_time(quarantine: Quarantine)
     assert [one.facts[0].n_features for one in found] == [6] * 8
 
 
+def test_several_in_one_message_are_told_apart(quarantine: Quarantine) -> None:
+    good = [boosters.segment_archive(seed) for seed in range(5)]
+    linear = boosters.archive({"xgboost-model": boosters.document(boosters.train(booster="gblinear"))})
+    blobs = [good[0], b"no model at all", good[1], good[2], linear, b"", good[3], good[1][:-40], good[4]]
+    found = quarantine.examine_all([(blob, f"s3://b/{at}") for at, blob in enumerate(blobs)])
+    assert [str(one).split()[1] for one in found if isinstance(one, ArtifactBroken)] == [
+        "s3://b/1", "s3://b/5", "s3://b/7",
+    ]  # fmt: skip
+    for blob, one in zip(blobs, found, strict=True):
+        if not isinstance(one, ArtifactBroken):
+            assert one == quarantine.examine(blob, "alone")
+    assert quarantine.examine_all([]) == []
+
+
+def test_of_several_in_one_message_the_one_that_ends_readers_is_broken_and_the_others_are_not(
+    quarantine: Quarantine,
+) -> None:
+    good = [boosters.segment_archive(seed) for seed in range(4)]
+    with Killer(quarantine, most=100) as killer:
+        found = quarantine.examine_all([(blob, "x") for blob in (*good[:2], killer.slow, *good[2:])])
+    assert isinstance(found[2], ArtifactBroken)
+    assert "ended the process" in str(found[2])
+    assert killer.n_killed >= 3  # with the others, and twice alone
+    for blob, one in zip(good, [*found[:2], *found[3:]], strict=True):
+        assert one == quarantine.examine(blob, "alone")
+
+
 @cache
 def slow_archive() -> bytes:
     """Takes a reader several times as long as it takes to notice that it is at work."""
