@@ -25,6 +25,7 @@ def main() -> None:
     name, models, data, out = sys.argv[1], *map(Path, sys.argv[2:])
     # What Spark and Ray start imports this file by its name, and so keeps its boosters from one batch to the next.
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     getattr(importlib.import_module(Path(__file__).stem), name)(models, sorted(data.iterdir()), out)
 
 
@@ -131,7 +132,7 @@ def ray_groups(models: Path, files: list[Path], out: Path) -> None:
 def ray_batches(models: Path, files: list[Path], out: Path) -> None:
     """No shuffle: each batch by segment, boosters kept by the actor."""
     _ray_rows(files).map_batches(
-        Batches, fn_constructor_args=(models,), batch_size=131_072, batch_format="pandas", concurrency=2
+        Batches, fn_constructor_args=(models,), batch_size=131_072, batch_format="pandas", concurrency=2, num_cpus=0.5
     ).write_parquet(str(out))
 
 
