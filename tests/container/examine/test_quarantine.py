@@ -17,7 +17,15 @@ from pathlib import Path
 import pytest
 import xgboost
 
-from container.examine.examiner import ANSWERED, LARGE_BYTES, LARGE_NICENESS, MAX_ARTIFACTS, N_KEPT, NICENESS, PATIENCE_S
+from container.examine.examiner import (
+    ANSWERED,
+    LARGE_BYTES,
+    LARGE_NICENESS,
+    MAX_ARTIFACTS,
+    N_KEPT,
+    NICENESS,
+    PATIENCE_S,
+)
 from container.examine.quarantine import Quarantine, _next_outcome
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused, ArtifactUnavailable
 from handler.forest import walker
