@@ -276,7 +276,8 @@ def pipeline(data: bytes) -> None:
             resolved(step.arguments, scope)
         except (NotFound, PathInvalid):
             pass
-        for condition in step.arguments.get("Conditions") or ():
+        asked = step.arguments.get("Conditions")
+        for condition in asked if isinstance(asked, list) else ():
             try:
                 conditions.holds(condition, scope)
             except (conditions.ConditionInvalid, NotFound, PathInvalid):
