@@ -31,7 +31,9 @@ MAX_TRIES = 5
 class S3WritingStore(S3Store):
     """As `S3Store`, and it takes."""
 
-    def put(self, target: str, data: bytes, over: str = ANYTHING) -> str:
+    def put(self, target: str, data: bytes | memoryview, over: str = ANYTHING) -> str:
+        data = bytes(data)  # of bytes these are the same ones; botocore takes no view
+
         def write(client: S3Client) -> str:
             answer = client.put_object(Bucket=self._bucket, Key=self._prefix + target, Body=data, **_condition(over))
             return answer["ETag"]

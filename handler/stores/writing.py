@@ -32,8 +32,11 @@ class WritingStore(Store, Protocol):
     wanted there count as written.
     """
 
-    def put(self, target: str, data: bytes, over: str = ANYTHING) -> str:
-        """Write an object. The version it has now."""
+    def put(self, target: str, data: bytes | memoryview, over: str = ANYTHING) -> str:
+        """Write an object. The version it has now.
+
+        data   a view is of memory that begins where a page of it does, and is of something that nobody will read soon
+        """
         ...
 
     def copy(self, source: WritingStore, source_target: str, target: str, over: str = ANYTHING) -> str:
