@@ -16,6 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zlib import crc32
 
+import numpy as np
+from numpy.typing import NDArray
+
 from container.examine.quarantine import Quarantine
 from container.limits import libc
 from container.limits.cores import container_cores
@@ -114,7 +117,7 @@ def run(
         n_before = sum(share.has(key) for key in done)
         n_trained = work.train(done)
         outcome = Outcome(None, False, n_trained, n_before, rows.n_rows, dict(rows.reasons), rows.unused)
-        wanted = {*rows.keys, *([DEFAULT_KEY] if asked.fallback_below is not None else ())}
+        wanted = [*rows.keys, *([DEFAULT_KEY] if asked.fallback_below is not None else ())]
         released = _release(place, sources, begun, note, ledger, wanted, rows.columns.names, made_with)
         if released is None:
             by_another = ledger.release()
@@ -183,11 +186,14 @@ class _Work:
     def train(self, done: Mapping[str, str | None]) -> int:
         """What is not done yet. How many there were. done: by key, the artifact; None where there is to be none."""
         is_done = {key for key, digest in done.items() if digest is None or digest in self._there}
-        mine = [key for key in (*self._rows.keys, *self._default()) if self._share.has(key) and key not in is_done]
+        rows = self._rows
+        is_wanted = rows.is_mine & np.fromiter((key not in is_done for key in rows.keys), np.bool_, len(rows.keys))
+        own_default = [key for key in self._default() if self._share.has(key) and key not in is_done]
+        n_wanted = int(np.count_nonzero(is_wanted)) + len(own_default)
         n_trained = 0
         n_at_once = self._n_cores * (THREADS_PER_CORE if self._place.is_s3 else 1) + 1
         try:
-            for came in each("trained", self._one, self._waiting(is_done), len(mine), n_at_once):
+            for came in each("trained", self._one, self._waiting(own_default, is_wanted), n_wanted, n_at_once):
                 if came is not None:
                     self._ledger.add(came)
                     n_trained += 1
@@ -199,12 +205,11 @@ class _Work:
     def _default(self) -> tuple[str, ...]:
         return (DEFAULT_KEY,) if self._asked.fallback_below is not None else ()
 
-    def _waiting(self, is_done: set[str]) -> Iterator[SegmentRows]:
+    def _waiting(self, own_default: Sequence[str], is_wanted: NDArray[np.bool_]) -> Iterator[SegmentRows]:
         """Nothing more once the run is to end."""
-        for key in self._default():  # the largest of all
-            if self._share.has(key) and key not in is_done:
-                yield self._rows.sample(key)
-        for rows in self._rows.segments(lambda key: key not in is_done):
+        for key in own_default:  # the largest of all
+            yield self._rows.sample(key)
+        for rows in self._rows.segments(is_wanted):
             if self._stop.is_set():
                 return
             yield rows
@@ -229,7 +234,7 @@ class _Work:
         columns = self._columns
         before: Profile | None = self._before.get(rows.key) if self._before is not None else None
         drift = profiles.drift_of(rows, columns, before, self._places) if before is not None else None
-        span = self._rows.spans.get(rows.key) or Span(len(rows.labels))
+        span = self._rows.span(rows.key) or Span(len(rows.labels))
         return Known(span, profiles.profile_of(rows, columns), drift)
 
     def _check(self) -> None:
@@ -243,7 +248,7 @@ def _release(
     begun: Begun,
     note: str,
     ledger: Ledger,
-    wanted: set[str],
+    wanted: list[str],
     names: tuple[str, ...],
     made_with: str,
 ) -> tuple[Manifest, bool] | None:
@@ -261,7 +266,7 @@ def _release(
             failed.pop(came.key, None)
         if came.profile is not None:
             found.add(came.key, came.profile)
-    if not wanted <= segments.keys() | failed.keys():
+    if not set(wanted) <= segments.keys() | failed.keys():
         return None
     covered = COVERED if DEFAULT_KEY in segments else ""
     refused = {key: (covered if is_covered else "") + why for key, (why, is_covered) in failed.items()}
