@@ -10,13 +10,14 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from handler.errors import ArtifactChanged, ArtifactForbidden, ArtifactMissing, ArtifactUnavailable
-from handler.stores.directory import DirectoryStore, is_below, version_of
+from handler.stores.directory import READ_BYTES, DirectoryStore, is_below, version_of
 from handler.stores.store import ANYTHING, NOTHING
 
 if TYPE_CHECKING:
@@ -33,14 +34,18 @@ class WritingDirectory(DirectoryStore):
         super().__init__(root, max_artifact_bytes=max_artifact_bytes)
         self._root = root
 
-    def put(self, target: str, data: bytes, over: str = ANYTHING) -> str:
+    def put(self, target: str, data: bytes | IO[bytes], over: str = ANYTHING) -> str:
         uri = self.uri(target)
         try:
             path = self._place(target, uri)
             part = os.path.join(os.path.dirname(path), PART.format(secrets.token_hex(8)))
             try:
                 with open(part, "xb") as file:
-                    file.write(data)
+                    if isinstance(data, bytes):
+                        file.write(data)
+                    else:
+                        data.seek(0)
+                        shutil.copyfileobj(data, file)
                     file.flush()
                     os.fsync(file.fileno())
                 with self._locked():
@@ -98,15 +103,28 @@ class WritingDirectory(DirectoryStore):
         except FileNotFoundError:
             return over == NOTHING and not os.path.islink(path)
 
-    def _ours_already(self, target: str, data: bytes, uri: str) -> str:
+    def _ours_already(self, target: str, data: bytes | IO[bytes], uri: str) -> str:
         """The version of what is there, if it is what was to be written."""
         try:
             fetched = self.fetch(target)
         except ArtifactMissing:
             raise ArtifactChanged(uri) from None
-        if fetched.data != data:
+        if not is_same(fetched.data, data):
             raise ArtifactChanged(uri)
         return fetched.version
+
+
+def is_same(there: bytes, data: bytes | IO[bytes]) -> bool:
+    """Whether what is there is what was to be written."""
+    if isinstance(data, bytes):
+        return there == data
+    data.seek(0)
+    left = memoryview(there)
+    while part := data.read(READ_BYTES):
+        if left[: len(part)] != part:
+            return False
+        left = left[len(part) :]
+    return not left
 
 
 def _ours(error: OSError, uri: str) -> ArtifactForbidden | ArtifactUnavailable:

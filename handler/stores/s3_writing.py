@@ -8,12 +8,13 @@ Source: S3 API, PutObject, CopyObject, DeleteObject. Not every other S3 honours 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from handler.errors import ArtifactChanged, ArtifactForbidden, ArtifactMissing
+from handler.stores.directory_writing import is_same
 from handler.stores.s3 import S3Store
 from handler.stores.store import ANYTHING, NOTHING
 
@@ -31,8 +32,10 @@ MAX_TRIES = 5
 class S3WritingStore(S3Store):
     """As `S3Store`, and it takes."""
 
-    def put(self, target: str, data: bytes, over: str = ANYTHING) -> str:
+    def put(self, target: str, data: bytes | IO[bytes], over: str = ANYTHING) -> str:
         def write(client: S3Client) -> str:
+            if not isinstance(data, bytes):
+                data.seek(0)
             answer = client.put_object(Bucket=self._bucket, Key=self._prefix + target, Body=data, **_condition(over))
             return answer["ETag"]
 
@@ -96,13 +99,13 @@ class S3WritingStore(S3Store):
         except ArtifactForbidden as forbidden:
             raise ArtifactForbidden(uri, forbidden.code, forbidden.detail, doing="written") from error
 
-    def _same(self, target: str, data: bytes) -> str:
+    def _same(self, target: str, data: bytes | IO[bytes]) -> str:
         """The version of what is there, if it is what was to be written."""
         try:
             fetched = self.fetch(target)
         except ArtifactMissing:
             raise ArtifactChanged(self.uri(target)) from None
-        if fetched.data != data:
+        if not is_same(fetched.data, data):
             raise ArtifactChanged(self.uri(target))
         return fetched.version
 

@@ -7,7 +7,7 @@ there: of two who write over the same version, one is told.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 from handler.archives.limits import ARTIFACT_MAX_BYTES
 from handler.stores.directory_writing import WritingDirectory
@@ -32,8 +32,8 @@ class WritingStore(Store, Protocol):
     wanted there count as written.
     """
 
-    def put(self, target: str, data: bytes, over: str = ANYTHING) -> str:
-        """Write an object. The version it has now."""
+    def put(self, target: str, data: bytes | IO[bytes], over: str = ANYTHING) -> str:
+        """Write an object, or a whole file as one, which need not fit into memory. The version it has now."""
         ...
 
     def copy(self, source: WritingStore, source_target: str, target: str, over: str = ANYTHING) -> str:

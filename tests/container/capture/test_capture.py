@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -36,7 +36,7 @@ class Store(WritingDirectory):
         self.may_answer = threading.Event()
         self.may_answer.set()
 
-    def put(self, target: str, data: bytes, over: str = "*") -> str:
+    def put(self, target: str, data: bytes | IO[bytes], over: str = "*") -> str:
         self.may_answer.wait(PATIENCE_S)
         if self.is_away:
             raise ArtifactUnavailable(target, "away")
