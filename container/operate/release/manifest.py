@@ -237,7 +237,15 @@ class Manifest:
             segments = _Written(read.segments, read.features)
             for key in segments:
                 msgspec.convert(msgspec.to_builtins(segments[key]), Segment)  # every value is of its type
-        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise Refused(f"{uri} is no manifest of a release: {error}") from error
         facts = read.id, read.made_at, read.made_by, read.made_from, read.note, read.examiner
         return cls(*facts, segments, read.refused)
