@@ -192,6 +192,8 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         raise Misused("--to: where do releases go?")
     asked = asked_of(chosen)
     conditions = None if chosen.approve_if is None else Conditions.parse(chosen.approve_if)
+    if chosen.id_file is not None and not chosen.id_file.absolute().parent.is_dir():
+        raise Misused(f"--id-file {chosen.id_file}: there is no such directory")  # now, not when all is trained
     if chosen.job or chosen.plan:
         return _start(chosen, stop)
     _need_pyarrow()
