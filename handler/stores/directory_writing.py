@@ -12,14 +12,15 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from handler.errors import ArtifactChanged, ArtifactForbidden, ArtifactMissing, ArtifactUnavailable
-from handler.stores.directory import DirectoryStore, is_below, version_of
-from handler.stores.store import ANYTHING, NOTHING
+from handler.stores.directory import READ_BYTES, DirectoryStore, is_below, version_of
+from handler.stores.store import ANYTHING, NOTHING, Content
 
 if TYPE_CHECKING:
     from handler.stores.writing import WritingStore
@@ -39,7 +40,7 @@ class WritingDirectory(DirectoryStore):
         self._root = root
         self._swept: set[str] = set()
 
-    def put(self, target: str, data: bytes | memoryview, over: str = ANYTHING) -> str:
+    def put(self, target: str, data: Content, over: str = ANYTHING) -> str:
         uri = self.uri(target)
         try:
             path = self._place(target, uri)
@@ -48,8 +49,13 @@ class WritingDirectory(DirectoryStore):
             file, part = _begun(folder)
             try:
                 with file:
-                    n_written = _write_past_cache(file.fileno(), data) if isinstance(data, memoryview) else 0
-                    file.write(data[n_written:])
+                    if isinstance(data, bytes):
+                        file.write(data)
+                    elif isinstance(data, memoryview):
+                        file.write(data[_write_past_cache(file.fileno(), data) :])
+                    else:
+                        data.seek(0)
+                        shutil.copyfileobj(data, file)
                     file.flush()
                     os.fsync(file.fileno())
                     with self._locked():
@@ -122,15 +128,28 @@ class WritingDirectory(DirectoryStore):
         except FileNotFoundError:
             return over == NOTHING and not os.path.islink(path)
 
-    def _ours_already(self, target: str, data: bytes | memoryview, uri: str) -> str:
+    def _ours_already(self, target: str, data: Content, uri: str) -> str:
         """The version of what is there, if it is what was to be written."""
         try:
             fetched = self.fetch(target)
         except ArtifactMissing:
             raise ArtifactChanged(uri) from None
-        if fetched.data != data:
+        if not is_same(fetched.data, data):
             raise ArtifactChanged(uri)
         return fetched.version
+
+
+def is_same(there: bytes, data: Content) -> bool:
+    """Whether what is there is what was to be written."""
+    if isinstance(data, bytes | memoryview):
+        return there == data
+    data.seek(0)
+    left = memoryview(there)
+    while part := data.read(READ_BYTES):
+        if left[: len(part)] != part:
+            return False
+        left = left[len(part) :]
+    return not left
 
 
 def _begun(folder: str) -> tuple[BinaryIO, str]:

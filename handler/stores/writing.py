@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from handler.archives.limits import ARTIFACT_MAX_BYTES
 from handler.stores.directory_writing import WritingDirectory
 from handler.stores.location import parse_location
-from handler.stores.store import ANYTHING, NOTHING, Store
+from handler.stores.store import ANYTHING, NOTHING, Content, Store
 
 if TYPE_CHECKING:
     from handler.stores.s3 import S3Settings
@@ -32,10 +32,11 @@ class WritingStore(Store, Protocol):
     wanted there count as written.
     """
 
-    def put(self, target: str, data: bytes | memoryview, over: str = ANYTHING) -> str:
+    def put(self, target: str, data: Content, over: str = ANYTHING) -> str:
         """Write an object. The version it has now.
 
-        data   a view is of memory that begins where a page of it does, and is of something that nobody will read soon
+        data   a file is read from its start and need not fit into memory; a view is of memory that begins where a page of it
+               does, and is of something that nobody will read soon
         """
         ...
 

@@ -21,6 +21,7 @@ from handler.errors import ArtifactUnavailable
 from handler.messages import Answer, Exchange, Request
 from handler.patterns import Patterns
 from handler.stores.directory_writing import WritingDirectory
+from handler.stores.store import Content
 from handler.telemetry.recorder import CAPTURE_DROPPED, CAPTURED_CALLS, LiveRecorder
 from tests.rig.endpoint import until
 
@@ -37,7 +38,7 @@ class Store(WritingDirectory):
         self.may_answer = threading.Event()
         self.may_answer.set()
 
-    def put(self, target: str, data: bytes | memoryview, over: str = "*") -> str:
+    def put(self, target: str, data: Content, over: str = "*") -> str:
         self.may_answer.wait(PATIENCE_S)
         if self.is_away:
             raise ArtifactUnavailable(target, "away")

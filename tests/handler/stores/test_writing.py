@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import io
 import mmap
 import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import boto3
 import pytest
@@ -69,6 +70,21 @@ class WritingPromises:
     def test_the_same_bytes_once_more_count_as_written(self, store: WritingStore) -> None:
         version = store.put("a", b"one", NOTHING)
         assert store.put("a", b"one", NOTHING) == version
+
+    def test_a_file_is_written_as_its_bytes_would_be_wherever_it_was_read_to(self, store: WritingStore) -> None:
+        def file_of(data: bytes) -> IO[bytes]:
+            made = io.BytesIO(data)
+            made.read(3)
+            return made
+
+        text = b"x" * (2 << 20) + b"y"  # of several parts
+        version = store.put("a", file_of(text), NOTHING)
+        assert (store.fetch("a").data, store.fetch("a").version) == (text, version)
+        assert store.put("a", file_of(text), NOTHING) == version
+        for other in (text + b"z", text[:-1], b"z" + text[1:]):
+            with pytest.raises(ArtifactChanged):
+                store.put("a", file_of(other), NOTHING)
+        assert store.fetch("a").data == text
 
     def test_a_copy_is_what_its_source_is(self, store: WritingStore, other: WritingStore) -> None:
         other.put("x", b"one")
