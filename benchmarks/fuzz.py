@@ -46,7 +46,7 @@ with atheris.instrument_imports(include=["handler", "container"]):
     from container.operate.batch.ledger import Ledger as BatchLedger
     from container.operate.documents import read_as
     from container.operate.release import follow, live
-    from container.operate.release.manifest import Manifest, Shared
+    from container.operate.release.manifest import Manifest
     from container.operate.train import ledger as train_ledger
     from container.operate.troubles import Misused, Refused
     from container.platform.pipelines import conditions, definition
@@ -225,7 +225,7 @@ def train(data: bytes) -> None:
             pass
     for line in data.splitlines():
         try:
-            train_ledger._came(read_as(train_ledger._Entry, line, "x"), "x", Shared())
+            train_ledger.came_of(train_ledger.Line(line, "x"))
         except Refused:
             pass
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import mmap
 import platform
+from collections.abc import Callable
 from ctypes import c_char_p, c_float, c_int, c_int64, c_uint32, c_void_p
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -59,14 +61,23 @@ class Row(Protocol):
 
 
 class Sheet(Protocol):
-    """telemetry/sheet.c. Times are of the counter, but for epoch_ns, which is what its zero is on the clock."""
+    """telemetry/sheet.c. Times are of the counter, but for epoch_ns, which is what its zero is on the clock.
 
-    def add(self, call: Parts, /) -> bool: ...
-    def turn(self, epoch_ns: int, from_ns: int, until_ns: int, /) -> tuple[bytes, int, int]: ...
+    filled   bytes, lines, and when the first call began; the same of the page before is what `turn` answers
+    aim      sets the times of a page that is empty still; False of one that is not
+    """
+
+    def take(self, /, *parts: *Parts) -> None: ...
+    def append(self, line: bytes, began_ns: int, /) -> bool: ...
+    def filled(self) -> tuple[int, int, int]: ...
+    def aim(self, epoch_ns: int, from_ns: int, until_ns: int, /) -> bool: ...
+    def turn(
+        self, page: mmap.mmap | bytearray, epoch_ns: int, from_ns: int, until_ns: int, /
+    ) -> tuple[int, int, int]: ...
 
 
 class Sheets(Protocol):
-    def Sheet(self, max_bytes: int, /) -> Sheet: ...  # noqa: N802  as C has it
+    def Sheet(self, otherwise: Callable[[*Parts], None], /) -> Sheet: ...  # noqa: N802  as C has it
 
 
 def _open_module(name: str) -> Any:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from container.operate.tables.files import DataFile, FileUnusable
@@ -51,11 +52,7 @@ def segments_of(window: Window, file: DataFile, asked: Reading) -> Segments:
     """Raises FileUnusable when the columns are not there, or the path has not what the template asks for."""
     if asked.is_from_path:
         return Segments(np.zeros(len(window.table), np.int32), [_of_path(file, asked)], asked.target_template)
-    missing = [name for name in asked.fields if name not in window.table.column_names]
-    if missing:
-        has = ", ".join(map(repr, window.table.column_names[:8]))
-        raise FileUnusable(f"it has no column {missing[0]!r} to tell segments by; it has {has}")
-    encoded = [_encoded(window.table.column(name)) for name in asked.fields]
+    encoded = [_encoded(window.table.column(name)) for name in _fields_in(window, asked)]
     codes, first_values = encoded[0]
     values: list[tuple[str | None, ...]] = [(value,) for value in first_values]
     for more_codes, more_values in encoded[1:]:
@@ -67,8 +64,37 @@ def segments_of(window: Window, file: DataFile, asked: Reading) -> Segments:
     return Segments(codes.astype(np.int32, copy=False), values, asked.target_template)
 
 
-@lru_cache(maxsize=MAX_REMEMBERED)
-def named(template: str, values: tuple[str | None, ...]) -> Named:
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """codes: of each row. texts: Arrow's, of each code what tells the segment, as one text; null where there is none."""
+
+    codes: NDArray[Any]
+    texts: Any
+    is_joined: bool
+    template: str
+
+    def named(self, code: int) -> Named:
+        text = self.texts[code].as_py()
+        return named_anew(self.template, tuple(orjson.loads(text)) if self.is_joined else (text,))
+
+
+def texts_of(window: Window, file: DataFile, asked: Reading) -> Texts:
+    """As `segments_of`, without a Python object for each of thousands of values. Raises FileUnusable."""
+    import pyarrow as pa
+
+    if asked.is_from_path or len(asked.fields) > 1:
+        found = segments_of(window, file, asked)
+        joined = [orjson.dumps(values).decode() for values in found.values]
+        return Texts(found.codes, pa.array(joined, pa.string()), True, asked.target_template)
+    (name,) = _fields_in(window, asked)
+    codes, dictionary = _coded(window.table.column(name))
+    if not _is_text(dictionary.type):
+        dictionary = pa.array([text_of(value) for value in dictionary.to_pylist()], pa.string())
+    texts = pa.concat_arrays([dictionary.cast(pa.string()), pa.nulls(1, pa.string())])
+    return Texts(codes, texts, False, asked.target_template)
+
+
+def named_anew(template: str, values: tuple[str | None, ...]) -> Named:
     """What the template makes of values for its fields."""
     filling: dict[str, str] = {}
     for field, value in zip(fields_of(template), values, strict=True):
@@ -81,8 +107,26 @@ def named(template: str, values: tuple[str | None, ...]) -> Named:
         return Named(None, str(error))
 
 
+named = lru_cache(maxsize=MAX_REMEMBERED)(named_anew)
+
+
+def _fields_in(window: Window, asked: Reading) -> tuple[str, ...]:
+    """Columns that tell the segment. Raises FileUnusable where one is missing."""
+    missing = [name for name in asked.fields if name not in window.table.column_names]
+    if missing:
+        has = ", ".join(map(repr, window.table.column_names[:8]))
+        raise FileUnusable(f"it has no column {missing[0]!r} to tell segments by; it has {has}")
+    return asked.fields
+
+
 def _encoded(column: Any) -> tuple[NDArray[Any], list[str | None]]:
-    """Codes and the text of each; null is the last code, where there is one."""
+    """Codes and the text of each; null is the last code."""
+    codes, dictionary = _coded(column)
+    return codes, [*(text_of(value) for value in dictionary.to_pylist()), None]
+
+
+def _coded(column: Any) -> tuple[NDArray[Any], Any]:
+    """Codes, and the array of what they stand for; null is the code behind it."""
     import pyarrow.compute as pc
     import pyarrow.types as types
 
@@ -94,9 +138,13 @@ def _encoded(column: Any) -> tuple[NDArray[Any], list[str | None]]:
     if hasattr(whole, "chunks"):  # a chunked array of one chunk, or of none
         whole = whole.chunk(0) if whole.num_chunks else whole.type.wrap_array([])
     coded = whole if types.is_dictionary(whole.type) else pc.dictionary_encode(whole)
-    values: list[str | None] = [text_of(value) for value in coded.dictionary.to_pylist()]
-    codes = coded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-    return codes, [*values, None]
+    return coded.indices.fill_null(len(coded.dictionary)).to_numpy(zero_copy_only=False), coded.dictionary
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def text_of(value: Any) -> str | None:
