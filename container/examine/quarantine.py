@@ -226,7 +226,9 @@ class Quarantine:
             try:
                 text = json.dumps([asdict(task) for task in tasks]).encode()
                 _write(ours, ASKED.pack(len(text)) + text, deadline)
-                for blob in filter(None, blobs):  # sendall sends nothing, too, and fails when the reader of a bundle is done
+                for blob in filter(
+                    None, blobs
+                ):  # sendall sends nothing, too, and fails when the reader of a bundle is done
                     _write(ours, blob, deadline)
                 ours.settimeout(_left(deadline))
                 found: list[Examined | ArtifactError] = []
