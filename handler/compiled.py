@@ -46,6 +46,10 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.groups_order.restype = c_int
     library.trees_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     library.trees_read.restype = c_int64
+    library.trees_are_sound.argtypes = [c_void_p, c_int64, c_int64, c_int, *[c_void_p] * 8]
+    library.trees_are_sound.restype = c_int
+    library.trees_pack.argtypes = [c_void_p, c_int64, c_int, *[c_void_p] * 5]
+    library.trees_pack.restype = c_int
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
     library.numbers_read.restype = c_int64
     library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]

@@ -1,4 +1,4 @@
-/* Drives walk.c, groups.c, line.c, trees.c, numbers.c, array.c and json.c with forests, documents and texts that were changed at
+/* Drives walk.c, groups.c, line.c, pack.c, trees.c, checks.c, numbers.c, array.c and json.c with forests, documents and texts that were changed at
  * random, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
@@ -23,6 +23,11 @@ void forests_predict(const void *const *forests, int64_t n_groups, const int64_t
 int groups_order(const int32_t *codes, int64_t n_rows, int64_t n_groups, int64_t *ends, int64_t *order);
 int64_t trees_read(const uint8_t *data, int64_t n_bytes, int64_t at, int64_t n_trees, int64_t max_nodes, int64_t *sizes,
                    void *const columns[10]);
+int trees_are_sound(const int64_t *starts, int64_t n_trees, int64_t n_features, int max_depth, int32_t *left, int32_t *right,
+                    int32_t *parent, const int64_t *split_index, const float *split_condition, const uint8_t *default_left,
+                    const uint8_t *split_type, uint16_t *depths);
+int trees_pack(const int64_t *starts, int64_t n_trees, int feature_bits, const int32_t *left, const int64_t *split_index,
+               const float *split_condition, const uint8_t *default_left, uint8_t *nodes);
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
 int64_t array_cut(const char *text, int64_t n_bytes, int64_t start, int64_t piece_bytes, int64_t max_commas, int64_t *cuts,
                   int64_t max_cuts);
@@ -215,6 +220,22 @@ static uint8_t *put_tree(uint8_t *at, uint32_t number, uint32_t n_nodes) {
     return at;
 }
 
+/* In blocks of exactly the size that is asked for. */
+static void check_and_pack(const int64_t *sizes, int64_t n_trees, void *const columns[10]) {
+    int64_t *starts = malloc(sizeof *starts * (size_t)(n_trees + 1)), most = 0;
+    starts[0] = 0;
+    for (int64_t tree = 0; tree < n_trees; tree++) {
+        starts[tree + 1] = starts[tree] + sizes[tree];
+        if (sizes[tree] > most) most = sizes[tree];
+    }
+    uint16_t *depths = calloc((size_t)most, sizeof *depths);
+    uint8_t *nodes = malloc(8 * (size_t)starts[n_trees]);
+    if (trees_are_sound(starts, n_trees, 1 + below(40), 5 + (int)below(10), columns[2], columns[5], columns[4], columns[7], columns[6],
+                        columns[1], columns[8], depths))
+        trees_pack(starts, n_trees, 1 + (int)below(22), columns[2], columns[7], columns[6], columns[1], nodes);
+    free(nodes), free(depths), free(starts);
+}
+
 static int read_trees(void) {
     static uint8_t made[8 << 10];
     const uint32_t n_trees = 1 + below(4);
@@ -237,6 +258,7 @@ static int read_trees(void) {
     void *columns[10];
     for (int column = 0; column < 10; column++) columns[column] = malloc((column == 7 ? 8 : column == 1 || column == 8 ? 1 : 4) * (size_t)max_nodes + 1);
     const int64_t ends = trees_read(data, n_bytes, 0, n_trees, max_nodes, sizes, columns);
+    if (ends > 0) check_and_pack(sizes, n_trees, columns);
     for (int column = 0; column < 10; column++) free(columns[column]);
     free(sizes), free(data);
     return ends > 0;
