@@ -226,7 +226,8 @@ class Dispatcher:
         return answer
 
     def answer_if_warm(self, request: Request, own: Named | None = None) -> Answer | None:
-        """As `answer_at_once`, of a model in memory alone: who has to wait is queued, or turned away, by MMS's way.
+        """As `answer_at_once`, of a model that is in memory or known not to be had: who has to wait is queued, or turned
+        away, by MMS's way.
 
         own   the model to ask; None is the one that the request names
         """
@@ -263,8 +264,11 @@ class Dispatcher:
             return None
         borrowed = self._cache.borrow_present(key)
         if borrowed is None:
-            # In a storm of first calls, turning one away costs less than waking a thread to do it.
-            return self.answer(request, wait_s=0.0) if turns_away and self._cache.waiting.is_crowded else None
+            # In a storm of first calls, turning one away costs less than waking a thread to do it; and so does saying what is
+            # known. A model that stands in has to be borrowed, which may take its time.
+            is_known = own is None and self._fallback is None and self._cache.is_refused(key)
+            is_turned_away = turns_away and self._cache.waiting.is_crowded
+            return self.answer(request, wait_s=0.0) if is_known or is_turned_away else None
         with borrowed:
             if borrowed.model.facts.resident_bytes > most_model_bytes:
                 return None

@@ -9,6 +9,7 @@ marks that say how long each stage took.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from handler.bounds import Blocks, Bounds, Visit
@@ -23,6 +24,8 @@ from handler.predictor import Facts, FoldsDisagree, Iterations, Scorer
 
 # Read and scored within milliseconds, whatever is in it.
 LIGHT_BODY_BYTES = 8 << 10
+# They need none.
+NO_FLOOR: AbstractContextManager[None] = nullcontext()
 
 
 class Scored(NamedTuple):
@@ -112,11 +115,14 @@ class PlainScoring:
         content_type = request.headers.get("content-type", "")
         if visit is not None:
             visit.reads(len(request.body), content_type)
-        values = read_rows(request.body, content_type, model.facts, self._conventions)
+        with NO_FLOOR if visit is None else visit.floor:
+            values = read_rows(request.body, content_type, model.facts, self._conventions)
         decoded = time.perf_counter_ns()
         predictions = predict(model, values, outputs, iterations, visit)
         predicted = time.perf_counter_ns()
-        return Scored(encode(predictions, media_type, self._conventions), media_type, decoded, predicted)
+        with NO_FLOOR if visit is None else visit.floor:
+            text = encode(predictions, media_type, self._conventions)
+        return Scored(text, media_type, decoded, predicted)
 
 
 def parse_iterations(text: str) -> Iterations:

@@ -420,3 +420,31 @@ def test_who_would_be_turned_away_is_not_by_what_only_asks_for_warm_ones(desk: D
     desk.cache.waiting._typical_s = 1.0
     assert desk.cache.waiting.is_crowded
     assert if_warm(desk, x_amzn_sagemaker_target_model="cold") is None
+
+
+def test_a_model_that_is_known_not_to_be_had_is_refused_at_once_and_once_it_may_be_it_is_not() -> None:
+    desk = Desk()
+    known: dict[str, errors.ServingError] = {
+        "gone": errors.ArtifactMissing("s3://b/gone"),
+        "bad": errors.ArtifactBroken("s3://b/bad", "x"),
+    }
+    desk.cache = ModelCache(
+        budget_bytes=10_000,
+        prepare=desk.stock.prepare,
+        executor=InlineExecutor(),
+        max_waiting=4,
+        recorder=desk.recorder,
+        refused=known.get,
+    )
+    desk.dispatcher = Dispatcher(desk.cache, desk.recorder, desk.journal, wait_s=1)
+    for target, status in (("gone", 400), ("bad", 424)):
+        answer = if_warm(desk, x_amzn_sagemaker_target_model=target)
+        assert answer.status == status
+        assert answer == desk.ask(target=target) == at_once(desk, target=target)
+        assert if_warm(desk, Named(target, "hosted")) is None  # that one is somebody's who holds it, or says why not
+    known.clear()
+    assert if_warm(desk, x_amzn_sagemaker_target_model="gone") is None
+    with_fallback = Dispatcher(desk.cache, desk.recorder, desk.journal, wait_s=1, fallback="a")
+    known["gone"] = errors.ArtifactMissing("s3://b/gone")
+    asked = Request({"content-type": "text/csv", "x-amzn-sagemaker-target-model": "gone"}, CSV, "mms-id")
+    assert with_fallback.answer_if_warm(asked) is None  # whose model may have to be loaded
