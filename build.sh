@@ -122,8 +122,8 @@ sanitize() {
   # shellcheck disable=SC2064  # its name is known now, and gone when the trap runs
   trap "rm -rf '$made'" EXIT
   "${CC:-cc}" -std=c11 -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra -Werror \
-    -o "$made/sanitized" handler/forest/walk.c handler/forest/groups.c handler/forest/line.c handler/importer/trees.c \
-    handler/payload/numbers.c handler/payload/array.c handler/telemetry/json.c tests/handler/sanitized.c -lm
+    -o "$made/sanitized" handler/forest/walk.c handler/forest/groups.c handler/forest/brief.c handler/importer/trees.c \
+    handler/payload/numbers.c handler/payload/jsonrows.c handler/payload/array.c handler/telemetry/json.c tests/handler/sanitized.c -lm
   "$made/sanitized" "$@"
 }
 
