@@ -32,7 +32,9 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
         return None
     library.forest_margin.argtypes = [c_float, c_int]
     library.forest_margin.restype = c_float
-    library.forest_is_sound.argtypes = [c_char_p, c_int64]
+    library.forest_largest_tree.argtypes = [c_char_p, c_int64]
+    library.forest_largest_tree.restype = c_int64
+    library.forest_is_sound.argtypes = [c_char_p, c_int64, c_char_p]
     library.forest_is_sound.restype = c_int
     library.forest_predict.argtypes = [c_char_p, c_void_p, c_int64, c_uint32, c_int, c_void_p]
     library.forest_predict.restype = None

@@ -16,7 +16,8 @@
 #include "../../handler/payload/numbers.h"
 #include "../../handler/telemetry/json.h"
 
-int forest_is_sound(const void *forest, int64_t n_bytes);
+int64_t forest_largest_tree(const void *forest, int64_t n_bytes);
+int forest_is_sound(const void *forest, int64_t n_bytes, uint16_t *levels);
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
 void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *columns, int64_t n_rows,
                      float *out);
@@ -26,7 +27,7 @@ int64_t trees_read(const uint8_t *data, int64_t n_bytes, int64_t at, int64_t n_t
 int64_t array_cut(const char *text, int64_t n_bytes, int64_t start, int64_t piece_bytes, int64_t max_commas, int64_t *cuts,
                   int64_t max_cuts);
 
-enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 7, MAX_ROWS = 150 };
+enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 7, MAX_ROWS = 150, MOST_ROWS = 5000 /* more than are scored at once */ };
 static uint64_t state, n_scored;
 
 static uint64_t draw(void) { /* xorshift64* */
@@ -134,11 +135,13 @@ static int walk_one(void) {
     if (!below(20)) n_bytes = below(n_bytes + 1);
     void *forest = malloc(n_bytes ? n_bytes : 1);
     memcpy(forest, words, n_bytes);
-    const int is_sound = forest_is_sound(forest, n_bytes);
+    uint16_t *levels = malloc(sizeof *levels * (size_t)forest_largest_tree(forest, n_bytes) + 1);
+    const int is_sound = forest_is_sound(forest, n_bytes, levels);
+    free(levels);
     if (is_sound) {
         const uint32_t *head = forest;
         const uint32_t n_groups = head[3], n_features = head[4];
-        const int64_t n_rows = below(10) ? below(20) : below(MAX_ROWS);
+        const int64_t n_rows = below(10) ? below(20) : below(below(50) ? MAX_ROWS : MOST_ROWS);
         if (n_features <= 4096) {
             float *rows = malloc(4 * (size_t)n_features * (size_t)n_rows + 1), *out = malloc(4 * (size_t)n_groups * (size_t)n_rows + 1);
             for (int64_t cell = 0; cell < n_rows * n_features; cell++) {

@@ -237,7 +237,15 @@ class Manifest:
                 facts["refused"],
             )
             return msgspec.convert(msgspec.to_builtins(read), cls)  # every value is of its type
-        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise Refused(f"{uri} is no manifest of a release: {error}") from error
 
 

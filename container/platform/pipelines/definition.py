@@ -93,7 +93,7 @@ def _parsed(found: Any) -> Definition:
 
 
 def _parameter(found: Any) -> tuple[str, Parameter]:
-    if not isinstance(found, dict) or not _is_name(found.get("Name")) or found.get("Type") not in _KINDS:
+    if not isinstance(found, dict) or not _is_name(found.get("Name")) or found.get("Type") not in (*_KINDS,):
         raise _wrong(f"a parameter needs a Name and a Type of {', '.join(_KINDS)}")
     one = Parameter(
         found["Name"], found["Type"], found.get("DefaultValue"), tuple(_listed(found.get("EnumValues"), "EnumValues"))

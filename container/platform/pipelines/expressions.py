@@ -152,7 +152,7 @@ def _from_json(asked: Mapping[str, Any], scope: Scope) -> Any:
         uri = scope.file_uri(str(path[1]), str(path[3]))
     try:
         document = json.loads(scope.read(uri))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotFound(f"{uri} is no JSON: {error}") from error
     value = followed(document, words_of(resolved(asked["Path"], scope)), f"{asked['Path']} of {uri}")
     if isinstance(value, dict | list):

@@ -139,3 +139,14 @@ def test_an_artifact_refused_after_it_was_examined_keeps_its_version_when_it_is_
         desk.ask(ArtifactRefused)
         desk.clock.advance(BROKEN_S)
     assert (desk.store.n_downloads, desk.n_examined) == (1, 1)
+
+
+def test_several_at_once_are_judged_and_remembered_as_one_by_one(desk: Desk) -> None:
+    for target, data in (("a", b"sound"), ("b", b"broken"), ("d", b"refused"), ("e", b"sound too")):
+        desk.store.put(target, data)
+    for _ in range(2):
+        found = desk.loader.prepare_all(["a", "b", "c", "d", "e"])
+        kinds = [type(one) for one in found if isinstance(one, Exception)]
+        assert kinds == [ArtifactBroken, ArtifactMissing, ArtifactRefused]
+        assert [one.documents for one in found if not isinstance(one, Exception)] == [(b"sound",), (b"sound too",)]
+    assert desk.costs == (5 + 2, 4 + 2)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -129,6 +131,41 @@ class TestDirectory(HonouredPromises):
     def test_a_writer_that_was_killed_leaves_nothing_to_be_listed(self, tmp_path: Path, store: WritingStore) -> None:
         (tmp_path / "live" / ".\\0123.part").write_bytes(b"half")
         assert list(store.list()) == []
+
+    def test_what_a_killed_writer_left_goes_with_the_next_write_beside_it(
+        self, tmp_path: Path, store: WritingStore
+    ) -> None:
+        store.put("eu/a", b"one")
+        left = tmp_path / "live" / "eu" / ".\\0123.part"
+        theirs = tmp_path / "live" / "eu" / "b.part"
+        for path in (left, theirs):
+            path.write_bytes(b"half")
+        open_writing_store(str(tmp_path / "live")).put("eu/b", b"two")
+        assert not left.exists()
+        assert theirs.exists()
+
+    def test_what_another_writer_is_about_is_left_to_it(self, tmp_path: Path, store: WritingStore) -> None:
+        part = tmp_path / "live" / ".\\0123.part"
+        with part.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            store.put("a", b"one")
+            assert part.exists()
+
+    def test_a_file_swept_away_before_it_was_locked_is_begun_anew(
+        self, tmp_path: Path, store: WritingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock, taken = fcntl.flock, []
+
+        def be_late(file: Any, how: int) -> None:
+            if not taken:
+                taken.extend(tmp_path.glob("live/.*.part"))
+                taken[0].unlink()
+            lock(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", be_late)
+        store.put("a", b"one")
+        assert len(taken) == 1
+        assert store.fetch("a").data == b"one"
 
     def test_a_reader_never_sees_half_of_what_is_written(self, store: WritingStore) -> None:
         store.put("a", bytes(500_000))
