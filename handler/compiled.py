@@ -46,8 +46,14 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.groups_order.restype = c_int
     library.trees_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     library.trees_read.restype = c_int64
+    library.trees_are_sound.argtypes = [c_void_p, c_int64, c_int64, c_int, *[c_void_p] * 8]
+    library.trees_are_sound.restype = c_int
+    library.trees_pack.argtypes = [c_void_p, c_int64, c_int, *[c_void_p] * 5]
+    library.trees_pack.restype = c_int
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
     library.numbers_read.restype = c_int64
+    library.jsonrows_read.argtypes = [c_char_p, c_int64, c_int, c_int64, c_void_p, c_int64]
+    library.jsonrows_read.restype = c_int64
     library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]
     library.array_cut.restype = c_int64
     return library
@@ -56,7 +62,10 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
 class Row(Protocol):
     """forest/row.c."""
 
-    def score_line(self, packed: bytes, n_features: int, n_trees: int, body: bytes, /) -> bytes | None: ...
+    def score_brief(
+        self, packed: bytes, n_features: int, n_trees: int, form: int, body: bytes,
+        head: bytes, between: bytes, tail: bytes, /,
+    ) -> bytes | None: ...  # fmt: skip
     def float_text(self, bits: int, /) -> bytes | None: ...
 
 

@@ -16,6 +16,7 @@ from concurrent.futures import Executor, Future, wait
 from typing import Protocol
 
 from container.operate.tables.files import FileUnusable
+from container.operate.tables.segments import Met
 from container.operate.troubles import Misused
 from handler.errors import ArtifactError, ArtifactMissing, ArtifactUnavailable, ServingError
 from handler.loading.loader import PreparedModel
@@ -55,6 +56,7 @@ class RunModels:
         self._executor = executor
         self.budget_bytes = budget_bytes
         self._uri = uri
+        self.met = Met()  # by the run's windows
         self._lock = threading.Lock()  # guards what follows
         self._flights: dict[str, Future[Mapping[str, Outcome | Trouble]]] = {}  # each of a few targets
         self._known: dict[str, Outcome] = {}  # read without the lock for each group of each window
