@@ -267,7 +267,8 @@ def _bundle_bytes(directory: str) -> int:
 def _outcome(verdict: dict[str, Any], documents: tuple[bytes, ...], uri: str) -> Examined | ArtifactError:
     error = verdict.get("error")
     if error:
-        return _ERRORS[error](uri, verdict["why"])
+        kind: type[ArtifactError] = _ERRORS[error]
+        return kind(uri, verdict["why"])
     facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
     origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
     return Examined(documents, facts, origins)

@@ -8,8 +8,11 @@ needs none of what it can do beyond this page.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
+
+from isal import isal_zlib
 
 BLOCK = 512  # bytes; POSIX.1-1988 ustar
 STEP = 1 << 18  # bytes inflated between two looks at the budget
@@ -52,6 +55,15 @@ def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytearray:
              OverLimit past `max_bytes`, or past `max_ratio` times the compressed size
     source   RFC 1952
     """
+    try:
+        return _inflate(blob, max_bytes, max_ratio, isal_zlib.decompressobj)
+    except (isal_zlib.error, NotReadable):
+        # ISA-L takes 0.4 of the time that zlib takes; what it finds fault with, zlib judges, in its own words.
+        return _inflate(blob, max_bytes, max_ratio, zlib.decompressobj)
+
+
+def _inflate(blob: bytes, max_bytes: int, max_ratio: int, new_stream: Callable[..., Any]) -> bytearray:
+    """new_stream: makes what zlib.decompressobj makes. Raises its error as it is where that is not zlib's."""
     out = bytearray()
     budget = min(max_bytes, max(RATIO_FLOOR_BYTES, max_ratio * len(blob)))
     view = memoryview(blob)
@@ -61,7 +73,7 @@ def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytearray:
             if out and not blob[at:].strip(b"\0"):
                 break  # tape padding
             raise NotReadable("bytes that are no gzip follow the end of the gzip stream")
-        stream = zlib.decompressobj(wbits=31)
+        stream = new_stream(wbits=31)
         while not stream.eof:
             # Fed in slices: what zlib has not yet looked at it gives back as a copy, after each step.
             given = stream.unconsumed_tail or view[at : at + STEP]

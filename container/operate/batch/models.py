@@ -139,7 +139,7 @@ class RunModels:
 
     def _few(self, targets: Sequence[str]) -> Sequence[str]:
         """The first of them: as many as are examined together, and find room if guesses are right."""
-        left_bytes, room_bytes = float(EXAMINED_BYTES), self.budget_bytes - self._n_bytes
+        left_bytes, room_bytes = EXAMINED_BYTES, float(self.budget_bytes - self._n_bytes)
         for n, target in enumerate(targets[:MAX_EXAMINED]):
             left_bytes -= self._artifacts[target].size
             room_bytes -= self.guessed_bytes(target)
