@@ -1,9 +1,11 @@
-"""What `mme score` costs over tables of a thousand segments, beside pandas, DuckDB and polars on the same data.
+"""What `mme score` costs over tables of a thousand segments, beside pandas, DuckDB, polars, Spark and Ray Data.
 
-    python -m benchmarks.batch [--rows 10000000] [--files 10] [--segments 1000] [--case parquet|csv|memory] [--rivals PYTHON]
+    python -m benchmarks.batch [--rows 10000000] [--files 10] [--segments 1000] [--format csv] [--memory 100MiB]
+                               [--rounds 3] [--rivals PYTHON [--only NAME,...]]
 
-PYTHON is that of an environment of its own with pandas, duckdb, polars and xgboost-cpu in it. The figure is CPU seconds of
-the whole process tree, which other work on the machine disturbs least; wall time and peak memory (PSS) stand beside it.
+PYTHON is that of an environment of its own with xgboost-cpu and the rivals in it, Spark with a JRE on the PATH. The figure is
+CPU seconds of the whole process tree, which other work on the machine disturbs least; wall time and peak memory (PSS) stand
+beside it. Rivals take turns with `mme score`, and a ratio is the median of those of single rounds.
 
 Rule: everybody reads the same files and loads the same models, and everybody's sum of scores is compared before a figure is
 believed.
@@ -15,6 +17,7 @@ import argparse
 import json
 import os
 import shutil
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +38,15 @@ ROW_GROUP = 131_072
 ZIPF = 1.1
 # Of a thousand: how many, trees, depth.
 KINDS = ((900, 25, 5), (90, 100, 6), (10, 500, 8))
-RIVALS = ("pandas_files", "duckdb_sorted", "polars_partition")
+RIVALS = (
+    "pandas_files",
+    "duckdb_sorted",
+    "polars_partition",
+    "spark_groups",
+    "spark_batches",
+    "ray_groups",
+    "ray_batches",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +153,8 @@ def rival(name: str, python: str, made: Workload) -> tuple[Figure, float]:
 def show(who: str, figure: Figure, n_rows: int) -> None:
     per_cpu = n_rows / figure.cpu_s / 1e6
     print(
-        f"{who:<34}{figure.cpu_s:8.2f} CPU s{figure.wall_s:8.2f} s{per_cpu:8.2f} M rows / CPU s{figure.peak_mb:8.0f} MB",
+        f"{who:<34}{figure.cpu_s:8.2f} CPU s{figure.wall_s:8.2f} s{per_cpu:8.2f} M rows / CPU s{figure.peak_mb:8.0f} MB"
+        f"  load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
 
@@ -154,8 +166,11 @@ def main() -> None:
     parser.add_argument("--segments", type=int, default=1000)
     parser.add_argument("--format", choices=("parquet", "csv"), default="parquet")
     parser.add_argument("--memory", help="for models, as of mme score")
-    parser.add_argument("--rivals", metavar="PYTHON", help="an environment with pandas, duckdb, polars and xgboost-cpu")
+    parser.add_argument("--rounds", type=int, default=1, help="of packed models and rivals")
+    parser.add_argument("--rivals", metavar="PYTHON", help="of an environment with xgboost-cpu and the rivals")
+    parser.add_argument("--only", default=",".join(RIVALS), help="of the rivals")
     chosen = parser.parse_args()
+    rivals = chosen.only.split(",") if chosen.rivals else []
     made = workload(chosen.segments, chosen.rows, chosen.files, chosen.format)
     print(json.dumps({"rows": chosen.rows, "segments": chosen.segments, "load": os.getloadavg()[0]}))
     memory = ("--memory", chosen.memory) if chosen.memory else ()
@@ -164,13 +179,18 @@ def main() -> None:
     figure, total = score(made, *memory)
     show("mme score, tar.gz", figure, chosen.rows)
     score(made, *memory, "--disk-dir", str(kept))  # packs
-    figure, again = score(made, *memory, "--disk-dir", str(kept))
-    assert again == total
-    show("mme score, packed models", figure, chosen.rows)
-    for name in RIVALS if chosen.rivals else ():
-        figure, theirs = rival(name, chosen.rivals, made)
-        assert abs(theirs - total) <= 1e-9 * abs(total), (name, theirs, total)
-        show(name, figure, chosen.rows)
+    ratios: dict[str, list[float]] = {name: [] for name in rivals}
+    for _ in range(chosen.rounds):
+        ours, again = score(made, *memory, "--disk-dir", str(kept))
+        assert again == total
+        show("mme score, packed models", ours, chosen.rows)
+        for name in rivals:
+            figure, theirs = rival(name, chosen.rivals, made)
+            assert abs(theirs - total) <= 1e-9 * abs(total), (name, theirs, total)
+            show(name, figure, chosen.rows)
+            ratios[name].append(figure.cpu_s / ours.cpu_s)
+    for name, found in ratios.items():
+        print(f"{name:<34}{statistics.median(found):8.2f} x our CPU seconds ({min(found):.2f} to {max(found):.2f})")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""How a table of a thousand segments is scored without this project: pandas, DuckDB and polars with xgboost, each as its
-users write it. Run by benchmarks.batch in an environment of its own; imports nothing of this project.
+"""How a table of a thousand segments is scored without this project: pandas, DuckDB, polars, Spark and Ray Data with xgboost,
+each as its users write it. Run by benchmarks.batch in an environment of its own; imports nothing of this project.
 
     python tables.py NAME MODELS DATA OUT
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import sys
 import tarfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,10 +23,10 @@ FEATURES = [f"f{at}" for at in range(6)]
 
 def main() -> None:
     name, models, data, out = sys.argv[1], *map(Path, sys.argv[2:])
-    files = sorted(data.iterdir())
-    {"pandas_files": pandas_files, "duckdb_sorted": duckdb_sorted, "polars_partition": polars_partition}[name](
-        models, files, out
-    )
+    # What Spark and Ray start imports this file by its name, and so keeps its boosters from one batch to the next.
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    getattr(importlib.import_module(Path(__file__).stem), name)(models, sorted(data.iterdir()), out)
 
 
 @cache
@@ -40,10 +43,7 @@ def pandas_files(models: Path, files: list[Path], out: Path) -> None:
 
     for path in files:
         frame = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-        rows = frame[FEATURES].to_numpy(np.float32)
-        scores = np.empty(len(frame), np.float32)
-        for segment, at in frame.groupby("segment", sort=False).indices.items():
-            scores[at] = booster(models, str(segment)).inplace_predict(rows[at])
+        scores = by_segment(models, frame["segment"], frame[FEATURES].to_numpy(np.float32))
         pd.DataFrame({"id": frame["id"], "score": scores}).to_parquet(out / f"{path.stem}.parquet")
 
 
@@ -74,6 +74,90 @@ def polars_partition(models: Path, files: list[Path], out: Path) -> None:
             scores = booster(models, str(segment)).inplace_predict(np.ascontiguousarray(rows))
             parts.append(part.select("id").with_columns(pl.Series("score", scores)))
         pl.concat(parts).write_parquet(out / f"{path.stem}.parquet")
+
+
+def spark_groups(models: Path, files: list[Path], out: Path) -> None:
+    """A shuffle by segment, and a function of each group."""
+
+    def score(frame: Any) -> Any:
+        rows = frame[FEATURES].to_numpy(np.float32)
+        scores = booster(models, str(frame["segment"].iloc[0])).inplace_predict(rows)
+        return frame[["id"]].assign(score=scores)
+
+    _spark_frame(files).groupBy("segment").applyInPandas(score, "id long, score float").write.mode("append").parquet(
+        str(out)
+    )
+
+
+def spark_batches(models: Path, files: list[Path], out: Path) -> None:
+    """No shuffle: each batch by segment, boosters kept by the worker."""
+
+    def score(batches: Iterator[Any]) -> Iterator[Any]:
+        import pyarrow as pa
+
+        for batch in batches:
+            frame = batch.to_pandas()
+            scores = by_segment(models, frame["segment"], frame[FEATURES].to_numpy(np.float32))
+            yield pa.record_batch({"id": batch.column("id"), "score": pa.array(scores)})
+
+    _spark_frame(files).mapInArrow(score, "id long, score float").write.mode("append").parquet(str(out))
+
+
+def _spark_frame(files: list[Path]) -> Any:
+    from pyspark.sql import SparkSession
+
+    settings = {
+        "spark.ui.enabled": "false",
+        "spark.driver.memory": "2g",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "131072",
+        "spark.sql.shuffle.partitions": "16",
+    }
+    maker = SparkSession.builder.master("local[2]")
+    for name, value in settings.items():
+        maker = maker.config(name, value)
+    read, names = maker.getOrCreate().read, [str(path) for path in files]
+    return read.csv(names, header=True, inferSchema=True) if files[0].suffix == ".csv" else read.parquet(*names)
+
+
+def ray_groups(models: Path, files: list[Path], out: Path) -> None:
+    """A shuffle by segment, and a function of each group."""
+
+    def score(group: dict[str, Any]) -> dict[str, Any]:
+        rows = np.column_stack([group[name] for name in FEATURES]).astype(np.float32)
+        return {"id": group["id"], "score": booster(models, str(group["segment"][0])).inplace_predict(rows)}
+
+    _ray_rows(files).groupby("segment").map_groups(score, batch_format="numpy").write_parquet(str(out))
+
+
+def ray_batches(models: Path, files: list[Path], out: Path) -> None:
+    """No shuffle: each batch by segment, boosters kept by the actor."""
+    _ray_rows(files).map_batches(
+        Batches, fn_constructor_args=(models,), batch_size=131_072, batch_format="pandas", concurrency=2, num_cpus=0.5
+    ).write_parquet(str(out))
+
+
+class Batches:
+    def __init__(self, models: Path) -> None:
+        self._models = models
+
+    def __call__(self, frame: Any) -> dict[str, Any]:
+        scores = by_segment(self._models, frame["segment"], frame[FEATURES].to_numpy(np.float32))
+        return {"id": frame["id"].to_numpy(), "score": scores}
+
+
+def _ray_rows(files: list[Path]) -> Any:
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    names = [str(path) for path in files]
+    return ray.data.read_csv(names) if files[0].suffix == ".csv" else ray.data.read_parquet(names)
+
+
+def by_segment(models: Path, segments: Any, rows: Any) -> Any:
+    scores = np.empty(len(rows), np.float32)
+    for segment, at in segments.groupby(segments, sort=False).indices.items():
+        scores[at] = booster(models, str(segment)).inplace_predict(rows[at])
+    return scores
 
 
 if __name__ == "__main__":

@@ -246,12 +246,14 @@ class Quarantine:
 
 def _next_outcome(stream: BinaryIO, uri: str) -> tuple[Examined | ArtifactError, bool]:
     """What a reader says of the next artifact, and whether it ends with that."""
-    n_documents, n_json = ANSWERED.unpack(_read(stream, ANSWERED.size))
-    if n_documents > ANSWER_MAX_BYTES or n_json > HEAD_MAX_BYTES:
-        return ArtifactRefused(uri, f"its boosters take {n_documents} bytes"), True
-    verdict = json.loads(_read(stream, n_json))
-    documents = tuple(_read(stream, n_bytes) for n_bytes in verdict["documents"])
-    return _outcome(verdict, documents, uri), verdict["is_last"]
+    n_payload, n_json = ANSWERED.unpack(_read(stream, ANSWERED.size))
+    if n_payload > ANSWER_MAX_BYTES or n_json > HEAD_MAX_BYTES:
+        return ArtifactRefused(uri, f"its boosters take {n_payload} bytes"), True
+    try:
+        verdict, sizes, is_last = _verdict(_read(stream, n_json), n_payload, uri)
+        return _outcome(verdict, tuple(_read(stream, n_bytes) for n_bytes in sizes), uri), is_last
+    except ArtifactBroken as error:  # it says what it should not: nothing more of it is believed
+        return error, True
 
 
 def _bundle_bytes(directory: str) -> int:
@@ -264,14 +266,38 @@ def _bundle_bytes(directory: str) -> int:
     return n_bytes
 
 
+def _verdict(text: bytes, n_payload: int, uri: str) -> tuple[dict[str, Any], list[int], bool]:
+    """What the examiner says, how long its documents are, and whether it ends with that. It has read what may have been made
+    to take it over, so what it says is looked at as a stranger's. Raises ArtifactBroken."""
+    try:
+        verdict = json.loads(text)
+        sizes = [int(size) for size in verdict["documents"]]
+        is_last = bool(verdict["is_last"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise _no_verdict(uri, str(error)) from error
+    if any(size < 0 for size in sizes) or sum(sizes) != n_payload:
+        raise _no_verdict(uri, "documents of other lengths than were sent")
+    return verdict, sizes, is_last
+
+
 def _outcome(verdict: dict[str, Any], documents: tuple[bytes, ...], uri: str) -> Examined | ArtifactError:
-    error = verdict.get("error")
-    if error:
-        kind: type[ArtifactError] = _ERRORS[error]
-        return kind(uri, verdict["why"])
-    facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
-    origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
+    """Raises ArtifactBroken where the verdict is none."""
+    try:
+        error = verdict.get("error")
+        if error:
+            refused: ArtifactError = _ERRORS[error](uri, str(verdict["why"]))
+            return refused
+        facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
+        origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _no_verdict(uri, str(error)) from error
+    if len(facts) != len(documents):
+        raise _no_verdict(uri, "facts of other documents than were sent")
     return Examined(documents, facts, origins)
+
+
+def _no_verdict(uri: str, why: str) -> ArtifactBroken:
+    return ArtifactBroken(uri, f"its examiner gave no verdict: {why}")
 
 
 def _read(stream: BinaryIO, n_bytes: int) -> bytes:

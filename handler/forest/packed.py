@@ -22,6 +22,8 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
+from types import UnionType
 from typing import Any
 
 import numpy as np
@@ -111,7 +113,7 @@ def cost_of(forest: bytes) -> TreeCost:
 
 
 def is_sound(forest: bytes) -> bool:
-    """Whether it can be walked and unpacked, whoever packed it: 1 us for a thousand nodes."""
+    """Whether it can be walked and unpacked, whoever packed it: some us for a thousand nodes."""
     if not walker.is_sound(forest):
         return False
     _, n_nodes, n_trees, n_groups, *_ = _HEAD.unpack_from(forest)
@@ -119,8 +121,34 @@ def is_sound(forest: bytes) -> bool:
     if len(forest) < n_walked + _LENGTH.size:
         return False
     (n_rest,) = _LENGTH.unpack_from(forest, len(forest) - _LENGTH.size)
-    # hessian, and leaves where there is a dart
-    return len(forest) - n_walked - n_rest - _LENGTH.size in (4 * n_nodes, 8 * n_nodes)
+    n_left = len(forest) - n_walked - n_rest - _LENGTH.size
+    if n_left not in (4 * n_nodes, 8 * n_nodes):
+        return False
+    try:
+        return _is_rest(_rest_of(forest), n_trees, has_leaves=n_left == 8 * n_nodes)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_rest(rest: Any, n_trees: int, *, has_leaves: bool) -> bool:
+    """Whether it is what `_rest` makes, so that all that is asked of it is there. What in it contradicts the trees the
+    quarantine finds out, which opens what is made of it."""
+    if not isinstance(rest, dict) or rest.keys() != _KINDS.keys():
+        return False
+    if not all(isinstance(rest[name], kind) for name, kind in _KINDS.items()):
+        return False
+    starts, weights, parameters = rest["iteration_starts"], rest["tree_weights"], rest["objective_params"]
+    return (
+        all(isinstance(one, dict) for one in parameters.values())
+        and all(isinstance(value, str) for one in parameters.values() for value in one.values())
+        and all(isinstance(one, int) for one in starts)
+        and starts[:1] == [0]
+        and starts[-1] == n_trees
+        and all(before <= after for before, after in pairwise(starts))
+        and all(isinstance(one, float) for one in (*rest["base_score"], *(weights or ())))
+        and (weights is not None) == has_leaves
+        and (weights is None or len(weights) == n_trees)
+    )
 
 
 def pack(learner: Learner) -> bytes | None:
@@ -225,6 +253,20 @@ def _rest(learner: Learner, trees: Trees) -> dict[str, object]:
         "iteration_starts": trees.iteration_starts.tolist(),
         "tree_weights": None if learner.tree_weights is None else learner.tree_weights.tolist(),
     }
+
+
+# Of what `_rest` makes.
+_KINDS: dict[str, type | UnionType] = {
+    "objective": str,
+    "objective_params": dict,
+    "booster": str,
+    "base_score": list,
+    "num_class": int,
+    "n_targets": int,
+    "n_parallel": int,
+    "iteration_starts": list,
+    "tree_weights": list | None,
+}
 
 
 def document_of(forest: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import signal
@@ -16,8 +17,16 @@ from pathlib import Path
 import pytest
 import xgboost
 
-from container.examine.examiner import LARGE_BYTES, LARGE_NICENESS, MAX_ARTIFACTS, N_KEPT, NICENESS, PATIENCE_S
-from container.examine.quarantine import Examined, Quarantine
+from container.examine.examiner import (
+    ANSWERED,
+    LARGE_BYTES,
+    LARGE_NICENESS,
+    MAX_ARTIFACTS,
+    N_KEPT,
+    NICENESS,
+    PATIENCE_S,
+)
+from container.examine.quarantine import Examined, Quarantine, _next_outcome
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused, ArtifactUnavailable
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
@@ -337,3 +346,30 @@ def test_closing_leaves_no_process() -> None:
     while any(Path(f"/proc/{member}").exists() for member in family) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [member for member in family if Path(f"/proc/{member}").exists()]
+
+
+# An examiner that what it read has taken over may say anything.
+NO_VERDICTS = {
+    "no JSON": b"{",
+    "nested too deep": b"[" * 100_000,
+    "no object": b"[]",
+    "no documents": b'{"facts": [], "origins": []}',
+    "another length": b'{"documents": [9], "facts": [], "origins": []}',
+    "lengths that make up for each other": b'{"documents": [10, -8], "facts": [], "origins": []}',
+    "no length": b'{"documents": [null], "facts": [], "origins": []}',
+    "fewer facts": b'{"documents": [2], "facts": [], "origins": []}',
+    "facts of another type": b'{"documents": [2], "facts": [{"objective": 1}], "origins": []}',
+    "a fact that cannot be": b'{"documents": [2], "origins": [], "facts": [{"objective": "o", "booster": "b",'
+    b' "n_features": -1, "n_outputs": 1, "resident_bytes": -5}]}',
+    "an error that there is not": b'{"documents": [], "error": "SystemExit", "why": "x"}',
+}
+
+
+@pytest.mark.parametrize("text", NO_VERDICTS.values(), ids=NO_VERDICTS)
+def test_a_verdict_that_is_none_is_a_broken_artifact_and_the_last_that_is_heard(text: bytes) -> None:
+    text = text.replace(b'{"documents"', b'{"is_last": false, "documents"')
+    n_bytes = 0 if b'"error"' in text else 2
+    outcome, is_last = _next_outcome(io.BytesIO(ANSWERED.pack(n_bytes, len(text)) + text + bytes(n_bytes)), "x")
+    assert isinstance(outcome, ArtifactBroken)
+    assert "its examiner gave no verdict" in str(outcome)
+    assert is_last
