@@ -126,8 +126,8 @@ sanitize() {
   trap "rm -rf '$made'" EXIT
   watched="${CC:-cc} -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
   $watched -std=c11 -O1 -ffp-contract=off -Wall -Wextra -Werror -o "$made/sanitized" handler/forest/walk.c handler/forest/groups.c \
-    handler/forest/line.c handler/importer/trees.c handler/payload/numbers.c handler/payload/array.c handler/telemetry/json.c \
-    tests/handler/sanitized.c -lm
+    handler/forest/brief.c handler/forest/pack.c handler/importer/trees.c handler/importer/checks.c handler/payload/numbers.c \
+    handler/payload/jsonrows.c handler/payload/array.c handler/telemetry/json.c tests/handler/sanitized.c -lm
   "$made/sanitized" "$@"
   printf '#!/bin/sh\nexec %s "$@"\n' "$watched" >"$made/cc"
   chmod +x "$made/cc"

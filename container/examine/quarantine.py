@@ -285,7 +285,8 @@ def _outcome(verdict: dict[str, Any], documents: tuple[bytes, ...], uri: str) ->
     try:
         error = verdict.get("error")
         if error:
-            return _ERRORS[error](uri, str(verdict["why"]))
+            refused: ArtifactError = _ERRORS[error](uri, str(verdict["why"]))
+            return refused
         facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
         origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:

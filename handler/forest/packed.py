@@ -29,8 +29,10 @@ from typing import Any
 import numpy as np
 
 from handler.bounds import TreeCost
+from handler.compiled import letting_go
 from handler.forest import walker
 from handler.importer.learner import DELETED_SPLIT, NO_NODE, NO_PARENT, Array, Learner, Trees, no_categories
+from handler.importer.trees import address, are_as_read
 from handler.importer.writer import ubj_of
 
 MAGIC = 0x31464D4D  # "MMF1"
@@ -135,9 +137,11 @@ def _is_rest(rest: Any, n_trees: int, *, has_leaves: bool) -> bool:
         return False
     if not all(isinstance(rest[name], kind) for name, kind in _KINDS.items()):
         return False
-    starts, weights = rest["iteration_starts"], rest["tree_weights"]
+    starts, weights, parameters = rest["iteration_starts"], rest["tree_weights"], rest["objective_params"]
     return (
-        all(isinstance(one, int) for one in starts)
+        all(isinstance(one, dict) for one in parameters.values())
+        and all(isinstance(value, str) for one in parameters.values() for value in one.values())
+        and all(isinstance(one, int) for one in starts)
         and starts[:1] == [0]
         and starts[-1] == n_trees
         and all(before <= after for before, after in pairwise(starts))
@@ -162,18 +166,10 @@ def pack(learner: Learner) -> bytes | None:
     margins = _margins(learner, transform)
     if not np.isfinite(margins).all():
         return None
-    deleted = (trees.split_index == DELETED_SPLIT) & (trees.default_left == 1)
-    is_split = (trees.left != NO_NODE) & ~deleted
     feature_bits = max(1, (learner.n_features - 1).bit_length())
-    within = np.arange(len(trees.left)) - np.repeat(trees.starts[:-1], np.diff(trees.starts))
-    offset = np.where(is_split, trees.left - within, 0)
-    if offset.min() < 0 or int(offset.max()) >> (_WORD_BITS - 1 - feature_bits) or (is_split & (offset == 0)).any():
+    nodes = _nodes(trees, feature_bits)
+    if nodes is None:
         return None
-    nodes = np.zeros(len(offset), _NODE)
-    nodes["value"] = trees.split_condition
-    is_left = deleted | (is_split & (trees.default_left == 1))
-    feature = np.where(is_split, trees.split_index, 0)
-    nodes["word"] = offset << (feature_bits + 1) | is_left.astype(np.int64) << feature_bits | feature
     pieces = [
         _HEAD.pack(
             MAGIC, len(nodes), trees.n_trees, learner.n_groups, learner.n_features, feature_bits, transform,
@@ -186,10 +182,38 @@ def pack(learner: Learner) -> bytes | None:
     leaves = b""
     if learner.tree_weights is not None:
         leaves = nodes["value"].tobytes()
+        is_split = nodes["word"] >> np.uint32(feature_bits + 1) > 0
         nodes["value"] = np.where(is_split, nodes["value"], _weighted(learner, trees, margins))
     rest = json.dumps(_rest(learner, trees)).encode()
     pieces += [nodes.tobytes(), trees.sum_hessian.tobytes(), leaves, rest, _LENGTH.pack(len(rest))]
     return b"".join(pieces)
+
+
+def _nodes(trees: Trees, feature_bits: int) -> Array | None:
+    """As they are walked; None where one is too far from its children for the bits of a word."""
+    if letting_go is None or not are_as_read(trees):
+        return _nodes_by_numpy(trees, feature_bits)
+    nodes = np.empty(len(trees.left), _NODE)
+    fits = letting_go.trees_pack(
+        address(trees.starts), trees.n_trees, feature_bits, address(trees.left), address(trees.split_index),
+        address(trees.split_condition), address(trees.default_left), address(nodes),
+    )  # fmt: skip
+    return nodes if fits else None
+
+
+def _nodes_by_numpy(trees: Trees, feature_bits: int) -> Array | None:
+    deleted = (trees.split_index == DELETED_SPLIT) & (trees.default_left == 1)
+    is_split = (trees.left != NO_NODE) & ~deleted
+    within = np.arange(len(trees.left)) - np.repeat(trees.starts[:-1], np.diff(trees.starts))
+    offset = np.where(is_split, trees.left - within, 0)
+    if offset.min() < 0 or int(offset.max()) >> (_WORD_BITS - 1 - feature_bits) or (is_split & (offset == 0)).any():
+        return None
+    nodes = np.zeros(len(offset), _NODE)
+    nodes["value"] = trees.split_condition
+    is_left = deleted | (is_split & (trees.default_left == 1))
+    feature = np.where(is_split, trees.split_index, 0)
+    nodes["word"] = offset << (feature_bits + 1) | is_left.astype(np.int64) << feature_bits | feature
+    return nodes
 
 
 def _classes_agree(learner: Learner) -> bool:

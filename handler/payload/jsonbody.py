@@ -11,7 +11,7 @@ a number in quotes is a string too. An object that has a name twice is refused, 
 names to be unique, and readers differ in which of the two they take.
 
 Rule: whole arrays are converted at once, of a large body a piece after the other; cells are visited one by one only to say
-which of them is wrong.
+which of them is wrong. What jsonrows.c reads, of a body that is one piece, is what all this makes of it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from typing import Any, NoReturn
 import numpy as np
 import orjson
 
-from handler.compiled import letting_go
+from handler.compiled import holding, letting_go
 from handler.errors import FeatureMismatch, PayloadInvalid
+from handler.payload.delimited import BRIEF_BYTES
 from handler.payload.numbers import TOO_LARGE, fits_float32, packer, shorten
 from handler.payload.rows import MAX_COLUMNS_READ, MAX_WORDS, Floats, Rows, Word, refuse_too_wide, sparse_rows
 from handler.payload.steps import count, escaped, find, trimmed
@@ -40,6 +41,8 @@ _BLANKS = b" \t\n\r\x0b\x0c"
 
 # Text turned to rows in one go: as Python's lists and numbers it holds the interpreter lock for 1 ms.
 PIECE_BYTES = 64 * 1024
+# In which a row is read as fast by orjson.
+ONE_ROW_BYTES = 256
 # How a body of many rows begins.
 _HEAD = re.compile(
     rb'(?:\xef\xbb\xbf)?[ \t\r\n]{0,64}+(?:(\{)[ \t\r\n]{0,64}+"instances"[ \t\r\n]{0,64}+:[ \t\r\n]{0,64}+)?\['
@@ -72,6 +75,8 @@ def read_json(body: bytes, n_features: int, *, may_be_short: bool = False) -> Ro
         raise PayloadInvalid(
             "", f"{n_lists} arrays and objects, more than {MAX_LISTS}; send so many rows as CSV or npy"
         )
+    if (rows := _read_ordinary(body, n_features, is_lines=False)) is not None:
+        return rows
     width = _Width(n_features, may_be_short)
     if len(body) > PIECE_BYTES and letting_go is not None:
         head = _HEAD.match(body)
@@ -94,6 +99,20 @@ def read_json(body: bytes, n_features: int, *, may_be_short: bool = False) -> Ro
         return _gather(document, lambda index: f"[{index}]", width, n_quotes)
     _refuse_other_envelopes(document)
     return _gather([document], lambda _: "", width, n_quotes)
+
+
+def _read_ordinary(body: bytes, n_features: int, *, is_lines: bool) -> Rows | None:
+    """What jsonrows.c reads in one go: rows of numbers that are as wide as the model; None for anything else."""
+    if holding is None or letting_go is None or not ONE_ROW_BYTES < len(body) <= PIECE_BYTES:
+        return None
+    n_cells = body.count(b",") + 1 + (body.count(b"\n") if is_lines else 0)  # at most
+    if n_features < 1 or n_cells < n_features:
+        return None
+    values = np.empty((n_cells // n_features, n_features), np.float32)
+    read = holding if len(body) <= BRIEF_BYTES else letting_go
+    at = values.__array_interface__["data"][0]
+    n_rows = read.jsonrows_read(body, len(body), is_lines, n_features, at, values.size)
+    return Rows(values[:n_rows]) if n_rows > 0 else None
 
 
 def _read_array(body: bytes, start: int, *, is_in_envelope: bool, width: _Width) -> Rows:
@@ -163,6 +182,8 @@ def read_jsonlines(body: bytes, n_features: int, *, may_be_short: bool = False) 
     may_be_short   the shape of a sparse row may be smaller
     raises         PayloadInvalid naming line and cell; FeatureMismatch for a sparse row of another width
     """
+    if (rows := _read_ordinary(body, n_features, is_lines=True)) is not None:
+        return rows
     start, end = trimmed(body, _BLANKS, len(_BOM) if body.startswith(_BOM) else 0)
     if len(body) >= 2 * MAX_LISTS:
         n_lists = count(body, b"\n", start, end) + 1 + count(body, b"[") + count(body, b"{")

@@ -16,11 +16,11 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from handler.errors import ArtifactChanged, ArtifactForbidden, ArtifactMissing, ArtifactUnavailable
 from handler.stores.directory import READ_BYTES, DirectoryStore, is_below, version_of
-from handler.stores.store import ANYTHING, NOTHING
+from handler.stores.store import ANYTHING, NOTHING, Content
 
 if TYPE_CHECKING:
     from handler.stores.writing import WritingStore
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # No target may hold a backslash, so no listing shows what a writer that was killed has left, and no caller can name it.
 PART = ".\\{}.part"
 _IS_PART = re.compile(r"\.\\[0-9a-f]{1,64}\.part")
+# Of disks: 512 bytes or this.
+BLOCK_BYTES = 4096
 
 
 class WritingDirectory(DirectoryStore):
@@ -38,7 +40,7 @@ class WritingDirectory(DirectoryStore):
         self._root = root
         self._swept: set[str] = set()
 
-    def put(self, target: str, data: bytes | IO[bytes], over: str = ANYTHING) -> str:
+    def put(self, target: str, data: Content, over: str = ANYTHING) -> str:
         uri = self.uri(target)
         try:
             path = self._place(target, uri)
@@ -49,6 +51,8 @@ class WritingDirectory(DirectoryStore):
                 with file:
                     if isinstance(data, bytes):
                         file.write(data)
+                    elif isinstance(data, memoryview):
+                        file.write(data[_write_past_cache(file.fileno(), data) :])
                     else:
                         data.seek(0)
                         shutil.copyfileobj(data, file)
@@ -124,7 +128,7 @@ class WritingDirectory(DirectoryStore):
         except FileNotFoundError:
             return over == NOTHING and not os.path.islink(path)
 
-    def _ours_already(self, target: str, data: bytes | IO[bytes], uri: str) -> str:
+    def _ours_already(self, target: str, data: Content, uri: str) -> str:
         """The version of what is there, if it is what was to be written."""
         try:
             fetched = self.fetch(target)
@@ -135,9 +139,9 @@ class WritingDirectory(DirectoryStore):
         return fetched.version
 
 
-def is_same(there: bytes, data: bytes | IO[bytes]) -> bool:
+def is_same(there: bytes, data: Content) -> bool:
     """Whether what is there is what was to be written."""
-    if isinstance(data, bytes):
+    if isinstance(data, bytes | memoryview):
         return there == data
     data.seek(0)
     left = memoryview(there)
@@ -157,6 +161,22 @@ def _begun(folder: str) -> tuple[BinaryIO, str]:
         if os.fstat(file.fileno()).st_nlink:
             return file, part
         file.close()  # it was swept away before it was locked
+
+
+def _write_past_cache(file: int, data: memoryview) -> int:
+    """Have the disk take whole blocks from where they lie. How many bytes it took: none where the file system cannot do so,
+    and then, as of what is left over, the kernel copies.
+
+    Copying 8 MiB to pages of the kernel's, and from there, took 5 to 8 ms of a core; this takes 0.5.
+    """
+    flags = fcntl.fcntl(file, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT)
+        return os.write(file, data[: len(data) // BLOCK_BYTES * BLOCK_BYTES])
+    except OSError:  # what else may be the matter, who writes the rest is told
+        return 0
+    finally:
+        fcntl.fcntl(file, fcntl.F_SETFL, flags)
 
 
 def _ours(error: OSError, uri: str) -> ArtifactForbidden | ArtifactUnavailable:

@@ -8,6 +8,7 @@ Rule: nothing here knows what is right beyond what is cheap to say. What is watc
 
 from __future__ import annotations
 
+import json
 import random
 import sys
 import tarfile
@@ -26,8 +27,8 @@ from handler.forest import groups, packed, walker
 from handler.forest.proof import sample
 from handler.importer import import_booster
 from handler.messages import Answer, Exchange, Request
-from handler.payload import Predictions, delimited, encode, jsonbody, libsvm
-from handler.payload.decode import CONTENT_TYPES, decode
+from handler.payload import OURS, Predictions, around_scores, delimited, encode, jsonbody, libsvm
+from handler.payload.decode import CONTENT_TYPES, FORMS, decode
 
 BOOSTERS = Path(__file__).resolve().parents[1] / "fixtures" / "boosters.tar.gz"
 MAX_BOOSTER_BYTES = 20_000
@@ -38,6 +39,7 @@ SEEDS = (
     ("text/csv", b"1,2.5,-3e4\n.5,nan,\n" * 9),
     ("text/libsvm", b"0 0:1 1:2.5 2:-3\n1 qid:3 2:1e-4 # x\n" * 9),
     ("application/json", b'{"instances": [[1, 2.5, null], [3, "x\\"", -1e3]]}'),
+    ("application/json", b'{"instances": [%b]}' % b", ".join([b"[1, 2.5, null]"] * 20)),
     ("application/json", b'[{"a": 1, "b": "word", "c": null}, {"a": 2, "b": "\\\\", "c": 3}]'),
     ("application/jsonlines", b'{"data": {"features": {"keys": [1, 2], "values": [7, 5], "shape": [3]}}}\n' * 9),
     ("application/jsonlines", b"[1, 2, 3]\n[4, 5, null]\n" * 9),
@@ -92,16 +94,27 @@ def read_body() -> bool:
     return True
 
 
-def score_line() -> bool:
+def score_brief() -> bool:
     assert compiled.row is not None
-    body = damaged(b",".join(b"%.*g" % (draw.randrange(1, 12), draw.uniform(-9, 9)) for _ in range(N_FEATURES)) + b"\n")
-    found = compiled.row.score_line(PACKED, N_FEATURES, SHAPE.n_trees, body)
+    rows = [[float(f"{draw.uniform(-9, 9):.{draw.randrange(12)}f}") for _ in range(N_FEATURES)]]
+    rows *= draw.choice((1, 1, 2, 40, 600))
+    items = [{"features": row} for row in rows] if draw.randrange(2) else rows
+    match kind := draw.choice(tuple(FORMS)):
+        case "text/csv":
+            text = "\r\n".join(",".join(map(str, row)) for row in rows)
+        case "application/json":
+            text = json.dumps(draw.choice((items, {"instances": items}, items[0])))
+        case _:
+            text = "\n".join(map(json.dumps, items))
+    body, answered = damaged(text.encode()), draw.choice(tuple(FORMS))
+    around = around_scores(OURS)[answered]
+    found = compiled.row.score_brief(PACKED, N_FEATURES, SHAPE.n_trees, FORMS[kind], body, *around)
     compiled.row.float_text(draw.getrandbits(32))
     if found is None:
         return False
-    values = np.ascontiguousarray(decode(body, "text/csv", N_FEATURES).values)
+    values = np.ascontiguousarray(decode(body, kind, N_FEATURES).values)
     scores = walker.predict(PACKED, values, SHAPE.n_trees, 1, 1, is_margin=False)
-    assert found == encode(Predictions(scores), "text/csv"), body
+    assert found == encode(Predictions(scores), answered), body
     return True
 
 
@@ -118,7 +131,9 @@ def walk() -> bool:
         return False
     packed.cost_of(whole)
     packed.document_of(whole)
-    rows = np.frombuffer(draw.randbytes(4 * shape.n_features * (n := draw.choice((1, 9, 40, MOST_ROWS)))), np.float32)
+    rows = np.frombuffer(
+        draw.randbytes(4 * shape.n_features * (n := draw.choice((1, 9, 40) * 9 + (MOST_ROWS,)))), np.float32
+    )
     walker.predict(
         whole, rows.reshape(n, -1), shape.n_trees, shape.n_groups, shape.n_outputs, is_margin=draw.random() < 0.5
     )
@@ -186,7 +201,7 @@ def _stock() -> list[bytes]:
 
 
 STOCK = _stock()
-WORK: tuple[Callable[[], bool], ...] = (read_body, score_line, walk, order_rows, import_one, write_call)
+WORK: tuple[Callable[[], bool], ...] = (read_body, score_brief, walk, order_rows, import_one, write_call)
 
 
 def main(seconds: float = 600.0, seed: int | None = None) -> int:

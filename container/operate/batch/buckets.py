@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from container.operate.batch.models import NoRoom, RunModels
-from container.operate.tables.segments import Segments, named
+from container.operate.tables.segments import Segments, Values
 
 if TYPE_CHECKING:
     from container.operate.tables.spill import Extent
@@ -24,8 +24,7 @@ FILLED = 0.9
 # Codes of 16 bits: they lie on disk, one a row.
 MAX_SEGMENTS = 1 << 16
 AT_ONCE = -1
-
-Values = tuple[str | None, ...]
+_UNDECIDED = -2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,63 +50,58 @@ class Bucket:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sorted:
-    """Of each row: its bucket, or AT_ONCE; the code of its segment there. numbers: of the segments that are met."""
+    """Of each row: its bucket, or AT_ONCE; the code of its segment there. met: segments, by their codes in the run."""
 
     buckets: NDArray[np.int32]
     codes: NDArray[np.uint16]
-    numbers: NDArray[np.int32]
+    met: NDArray[np.int32]
 
 
 class Buckets:
     """models: those that are loaded answer at once. n_bytes: a bucket's room. Safe to use from many threads."""
 
-    def __init__(self, models: RunModels, template: str, n_bytes: int) -> None:
+    def __init__(self, models: RunModels, n_bytes: int) -> None:
         self._models = models
-        self._template = template
         self._n_bytes = n_bytes
         self._lock = threading.Lock()  # guards what follows; read without it for segments that are known
-        self._numbers: dict[Values, int] = {}
+        # By the segment's code in the run.
         self._bucket_of = np.empty(0, np.int32)
         self._code_of = np.empty(0, np.uint16)
-        self.targets: list[str | None] = []
+        self.targets: dict[int, str | None] = {}
         self.buckets: list[Bucket] = []
 
     def sorted(self, segments: Segments) -> Sorted:
-        """A window's rows. Raises FileUnusable when a model cannot be had just now."""
-        met = np.flatnonzero(np.bincount(segments.codes, minlength=len(segments.values)))
-        names = [segments.values[code] for code in met.tolist()]
-        known = self._numbers.get
-        numbers = [known(one, -1) for one in names]
-        if -1 in numbers:
-            numbers = [self._number(one) if number < 0 else number for one, number in zip(names, numbers, strict=True)]
-        of_code = np.zeros(len(segments.values), np.int32)
-        of_code[met] = numbers
+        """A window's rows; all windows' segments have their codes from one `Met`. Raises FileUnusable when a model cannot be
+        had just now."""
+        met = np.flatnonzero(np.bincount(segments.codes)).astype(np.int32)
+        self._have_places(len(segments.values))
+        for code in met[self._bucket_of[met] == _UNDECIDED].tolist():
+            self._decide(code, segments)
         bucket_of, code_of = self._bucket_of, self._code_of
-        return Sorted(bucket_of[of_code][segments.codes], code_of[of_code][segments.codes], np.array(numbers, np.int32))
+        return Sorted(bucket_of[segments.codes], code_of[segments.codes], met)
 
-    def _number(self, values: Values) -> int:
-        number = self._numbers.get(values)
-        if number is not None:
-            return number
-        target = named(self._template, values).target
+    def _have_places(self, n_segments: int) -> None:
+        with self._lock:
+            n_more = n_segments - len(self._bucket_of)
+            if n_more > 0:
+                self._code_of = np.append(self._code_of, np.zeros(n_more, np.uint16))
+                self._bucket_of = np.append(self._bucket_of, np.full(n_more, _UNDECIDED, np.int32))
+
+    def _decide(self, code: int, segments: Segments) -> None:
+        target = segments.named(code).target
         is_spilled = target is not None and isinstance(self._models.model(target), NoRoom)
         with self._lock:
-            number = self._numbers.get(values)
-            if number is not None:
-                return number
-            number = len(self._numbers)
-            if number == len(self._bucket_of):
-                self._bucket_of = np.append(self._bucket_of, np.full(max(1024, number), AT_ONCE, np.int32))
-                self._code_of = np.append(self._code_of, np.zeros(max(1024, number), np.uint16))
-            if is_spilled:
-                assert target is not None
-                bucket = self._open_bucket(self._models.guessed_bytes(target))
-                self._code_of[number] = len(bucket.values)
-                self._bucket_of[number] = len(self.buckets) - 1
-                bucket.values.append(values)
-            self.targets.append(target)
-            self._numbers[values] = number  # last: from now on it is read without the lock
-            return number
+            if self._bucket_of[code] != _UNDECIDED:
+                return
+            self.targets[code] = target
+            if not is_spilled:
+                self._bucket_of[code] = AT_ONCE
+                return
+            assert target is not None
+            bucket = self._open_bucket(self._models.guessed_bytes(target))
+            self._code_of[code] = len(bucket.values)
+            bucket.values.append(segments.values[code])
+            self._bucket_of[code] = len(self.buckets) - 1  # last: from now on it is read without the lock
 
     def _open_bucket(self, n_bytes: float) -> Bucket:
         """The last one, if so much goes into it, or a new one."""

@@ -16,6 +16,7 @@ from concurrent.futures import Executor, Future, wait
 from typing import Protocol
 
 from container.operate.tables.files import FileUnusable
+from container.operate.tables.segments import Met
 from container.operate.troubles import Misused
 from handler.errors import ArtifactError, ArtifactMissing, ArtifactUnavailable, ServingError
 from handler.loading.loader import PreparedModel
@@ -55,6 +56,7 @@ class RunModels:
         self._executor = executor
         self.budget_bytes = budget_bytes
         self._uri = uri
+        self.met = Met()  # by the run's windows
         self._lock = threading.Lock()  # guards what follows
         self._flights: dict[str, Future[Mapping[str, Outcome | Trouble]]] = {}  # each of a few targets
         self._known: dict[str, Outcome] = {}  # read without the lock for each group of each window
@@ -139,7 +141,7 @@ class RunModels:
 
     def _few(self, targets: Sequence[str]) -> Sequence[str]:
         """The first of them: as many as are examined together, and find room if guesses are right."""
-        left_bytes, room_bytes = float(EXAMINED_BYTES), self.budget_bytes - self._n_bytes
+        left_bytes, room_bytes = float(EXAMINED_BYTES), float(self.budget_bytes - self._n_bytes)
         for n, target in enumerate(targets[:MAX_EXAMINED]):
             left_bytes -= self._artifacts[target].size
             room_bytes -= self.guessed_bytes(target)

@@ -71,7 +71,7 @@ def score_part(
                 made.leave_out(one)
                 on_rows(1)
                 continue
-            groups = groups_of(segments_of(one, file, asked), models)
+            groups = groups_of(segments_of(one, file, asked, models.met), models)
             if len(groups.left):
                 raise DoesNotFit
             scored = score_groups(one, groups, asked, layout, models.check)

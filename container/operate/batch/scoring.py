@@ -5,7 +5,7 @@ Rule: a row's answer is a function of the row and its model, as at the endpoint;
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -282,10 +282,9 @@ class _Gathered:
 
 def layout_of_first(window: Window, file: DataFile, asked: Asked, models: RunModels) -> Layout | None:
     """The layout of the first model that a window names and that answers; None when none does."""
-    segments = segments_of(window, file, asked)
-    _, first = np.unique(segments.codes, return_index=True)
-    for row in sorted(first):
-        target = segments.named(int(segments.codes[row])).target
+    segments = segments_of(window, file, asked, models.met)
+    for code in _each_once(segments.codes):
+        target = segments.named(code).target
         if target is None:
             continue
         model = models.model(target)
@@ -298,3 +297,13 @@ def layout_of_first(window: Window, file: DataFile, asked: Asked, models: RunMod
         except ServingError:
             continue
     return None
+
+
+def _each_once(codes: NDArray[np.int32]) -> Iterator[int]:
+    """In their order. Mostly the first is all that anybody asks for."""
+    seen: set[int] = set()
+    for start in range(0, len(codes), MAX_PIECE_ROWS):
+        for code in dict.fromkeys(codes[start : start + MAX_PIECE_ROWS].tolist()):
+            if code not in seen:
+                seen.add(code)
+                yield code

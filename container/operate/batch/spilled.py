@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from container.operate.tables.files import DataFile, FileUnusable, on_disk
 from container.operate.tables.segments import Segments, segments_of
 from container.operate.tables.spill import Extent, Spill
 from container.operate.tables.windows import Unread, Window, window_rows, windows
+from handler.forest.groups import in_groups
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,7 +108,7 @@ class SpilledFiles:
         # Buckets that are scored at once share the room. One model at least goes into each.
         self.n_at_once = max(1, min(n_at_once, int(models.budget_bytes // models.largest_guessed_bytes())))
         self._budget_bytes = models.budget_bytes // self.n_at_once
-        self._buckets = Buckets(models, asked.target_template, self._budget_bytes)
+        self._buckets = Buckets(models, self._budget_bytes)
         self._rows = Spill(scratch)
         self._answers = Spill(scratch)
         self._lock = threading.Lock()  # guards what follows, and what is counted of files and left by their windows
@@ -146,7 +148,7 @@ class SpilledFiles:
     def _put_window_by(self, one: FilePutBy, window: Window) -> None:
         import pyarrow as pa
 
-        segments = segments_of(window, one.file, self._asked)
+        segments = segments_of(window, one.file, self._asked, self._models.met)
         of_rows = self._buckets.sorted(segments)
         first = int(window.numbers[0]) if len(window.numbers) else 1
         is_running = bool(len(window.numbers)) and int(window.numbers[-1]) - first + 1 == len(window.numbers)
@@ -158,7 +160,7 @@ class SpilledFiles:
                 first,
                 None if is_running else self._answers.put(pa.table({"number": window.numbers})),
                 self._answers.put(kept) if self._asked.keep else None,
-                self._answers.put(pa.table({"segment": of_rows.numbers})),
+                self._answers.put(pa.table({"segment": of_rows.met})),
             )
         )
         later = np.flatnonzero(of_rows.buckets != AT_ONCE)
@@ -190,20 +192,18 @@ class SpilledFiles:
         kind = self._kind_of(window)
         fields = self._texts_of(self._kinds[kind].schema)
         others = [name for name in window.table.column_names if name not in fields]
-        small = buckets.astype(np.uint16) if len(self.buckets) <= 1 << 16 else buckets
-        order = np.argsort(small, kind="stable")
+        order, ends = in_groups(buckets, len(self.buckets))
         rows = rows[order]
         columns = [plain(window.table.column(name)) for name in others]
         whole = pa.table(columns, names=others).combine_chunks().take(rows)
         block = pa.table(
             [rows.astype(np.int32), codes[order], *whole.columns], names=["place", "segment", *others]
         ).combine_chunks()
-        which, n_rows = np.unique(buckets, return_counts=True)
-        starts = np.cumsum(n_rows) - n_rows
-        for number, start, n in zip(which.tolist(), starts.tolist(), n_rows.tolist(), strict=True):
-            made = Block(kind, file, at, n, self._rows.put(block.slice(start, n)))
-            with self._lock:
-                self.buckets[number].blocks.append(made)
+        for number, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+            if start < end:
+                made = Block(kind, file, at, end - start, self._rows.put(block.slice(start, end - start)))
+                with self._lock:
+                    self.buckets[number].blocks.append(made)
 
     def _kind_of(self, window: Window) -> int:
         kind = _Kind(window.table.schema.remove_metadata(), window.is_named, window.is_typed, window.as_words)
@@ -374,7 +374,7 @@ class SpilledFiles:
             made.finish()
         targets = self._buckets.targets
         made.counts.targets = self._scored.intersection(
-            target for number in np.unique(np.concatenate(met)).tolist() if (target := targets[number]) is not None
+            target for code in np.unique(np.concatenate(met)).tolist() if (target := targets[code]) is not None
         )
         made.counts.n_errors += one.counts.n_errors
         made.counts.missing = one.counts.missing

@@ -118,7 +118,8 @@ def followed(value: Any, words: list[str | int], whole: str) -> Any:
     last: str | int = ""
     for word in words:
         if isinstance(value, list) and isinstance(word, str) and isinstance(last, str) and last in _KNOWN_BY:
-            value = next((one for one in value if one.get(_KNOWN_BY[last]) == word), None)
+            named = (one for one in value if isinstance(one, Mapping))
+            value = next((one for one in named if one.get(_KNOWN_BY[last]) == word), None)
         else:
             try:
                 value = value[word]

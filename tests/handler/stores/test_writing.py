@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
+import mmap
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +30,17 @@ class WritingPromises:
         fetched = store.fetch("eu/a.tar.gz")
         assert (fetched.data, fetched.version) == (b"one", version)
         assert [(one.target, one.version) for one in store.list()] == [("eu/a.tar.gz", version)]
+
+    @pytest.mark.parametrize("n_bytes", [0, 100, 4096, 10_000])
+    @pytest.mark.parametrize("first", [0, 1], ids=["where a page begins", "behind it"])
+    def test_a_view_is_written_whole_wherever_it_begins(self, store: WritingStore, n_bytes: int, first: int) -> None:
+        page = mmap.mmap(-1, 16 << 10)
+        page[:] = random.Random(1).randbytes(len(page))
+        version = store.put("a", memoryview(page)[first : first + n_bytes])
+        fetched = store.fetch("a")
+        assert (fetched.data, fetched.version) == (page[first : first + n_bytes], version)
+        assert store.put("a", memoryview(page)[first : first + n_bytes], NOTHING) == version  # ours already
+        page.close()  # nobody holds it
 
     def test_without_a_condition_whatever_is_there_is_written_over(self, store: WritingStore) -> None:
         store.put("a", b"one")
@@ -143,6 +157,18 @@ class TestDirectory(HonouredPromises):
         with pytest.raises(ArtifactForbidden):
             store.put("eu/a", b"one")
         assert list(outside.iterdir()) == []
+
+    def test_where_the_disk_takes_nothing_past_the_cache_a_view_is_written_all_the_same(
+        self, store: WritingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> int:
+            raise OSError(errno.EINVAL, "as of a file system that cannot do so")
+
+        monkeypatch.setattr("handler.stores.directory_writing.os.write", refuse)
+        with mmap.mmap(-1, 5000) as page:
+            page[:] = b"x" * 5000
+            store.put("a", memoryview(page))
+        assert store.fetch("a").data == b"x" * 5000
 
     def test_a_writer_that_was_killed_leaves_nothing_to_be_listed(self, tmp_path: Path, store: WritingStore) -> None:
         (tmp_path / "live" / ".\\0123.part").write_bytes(b"half")

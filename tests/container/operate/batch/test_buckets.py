@@ -11,7 +11,7 @@ import pytest
 from container.operate.batch import buckets
 from container.operate.batch.buckets import AT_ONCE, Buckets
 from container.operate.batch.models import NO_ROOM
-from container.operate.tables.segments import Segments
+from container.operate.tables.segments import Met, Segments
 
 SIZES = {"a": 40, "b": 40, "c": 40, "large": 500, "d": 1}
 
@@ -21,32 +21,32 @@ def dealt(n_bytes: int = 100) -> Buckets:
     models: Any = SimpleNamespace(
         model=lambda target: "loaded" if target == "here" else NO_ROOM, guessed_bytes=lambda target: SIZES[target]
     )
-    return Buckets(models, "{s}", n_bytes)
+    return Buckets(models, n_bytes)
 
 
-def window(*names: str | None) -> Segments:
-    values = [*dict.fromkeys(names), "nobody has me"]
-    codes = np.array([values.index(name) for name in names], np.int32)
-    return Segments(codes, [(value,) for value in values], "{s}")
+def window(met: Met, *names: str | None) -> Segments:
+    """That has words which no row says."""
+    met.code(("nobody has me",))
+    return Segments(np.array([met.code((name,)) for name in names], np.int32), met.values, "{s}")
 
 
 def test_a_bucket_takes_segments_whose_models_may_fit_and_a_large_one_has_its_own() -> None:
     made = dealt()
-    of_rows = made.sorted(window("a", "b", "here", "c", None, "large", "a", "d"))
+    of_rows = made.sorted(window(Met(), "a", "b", "here", "c", None, "large", "a", "d"))
     assert [[values[0] for values in bucket.values] for bucket in made.buckets] == [["a", "b"], ["c"], ["large"], ["d"]]
     assert of_rows.buckets.tolist() == [0, 0, AT_ONCE, 1, AT_ONCE, 2, 0, 3]
     assert of_rows.codes.tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
 
 
 def test_a_segment_stays_where_it_was_put_and_what_no_row_says_is_in_no_bucket() -> None:
-    made = dealt(10_000)
-    made.sorted(window("a"))
-    again = made.sorted(window("b", "a"))
+    made, met = dealt(10_000), Met()
+    made.sorted(window(met, "a"))
+    again = made.sorted(window(met, "b", "a"))
     assert (again.buckets.tolist(), again.codes.tolist()) == ([0, 0], [1, 0])
-    assert made.targets == ["a", "b"]
+    assert list(made.targets.values()) == ["a", "b"]
 
 
 def test_a_buckets_codes_are_of_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "MAX_SEGMENTS", 2)
     made = dealt(10_000)
-    assert made.sorted(window("a", "b", "c")).buckets.tolist() == [0, 0, 1]
+    assert made.sorted(window(Met(), "a", "b", "c")).buckets.tolist() == [0, 0, 1]
