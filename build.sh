@@ -13,7 +13,8 @@ usage: ./build.sh COMMAND [ARGUMENT ...]
   ray [PYTEST ...]   set up, then run the tests that need Ray, which is fetched for them and in no other environment
   check              set up, then lint, format check and type check
   sanitize [SECONDS [SEED]]
-                     run the C under AddressSanitizer and UndefinedBehaviorSanitizer with bytes changed at random, for 600 s
+                     run the C under AddressSanitizer and UndefinedBehaviorSanitizer with bytes changed at random, by itself
+                     and then as Python calls it, for 600 s each
   lock               write requirements/*.lock anew from pyproject.toml
   wheel [DIRECTORY]  build the wheel for this platform, with everything compiled in it; into dist/
   image [--platform linux/arm64] [--no-cache] [--arrow]
@@ -116,15 +117,24 @@ ray() (
   "$beside/bin/python" -m pytest tests/container/operate/train/test_on_ray.py tests/container/operate/batch/test_on_ray.py "$@"
 )
 
+# The C by itself, and then all of it as Python calls it, for as long each. The library lies in a copy of handler/, so that the
+# tree keeps its own. Python's own allocator would hand out memory that the sanitizers know nothing of.
 sanitize() {
-  local made
+  local made watched
   made=$(mktemp -d)
   # shellcheck disable=SC2064  # its name is known now, and gone when the trap runs
   trap "rm -rf '$made'" EXIT
-  "${CC:-cc}" -std=c11 -g -O1 -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all -Wall -Wextra -Werror \
-    -o "$made/sanitized" handler/forest/walk.c handler/forest/groups.c handler/forest/line.c handler/importer/trees.c \
-    handler/payload/numbers.c handler/payload/array.c handler/telemetry/json.c tests/handler/sanitized.c -lm
+  watched="${CC:-cc} -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+  $watched -std=c11 -O1 -ffp-contract=off -Wall -Wextra -Werror -o "$made/sanitized" handler/forest/walk.c handler/forest/groups.c \
+    handler/forest/brief.c handler/forest/pack.c handler/importer/trees.c handler/importer/checks.c handler/payload/numbers.c \
+    handler/payload/jsonrows.c handler/payload/array.c handler/telemetry/json.c tests/handler/sanitized.c -lm
   "$made/sanitized" "$@"
+  printf '#!/bin/sh\nexec %s "$@"\n' "$watched" >"$made/cc"
+  chmod +x "$made/cc"
+  cp -r handler "$made"
+  CC=$made/cc PYTHON=.venv/bin/python handler/build.sh "$made/handler"
+  LD_PRELOAD=$("${CC:-cc}" -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONSAFEPATH=1 \
+    PYTHONPATH=$made:$PWD .venv/bin/python -m tests.handler.sanitized "$@"
 }
 
 lock() {
@@ -307,7 +317,7 @@ case "$command" in
     .venv/bin/ruff format --check .
     .venv/bin/mypy
     ;;
-  sanitize) sanitize "$@" ;;
+  sanitize) setup; sanitize "$@" ;;
   lock) lock ;;
   wheel) wheel "$@" ;;
   image) image "$@" ;;

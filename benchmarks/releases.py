@@ -201,7 +201,8 @@ def _all(s3: FaultyS3, id: str, digests: dict[str, str]) -> str:
     with closing(place_at(LIVE, None, s3.url)) as place:
         published = shelf.manifest(place.shelf, id)
         like = next(iter(published.segments.values()))
-        segments = {key: replace(like, digest=digest) for key, digest in digests.items()} | published.segments
+        segments = {key: replace(like, digest=digest) for key, digest in digests.items()}
+        segments |= dict(published.segments)
         return id if segments == published.segments else _put(place.shelf, replace(published, segments=segments))
 
 

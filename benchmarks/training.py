@@ -7,7 +7,8 @@ models, and `mme train` beside live models, one after the other, so that what el
 figure is CPU milliseconds a model of the whole process tree; wall time and peak memory (PSS) stand beside it.
 
     --grown N   then `mme train` of N times the segments: time for each and memory should stay; with few rows and trees that
-                is a matter of minutes, and what is ours weighs more in it
+                is a matter of minutes, and what is ours weighs more in it. Once with the memory asked for, which the rows
+                of the small run may not fill, and once both with half of what those take, so that both fill it
 
 Rule: every model of the first run is held against the loop's own, byte for byte, before a figure is believed.
 """
@@ -40,6 +41,7 @@ N_FEATURES = 6
 DEPTH = 5
 PARAMETERS = {"objective": "reg:squarederror", "max_depth": DEPTH, "eta": 0.1, "nthread": 1, "seed": 0}
 ROWS_PER_FILE = 1_000_000
+ROW_BYTES = 4 * (N_FEATURES + 5)  # in memory, of a run
 
 
 def data(n_segments: int, n_rows: int) -> Path:
@@ -133,6 +135,23 @@ def show(who: str, cpu_s: float, wall_s: float, peak_mb: float, n_models: int) -
     )
 
 
+def grow(folder: Path, chosen: argparse.Namespace) -> None:
+    """Once and so many times the segments, with the memory asked for and with half of what the rows of the few take."""
+    n_models = chosen.segments
+    grown = data(n_models * chosen.grown, chosen.rows)
+    half = n_models * (chosen.rows + chosen.rows // 4) * ROW_BYTES // 2
+    for memory, what in ((chosen.memory, "as asked"), (str(half), "filled by both")):
+        few = train(folder, fresh("few"), chosen.trees, memory)
+        show(f"mme train, {memory}", few.cpu_s, few.wall_s, few.peak_mb, n_models)
+        many = train(grown, fresh("grown"), chosen.trees, memory)
+        show(f"{chosen.grown} times the segments", many.cpu_s, many.wall_s, many.peak_mb, n_models * chosen.grown)
+        ratio = many.cpu_s / chosen.grown / few.cpu_s
+        print(
+            f"memory for rows {what:<25} {many.peak_mb / few.peak_mb:.2f} of the memory, {ratio:.2f} of the time a model",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--segments", type=int, default=1000)
@@ -140,7 +159,7 @@ def main() -> None:
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--memory", default="256MiB", help="for rows")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--grown", type=int, default=0, metavar="N", help="also N times the segments, once")
+    parser.add_argument("--grown", type=int, default=0, metavar="N", help="also N times the segments, twice")
     parser.add_argument("--loop", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     n_models = chosen.segments
@@ -171,9 +190,7 @@ def main() -> None:
     print(f"models a CPU second, of the bare loop's   {statistics.median(ratios):.2f}   (0.9 wanted)")
     print(f"judging beside live models                {statistics.median(judged) - 1:+.1%}   (15 % at most)")
     if chosen.grown:
-        grown = data(n_models * chosen.grown, chosen.rows)
-        figure = train(grown, fresh("grown"), chosen.trees, chosen.memory)
-        show(f"mme train, {chosen.grown} times", figure.cpu_s, figure.wall_s, figure.peak_mb, n_models * chosen.grown)
+        grow(folder, chosen)
 
 
 if __name__ == "__main__":

@@ -151,6 +151,7 @@ def models_of_store(
         pace=pacer.wait,
         crew=parts.crew,
         is_first_fold_only=settings.answers.folds == "first",
+        examine_all=parts.quarantine.examine_all,
     )
 
     def prepare_if_changed(target: str, version: str) -> PreparedModel | None:

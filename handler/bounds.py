@@ -4,8 +4,11 @@ A light request, which nearly all are, passes with two comparisons. A heavy one 
 are always left for light ones; of those that have a place as many work at a time as there are cores. What it will take in
 memory is booked beside the models, together with what all others take. What could not be answered before its caller has
 given up is refused at once, with the figure. While it works, it looks between blocks of rows whether anybody still waits.
+What is neither small nor plain reads its body and writes its answer while it has a floor, of which heavy requests have their
+own: they keep it for seconds.
 
-Rule: nothing here waits but a heavy request for its turn, and it has a place while it does.
+Rule: nothing here waits but a heavy request for its turn, and it has a place while it does; and who reads or writes for
+the floor, in a line that moves.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from handler.errors import CallerGone, TooMuchWork, Unavailable
+from handler.floor import Floor
 from handler.libxgboost import Floats, Kind
 from handler.payload import media
 
@@ -93,6 +97,7 @@ class Bounds:
     n_places           heavy requests at the same time, those that wait for their turn included
     n_turns            of these, at work
     room               where memory beyond UNBOOKED_BYTES is booked; None for nowhere
+    floor, heavy_floor who has them reads a body or writes an answer
     """
 
     def __init__(
@@ -104,6 +109,8 @@ class Bounds:
         self._n_places = n_places
         self._places = threading.BoundedSemaphore(n_places)
         self._turns = threading.BoundedSemaphore(n_turns)
+        self.floor = Floor()
+        self.heavy_floor = Floor()
         self._lock = threading.Lock()  # guards the two lines below; the room is asked outside of it
         self._n_bytes = 0
         self._n_booked = 0
@@ -201,6 +208,11 @@ class Visit:
         if core_s < HEAVY_S:
             return None
         return Blocks(max(1, int(BLOCK_S / row_s)), self.look)
+
+    @property
+    def floor(self) -> Floor:
+        """To be had while its body is read, and while its answer is written."""
+        return self._bounds.heavy_floor if self._has_turn else self._bounds.floor
 
     def look(self) -> None:
         """Raises CallerGone when nobody waits for the answer any more."""

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Compiles the walker and the readers of numbers, arrays and trees where there is a C compiler, and leaves none where there is none:
 #   build.sh OUTPUT_DIRECTORY
-# Where Python's headers are, too, a line of CSV is scored in one call (forest/row.c), and a call written down in one
+# Where Python's headers are, too, a short body is scored in one call (forest/row.c), and a call written down in one
 # (telemetry/sheet.c); PYTHON names the interpreter.
 # Without them libxgboost scores all models and Python reads all bodies: the same answers, more slowly and from more memory.
 set -eu
@@ -15,8 +15,9 @@ for compiler in "${CC:-cc}" gcc clang; do
     # No contraction: a multiply and an add are rounded one after the other, as in libxgboost.
     # shellcheck disable=SC2086  # `modules` is two files or none
     "$compiler" -std=c11 -O3 -fPIC -shared -s -ffp-contract=off -Wall -Wextra -Werror -o "$1/libhandler.so.part" \
-      "$here/forest/walk.c" "$here/forest/groups.c" "$here/forest/line.c" "$here/importer/trees.c" "$here/payload/numbers.c" \
-      "$here/payload/array.c" "$here/telemetry/json.c" $modules -isystem "$headers" -lm
+      "$here/forest/walk.c" "$here/forest/groups.c" "$here/forest/brief.c" "$here/forest/pack.c" "$here/importer/trees.c" \
+      "$here/importer/checks.c" "$here/payload/numbers.c" "$here/payload/jsonrows.c" "$here/payload/array.c" \
+      "$here/telemetry/json.c" $modules -isystem "$headers" -lm
     mv "$1/libhandler.so.part" "$1/libhandler.so"
     exit 0
   fi

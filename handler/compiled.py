@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import mmap
 import platform
+from collections.abc import Callable
 from ctypes import c_char_p, c_float, c_int, c_int64, c_uint32, c_void_p
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -32,7 +34,9 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
         return None
     library.forest_margin.argtypes = [c_float, c_int]
     library.forest_margin.restype = c_float
-    library.forest_is_sound.argtypes = [c_char_p, c_int64]
+    library.forest_largest_tree.argtypes = [c_char_p, c_int64]
+    library.forest_largest_tree.restype = c_int64
+    library.forest_is_sound.argtypes = [c_char_p, c_int64, c_char_p]
     library.forest_is_sound.restype = c_int
     library.forest_predict.argtypes = [c_char_p, c_void_p, c_int64, c_uint32, c_int, c_void_p]
     library.forest_predict.restype = None
@@ -42,8 +46,14 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.groups_order.restype = c_int
     library.trees_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_void_p]
     library.trees_read.restype = c_int64
+    library.trees_are_sound.argtypes = [c_void_p, c_int64, c_int64, c_int, *[c_void_p] * 8]
+    library.trees_are_sound.restype = c_int
+    library.trees_pack.argtypes = [c_void_p, c_int64, c_int, *[c_void_p] * 5]
+    library.trees_pack.restype = c_int
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
     library.numbers_read.restype = c_int64
+    library.jsonrows_read.argtypes = [c_char_p, c_int64, c_int, c_int64, c_void_p, c_int64]
+    library.jsonrows_read.restype = c_int64
     library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]
     library.array_cut.restype = c_int64
     return library
@@ -52,19 +62,31 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
 class Row(Protocol):
     """forest/row.c."""
 
-    def score_line(self, packed: bytes, n_features: int, n_trees: int, body: bytes, /) -> bytes | None: ...
+    def score_brief(
+        self, packed: bytes, n_features: int, n_trees: int, form: int, body: bytes,
+        head: bytes, between: bytes, tail: bytes, /,
+    ) -> bytes | None: ...  # fmt: skip
     def float_text(self, bits: int, /) -> bytes | None: ...
 
 
 class Sheet(Protocol):
-    """telemetry/sheet.c. Times are of the counter, but for epoch_ns, which is what its zero is on the clock."""
+    """telemetry/sheet.c. Times are of the counter, but for epoch_ns, which is what its zero is on the clock.
 
-    def add(self, call: Parts, /) -> bool: ...
-    def turn(self, epoch_ns: int, from_ns: int, until_ns: int, /) -> tuple[bytes, int, int]: ...
+    filled   bytes, lines, and when the first call began; the same of the page before is what `turn` answers
+    aim      sets the times of a page that is empty still; False of one that is not
+    """
+
+    def take(self, /, *parts: *Parts) -> None: ...
+    def append(self, line: bytes, began_ns: int, /) -> bool: ...
+    def filled(self) -> tuple[int, int, int]: ...
+    def aim(self, epoch_ns: int, from_ns: int, until_ns: int, /) -> bool: ...
+    def turn(
+        self, page: mmap.mmap | bytearray, epoch_ns: int, from_ns: int, until_ns: int, /
+    ) -> tuple[int, int, int]: ...
 
 
 class Sheets(Protocol):
-    def Sheet(self, max_bytes: int, /) -> Sheet: ...  # noqa: N802  as C has it
+    def Sheet(self, otherwise: Callable[[*Parts], None], /) -> Sheet: ...  # noqa: N802  as C has it
 
 
 def _open_module(name: str) -> Any:

@@ -10,10 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import Meta
 
 from handler.bounds import Blocks, TreeCost, in_blocks
 from handler.errors import FeatureMismatch, IterationsUndecided
@@ -64,9 +66,9 @@ class Facts:
 
     objective: str
     booster: str
-    n_features: int
-    n_outputs: int
-    resident_bytes: int
+    n_features: Annotated[int, Meta(ge=1)]
+    n_outputs: Annotated[int, Meta(ge=1)]
+    resident_bytes: Annotated[int, Meta(ge=0)]
     feature_names: tuple[str, ...] = ()
     feature_types: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
@@ -74,15 +76,18 @@ class Facts:
     categories: tuple[tuple[int, tuple[str | int | float, ...]], ...] = ()
     labels: tuple[str | int | float | bool, ...] = ()
     missing: float | None = None
-    best_rounds: int | None = None
+    best_rounds: Annotated[int, Meta(ge=1)] | None = None
     best_unknown: str = ""
     stops_early: bool = False
     is_undecided: bool = False
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Facts:
-        """Facts that travelled as JSON."""
-        return cls(**{name: _as_tuples(value) for name, value in values.items()})
+        """Facts that travelled as JSON. Raises ValueError where they are not as they were written."""
+        try:
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error
 
     @property
     def votes(self) -> bool:
@@ -111,10 +116,6 @@ class Facts:
         if self.missing is None:
             return rows
         return np.where(rows == np.float32(self.missing), np.float32(np.nan), rows)
-
-
-def _as_tuples(value: Any) -> Any:
-    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 class HandlePool:

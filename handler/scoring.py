@@ -9,6 +9,7 @@ marks that say how long each stage took.
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from handler.bounds import Blocks, Bounds, Visit
@@ -17,12 +18,14 @@ from handler.forest.model import Forest
 from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Request
 from handler.outputs import plan_outputs
-from handler.payload import OURS, Conventions, Predictions, decode, encode, fit_rows
-from handler.payload.media import CSV
+from handler.payload import OURS, Conventions, Predictions, around_scores, decode, encode, fit_rows
+from handler.payload.decode import FORMS
 from handler.predictor import Facts, FoldsDisagree, Iterations, Scorer
 
 # Read and scored within milliseconds, whatever is in it.
 LIGHT_BODY_BYTES = 8 << 10
+# They need none.
+NO_FLOOR: AbstractContextManager[None] = nullcontext()
 
 
 class Scored(NamedTuple):
@@ -32,6 +35,10 @@ class Scored(NamedTuple):
     media_type: str
     decoded: int
     predicted: int
+
+
+class NotBrief(Exception):
+    """Instead of scores that take more than next to nothing, for who did not want to wait."""
 
 
 class Scoring(Protocol):
@@ -54,7 +61,11 @@ class Scoring(Protocol):
         outputs: tuple[str, ...],
         media_type: str,
         iterations: Iterations | None = None,
-    ) -> Scored: ...
+        *,
+        is_brief: bool = False,
+    ) -> Scored:
+        """is_brief   only when it takes next to nothing, whatever is in the body; raises NotBrief otherwise"""
+        ...
 
 
 class PlainScoring:
@@ -68,6 +79,7 @@ class PlainScoring:
     def __init__(self, conventions: Conventions = OURS, bounds: Bounds | None = None) -> None:
         self._conventions = conventions
         self._bounds = bounds
+        self._around = around_scores(conventions)
 
     def media_type(self, accept: str | None) -> str:
         return self._conventions.media_type(accept)
@@ -80,22 +92,22 @@ class PlainScoring:
         outputs: tuple[str, ...],
         media_type: str,
         iterations: Iterations | None = None,
+        *,
+        is_brief: bool = False,
     ) -> Scored:
         del target  # for code of the endpoint's own
-        if (
-            media_type == CSV
-            and not outputs
-            and iterations is None
-            and isinstance(model, Forest)
-            and not self._conventions.is_aws
-            and request.headers.get("content-type") == CSV
-        ):
-            began = time.perf_counter_ns()
-            text = model.score_line(request.body)
-            if text is not None:
-                return Scored(text, CSV, began, time.perf_counter_ns())
+        is_light = len(request.body) <= LIGHT_BODY_BYTES and not outputs
+        if is_light and iterations is None and isinstance(model, Forest):
+            form, around = FORMS.get(request.headers.get("content-type", "")), self._around.get(media_type)
+            if form is not None and around is not None:
+                began = time.perf_counter_ns()
+                text = model.score_brief(request.body, form, around)
+                if text is not None:
+                    return Scored(text, media_type, began, time.perf_counter_ns())
+        if is_brief:
+            raise NotBrief
         bounds = self._bounds
-        if bounds is None or (len(request.body) <= LIGHT_BODY_BYTES and not outputs):
+        if bounds is None or is_light:
             return self._score(request, model, outputs, media_type, iterations, None)
         with bounds.visit(request.is_wanted) as visit:
             return self._score(request, model, outputs, media_type, iterations, visit)
@@ -112,11 +124,14 @@ class PlainScoring:
         content_type = request.headers.get("content-type", "")
         if visit is not None:
             visit.reads(len(request.body), content_type)
-        values = read_rows(request.body, content_type, model.facts, self._conventions)
+        with NO_FLOOR if visit is None else visit.floor:
+            values = read_rows(request.body, content_type, model.facts, self._conventions)
         decoded = time.perf_counter_ns()
         predictions = predict(model, values, outputs, iterations, visit)
         predicted = time.perf_counter_ns()
-        return Scored(encode(predictions, media_type, self._conventions), media_type, decoded, predicted)
+        with NO_FLOOR if visit is None else visit.floor:
+            text = encode(predictions, media_type, self._conventions)
+        return Scored(text, media_type, decoded, predicted)
 
 
 def parse_iterations(text: str) -> Iterations:

@@ -143,3 +143,20 @@ def test_only_one_place_makes_aws_clients(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=shown)
 def test_every_module_says_what_it_is_for(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=shown)
+def test_whoever_expects_what_is_no_json_expects_what_is_nested_too_deep(path: Path) -> None:
+    careless = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Try)
+        and any(ast.unparse(one) in {"json.loads", "json.load"} for part in node.body for one in ast.walk(part))
+        and any("ValueError" in words for words in _expected(node))
+        and not any("RecursionError" in words for words in _expected(node))
+    ]
+    assert not careless, f"{path}: json.loads raises RecursionError too; see lines {careless}"
+
+
+def _expected(node: ast.Try) -> list[str]:
+    return [ast.unparse(handler.type) for handler in node.handlers if handler.type is not None]

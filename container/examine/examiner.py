@@ -5,8 +5,11 @@ return. In the runtime that would be everyone's outage, so an artifact is opened
 process that ends with the first artifact it hands to XGBoost, or finds fault with. Making another takes 11 ms of a core; so
 one that has only read and packed, in Python and NumPy, takes the next. What it wrote is what the runtime loads.
 
-    runtime --SEQPACKET: one end of a socket pair per artifact--> [ reader | reader | ... ]   forked by the examiner
-    runtime <--STREAM: "taken", then the verdict----------------- the reader that took it
+    runtime --SEQPACKET: one end of a socket pair per message--> [ reader | reader | ... ]   forked by the examiner
+    runtime <--STREAM: "taken", then a verdict per artifact----- the reader that took it
+
+A message has one artifact, or some small ones: of what one costs, waking the other side was half. Each of them is examined
+under limits of its own, and the first after which the reader is not as good as new is the last.
 
 Rule: the examiner itself reads nothing of an artifact. It forks readers beforehand (a pre-forking server), and a new one
 where one is missing; a reader that finds the runtime gone ends with the status that makes the examiner end as well.
@@ -69,13 +72,15 @@ MAX_ARTIFACTS = 100
 MAX_GROWTH_BYTES = 16 << 20
 
 _TOLD = struct.Struct("=i?")  # a reader's pid, and whether it waits for a task
+TOGETHER_BYTES = 1 << 17  # answers are sent together up to here; a socket's buffer takes 200 KB
 
-HEADER = struct.Struct("!QI")  # bytes that follow as payload, bytes of JSON before them
+ASKED = struct.Struct("!I")  # bytes of JSON: the tasks; their artifacts follow
+ANSWERED = struct.Struct("!QI")  # bytes of documents, bytes of JSON before them
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """uri: for messages. bundle: a directory to read instead of the payload. n_bytes: what there is to read.
+    """uri: for messages. bundle: a directory to read instead of what is sent. n_bytes: what there is to read.
     wants_origins: tell also where each booster came from, and hand it out as XGBoost's document whatever the facts say.
     as_boosters: make no forests; somebody else's code will load the documents."""
 
@@ -90,6 +95,10 @@ class Task:
     def from_dict(cls, values: dict[str, Any]) -> Task:
         """A task that travelled as JSON."""
         return cls(**{**values, "limits": Limits(**values["limits"])})
+
+    @property
+    def n_sent(self) -> int:
+        return self.n_bytes if self.bundle is None else 0
 
     @property
     def memory_bytes(self) -> int:
@@ -235,7 +244,8 @@ def _serve_preforked(tasks: socket.socket, tell: int, patience_s: float | None) 
 def _take_tasks(tasks: socket.socket, tell: int, patience_s: float | None) -> int:
     """Examine artifacts for as long as this process is as good as new; the status to end with."""
     resident_before = process_resident_bytes()
-    for _ in range(MAX_ARTIFACTS):
+    n_examined = 0
+    while n_examined < MAX_ARTIFACTS:
         received = _next_task(tasks, patience_s)
         if received is None:
             return 0
@@ -245,9 +255,10 @@ def _take_tasks(tasks: socket.socket, tell: int, patience_s: float | None) -> in
         os.write(tell, _TOLD.pack(os.getpid(), False))
         with socket.socket(fileno=descriptors[0]) as runtime:
             runtime.sendall(TAKEN)
-            is_as_new = _examine_one(runtime)
+            n_of_message, is_as_new = _examine_message(runtime)
         if not is_as_new:
             return 0
+        n_examined += n_of_message
         gc.collect()  # the runtime has its answer
         if process_resident_bytes() - resident_before > MAX_GROWTH_BYTES:  # its heap gives nothing back, see _keep_heap
             return 0
@@ -265,36 +276,52 @@ def _next_task(tasks: socket.socket, patience_s: float | None) -> tuple[bytes, l
     return None
 
 
-def _examine_one(runtime: socket.socket) -> bool:
-    """Whether nothing but our own Python has looked at it, and found it sound."""
+def _examine_message(runtime: socket.socket) -> tuple[int, bool]:
+    """How many artifacts it had, and whether nothing but our own Python has looked at them, and found them sound."""
     with runtime.makefile("rb") as stream:
-        n_payload, n_json = HEADER.unpack(stream.read(HEADER.size))
-        task = Task.from_dict(json.loads(stream.read(n_json)))
-        if task.is_large:
-            yield_to_others(LARGE_NICENESS)
+        (n_json,) = ASKED.unpack(stream.read(ASKED.size))
+        tasks = [Task.from_dict(one) for one in json.loads(stream.read(n_json))]
+        blobs = [stream.read(task.n_sent) for task in tasks]
+    if any(task.is_large for task in tasks):
+        yield_to_others(LARGE_NICENESS)
+    unsent: list[bytes] = []
+    is_as_new = True
+    for task, blob in zip(tasks, blobs, strict=True):
         _bind(task)
-        try:
-            documents, verdict = _verdict(stream.read(n_payload), task)
-        except (ArtifactBroken, ArtifactRefused) as error:
-            documents, verdict = [], {"error": type(error).__name__, "why": error.why}
-        except ServingError as error:
-            documents, verdict = [], {"error": "ArtifactUnavailable", "why": str(error)}
-        except MemoryError:
-            documents, verdict = (
-                [],
-                {
-                    "error": "ArtifactRefused",
-                    "why": f"reading it takes more than {task.memory_bytes} bytes",
-                },
-            )
-    head = json.dumps({**verdict, "documents": [len(document) for document in documents]}).encode()
-    runtime.sendall(HEADER.pack(sum(map(len, documents)), len(head)) + head)
-    for document in documents:
-        runtime.sendall(document)
-    facts: Any = verdict.get("facts", [])
-    is_as_new = bool(facts) and all(one["is_forest"] for one in facts) and not (task.wants_origins or task.is_large)
+        documents, verdict = _examine(blob, task)
+        facts: Any = verdict.get("facts", [])
+        is_as_new = bool(facts) and all(one["is_forest"] for one in facts) and not (task.wants_origins or task.is_large)
+        head = json.dumps(
+            {**verdict, "documents": [len(document) for document in documents], "is_last": not is_as_new}
+        ).encode()
+        unsent += [ANSWERED.pack(sum(map(len, documents)), len(head)), head, *documents]
+        if not is_as_new:
+            break
+        if sum(map(len, unsent)) > TOGETHER_BYTES:
+            _send(runtime, unsent)
+            unsent.clear()
+    _send(runtime, unsent)
     _unbind()
-    return is_as_new
+    return len(tasks), is_as_new
+
+
+def _examine(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
+    try:
+        return _verdict(blob, task)
+    except (ArtifactBroken, ArtifactRefused) as error:
+        return [], {"error": type(error).__name__, "why": error.why}
+    except ServingError as error:
+        return [], {"error": "ArtifactUnavailable", "why": str(error)}
+    except MemoryError:
+        return [], {"error": "ArtifactRefused", "why": f"reading it takes more than {task.memory_bytes} bytes"}
+
+
+def _send(runtime: socket.socket, pieces: list[bytes]) -> None:
+    """Small ones in one go: each that is sent by itself wakes the runtime. Large ones are not copied."""
+    if sum(map(len, pieces)) <= 2 * TOGETHER_BYTES:
+        pieces = [b"".join(pieces)]
+    for piece in pieces:
+        runtime.sendall(piece)
 
 
 def _bind(task: Task) -> None:

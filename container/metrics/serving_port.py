@@ -77,5 +77,5 @@ def _mms_status(body: bytes) -> str | None:
     """What MMS's own /ping says; None when it is not MMS that answered."""
     try:
         return str(json.loads(body)["status"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -58,7 +58,7 @@ class State:
             value = json.loads(path.read_bytes(), object_hook=_read)
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise StateRefused(f"{path} is no state of a platform: {error}") from error
         version = value.get("version") if isinstance(value, dict) else None
         if version != VERSION:

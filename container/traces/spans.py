@@ -3,7 +3,7 @@
     a call answered -> take (an append) -> [queue] -> spans -> OpenTelemetry's SDK, which batches and sends
 
 Rule: a call never waits for its span: the caller's traceparent is read, and the SDK met, on a thread of ours. What is more
-than a queue holds is dropped and counted.
+than a queue holds is dropped and counted, and a body is not kept for its length.
 
 Source: W3C Trace Context for traceparent; OpenTelemetry's semantic conventions for what it has a name for.
 """
@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from handler.errors import StartRefused
@@ -24,10 +24,19 @@ from handler.telemetry.recorder import SPANS_DROPPED, Recorder
 log = logging.getLogger("mme.traces")
 
 MAX_QUEUED = 10_000
+SMALL_BYTES = 1024  # of a call's bodies: to keep these for a moment takes less than to leave them out
 LOOK_S = 0.2
 TIMEOUT_S = 5  # of one delivery
 STAGES = ("wait", "decode", "predict", "encode")
 _CACHE = {True: "hit", False: "miss", None: "none"}
+
+
+class _Taken(NamedTuple):
+    """A call, perhaps without its bodies, and how many bytes they had."""
+
+    call: Exchange
+    n_asked: int
+    n_answered: int
 
 
 class TracesUnusable(StartRefused):
@@ -47,7 +56,7 @@ class Traces:
         self._provider = _provider(_traces_url(url), share, service, instance)
         self._tracer = self._provider.get_tracer("multi-model-endpoint")
         self._recorder = recorder
-        self._queue: deque[Exchange] = deque()
+        self._queue: deque[_Taken] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send_all, name="traces", daemon=True)
         self._thread.start()
@@ -58,10 +67,13 @@ class Traces:
 
     def take_failed(self, call: Exchange) -> None:
         """The same of a call that was answered with an error."""
-        if len(self._queue) < MAX_QUEUED:
-            self._queue.append(call)
-        else:
+        if len(self._queue) >= MAX_QUEUED:
             self._recorder.count(SPANS_DROPPED)
+            return
+        n_asked, n_answered = len(call.request.body), len(call.answer.body)
+        if n_asked + n_answered > SMALL_BYTES:
+            call = call._replace(request=call.request._replace(body=b""), answer=call.answer._replace(body=b""))
+        self._queue.append(_Taken(call, n_asked, n_answered))
 
     def close(self, deadline_s: float = 0.5) -> None:
         """Send what is there, for at most about so long."""
@@ -83,14 +95,15 @@ class Traces:
                 log.exception("a call's span is lost")
                 self._recorder.count(SPANS_DROPPED)
 
-    def _span(self, call: Exchange, epoch_ns: int) -> None:
+    def _span(self, taken: _Taken, epoch_ns: int) -> None:
         from opentelemetry import trace
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        call = taken.call
         started, held, decoded, predicted, ended = (epoch_ns + mark for mark in call.marks)
         parent = TraceContextTextMapPropagator().extract(call.request.headers)
         span = self._tracer.start_span(
-            "invoke", parent, trace.SpanKind.SERVER, start_time=started, attributes=_attributes(call)
+            "invoke", parent, trace.SpanKind.SERVER, start_time=started, attributes=_attributes(*taken)
         )
         if span.is_recording():
             below = trace.set_span_in_context(span)
@@ -103,12 +116,12 @@ class Traces:
         span.end(ended)
 
 
-def _attributes(call: Exchange) -> dict[str, str | int]:
+def _attributes(call: Exchange, n_asked: int, n_answered: int) -> dict[str, str | int]:
     return {
         "http.request.method": "POST",
         "http.response.status_code": call.answer.status,
-        "http.request.body.size": len(call.request.body),
-        "http.response.body.size": len(call.answer.body),
+        "http.request.body.size": n_asked,
+        "http.response.body.size": n_answered,
         "mme.target": (call.target or "").encode("utf-8", "backslashreplace").decode(),
         "mme.version": call.version,
         "mme.cache": _CACHE[call.is_hit],

@@ -35,7 +35,7 @@ from container.worker.runtime import Runtime
 from container.worker.warm import Place, WarmList
 from container.worker.watch import RELAY, Watch
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import SMALL_CSV_BYTES, TARGET_HEADER, BothTaps, Dispatcher, Tap
+from handler.dispatch import SMALL_ROWS_BYTES, TARGET_HEADER, BothTaps, Dispatcher, Tap
 from handler.errors import ServingError, StartRefused
 from handler.hooks.module import Hooks
 from handler.loading.loader import BundleLoader, PreparedModel
@@ -123,7 +123,7 @@ def _build_standalone(
         answer_at_once=dispatcher.answer_at_once,
         notes=Notes(recorder, watch.journal),
         answer_on_lane=None if dispatcher.is_slow else dispatcher.answer_if_warm,
-        lane_body_bytes=SMALL_CSV_BYTES,
+        lane_body_bytes=SMALL_ROWS_BYTES,
         pool=pool,
         n_threads=settings.front.workers,
         io_dir=launch.io_dir,
@@ -245,7 +245,7 @@ def _build_hosted(
         answer=dispatcher.answer,
         notes=Notes(recorder, watch.journal),
         answer_on_lane=None if dispatcher.is_slow else answer_on_lane,
-        lane_body_bytes=SMALL_CSV_BYTES,
+        lane_body_bytes=SMALL_ROWS_BYTES,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
         hosted=hosted,

@@ -193,7 +193,7 @@ def _fetch(store: WritingStore, key: str) -> dict[str, _Listed]:
         return _parsed(json.loads(store.fetch(key).data))
     except ArtifactMissing:
         return {}
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, TargetInvalid) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, TargetInvalid, RecursionError) as error:
         log.warning("%s is no warm list: %s", store.uri(key), error)
         return {}
 

@@ -130,6 +130,10 @@ class ModelCache:
 
     # -- borrowing -----------------------------------------------------------------------------------------------------
 
+    def is_refused(self, target: str) -> bool:
+        """Whether `borrow` would raise at once, because it is known that there is no model to be had. Takes no time."""
+        return self._refused(target) is not None
+
     def borrow(self, target: str, wait_s: float) -> Borrowed:
         """The target's model, loaded if need be, held in memory until the `with` block ends.
 

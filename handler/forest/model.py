@@ -44,7 +44,7 @@ class Forest:
         self._n_trees, self._n_groups, self._n_outputs = shape.n_trees, shape.n_groups, shape.n_outputs
         self._n_best = self._n_trees if facts.best_rounds is None else trees_of(packed, facts.best_rounds)
         # Nothing to decide and nothing to replace, as for most.
-        self._is_plain = facts.best_rounds is None and facts.missing is None
+        self._is_plain = facts.best_rounds is None and facts.missing is None and not facts.categories
         self.facts = facts
 
     @property
@@ -91,12 +91,16 @@ class Forest:
             crew=self._crew,
         )
 
-    def score_line(self, body: bytes) -> bytes | None:
-        """The plain score of one ordinary line of CSV, as CSV; None for anything else, which `predict` and those around it
-        answer, or refuse, in the same words."""
-        if not self._is_plain or self._n_groups != 1 or self._n_trees > walker.BRIEF or row is None:
+    def score_brief(self, body: bytes, form: int, around: tuple[bytes, bytes, bytes]) -> bytes | None:
+        """The plain scores of an ordinary body of few rows, as text; None for anything else, which `predict` and those around
+        it answer, or refuse, in the same words.
+
+        form     what the body is in, as `payload.decode.FORMS` has it
+        around   what stands before the first score, between two, and behind the last
+        """
+        if not self._is_plain or self._n_groups != 1 or row is None:
             return None
-        return row.score_line(self._packed, self._columns, self._n_trees, body)
+        return row.score_brief(self._packed, self._columns, self._n_trees, form, body, *around)
 
     def close(self) -> None:
         """Let go of the booster, if there is one; nobody may be predicting. The rest goes with the last reference."""

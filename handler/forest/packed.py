@@ -22,13 +22,17 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
+from types import UnionType
 from typing import Any
 
 import numpy as np
 
 from handler.bounds import TreeCost
+from handler.compiled import letting_go
 from handler.forest import walker
 from handler.importer.learner import DELETED_SPLIT, NO_NODE, NO_PARENT, Array, Learner, Trees, no_categories
+from handler.importer.trees import address, are_as_read
 from handler.importer.writer import ubj_of
 
 MAGIC = 0x31464D4D  # "MMF1"
@@ -109,7 +113,7 @@ def cost_of(forest: bytes) -> TreeCost:
 
 
 def is_sound(forest: bytes) -> bool:
-    """Whether it can be walked and unpacked, whoever packed it: 1 us for a thousand nodes."""
+    """Whether it can be walked and unpacked, whoever packed it: some us for a thousand nodes."""
     if not walker.is_sound(forest):
         return False
     _, n_nodes, n_trees, n_groups, *_ = _HEAD.unpack_from(forest)
@@ -117,8 +121,34 @@ def is_sound(forest: bytes) -> bool:
     if len(forest) < n_walked + _LENGTH.size:
         return False
     (n_rest,) = _LENGTH.unpack_from(forest, len(forest) - _LENGTH.size)
-    # hessian, and leaves where there is a dart
-    return len(forest) - n_walked - n_rest - _LENGTH.size in (4 * n_nodes, 8 * n_nodes)
+    n_left = len(forest) - n_walked - n_rest - _LENGTH.size
+    if n_left not in (4 * n_nodes, 8 * n_nodes):
+        return False
+    try:
+        return _is_rest(_rest_of(forest), n_trees, has_leaves=n_left == 8 * n_nodes)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_rest(rest: Any, n_trees: int, *, has_leaves: bool) -> bool:
+    """Whether it is what `_rest` makes, so that all that is asked of it is there. What in it contradicts the trees the
+    quarantine finds out, which opens what is made of it."""
+    if not isinstance(rest, dict) or rest.keys() != _KINDS.keys():
+        return False
+    if not all(isinstance(rest[name], kind) for name, kind in _KINDS.items()):
+        return False
+    starts, weights, parameters = rest["iteration_starts"], rest["tree_weights"], rest["objective_params"]
+    return (
+        all(isinstance(one, dict) for one in parameters.values())
+        and all(isinstance(value, str) for one in parameters.values() for value in one.values())
+        and all(isinstance(one, int) for one in starts)
+        and starts[:1] == [0]
+        and starts[-1] == n_trees
+        and all(before <= after for before, after in pairwise(starts))
+        and all(isinstance(one, float) for one in (*rest["base_score"], *(weights or ())))
+        and (weights is not None) == has_leaves
+        and (weights is None or len(weights) == n_trees)
+    )
 
 
 def pack(learner: Learner) -> bytes | None:
@@ -136,18 +166,10 @@ def pack(learner: Learner) -> bytes | None:
     margins = _margins(learner, transform)
     if not np.isfinite(margins).all():
         return None
-    deleted = (trees.split_index == DELETED_SPLIT) & (trees.default_left == 1)
-    is_split = (trees.left != NO_NODE) & ~deleted
     feature_bits = max(1, (learner.n_features - 1).bit_length())
-    within = np.arange(len(trees.left)) - np.repeat(trees.starts[:-1], np.diff(trees.starts))
-    offset = np.where(is_split, trees.left - within, 0)
-    if offset.min() < 0 or int(offset.max()) >> (_WORD_BITS - 1 - feature_bits) or (is_split & (offset == 0)).any():
+    nodes = _nodes(trees, feature_bits)
+    if nodes is None:
         return None
-    nodes = np.zeros(len(offset), _NODE)
-    nodes["value"] = trees.split_condition
-    is_left = deleted | (is_split & (trees.default_left == 1))
-    feature = np.where(is_split, trees.split_index, 0)
-    nodes["word"] = offset << (feature_bits + 1) | is_left.astype(np.int64) << feature_bits | feature
     pieces = [
         _HEAD.pack(
             MAGIC, len(nodes), trees.n_trees, learner.n_groups, learner.n_features, feature_bits, transform,
@@ -160,10 +182,38 @@ def pack(learner: Learner) -> bytes | None:
     leaves = b""
     if learner.tree_weights is not None:
         leaves = nodes["value"].tobytes()
+        is_split = nodes["word"] >> np.uint32(feature_bits + 1) > 0
         nodes["value"] = np.where(is_split, nodes["value"], _weighted(learner, trees, margins))
     rest = json.dumps(_rest(learner, trees)).encode()
     pieces += [nodes.tobytes(), trees.sum_hessian.tobytes(), leaves, rest, _LENGTH.pack(len(rest))]
     return b"".join(pieces)
+
+
+def _nodes(trees: Trees, feature_bits: int) -> Array | None:
+    """As they are walked; None where one is too far from its children for the bits of a word."""
+    if letting_go is None or not are_as_read(trees):
+        return _nodes_by_numpy(trees, feature_bits)
+    nodes = np.empty(len(trees.left), _NODE)
+    fits = letting_go.trees_pack(
+        address(trees.starts), trees.n_trees, feature_bits, address(trees.left), address(trees.split_index),
+        address(trees.split_condition), address(trees.default_left), address(nodes),
+    )  # fmt: skip
+    return nodes if fits else None
+
+
+def _nodes_by_numpy(trees: Trees, feature_bits: int) -> Array | None:
+    deleted = (trees.split_index == DELETED_SPLIT) & (trees.default_left == 1)
+    is_split = (trees.left != NO_NODE) & ~deleted
+    within = np.arange(len(trees.left)) - np.repeat(trees.starts[:-1], np.diff(trees.starts))
+    offset = np.where(is_split, trees.left - within, 0)
+    if offset.min() < 0 or int(offset.max()) >> (_WORD_BITS - 1 - feature_bits) or (is_split & (offset == 0)).any():
+        return None
+    nodes = np.zeros(len(offset), _NODE)
+    nodes["value"] = trees.split_condition
+    is_left = deleted | (is_split & (trees.default_left == 1))
+    feature = np.where(is_split, trees.split_index, 0)
+    nodes["word"] = offset << (feature_bits + 1) | is_left.astype(np.int64) << feature_bits | feature
+    return nodes
 
 
 def _classes_agree(learner: Learner) -> bool:
@@ -203,6 +253,20 @@ def _rest(learner: Learner, trees: Trees) -> dict[str, object]:
         "iteration_starts": trees.iteration_starts.tolist(),
         "tree_weights": None if learner.tree_weights is None else learner.tree_weights.tolist(),
     }
+
+
+# Of what `_rest` makes.
+_KINDS: dict[str, type | UnionType] = {
+    "objective": str,
+    "objective_params": dict,
+    "booster": str,
+    "base_score": list,
+    "num_class": int,
+    "n_targets": int,
+    "n_parallel": int,
+    "iteration_starts": list,
+    "tree_weights": list | None,
+}
 
 
 def document_of(forest: bytes) -> bytes:

@@ -1,6 +1,7 @@
-/* line.c as a module of Python's: a call through ctypes costs a microsecond.
+/* brief.c and the walker as a module of Python's: a call through ctypes costs a microsecond.
  *
- * Rule: what is no text is None. The interpreter lock is held: letting go of it costs more than the work.
+ * Rule: what has no text is None. The interpreter lock is held, for letting go of it costs more than the work, unless the walk is
+ * long.
  *
  * Limited API, so that one library serves every CPython from 3.11 on.
  */
@@ -11,7 +12,14 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "line.h"
+#include "brief.h"
+
+/* Rows times trees: about 20 us, as in walker.py, where rows are walked, and where so many are scored in bulk. From MOST_WALKS on
+ * other cores may help, which the longer way knows of. */
+enum { BRIEF_WALKS = 1000, BRIEF_IN_BULK = 4000, FEWEST_IN_BULK = 24, MOST_WALKS = 200000 };
+enum { MOST_AROUND_BYTES = 64 };
+
+void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
 
 /* float_text(bits) -> bytes or None, for tests */
 static PyObject *float_text(PyObject *self, PyObject *const *args, Py_ssize_t n_args) {
@@ -22,31 +30,47 @@ static PyObject *float_text(PyObject *self, PyObject *const *args, Py_ssize_t n_
     float value;
     memcpy(&value, &bits, sizeof value);
     char text[TEXT_BYTES];
-    const int n = line_text(value, text);
+    const int n = brief_text(value, text);
     if (n != NO_TEXT) return PyBytes_FromStringAndSize(text, n);
     Py_RETURN_NONE;
 }
 
-/* score_line(packed, n_features, n_trees, body) -> bytes or None */
-static PyObject *score_line(PyObject *self, PyObject *const *args, Py_ssize_t n_args) {
+static int takes_around(PyObject *const args[3], around_t *around) {
+    Py_ssize_t n_head, n_between, n_tail;
+    char *head, *between, *tail;
+    if (PyBytes_AsStringAndSize(args[0], &head, &n_head) < 0 || PyBytes_AsStringAndSize(args[1], &between, &n_between) < 0 ||
+        PyBytes_AsStringAndSize(args[2], &tail, &n_tail) < 0)
+        return 0;
+    if (n_head + n_between + n_tail > MOST_AROUND_BYTES) return PyErr_SetString(PyExc_ValueError, "too long around scores"), 0;
+    *around = (around_t){head, between, tail, n_head, n_between, n_tail};
+    return 1;
+}
+
+/* score_brief(packed, n_features, n_trees, form, body, head, between, tail) -> bytes or None */
+static PyObject *score_brief(PyObject *self, PyObject *const *args, Py_ssize_t n_args) {
     (void)self;
-    if (n_args != 4) return PyErr_Format(PyExc_TypeError, "score_line takes packed, n_features, n_trees and body");
+    if (n_args != 8) return PyErr_Format(PyExc_TypeError, "score_brief takes a forest, a form, a body, and what is around scores");
     char *packed, *body;
     Py_ssize_t n_packed, n_body;
+    around_t around;
     if (PyBytes_AsStringAndSize(args[0], &packed, &n_packed) < 0) return NULL;
-    const long n_features = PyLong_AsLong(args[1]);
-    if (n_features == -1 && PyErr_Occurred()) return NULL;
-    const long n_trees = PyLong_AsLong(args[2]);
-    if (n_trees == -1 && PyErr_Occurred()) return NULL;
-    if (PyBytes_AsStringAndSize(args[3], &body, &n_body) < 0) return NULL;
-    char text[TEXT_BYTES];
-    const int n = line_score(packed, n_features, (uint32_t)n_trees, body, n_body, text);
-    if (n != NO_TEXT) return PyBytes_FromStringAndSize(text, n);
+    const long n_features = PyLong_AsLong(args[1]), n_trees = PyLong_AsLong(args[2]), form = PyLong_AsLong(args[3]);
+    if (PyErr_Occurred() || PyBytes_AsStringAndSize(args[4], &body, &n_body) < 0 || !takes_around(args + 5, &around)) return NULL;
+    float rows[BRIEF_CELLS], scores[BRIEF_ROWS];
+    const int64_t n_rows = brief_rows((form_t)form, body, n_body, n_features, rows), n_walks = n_rows * n_trees;
+    if (n_rows == NO_TEXT || n_walks >= MOST_WALKS) Py_RETURN_NONE;
+    const int is_long = n_walks > (n_rows < FEWEST_IN_BULK ? BRIEF_WALKS : BRIEF_IN_BULK);
+    PyThreadState *const state = is_long ? PyEval_SaveThread() : NULL;
+    forest_predict(packed, rows, n_rows, (uint32_t)n_trees, 0, scores);
+    if (state) PyEval_RestoreThread(state);
+    char text[BRIEF_ROWS * (TEXT_BYTES + MOST_AROUND_BYTES) + MOST_AROUND_BYTES];
+    const int64_t n = brief_answer(scores, n_rows, &around, text);
+    if (n != NO_TEXT) return PyBytes_FromStringAndSize(text, (Py_ssize_t)n);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef functions[] = {
-    {"score_line", (PyCFunction)(void (*)(void))score_line, METH_FASTCALL, NULL},
+    {"score_brief", (PyCFunction)(void (*)(void))score_brief, METH_FASTCALL, NULL},
     {"float_text", (PyCFunction)(void (*)(void))float_text, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -47,6 +47,9 @@ enum { IDENTITY, SIGMOID, EXP, HINGE, SOFTMAX, SOFTPROB };
 /* As packed.py writes it: "MMF1". */
 static const uint32_t MAGIC = 0x31464d4d;
 
+/* Of splits, in a tree; as in importer/checks.py. */
+enum { MAX_LEVELS = 2048 };
+
 /* Walks in step with each other: one waits for memory while the others go on. */
 enum { LANES = 8, BLOCK = 64 };
 
@@ -285,9 +288,8 @@ static float transformed(float margin, uint32_t transform) {
     }
 }
 
-/* Whether n_bytes can be walked: whatever is in them, no walk then reads or writes outside of them, of a row of n_features, or
- * of n_groups scores. */
-int forest_is_sound(const void *forest, int64_t n_bytes) {
+/* How many nodes the largest tree has; 0 where the head, or where the trees begin, is not sound. */
+int64_t forest_largest_tree(const void *forest, int64_t n_bytes) {
     head_t head;
     if (n_bytes < (int64_t)sizeof head) return 0;
     memcpy(&head, forest, sizeof head);
@@ -296,18 +298,39 @@ int forest_is_sound(const void *forest, int64_t n_bytes) {
     if (!head.n_trees || !head.n_groups || !head.n_nodes || !head.n_features) return 0;
     if (head.feature_bits < 1 || head.feature_bits > 30 || head.transform > SOFTPROB) return 0;
     if (head.n_outputs != (head.transform == SOFTMAX ? 1 : head.n_groups)) return 0;
-    const uint32_t *roots = (const uint32_t *)((const char *)forest + sizeof head) + head.n_groups;
-    const uint32_t *groups = roots + head.n_trees;
-    const node_t *nodes = (const node_t *)(groups + head.n_trees);
-    const uint32_t mask = (1u << head.feature_bits) - 1;
+    const uint32_t *roots = opened(forest).roots;
     if (roots[0] != 0) return 0;
+    uint32_t most = 0;
     for (uint32_t tree = 0; tree < head.n_trees; tree++) {
         const uint32_t end = tree + 1 < head.n_trees ? roots[tree + 1] : head.n_nodes;
-        if (groups[tree] >= head.n_groups || end > head.n_nodes || roots[tree] >= end) return 0;
-        for (uint32_t at = roots[tree]; at < end; at++) {
-            const uint32_t offset = nodes[at].word >> (head.feature_bits + 1);
-            if (offset && (uint64_t)at + offset + 1 >= end) return 0;
-            if ((nodes[at].word & mask) >= head.n_features) return 0;
+        if (end > head.n_nodes || roots[tree] >= end) return 0;
+        most = end - roots[tree] > most ? end - roots[tree] : most;
+    }
+    return most;
+}
+
+/* Whether n_bytes can be walked: whatever is in them, no walk then reads or writes outside of them, of a row of n_features, or
+ * of n_groups scores. Each tree is one: no node has two parents or MAX_LEVELS above it, and where none leads nothing goes on, so
+ * that to go through all ways is as much work as there are nodes. levels: room for a number for each node of the largest tree. */
+int forest_is_sound(const void *packed, int64_t n_bytes, uint16_t *levels) {
+    if (!forest_largest_tree(packed, n_bytes)) return 0;
+    const forest_t forest = opened(packed);
+    const head_t *const head = forest.head;
+    const uint32_t mask = (1u << head->feature_bits) - 1;
+    for (uint32_t tree = 0; tree < head->n_trees; tree++) {
+        const uint32_t root = forest.roots[tree];
+        const uint32_t n = (tree + 1 < head->n_trees ? forest.roots[tree + 1] : head->n_nodes) - root;
+        if (forest.groups[tree] >= head->n_groups) return 0;
+        memset(levels, 0, n * sizeof *levels);
+        levels[0] = 1;
+        for (uint32_t at = 0; at < n; at++) {
+            const uint32_t word = forest.nodes[root + at].word, offset = word >> (head->feature_bits + 1);
+            if ((word & mask) >= head->n_features) return 0;
+            if (!offset) continue;
+            if ((uint64_t)at + offset + 1 >= n || !levels[at] || levels[at] > MAX_LEVELS) return 0;
+            uint16_t *const below = levels + at + offset;
+            if (below[0] || below[1]) return 0;
+            below[0] = below[1] = (uint16_t)(levels[at] + 1);
         }
     }
     return 1;

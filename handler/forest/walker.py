@@ -31,6 +31,7 @@ BRIEF = 1000
 _LONG = 200_000
 # That one call takes for many groups: as many numbers as walk.c has room for.
 MOST_COLUMNS = 1 << 15
+_LEVEL_BYTES = 2
 
 
 def is_available() -> bool:
@@ -44,8 +45,13 @@ def margin_of(intercept: float, transform: int) -> float:
 
 
 def is_sound(forest: bytes) -> bool:
-    """Whether every index in it is in range, so that no walk leaves it; never where there is no walker."""
-    return letting_go is not None and bool(letting_go.forest_is_sound(forest, len(forest)))
+    """Whether every index is in range and its trees are trees, so that no walk leaves it; never where there is no walker."""
+    if letting_go is None:
+        return False
+    n_nodes = letting_go.forest_largest_tree(forest, len(forest))
+    if not n_nodes:
+        return False
+    return bool(letting_go.forest_is_sound(forest, len(forest), ctypes.create_string_buffer(_LEVEL_BYTES * n_nodes)))
 
 
 def predict(

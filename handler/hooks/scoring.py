@@ -33,7 +33,7 @@ from handler.payload import OURS, Conventions, Predictions, Rows, decode, encode
 from handler.payload.media import CSV, JSON, parse_media_type
 from handler.payload.rows import sparse_rows
 from handler.predictor import Facts, Iterations, Scorer
-from handler.scoring import LIGHT_BODY_BYTES, Scored, predict
+from handler.scoring import LIGHT_BODY_BYTES, NotBrief, Scored, predict
 
 MEMBER = "xgboost-model"  # in model_fn's directory; xgboost-model-0, -1, ... for the folds of an ensemble
 TEXT_TYPES = (CSV, JSON)  # what the toolkit decodes before it calls a hook
@@ -183,7 +183,11 @@ class HookedScoring:
         outputs: tuple[str, ...],
         media_type: str,
         iterations: Iterations | None = None,
+        *,
+        is_brief: bool = False,
     ) -> Scored:
+        if is_brief:
+            raise NotBrief
         if self._bounds is None or len(request.body) <= LIGHT_BODY_BYTES:
             return self._score(request, target, model, outputs, media_type, iterations, None)
         with self._bounds.visit(request.is_wanted) as visit:

@@ -93,8 +93,6 @@ def import_booster(member_bytes: bytes, uri: str) -> Imported:
         predicting.read_saved(learner)
         made = corrections.correct(learner)
         checks.check(learner)
-        if learner.trees is not None:
-            checks.canonical(learner.trees)
         says = predicting.predicting_of(learner)
         note = predicting.note(says, learner.categories)
         if note is not None:

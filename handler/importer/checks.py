@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from handler.importer import trees as compiled
 from handler.importer.broken import Damaged, Unsupported
 from handler.importer.learner import DELETED_SPLIT, NO_NODE, NO_PARENT, Array, Learner, Trees
 
@@ -20,7 +21,10 @@ MAX_CATEGORY_BYTES = 1 << 28  # bit sets of all categorical nodes together
 
 
 def check(learner: Learner) -> None:
-    """raises   Damaged naming what does not fit; Unsupported for a booster larger than our bounds"""
+    """Gives what is left over in the parents of roots and the children of leaves and deleted nodes one spelling.
+
+    raises   Damaged naming what does not fit; Unsupported for a booster larger than our bounds
+    """
     _check_shape(learner)
     if learner.linear is not None:
         _check_linear(learner)
@@ -32,8 +36,10 @@ def check(learner: Learner) -> None:
                 raise Damaged(f"{len(learner.tree_weights)} weights for {learner.trees.n_trees} dart trees")
             _finite(learner.tree_weights, "weight_drop")
         _check_rounds(learner.trees, learner.n_groups)
-        _check_trees(learner.trees, learner.n_features)
-        _check_categories(learner.trees)
+        if not compiled.are_sound(learner.trees, learner.n_features, MAX_DEPTH):
+            _check_trees(learner.trees, learner.n_features)
+            _check_categories(learner.trees)
+            _spell_anew(learner.trees)
 
 
 def _check_shape(learner: Learner) -> None:
@@ -191,8 +197,7 @@ def _finite(values: Array, name: str) -> None:
         raise Damaged(f"{name} holds a value that is not finite")
 
 
-def canonical(trees: Trees) -> None:
-    """Give what is left over in the parents of roots and the children of leaves and deleted nodes one spelling."""
+def _spell_anew(trees: Trees) -> None:
     idle = (trees.left == NO_NODE) | ((trees.split_index == DELETED_SPLIT) & (trees.default_left == 1))
     trees.left[idle] = NO_NODE
     trees.right[idle] = NO_NODE

@@ -303,7 +303,7 @@ def _parse(data: bytes, identity: list[str], checked_s_ago: float) -> Kept | Non
             at += size
         facts = tuple(Facts.from_dict(one) for one in head["facts"])
         version = str(head["version"])
-    except (ValueError, KeyError, TypeError, AttributeError):  # somebody who can count checksums has written it
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # by somebody who can count checksums
         return None
     return Kept(version, tuple(documents), facts, checked_s_ago) if len(facts) == len(documents) else None
 

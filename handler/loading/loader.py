@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from handler.cache.singleflight import copy_of
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactForbidden, ArtifactMissing, ArtifactRefused
@@ -27,6 +27,8 @@ from handler.predictor import (
 )
 from handler.stores import Fetched, Store
 
+P = ParamSpec("P")
+T = TypeVar("T")
 # The interpreter's share of a model: its objects, its place in the index, its name (sys.getsizeof, added up).
 OVERHEAD_BYTES = 2048
 
@@ -83,10 +85,21 @@ class PreparedModel:
         return models[0] if len(models) == 1 else Ensemble(models, self.facts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """An artifact that was fetched; when it was asked for and when it was here, by time.perf_counter_ns."""
+
+    target: str
+    fetched: Fetched
+    asked_ns: int
+    at_ns: int
+
+
 class ModelLoader:
     """Prepares models from one store.
 
     examine     opens artifact bytes where they can do no harm; raises ArtifactBroken, ArtifactRefused
+    examine_all    the same of several at once, errors in their places; one after the other where it is None
     boosters       native boosters, for forests that are asked for more than scores and for what is no forest
     n_threads   threads that will score with a model: libxgboost keeps something for each that scores with a booster
     disk_cache       keeps what was examined on disk; what it has is not fetched
@@ -108,10 +121,12 @@ class ModelLoader:
         crew: Crew | None = None,
         is_first_fold_only: bool = False,
         catalogue: Catalogue | None = None,
+        examine_all: Callable[[Sequence[tuple[bytes, str]]], Sequence[Examined | ArtifactError]] | None = None,
     ) -> None:
         self._store = store
         self._catalogue = Catalogue(store.list) if catalogue is None else catalogue
         self._examine = examine
+        self._examine_all = examine_all or self._examine_each
         self._boosters = boosters
         self._negative_cache = NegativeCache() if negative_cache is None else negative_cache
         self._disk_cache = disk_cache
@@ -122,6 +137,23 @@ class ModelLoader:
 
     def prepare(self, target: str) -> PreparedModel:
         """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
+        found = self._kept_or_fetched(target)
+        return found if isinstance(found, PreparedModel) else self._examined(found)
+
+    def prepare_all(self, targets: Sequence[str]) -> list[PreparedModel | ArtifactError]:
+        """As `prepare` of each of several small ones, for less; what that would raise is in its place."""
+        found = [_or_error(self._kept_or_fetched, target) for target in targets]
+        arrived = [one for one in found if isinstance(one, _Arrived)]
+        start = time.perf_counter_ns()
+        outcomes = self._examine_all([(one.fetched.data, one.fetched.uri) for one in arrived]) if arrived else []
+        examine_us = (time.perf_counter_ns() - start) // 1000 // max(1, len(arrived))
+        outcome = iter(outcomes)
+        return [
+            _or_error(self._judged, one, next(outcome), examine_us) if isinstance(one, _Arrived) else one
+            for one in found
+        ]
+
+    def _kept_or_fetched(self, target: str) -> PreparedModel | _Arrived:
         kept = self._from_disk(target)
         if kept is not None:
             return kept
@@ -133,7 +165,7 @@ class ModelLoader:
         refusal = self._negative_cache.last(target)
         fetched = self._changed(target, refusal) if refusal else self._ask(target, None)
         assert fetched is not None  # nothing was asked for on condition
-        return self._examined(target, fetched, start)
+        return _Arrived(target, fetched, start, time.perf_counter_ns())
 
     def refused(self, target: str) -> ArtifactError | None:
         """What `prepare` would raise at once, found out a moment ago. Takes no time."""
@@ -153,7 +185,7 @@ class ModelLoader:
         if fetched is None or fetched.version == version:
             self.confirmed(target, version)
             return None
-        return self._examined(target, fetched, start)
+        return self._examined(_Arrived(target, fetched, start, time.perf_counter_ns()))
 
     def confirmed(self, target: str, version: str) -> None:
         """The store has just shown that this is still its version."""
@@ -186,20 +218,30 @@ class ModelLoader:
             self._negative_cache.broken(target, None, error)
             raise
 
-    def _examined(self, target: str, fetched: Fetched, start: int) -> PreparedModel:
-        arrived = time.perf_counter_ns()
+    def _examined(self, arrived: _Arrived) -> PreparedModel:
+        fetched = arrived.fetched
+        outcome = _or_error(self._examine, fetched.data, fetched.uri)
+        return self._judged(arrived, outcome, (time.perf_counter_ns() - arrived.at_ns) // 1000)
+
+    def _examine_each(self, artifacts: Sequence[tuple[bytes, str]]) -> list[Examined | ArtifactError]:
+        return [_or_error(self._examine, data, uri) for data, uri in artifacts]
+
+    def _judged(self, arrived: _Arrived, outcome: Examined | ArtifactError, examine_us: int) -> PreparedModel:
+        """What came of examining it. Raises ArtifactError."""
+        target, fetched = arrived.target, arrived.fetched
         try:
-            examined = self._examine(fetched.data, fetched.uri)
+            if isinstance(outcome, ArtifactError):
+                raise outcome
             prepared = _prepared(
-                examined,
+                outcome,
                 fetched.uri,
                 self._boosters,
                 self._n_threads,
                 version=fetched.version,
                 downloaded_bytes=len(fetched.data),
-                download_us=(arrived - start) // 1000,
-                examine_us=(time.perf_counter_ns() - arrived) // 1000,
-                checked_s_ago=(time.perf_counter_ns() - start) / 1e9,
+                download_us=(arrived.at_ns - arrived.asked_ns) // 1000,
+                examine_us=examine_us,
+                checked_s_ago=(time.perf_counter_ns() - arrived.asked_ns) / 1e9,
                 crew=self._crew,
                 is_first_fold_only=self._is_first_fold_only,
             )
@@ -208,7 +250,7 @@ class ModelLoader:
             raise
         self._negative_cache.forget(target)
         if self._disk_cache is not None:
-            self._disk_cache.put(fetched.uri, fetched.version, examined.documents, examined.facts)
+            self._disk_cache.put(fetched.uri, fetched.version, outcome.documents, outcome.facts)
         return prepared
 
     def _from_disk(self, target: str) -> PreparedModel | None:
@@ -276,6 +318,13 @@ class BundleLoader:
             crew=self._crew,
             is_first_fold_only=self._is_first_fold_only,
         )
+
+
+def _or_error(find: Callable[P, T], *values: P.args, **more: P.kwargs) -> T | ArtifactError:
+    try:
+        return find(*values, **more)
+    except ArtifactError as error:
+        return error
 
 
 def _prepared(

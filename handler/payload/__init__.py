@@ -5,7 +5,7 @@ Rule: values in, values out. No sockets, no XGBoost, no environment; every refus
 
 from handler.payload.conventions import AWS, OURS, Conventions
 from handler.payload.decode import CONTENT_TYPES, decode
-from handler.payload.encode import Predictions, encode
+from handler.payload.encode import Predictions, around_scores, encode
 from handler.payload.media import ACCEPTED, choose_media_type
 from handler.payload.rows import Rows, fit_rows
 
@@ -17,6 +17,7 @@ __all__ = [
     "Conventions",
     "Predictions",
     "Rows",
+    "around_scores",
     "choose_media_type",
     "decode",
     "encode",

@@ -41,6 +41,9 @@ _SHORT_READERS: dict[str, Callable[..., Rows]] = {
 
 CONTENT_TYPES = tuple(_READERS)
 
+# What forest/brief.c reads itself, by its numbers for it.
+FORMS = {media.CSV: 0, media.JSON: 1, media.JSONLINES: 2}
+
 # What UTF-8 text may be called; numbers are ASCII, so these all read the same.
 _ASCII_SUPERSETS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 

@@ -56,7 +56,8 @@ def read_csv(body: bytes, n_features: int, may_have_label: bool = False) -> Rows
     """
     rows = None
     if len(body) <= PIECE_BYTES:
-        rows = _read_line(body.rstrip(b"\r\n"))
+        text = body.rstrip(b"\r\n")
+        rows = _read_line(text) or _read_ordinary(text, n_features)
     rows = rows or _read_lines(body, n_features)
     if may_have_label and rows.values.shape[1] == n_features + 1:
         return Rows(np.ascontiguousarray(rows.values[:, 1:]))
@@ -92,6 +93,12 @@ _NOT_NUMBERS = (ValueError, NotPackable, OverflowError)
 def _row(cells: list[Any]) -> Rows:
     # The packer, unlike numpy, refuses numbers beyond float32 and everything that is not a number.
     return Rows(np.ndarray((1, len(cells)), np.float32, packer(len(cells))(*cells)))
+
+
+def _read_ordinary(text: bytes, n_features: int) -> Rows | None:
+    """Lines that numbers.c reads as they are, each as wide as the model; None otherwise."""
+    values = _read_block_in_c(text, n_features) if n_features > 0 else None
+    return None if values is None else Rows(values)
 
 
 def _read_lines(body: bytes, n_features: int) -> Rows:
@@ -262,15 +269,18 @@ def _text_lines(piece: bytes, line: int) -> list[str]:
 
 def _read_block(text: bytes, n_columns: int) -> Floats | None:
     """Lines of comma-separated numbers, all at once; None when anything is out of the ordinary."""
+    values = _read_block_in_c(text, n_columns)
+    return _read_block_in_python(text, n_columns) if values is None else values
+
+
+def _read_block_in_c(text: bytes, n_columns: int) -> Floats | None:
     if holding is None or letting_go is None:
-        return _read_block_in_python(text, n_columns)
+        return None
     max_cells = text.count(b",") + text.count(b"\n") + 1
     values = np.empty((max_cells + n_columns - 1) // n_columns * n_columns, np.float32)
     read = holding if len(text) <= BRIEF_BYTES else letting_go
     n_rows = read.numbers_read(text + b"\n", len(text), n_columns, values.__array_interface__["data"][0], max_cells)
-    if n_rows < 0:
-        return _read_block_in_python(text, n_columns)
-    return values.reshape(-1, n_columns)
+    return None if n_rows < 0 else values.reshape(-1, n_columns)
 
 
 def _read_block_in_python(text: bytes, n_columns: int) -> Floats | None:

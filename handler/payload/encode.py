@@ -39,6 +39,22 @@ class Predictions:
     outputs: NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
+# A text's beginning, what stands between two scores, and its end: where a row is one score.
+Around = tuple[bytes, bytes, bytes]
+_AROUND: dict[str, Around] = {
+    media.CSV: (b"", b"\n", b""),
+    media.JSON: (b'{"predictions":[{"score":', b'},{"score":', b"}]}"),
+    media.JSONLINES: (b'{"score":', b'}\n{"score":', b"}\n"),
+}
+
+
+def around_scores(conventions: Conventions) -> Mapping[str, Around]:
+    """What `encode` puts around the texts of plain scores, one a row, for each media type that is made of such."""
+    if conventions.is_aws:
+        return {}
+    return _AROUND | {media.CSV: (b"", b",", b"")} if conventions.one_line else _AROUND
+
+
 def encode(predictions: Predictions, media_type: str, conventions: Conventions = OURS) -> bytes:
     """The answer's body.
 

@@ -7,10 +7,11 @@ What is read, one row or many:
     {"data": {"features": {"values": [...]}}}      SageMaker's common format; sparse with "keys" and "shape"
     {"age": 41, "income": null}                    an object by feature name
 null is a missing value, true and false are 1 and 0. A column of strings holds words, which a model may have for a category;
-a number in quotes is a string too.
+a number in quotes is a string too. An object that has a name twice is refused, however long the body is: RFC 8259 wants
+names to be unique, and readers differ in which of the two they take.
 
 Rule: whole arrays are converted at once, of a large body a piece after the other; cells are visited one by one only to say
-which of them is wrong.
+which of them is wrong. What jsonrows.c reads, of a body that is one piece, is what all this makes of it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from typing import Any, NoReturn
 import numpy as np
 import orjson
 
-from handler.compiled import letting_go
+from handler.compiled import holding, letting_go
 from handler.errors import FeatureMismatch, PayloadInvalid
+from handler.payload.delimited import BRIEF_BYTES
 from handler.payload.numbers import TOO_LARGE, fits_float32, packer, shorten
 from handler.payload.rows import MAX_COLUMNS_READ, MAX_WORDS, Floats, Rows, Word, refuse_too_wide, sparse_rows
-from handler.payload.steps import count, find, trimmed
+from handler.payload.steps import count, escaped, find, trimmed
 
 # Names a row for the caller: "instances[3]", "line 4".
 Place = Callable[[int], str]
@@ -39,6 +41,8 @@ _BLANKS = b" \t\n\r\x0b\x0c"
 
 # Text turned to rows in one go: as Python's lists and numbers it holds the interpreter lock for 1 ms.
 PIECE_BYTES = 64 * 1024
+# In which a row is read as fast by orjson.
+ONE_ROW_BYTES = 256
 # How a body of many rows begins.
 _HEAD = re.compile(
     rb'(?:\xef\xbb\xbf)?[ \t\r\n]{0,64}+(?:(\{)[ \t\r\n]{0,64}+"instances"[ \t\r\n]{0,64}+:[ \t\r\n]{0,64}+)?\['
@@ -71,6 +75,8 @@ def read_json(body: bytes, n_features: int, *, may_be_short: bool = False) -> Ro
         raise PayloadInvalid(
             "", f"{n_lists} arrays and objects, more than {MAX_LISTS}; send so many rows as CSV or npy"
         )
+    if (rows := _read_ordinary(body, n_features, is_lines=False)) is not None:
+        return rows
     width = _Width(n_features, may_be_short)
     if len(body) > PIECE_BYTES and letting_go is not None:
         head = _HEAD.match(body)
@@ -78,7 +84,7 @@ def read_json(body: bytes, n_features: int, *, may_be_short: bool = False) -> Ro
             return _read_array(body, head.end(), is_in_envelope=head[1] is not None, width=width)
         _refuse_many_values(body, n_features, "", 0, len(body))
     document = _parse(body, "")
-    n_quotes = body.count(b'"')
+    n_quotes = _quotes(body, 0, len(body))
     if isinstance(document, dict) and "instances" in document:
         if len(document) > 1:
             others = ", ".join(shorten(key) for key in document if key != "instances")
@@ -93,6 +99,20 @@ def read_json(body: bytes, n_features: int, *, may_be_short: bool = False) -> Ro
         return _gather(document, lambda index: f"[{index}]", width, n_quotes)
     _refuse_other_envelopes(document)
     return _gather([document], lambda _: "", width, n_quotes)
+
+
+def _read_ordinary(body: bytes, n_features: int, *, is_lines: bool) -> Rows | None:
+    """What jsonrows.c reads in one go: rows of numbers that are as wide as the model; None for anything else."""
+    if holding is None or letting_go is None or not ONE_ROW_BYTES < len(body) <= PIECE_BYTES:
+        return None
+    n_cells = body.count(b",") + 1 + (body.count(b"\n") if is_lines else 0)  # at most
+    if n_features < 1 or n_cells < n_features:
+        return None
+    values = np.empty((n_cells // n_features, n_features), np.float32)
+    read = holding if len(body) <= BRIEF_BYTES else letting_go
+    at = values.__array_interface__["data"][0]
+    n_rows = read.jsonrows_read(body, len(body), is_lines, n_features, at, values.size)
+    return Rows(values[:n_rows]) if n_rows > 0 else None
 
 
 def _read_array(body: bytes, start: int, *, is_in_envelope: bool, width: _Width) -> Rows:
@@ -114,7 +134,7 @@ def _read_array(body: bytes, start: int, *, is_in_envelope: bool, width: _Width)
             row += items
             refuse_too_wide(len(row), width.n_features)
         else:
-            table.take(items, count(body, b'"', start, cut))
+            table.take(items, _quotes(body, start, cut))
         start = cut + 1
     return _cells([row], lambda _: "", has_strings=True) if row else table.rows()
 
@@ -162,6 +182,8 @@ def read_jsonlines(body: bytes, n_features: int, *, may_be_short: bool = False) 
     may_be_short   the shape of a sparse row may be smaller
     raises         PayloadInvalid naming line and cell; FeatureMismatch for a sparse row of another width
     """
+    if (rows := _read_ordinary(body, n_features, is_lines=True)) is not None:
+        return rows
     start, end = trimmed(body, _BLANKS, len(_BOM) if body.startswith(_BOM) else 0)
     if len(body) >= 2 * MAX_LISTS:
         n_lists = count(body, b"\n", start, end) + 1 + count(body, b"[") + count(body, b"{")
@@ -172,7 +194,7 @@ def read_jsonlines(body: bytes, n_features: int, *, may_be_short: bool = False) 
     if end - start <= PIECE_BYTES:
         text = body[start:end]
         items = [_parse(one, f"line {first + index}") for index, one in enumerate(text.split(b"\n"))]
-        return _gather(items, lambda index: f"line {first + index}", width, text.count(b'"'))
+        return _gather(items, lambda index: f"line {first + index}", width, _quotes(text, 0, len(text)))
     table = _Table(lambda index: f"line {first + index}", width)
     while True:
         cut = find(body, b"\n", min(start + PIECE_BYTES, end), end)
@@ -181,7 +203,7 @@ def read_jsonlines(body: bytes, n_features: int, *, may_be_short: bool = False) 
             _refuse_many_values(body, n_features, f"lines {line} and on", start + PIECE_BYTES, cut)
         text = body[start:cut]
         items = [_parse(one, f"line {line + index}") for index, one in enumerate(text.split(b"\n"))]
-        table.take(items, text.count(b'"'))
+        table.take(items, _quotes(text, 0, len(text)))
         if cut >= end:
             return table.rows()
         start = cut + 1
@@ -210,6 +232,12 @@ def _parse(text: bytes, where: str) -> Any:
         raise PayloadInvalid(place, f"not JSON: {error.msg}{hint}") from error
 
 
+def _quotes(text: bytes, start: int, end: int) -> int:
+    """Quotes around the strings and names of a JSON text: two for each, however often a name is there."""
+    n_quotes = count(text, b'"', start, end)
+    return n_quotes - escaped(text, b'"', start, end) if n_quotes else 0
+
+
 def _gather(items: Sequence[Any], place: Place, width: _Width, n_quotes: int) -> Rows:
     """The rows of all items at once; `n_quotes` as in `_Table.take`."""
     if not n_quotes and items and isinstance(items[0], list) and (values := _all_at_once(items)) is not None:
@@ -235,7 +263,7 @@ class _Table:
         self.n_rows = 0
 
     def take(self, items: Sequence[Any], n_quotes: int) -> None:
-        """n_quotes   quote characters in their text; when no more than the keys account for, no cell is a string"""
+        """n_quotes   of their text, see `_quotes`; when no more than the names account for, no cell is a string"""
         if not items:
             return
         before, place = self.n_rows, self._place
@@ -264,31 +292,48 @@ class _Table:
         return self._objects
 
     def _lists(self, items: Sequence[Any], place: Place, n_quotes: int) -> Floats:
-        return self._columns.values(items, place, has_strings=n_quotes > 0)
+        return self._values(items, place, n_quotes)
 
     def _features(self, items: Sequence[Any], place: Place, n_quotes: int) -> Floats:
         rows = [_member(item, "features", place, index) for index, item in enumerate(items)]
-        return self._columns.values(rows, place, has_strings=n_quotes > 2 * len(rows))
+        return self._values(rows, place, n_quotes - 2 * len(rows))
 
     def _objects(self, items: Sequence[Any], place: Place, n_quotes: int) -> Floats:
         names = self._names or ()
         rows = [_by_name(item, names, place, index) for index, item in enumerate(items)]
-        return self._columns.values(rows, place, has_strings=n_quotes > 2 * len(rows) * len(names), names=names)
+        return self._values(rows, place, n_quotes - 2 * len(rows) * len(names), names)
+
+    def _values(self, rows: Sequence[Any], place: Place, n_quotes: int, names: tuple[str, ...] | None = None) -> Floats:
+        """n_quotes   beside those of the names"""
+        values = self._columns.values(rows, place, has_strings=n_quotes > 0, names=names)
+        _refuse_doubled(rows, place, n_quotes)
+        return values
 
     def _tensors(self, items: Sequence[Any], place: Place, n_quotes: int) -> Floats:
         """SageMaker's common format: {"data": {"features": {"values": [...], "keys": [...], "shape": [...]}}}."""
-        del n_quotes
         tensors = [_tensor(item, place, index) for index, item in enumerate(items)]
+        n_quotes -= 2 * sum(2 + len(tensor) for tensor in tensors)
         is_sparse = any("keys" in tensor for tensor in tensors)
         if self._is_sparse not in {None, is_sparse}:
             raise PayloadInvalid(place(0), "some tensors have 'keys' and some have none")
         self._is_sparse = is_sparse
         if not is_sparse:
-            return self._columns.values([tensor["values"] for tensor in tensors], place, has_strings=True)
+            return self._values([tensor["values"] for tensor in tensors], place, n_quotes)
         values = sparse_rows(len(tensors), self._width.n_features, self.n_rows)
         for index, tensor in enumerate(tensors):
             _scatter(tensor, values[index], self._width, place(index))
+        _refuse_doubled((), place, n_quotes)  # all of them are numbers by now
         return values
+
+
+def _refuse_doubled(rows: Sequence[Any], place: Place, n_quotes: int) -> None:
+    """For a name that its object has twice, of which a parser keeps the last: its text has more strings than there are.
+
+    n_quotes   in the text of these rows, beside those of the names that were kept
+    """
+    if n_quotes <= 0 or n_quotes == 2 * sum(isinstance(cell, str) for row in rows for cell in row):
+        return
+    raise PayloadInvalid(place(0) if len(rows) == 1 else "", "an object has the same name twice")
 
 
 def _member(item: Any, key: str, place: Place, index: int) -> Any:

@@ -5,12 +5,13 @@
  */
 
 #define _GNU_SOURCE
+#include "numbers.h"
+
 #include <locale.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 
-enum { DECLINED = -1, MAX_EXACT_POWER = 22, MAX_CELL_BYTES = 512 /* as in numbers.py */ };
+enum { MAX_EXACT_POWER = 22, MAX_CELL_BYTES = 512 /* as in numbers.py */ };
 static const uint64_t MAX_EXACT = (uint64_t)1 << 53;
 static const double POWERS[MAX_EXACT_POWER + 1] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                                    1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -18,10 +19,7 @@ static locale_t plain; /* whatever locale somebody's hook has set for the proces
 
 __attribute__((constructor)) static void make_locale(void) { plain = newlocale(LC_ALL_MASK, "C", (locale_t)0); }
 
-static int is_digit(char c) { return c >= '0' && c <= '9'; }
-
-/* The number at *at, which is moved behind it; 0 when there is none. The text ends with a byte that is part of no number. */
-static int number(const char **at, float *out) {
+int number_read(const char **at, float *out) {
     const char *start = *at, *c = start;
     const int is_negative = *c == '-';
     if (is_negative || *c == '+') c++;
@@ -70,8 +68,6 @@ static int is_null_word(const char *c) {
     return (c[0] | 32) == 'n' && (c[1] | 32) == 'u' && (c[2] | 32) == 'l' && (c[3] | 32) == 'l';
 }
 
-/* text: n_bytes, and a line end behind them that does not count. out: room for max_cells. Returns the number of rows, each of
- * n_columns, or DECLINED. An empty cell, nan and null are NaN. */
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells) {
     const char *at = text, *end = text + n_bytes;
     int64_t n_cells = 0, column = 0;
@@ -80,7 +76,7 @@ int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float
         if (*at == ',' || *at == '\n')
             out[n_cells] = n_columns > 1 ? NAN : INFINITY; /* alone on its line, nothing may be a missing line as well */
         else if (is_digit(*at) || *at == '-' || *at == '.' || *at == '+') {
-            if (!number(&at, &out[n_cells])) return DECLINED;
+            if (!number_read(&at, &out[n_cells])) return DECLINED;
         } else if (end - at >= 3 && is_nan_word(at)) {
             out[n_cells] = NAN;
             at += 3;

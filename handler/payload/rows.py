@@ -139,7 +139,7 @@ def _order(names: tuple[str, ...], feature_names: tuple[str, ...], what: str) ->
     missing = [name for name in feature_names if name not in at]
     known = set(feature_names)
     unknown = [name for name in names if name not in known]
-    # Parquet and Arrow may carry a name twice; a JSON object cannot.
+    # Parquet and Arrow may carry a name twice; of JSON such an object was refused when it was read.
     twice = [name for index, name in enumerate(names) if at[name] != index]
     if missing or unknown or twice:
         groups = (("missing", missing), ("unknown", unknown), ("twice", twice))

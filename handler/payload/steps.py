@@ -30,6 +30,19 @@ def find(text: bytes, what: bytes, start: int, end: int) -> int:
     return end
 
 
+def escaped(text: bytes, what: bytes, start: int, end: int) -> int:
+    """How often a single byte stands behind a backslash that is not escaped itself."""
+    at, n_found = find(text, b"\\", start, end), 0
+    while at < end:
+        step = text[at : min(at + STEP_BYTES, end)]
+        at += len(step)
+        n_found += step.replace(b"\\\\", b"").count(b"\\" + what)
+        if (len(step) - len(step.rstrip(b"\\"))) % 2:  # the last one's byte is the next step's first
+            n_found += at < end and text[at : at + 1] == what
+            at += 1
+    return n_found
+
+
 def trimmed(text: bytes, marks: bytes, start: int = 0) -> tuple[int, int]:
     """Where text.strip(marks) would begin and end."""
     end = len(text)

@@ -14,8 +14,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
 from handler.errors import ArtifactChanged, ArtifactForbidden, ArtifactMissing
+from handler.stores.directory_writing import is_same
 from handler.stores.s3 import S3Store
-from handler.stores.store import ANYTHING, NOTHING
+from handler.stores.store import ANYTHING, NOTHING, Content
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -31,9 +32,13 @@ MAX_TRIES = 5
 class S3WritingStore(S3Store):
     """As `S3Store`, and it takes."""
 
-    def put(self, target: str, data: bytes, over: str = ANYTHING) -> str:
+    def put(self, target: str, data: Content, over: str = ANYTHING) -> str:
+        body = bytes(data) if isinstance(data, memoryview) else data  # botocore takes no view
+
         def write(client: S3Client) -> str:
-            answer = client.put_object(Bucket=self._bucket, Key=self._prefix + target, Body=data, **_condition(over))
+            if not isinstance(body, bytes):
+                body.seek(0)
+            answer = client.put_object(Bucket=self._bucket, Key=self._prefix + target, Body=body, **_condition(over))
             return answer["ETag"]
 
         version = self._write(target, write, over)
@@ -96,13 +101,13 @@ class S3WritingStore(S3Store):
         except ArtifactForbidden as forbidden:
             raise ArtifactForbidden(uri, forbidden.code, forbidden.detail, doing="written") from error
 
-    def _same(self, target: str, data: bytes) -> str:
+    def _same(self, target: str, data: Content) -> str:
         """The version of what is there, if it is what was to be written."""
         try:
             fetched = self.fetch(target)
         except ArtifactMissing:
             raise ArtifactChanged(self.uri(target)) from None
-        if fetched.data != data:
+        if not is_same(fetched.data, data):
             raise ArtifactChanged(self.uri(target))
         return fetched.version
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import IO, Protocol
 
 # What may stand where a version may when something is written, as in HTTP's conditions. No store gives such a version.
 NOTHING = ""
 ANYTHING = "*"
+# What may be written: of a file all that is in it.
+Content = bytes | memoryview | IO[bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from handler.archives.limits import ARTIFACT_MAX_BYTES
 from handler.stores.directory_writing import WritingDirectory
 from handler.stores.location import parse_location
-from handler.stores.store import ANYTHING, NOTHING, Store
+from handler.stores.store import ANYTHING, NOTHING, Content, Store
 
 if TYPE_CHECKING:
     from handler.stores.s3 import S3Settings
@@ -32,8 +32,12 @@ class WritingStore(Store, Protocol):
     wanted there count as written.
     """
 
-    def put(self, target: str, data: bytes, over: str = ANYTHING) -> str:
-        """Write an object. The version it has now."""
+    def put(self, target: str, data: Content, over: str = ANYTHING) -> str:
+        """Write an object. The version it has now.
+
+        data   a file is read from its start and need not fit into memory; a view is of memory that begins where a page of it
+               does, and is of something that nobody will read soon
+        """
         ...
 
     def copy(self, source: WritingStore, source_target: str, target: str, over: str = ANYTHING) -> str:

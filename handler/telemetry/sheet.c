@@ -3,6 +3,9 @@
  * Kept as they are until somebody has time for them, calls cost more than their lines: a dozen objects each that live on,
  * leave the processor's caches and meet the collector.
  *
+ * A sheet writes on pages that its owner gives it and takes back, so lines are never copied, and what a page of memory begins
+ * with, a file does.
+ *
  * Rule: what is out of the ordinary is declined, and Python writes it. So is what there is no room for. The interpreter lock
  * guards a sheet: each function here is one step for all threads.
  *
@@ -13,7 +16,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "json.h"
@@ -22,16 +24,18 @@ enum {
     MAX_BODY_BYTES = 2048, /* longer ones would keep other calls waiting for some microseconds */
     MAX_NAME_BYTES = 1024,
     FRAME_BYTES = 1024, /* of a line, what is the same in all, and its numbers */
-    N_STAGES = 4,
+    N_PARTS = 7,
 };
-static const int64_t LAST_SECOND = 253402300799; /* of the year 9999 */
 
 typedef struct {
     PyObject_HEAD
-    char *text;
-    int64_t max_bytes, n_bytes, n_calls;
-    int64_t first_ns;                     /* when the first call of those on it began */
+    PyObject *otherwise; /* is called with what is declined */
+    Py_buffer page;      /* its `obj` is NULL while there is none */
+    int64_t n_bytes, n_calls;
+    int64_t first_ns;                    /* when the first call of those on it began */
     int64_t epoch_ns, from_ns, until_ns; /* the counter's zero, and the calls that are wanted: begun from one up to the other */
+    int64_t second;                      /* that was written last, and how: it is most often the same */
+    char second_text[SECOND_BYTES];
 } Sheet;
 
 typedef struct {
@@ -39,9 +43,15 @@ typedef struct {
     Py_ssize_t n_bytes;
 } Text;
 
+typedef struct {
+    Text asked_type, asked, answered_type, answered, request_id, inference_id, target, version;
+    const char *cache;
+    int64_t status, wait_us, began, held, decoded, predicted, ended;
+} Call;
+
 static PyObject *content_type_header, *inference_id_header; /* as headers are named, see messages.py */
 
-/* -- reading a call: each is 0, without an exception, for what is out of the ordinary -------------------------------------- */
+/* -- reading a call: each is 0, without an exception, for what is out of the ordinary, which a subclass is ------------------ */
 
 static int declined(void) {
     PyErr_Clear();
@@ -49,27 +59,51 @@ static int declined(void) {
 }
 
 static int take_items(PyObject *tuple, PyObject **items, Py_ssize_t n_items) {
-    if (!PyTuple_Check(tuple) || PyTuple_Size(tuple) != n_items) return declined();
+    if (PyTuple_Size(tuple) != n_items) return declined(); /* of what is no tuple it is -1 */
     for (Py_ssize_t at = 0; at < n_items; at++) items[at] = PyTuple_GetItem(tuple, at);
     return 1;
 }
 
 static int take_name(PyObject *value, Text *name) {
-    if (!PyUnicode_Check(value)) return 0;
+    if (!PyUnicode_CheckExact(value)) return 0;
     name->bytes = PyUnicode_AsUTF8AndSize(value, &name->n_bytes); /* there is none of half a surrogate pair */
     return name->bytes ? name->n_bytes <= MAX_NAME_BYTES : declined();
 }
 
 static int take_body(PyObject *value, Text *body) {
     char *bytes;
-    if (!PyBytes_Check(value) || PyBytes_AsStringAndSize(value, &bytes, &body->n_bytes) < 0) return declined();
+    if (!PyBytes_CheckExact(value) || PyBytes_AsStringAndSize(value, &bytes, &body->n_bytes) < 0) return declined();
     body->bytes = bytes;
     return body->n_bytes <= MAX_BODY_BYTES;
 }
 
 static int take_number(PyObject *value, int64_t *number) {
-    *number = PyLong_Check(value) ? PyLong_AsLongLong(value) : -1;
+    *number = PyLong_CheckExact(value) ? PyLong_AsLongLong(value) : -1;
     return *number >= 0 || declined();
+}
+
+static int read_times(PyObject *marks, Call *call) {
+    PyObject *times[5];
+    return take_items(marks, times, 5) && take_number(times[0], &call->began) && take_number(times[1], &call->held) &&
+           take_number(times[2], &call->decoded) && take_number(times[3], &call->predicted) &&
+           take_number(times[4], &call->ended) && call->began <= call->held && call->held <= call->decoded &&
+           call->decoded <= call->predicted && call->predicted <= call->ended;
+}
+
+static int read_call(PyObject *const *parts, Call *call) {
+    PyObject *request[4], *answer[4];
+    if (!take_items(parts[0], request, 4) || !take_items(parts[1], answer, 4) || !PyDict_CheckExact(request[0])) return 0;
+    PyObject *sent_type = PyDict_GetItemWithError(request[0], content_type_header);
+    PyObject *sent_id = PyDict_GetItemWithError(request[0], inference_id_header);
+    if (PyErr_Occurred()) return declined();
+    call->asked_type = (Text){"", 0}, call->inference_id = (Text){NULL, 0};
+    call->cache = parts[4] == Py_True ? "hit" : parts[4] == Py_False ? "miss" : "none";
+    return (!sent_type || take_name(sent_type, &call->asked_type)) && (!sent_id || take_name(sent_id, &call->inference_id)) &&
+           take_body(request[1], &call->asked) && take_name(request[2], &call->request_id) &&
+           take_number(answer[0], &call->status) && take_name(answer[1], &call->answered_type) &&
+           take_body(answer[2], &call->answered) && take_name(parts[2], &call->target) &&
+           take_name(parts[3], &call->version) && take_number(parts[5], &call->wait_us) &&
+           read_times(parts[6], call);
 }
 
 /* -- writing it ------------------------------------------------------------------------------------------------------------ */
@@ -79,6 +113,8 @@ static char *put(char *to, const char *text) {
     memcpy(to, text, n_bytes);
     return to + n_bytes;
 }
+
+static char *put_text(char *to, const Text *text) { return json_text(to, text->bytes, text->n_bytes); }
 
 static int is_type(const char *name, size_t n_bytes, const char *type) {
     if (n_bytes != strlen(type)) return 0;
@@ -114,114 +150,182 @@ static char *put_side(char *to, const Text *content_type, const char *mode, cons
     if (!encoding) return NULL;
     const int is_text = *encoding != 'B';
     if (is_text && !is_ascii(body)) return NULL; /* UTF-8, perhaps */
-    to = json_text(put(to, "{\"observedContentType\":"), content_type->bytes, content_type->n_bytes);
+    to = put_text(put(to, "{\"observedContentType\":"), content_type);
     to = put(put(to, ",\"mode\":\""), mode);
     to = put(put(put(to, "\",\"encoding\":\""), encoding), "\",\"data\":");
-    to = is_text ? json_text(to, body->bytes, body->n_bytes) : json_base64(to, body->bytes, body->n_bytes);
+    to = is_text ? put_text(to, body) : json_base64(to, body->bytes, body->n_bytes);
     return put(to, "}");
 }
 
-/* 0 when it cannot be written here. */
-static int write_call(Sheet *sheet, PyObject *call) {
-    static const char *const STAGES[N_STAGES] = {"\"wait\":", ",\"decode\":", ",\"predict\":", ",\"encode\":"};
-    PyObject *exchange[7], *request[4], *answer[4], *times[5];
-    if (!take_items(call, exchange, 7) || !take_items(exchange[0], request, 4) || !take_items(exchange[1], answer, 4) ||
-        !take_items(exchange[6], times, 5) || !PyDict_Check(request[0]))
-        return 0;
-    Text asked, answered, asked_type = {"", 0}, answered_type, request_id, inference_id, target, version;
-    PyObject *sent_type = PyDict_GetItemWithError(request[0], content_type_header);
-    PyObject *sent_id = PyDict_GetItemWithError(request[0], inference_id_header);
-    if (PyErr_Occurred() || (sent_type && !take_name(sent_type, &asked_type)) || (sent_id && !take_name(sent_id, &inference_id)))
-        return declined();
-    if (!take_body(request[1], &asked) || !take_name(request[2], &request_id) || !take_name(answer[1], &answered_type) ||
-        !take_body(answer[2], &answered) || !take_name(exchange[2], &target) || !take_name(exchange[3], &version))
-        return 0;
-    int64_t status, wait_us, began, held, decoded, predicted, ended;
-    if (!take_number(answer[0], &status) || !take_number(exchange[5], &wait_us) || !take_number(times[0], &began) ||
-        !take_number(times[1], &held) || !take_number(times[2], &decoded) || !take_number(times[3], &predicted) ||
-        !take_number(times[4], &ended))
-        return 0;
-    const int64_t second = (sheet->epoch_ns + began) / 1000000000;
-    if (began < sheet->from_ns || began >= sheet->until_ns || second < 0 || second > LAST_SECOND) return 0;
-    if (held < began || decoded < held || predicted < decoded || ended < predicted) return 0;
-    const Py_ssize_t n_texts = asked.n_bytes + answered.n_bytes + asked_type.n_bytes + answered_type.n_bytes +
-                               request_id.n_bytes + (sent_id ? inference_id.n_bytes : 0) + target.n_bytes + version.n_bytes;
-    if (FRAME_BYTES + JSON_PER_BYTE * (int64_t)n_texts > sheet->max_bytes - sheet->n_bytes) return 0;
+static char *put_us(char *to, int64_t from_ns, int64_t until_ns) { return json_decimal(to, (uint64_t)(until_ns - from_ns) / 1000); }
 
-    char *to = put(sheet->text + sheet->n_bytes, "{\"captureData\":{\"endpointInput\":");
-    if (!(to = put_side(to, &asked_type, "INPUT", &asked))) return 0;
-    to = put(to, ",\"endpointOutput\":");
-    if (!(to = put_side(to, &answered_type, "OUTPUT", &answered))) return 0;
-    to = json_text(put(to, "},\"eventMetadata\":{\"targetModel\":"), target.bytes, target.n_bytes);
-    to = json_text(put(to, ",\"modelVersion\":"), version.bytes, version.n_bytes);
-    const char *cache = exchange[4] == Py_True ? "hit" : exchange[4] == Py_False ? "miss" : "none";
-    to = json_decimal(put(put(put(to, ",\"cache\":\""), cache), "\",\"status\":"), (uint64_t)status);
-    to = json_text(put(to, ",\"eventId\":"), request_id.bytes, request_id.n_bytes);
-    if (sent_id) to = json_text(put(to, ",\"inferenceId\":"), inference_id.bytes, inference_id.n_bytes);
-    to = json_second(put(to, ",\"inferenceTime\":\""), second);
-    to = put(to, "\",\"stagesUs\":{");
-    const int64_t stages_us[N_STAGES] = {wait_us, (decoded - held) / 1000, (predicted - decoded) / 1000,
-                                         (ended - predicted) / 1000};
-    for (int stage = 0; stage < N_STAGES; stage++) to = json_decimal(put(to, STAGES[stage]), (uint64_t)stages_us[stage]);
-    to = json_decimal(put(to, "},\"totalUs\":"), (uint64_t)((ended - began) / 1000));
-    to = put(to, "},\"eventVersion\":\"0\"}\n");
+static char *put_second(char *to, Sheet *sheet, int64_t second) {
+    if (second != sheet->second || !*sheet->second_text) {
+        json_second(sheet->second_text, second);
+        sheet->second = second;
+    }
+    memcpy(to, sheet->second_text, SECOND_BYTES);
+    return to + SECOND_BYTES;
+}
 
+/* For a line of a call that began then. */
+static int has_room(const Sheet *sheet, int64_t began, int64_t n_bytes) {
+    return began >= sheet->from_ns && began < sheet->until_ns && n_bytes <= sheet->page.len - sheet->n_bytes;
+}
+
+static void note_line(Sheet *sheet, int64_t began, int64_t n_bytes) {
     if (!sheet->n_calls++) sheet->first_ns = began;
-    sheet->n_bytes = to - sheet->text;
-    return 1;
+    sheet->n_bytes = n_bytes;
+}
+
+/* NULL when only Python can write it. */
+static char *put_call(char *to, Sheet *sheet, const Call *call) {
+    to = put_side(put(to, "{\"captureData\":{\"endpointInput\":"), &call->asked_type, "INPUT", &call->asked);
+    if (!to) return NULL;
+    to = put_side(put(to, ",\"endpointOutput\":"), &call->answered_type, "OUTPUT", &call->answered);
+    if (!to) return NULL;
+    to = put_text(put(to, "},\"eventMetadata\":{\"targetModel\":"), &call->target);
+    to = put_text(put(to, ",\"modelVersion\":"), &call->version);
+    to = put(put(put(to, ",\"cache\":\""), call->cache), "\",\"status\":");
+    to = json_decimal(to, (uint64_t)call->status);
+    to = put_text(put(to, ",\"eventId\":"), &call->request_id);
+    if (call->inference_id.bytes) to = put_text(put(to, ",\"inferenceId\":"), &call->inference_id);
+    to = put_second(put(to, ",\"inferenceTime\":\""), sheet, (sheet->epoch_ns + call->began) / 1000000000);
+    to = json_decimal(put(to, "\",\"stagesUs\":{\"wait\":"), (uint64_t)call->wait_us);
+    to = put_us(put(to, ",\"decode\":"), call->held, call->decoded);
+    to = put_us(put(to, ",\"predict\":"), call->decoded, call->predicted);
+    to = put_us(put(to, ",\"encode\":"), call->predicted, call->ended);
+    to = put_us(put(to, "},\"totalUs\":"), call->began, call->ended);
+    return put(to, "},\"eventVersion\":\"0\"}\n");
+}
+
+static int64_t most_bytes(const Call *call) {
+    return FRAME_BYTES + JSON_PER_BYTE * (int64_t)(call->asked_type.n_bytes + call->asked.n_bytes + call->answered_type.n_bytes +
+                                                   call->answered.n_bytes + call->request_id.n_bytes + call->inference_id.n_bytes +
+                                                   call->target.n_bytes + call->version.n_bytes);
+}
+
+static int write_call(Sheet *sheet, PyObject *const *parts) {
+    Call call;
+    if (!read_call(parts, &call) || !has_room(sheet, call.began, most_bytes(&call))) return 0;
+    if (sheet->epoch_ns + call.began < 0) return 0; /* before 1970 */
+    char *const text = (char *)sheet->page.buf, *const end = put_call(text + sheet->n_bytes, sheet, &call);
+    if (end) note_line(sheet, call.began, end - text);
+    return end != NULL;
 }
 
 /* -- what Python sees ------------------------------------------------------------------------------------------------------- */
 
-/* add(parts of a call) -> whether it is on the sheet now */
-static PyObject *add(PyObject *self, PyObject *call) { return PyBool_FromLong(write_call((Sheet *)self, call)); }
+/* take(*parts of a call): it is on the page now, or `otherwise` has been called with it */
+static PyObject *take(PyObject *self, PyObject *const *parts, Py_ssize_t n_parts) {
+    Sheet *sheet = (Sheet *)self;
+    if (n_parts == N_PARTS && write_call(sheet, parts)) Py_RETURN_NONE;
+    PyObject *declined = sheet->otherwise ? PyTuple_New(n_parts) : PyErr_NoMemory();
+    if (!declined) return NULL;
+    for (Py_ssize_t at = 0; at < n_parts; at++) PyTuple_SetItem(declined, at, Py_NewRef(parts[at]));
+    PyObject *done = PyObject_CallObject(sheet->otherwise, declined);
+    Py_DECREF(declined);
+    return done;
+}
 
-/* turn(epoch_ns, from_ns, until_ns) -> (lines, how many, when the first began); what comes is written on the other side */
-static PyObject *turn(PyObject *self, PyObject *args) {
+/* append(a line, when its call began) -> whether it is on the page now */
+static PyObject *append(PyObject *self, PyObject *args) {
+    Sheet *sheet = (Sheet *)self;
+    const char *line;
+    Py_ssize_t n_bytes;
+    long long began;
+    if (!PyArg_ParseTuple(args, "y#L", &line, &n_bytes, &began)) return NULL;
+    if (!has_room(sheet, began, n_bytes)) Py_RETURN_FALSE;
+    memcpy((char *)sheet->page.buf + sheet->n_bytes, line, (size_t)n_bytes);
+    note_line(sheet, began, sheet->n_bytes + n_bytes);
+    Py_RETURN_TRUE;
+}
+
+/* filled() -> (bytes, lines, when the first call began), of the page there is */
+static PyObject *filled(PyObject *self, PyObject *nothing) {
+    (void)nothing;
+    const Sheet *sheet = (Sheet *)self;
+    return Py_BuildValue("(LLL)", (long long)sheet->n_bytes, (long long)sheet->n_calls, (long long)sheet->first_ns);
+}
+
+static void set_time(Sheet *sheet, long long epoch_ns, long long from_ns, long long until_ns) {
+    sheet->epoch_ns = epoch_ns, sheet->from_ns = from_ns, sheet->until_ns = until_ns;
+}
+
+/* aim(epoch_ns, from_ns, until_ns) -> whether the page is empty still, and these are its times now */
+static PyObject *aim(PyObject *self, PyObject *args) {
     Sheet *sheet = (Sheet *)self;
     long long epoch_ns, from_ns, until_ns;
     if (!PyArg_ParseTuple(args, "LLL", &epoch_ns, &from_ns, &until_ns)) return NULL;
-    PyObject *found = Py_BuildValue("(y#LL)", sheet->text, (Py_ssize_t)sheet->n_bytes, (long long)sheet->n_calls,
-                                    (long long)sheet->first_ns);
-    if (!found) return NULL;
+    if (sheet->n_calls) Py_RETURN_FALSE;
+    set_time(sheet, epoch_ns, from_ns, until_ns);
+    Py_RETURN_TRUE;
+}
+
+/* turn(page, epoch_ns, from_ns, until_ns) -> what was filled of the page before; what comes is written on this one */
+static PyObject *turn(PyObject *self, PyObject *args) {
+    Sheet *sheet = (Sheet *)self;
+    PyObject *page;
+    Py_buffer blank;
+    long long epoch_ns, from_ns, until_ns;
+    if (!PyArg_ParseTuple(args, "OLLL", &page, &epoch_ns, &from_ns, &until_ns)) return NULL;
+    if (PyObject_GetBuffer(page, &blank, PyBUF_WRITABLE) < 0) return NULL;
+    PyObject *found = filled(self, NULL);
+    if (!found) {
+        PyBuffer_Release(&blank);
+        return NULL;
+    }
+    PyBuffer_Release(&sheet->page);
+    sheet->page = blank;
     sheet->n_bytes = sheet->n_calls = sheet->first_ns = 0;
-    sheet->epoch_ns = epoch_ns, sheet->from_ns = from_ns, sheet->until_ns = until_ns;
+    set_time(sheet, epoch_ns, from_ns, until_ns);
     return found;
 }
 
 static int begin(PyObject *self, PyObject *args, PyObject *names) {
     Sheet *sheet = (Sheet *)self;
-    long long max_bytes;
-    if (names || !PyArg_ParseTuple(args, "L", &max_bytes) || max_bytes < 1 || sheet->text) {
-        if (!PyErr_Occurred()) PyErr_SetString(PyExc_ValueError, "Sheet takes how many bytes it has room for, once");
+    PyObject *otherwise;
+    if (names || !PyArg_ParseTuple(args, "O", &otherwise) || !PyCallable_Check(otherwise) || sheet->otherwise) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "Sheet takes what is called with what is declined, once");
         return -1;
     }
-    sheet->text = malloc((size_t)max_bytes);
-    if (!sheet->text) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    sheet->max_bytes = max_bytes;
+    sheet->otherwise = Py_NewRef(otherwise);
+    return 0;
+}
+
+static int visit(PyObject *self, visitproc visit, void *arg) {
+    Py_VISIT(((Sheet *)self)->otherwise);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int forget(PyObject *self) {
+    Py_CLEAR(((Sheet *)self)->otherwise);
     return 0;
 }
 
 static void end(PyObject *self) {
     PyTypeObject *type = Py_TYPE(self);
-    free(((Sheet *)self)->text);
+    PyObject_GC_UnTrack(self);
+    forget(self);
+    PyBuffer_Release(&((Sheet *)self)->page);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
 static PyMethodDef methods[] = {
-    {"add", add, METH_O, NULL},
+    {"take", (PyCFunction)(void (*)(void))take, METH_FASTCALL, NULL},
+    {"append", append, METH_VARARGS, NULL},
+    {"filled", filled, METH_NOARGS, NULL},
+    {"aim", aim, METH_VARARGS, NULL},
     {"turn", turn, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-static PyType_Slot slots[] = {
-    {Py_tp_init, (void *)begin}, {Py_tp_dealloc, (void *)end}, {Py_tp_methods, methods}, {0, NULL}};
+static PyType_Slot slots[] = {{Py_tp_init, (void *)begin},     {Py_tp_dealloc, (void *)end},  {Py_tp_traverse, (void *)visit},
+                              {Py_tp_clear, (void *)forget}, {Py_tp_methods, (void *)methods}, {0, NULL}};
 
-static PyType_Spec spec = {"sheet.Sheet", sizeof(Sheet), 0, Py_TPFLAGS_DEFAULT, slots};
+static PyType_Spec spec = {"sheet.Sheet", sizeof(Sheet), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "sheet", NULL, -1, NULL, NULL, NULL, NULL, NULL};
 

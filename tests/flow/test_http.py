@@ -494,6 +494,46 @@ def test_half_a_head_is_given_up_after_ten_seconds(front: Front, wire: Wire, sen
     assert wire.is_closed()
 
 
+def test_large_bodies_of_many_callers_are_each_answered_with_their_own(front: Front) -> None:
+    n_rows = 20_000  # 480 KB: a thread of the front end's own brings them to MMS
+
+    def run(number: int) -> None:
+        model, row = number % N_MODELS, ROWS[number % len(ROWS)]
+        body = "\n".join([row] * n_rows)
+        chunked = f"{len(body):x}\r\n{body}\r\n0\r\n\r\n"
+        batch = [
+            front.request(model, body),
+            front.request(model, row),
+            front.request(model, chunked, "Transfer-Encoding: chunked"),
+        ]
+        replies = ask(front, b"".join(batch), len(batch))
+        assert [reply.status for reply in replies] == [200] * 3
+        for large in (replies[0], replies[2]):
+            assert large.body.split(b"\n") == [replies[1].body] * n_rows
+
+    with ThreadPoolExecutor(6) as callers:
+        list(callers.map(run, range(12)))
+
+
+def test_who_leaves_while_large_bodies_wait_takes_nobody_elses_answer(front: Front) -> None:
+    large = "\n".join([ROWS[1]] * 20_000)
+    for _ in range(10):
+        wire = Wire(front)
+        wire.send(front.request(1, large))
+        wire.close()
+    replies = ask(front, front.request(2, large) + front.request(2, ROWS[1]), 2)
+    assert [reply.status for reply in replies] == [200, 200]
+    assert replies[0].body.split(b"\n") == [replies[1].body] * 20_000
+
+
+def test_a_change_of_models_with_a_large_body_keeps_no_large_invoke_waiting(front: Front) -> None:
+    if not front.is_hosted:
+        pytest.skip("models are changed by hosted mode")
+    fields = json.dumps({"model_name": "m0", "url": "/nowhere", "padding": " " * 200_000})
+    assert ask(front, load_of(fields))[0].status == 404
+    assert ask(front, front.request(1, "\n".join([ROWS[1]] * 20_000)))[0].status == 200
+
+
 def test_stalled_bodies_do_not_keep_others_from_being_answered(front: Front) -> None:
     held = []
     for _ in range(60):  # as many bytes as all requests together may have, and more

@@ -1,5 +1,5 @@
-/* Drives walk.c, groups.c, line.c, trees.c, numbers.c, array.c and json.c with forests, documents and texts that were changed at
- * random, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
+/* Drives walk.c, groups.c, brief.c, pack.c, trees.c, checks.c, numbers.c, jsonrows.c, array.c and json.c with forests, documents and texts
+ * that were changed at random, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
  */
@@ -12,21 +12,27 @@
 #include <string.h>
 #include <time.h>
 
-#include "../../handler/forest/line.h"
+#include "../../handler/forest/brief.h"
+#include "../../handler/payload/numbers.h"
 #include "../../handler/telemetry/json.h"
 
-int forest_is_sound(const void *forest, int64_t n_bytes);
+int64_t forest_largest_tree(const void *forest, int64_t n_bytes);
+int forest_is_sound(const void *forest, int64_t n_bytes, uint16_t *levels);
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
 void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *columns, int64_t n_rows,
                      float *out);
 int groups_order(const int32_t *codes, int64_t n_rows, int64_t n_groups, int64_t *ends, int64_t *order);
 int64_t trees_read(const uint8_t *data, int64_t n_bytes, int64_t at, int64_t n_trees, int64_t max_nodes, int64_t *sizes,
                    void *const columns[10]);
-int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
+int trees_are_sound(const int64_t *starts, int64_t n_trees, int64_t n_features, int max_depth, int32_t *left, int32_t *right,
+                    int32_t *parent, const int64_t *split_index, const float *split_condition, const uint8_t *default_left,
+                    const uint8_t *split_type, uint16_t *depths);
+int trees_pack(const int64_t *starts, int64_t n_trees, int feature_bits, const int32_t *left, const int64_t *split_index,
+               const float *split_condition, const uint8_t *default_left, uint8_t *nodes);
 int64_t array_cut(const char *text, int64_t n_bytes, int64_t start, int64_t piece_bytes, int64_t max_commas, int64_t *cuts,
                   int64_t max_cuts);
 
-enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 7, MAX_ROWS = 150 };
+enum { HEAD_WORDS = 8, MAX_TREES = 20, MAX_DEPTH = 7, MAX_ROWS = 150, MOST_ROWS = 5000 /* more than are scored at once */ };
 static uint64_t state, n_scored;
 
 static uint64_t draw(void) { /* xorshift64* */
@@ -62,18 +68,47 @@ static uint32_t make_forest(uint32_t *words) {
     return (uint32_t)(at - words);
 }
 
-/* A line that is mostly as many numbers as the forest has features, in a block of exactly its size. */
-static void score_line_with(const void *forest, uint32_t n_features, uint32_t n_trees) {
-    char line[64 * 40], text[TEXT_BYTES];
-    uint32_t n_bytes = 0;
-    for (uint32_t cell = below(20) ? 0 : 1; cell < n_features && n_bytes < sizeof line - 40; cell++)
-        n_bytes += (uint32_t)sprintf(line + n_bytes, cell ? ",%.*g" : "%.*g", (int)below(12), (double)below(1u << 31) / (1 + below(1u << 31)));
-    for (uint32_t change = below(10) ? 0 : below(4); n_bytes && change; change--) line[below(n_bytes)] = (char)draw();
-    if (below(2)) line[n_bytes++] = '\n';
-    char *body = malloc(n_bytes + 1);
-    memcpy(body, line, n_bytes);
-    n_scored += line_score(forest, n_features, n_trees, body, n_bytes, text) != NO_TEXT;
-    free(body);
+/* Rows that are mostly of as many numbers as there are features, in a block of exactly their size and a zero behind them. */
+static char *make_body(form_t form, uint32_t n_features, uint32_t *n_bytes) {
+    /* before all rows, before and behind each, behind all */
+    static const char *const AROUND[][4] = {{"", "", "", ""}, {"", "[", "]", ""}, {"[", "[", "]", "]"},
+        {"{\"instances\": [", "[", "]", "]}"}, {"{ \"instances\":[", "{\"features\": [", "]}", "]} "},
+        {"", "{\"features\":[", "]}", "\n"}};
+    const char *const *around = AROUND[form == IN_CSV ? 0 : form == IN_JSONLINES ? (below(2) ? 5 : 1) : 1 + below(4)];
+    char text[9000];
+    uint32_t n = (uint32_t)sprintf(text, "%s", around[0]);
+    for (uint32_t row = 0, n_rows = below(3) ? 1 : 1 + below(20); row < n_rows && n < 5000; row++) {
+        n += (uint32_t)sprintf(text + n, "%s%s", row ? (form == IN_JSON ? "," : "\n") : "", around[1]);
+        for (uint32_t cell = below(30) ? 0 : 1; cell < n_features && n < 8000; cell++)
+            n += (uint32_t)sprintf(text + n, cell ? ",%.*g" : "%.*g", (int)below(12), (double)below(1u << 31) / (1 + below(1u << 31)));
+        n += (uint32_t)sprintf(text + n, "%s", around[2]);
+    }
+    n += (uint32_t)sprintf(text + n, "%s", around[3]);
+    for (uint32_t change = below(5) ? 0 : below(4); n && change; change--)
+        text[below(n)] = below(2) ? "[]{},:\"\n\r 0.-en"[below(16)] : (char)draw();
+    if (!below(20)) n = below(n + 1);
+    char *body = malloc(n + 1);
+    memcpy(body, text, n);
+    body[n] = 0;
+    *n_bytes = n;
+    return body;
+}
+
+/* As row.c does it, but for the order of what it keeps where. */
+static void score_brief_with(const void *forest, uint32_t n_features, uint32_t n_trees) {
+    const form_t form = (form_t)below(3);
+    const around_t around = {"{[", ", ", "]}", below(3), below(3), below(3)};
+    uint32_t n_bytes;
+    char *body = make_body(form, n_features, &n_bytes);
+    float *rows = malloc(sizeof *rows * BRIEF_CELLS), *scores = malloc(sizeof *scores * BRIEF_ROWS);
+    const int64_t n_rows = brief_rows(form, body, n_bytes, n_features, rows);
+    if (n_rows != NO_TEXT) {
+        forest_predict(forest, rows, n_rows, n_trees, 0, scores);
+        char *text = malloc((size_t)(around.n_head + n_rows * (TEXT_BYTES + around.n_between) + around.n_tail));
+        n_scored += brief_answer(scores, n_rows, &around, text) != NO_TEXT;
+        free(text);
+    }
+    free(body), free(rows), free(scores);
 }
 
 /* Any float's text, where it has one, is read back as that float. */
@@ -82,7 +117,7 @@ static void read_text_back(void) {
     float value;
     memcpy(&value, &bits, sizeof value);
     char text[TEXT_BYTES + 1];
-    const int n = line_text(value, text);
+    const int n = brief_text(value, text);
     if (n == NO_TEXT) return;
     text[n] = 0;
     const float again = strtof(text, NULL);
@@ -105,11 +140,13 @@ static int walk_one(void) {
     if (!below(20)) n_bytes = below(n_bytes + 1);
     void *forest = malloc(n_bytes ? n_bytes : 1);
     memcpy(forest, words, n_bytes);
-    const int is_sound = forest_is_sound(forest, n_bytes);
+    uint16_t *levels = malloc(sizeof *levels * (size_t)forest_largest_tree(forest, n_bytes) + 1);
+    const int is_sound = forest_is_sound(forest, n_bytes, levels);
+    free(levels);
     if (is_sound) {
         const uint32_t *head = forest;
         const uint32_t n_groups = head[3], n_features = head[4];
-        const int64_t n_rows = below(10) ? below(20) : below(MAX_ROWS);
+        const int64_t n_rows = below(10) ? below(20) : below(below(50) ? MAX_ROWS : MOST_ROWS);
         if (n_features <= 4096) {
             float *rows = malloc(4 * (size_t)n_features * (size_t)n_rows + 1), *out = malloc(4 * (size_t)n_groups * (size_t)n_rows + 1);
             for (int64_t cell = 0; cell < n_rows * n_features; cell++) {
@@ -121,7 +158,7 @@ static int walk_one(void) {
                 const void *const forests[] = {forest, forest};
                 const int64_t middle = n_rows ? below((uint32_t)n_rows) : 0, borders[] = {0, middle, middle, n_rows};
                 forests_predict(forests, 2, borders, rows, n_rows, out); /* as columns they are as good as any */
-                score_line_with(forest, n_features, head[2]);
+                score_brief_with(forest, n_features, head[2]);
             }
             free(rows), free(out);
         }
@@ -212,6 +249,22 @@ static uint8_t *put_tree(uint8_t *at, uint32_t number, uint32_t n_nodes) {
     return at;
 }
 
+/* In blocks of exactly the size that is asked for. */
+static void check_and_pack(const int64_t *sizes, int64_t n_trees, void *const columns[10]) {
+    int64_t *starts = malloc(sizeof *starts * (size_t)(n_trees + 1)), most = 0;
+    starts[0] = 0;
+    for (int64_t tree = 0; tree < n_trees; tree++) {
+        starts[tree + 1] = starts[tree] + sizes[tree];
+        if (sizes[tree] > most) most = sizes[tree];
+    }
+    uint16_t *depths = calloc((size_t)most, sizeof *depths);
+    uint8_t *nodes = malloc(8 * (size_t)starts[n_trees]);
+    if (trees_are_sound(starts, n_trees, 1 + below(40), 5 + (int)below(10), columns[2], columns[5], columns[4], columns[7], columns[6],
+                        columns[1], columns[8], depths))
+        trees_pack(starts, n_trees, 1 + (int)below(22), columns[2], columns[7], columns[6], columns[1], nodes);
+    free(nodes), free(depths), free(starts);
+}
+
 static int read_trees(void) {
     static uint8_t made[8 << 10];
     const uint32_t n_trees = 1 + below(4);
@@ -234,6 +287,7 @@ static int read_trees(void) {
     void *columns[10];
     for (int column = 0; column < 10; column++) columns[column] = malloc((column == 7 ? 8 : column == 1 || column == 8 ? 1 : 4) * (size_t)max_nodes + 1);
     const int64_t ends = trees_read(data, n_bytes, 0, n_trees, max_nodes, sizes, columns);
+    if (ends > 0) check_and_pack(sizes, n_trees, columns);
     for (int column = 0; column < 10; column++) free(columns[column]);
     free(sizes), free(data);
     return ends > 0;
@@ -276,7 +330,7 @@ int main(int argc, char **argv) {
             write_json();
         }
     } while (time(0) < ends);
-    printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\nlines     %" PRIu64 " scored\ndocuments %" PRIu64 ", %" PRIu64 " of them read\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n",
+    printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\nbodies    %" PRIu64 " scored\ndocuments %" PRIu64 ", %" PRIu64 " of them read\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n",
            n_forests, n_sound, n_scored, n_documents, n_taken, n_texts, n_read);
     return n_sound && n_scored && n_taken && n_read ? 0 : 1;
 }

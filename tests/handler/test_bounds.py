@@ -12,7 +12,8 @@ import pytest
 
 from handler import bounds as bounds_module
 from handler.bounds import HEAVY_BYTES, UNBOOKED_BYTES, Bounds, TreeCost
-from handler.errors import CallerGone, NoRoom, TooMuchWork, Unavailable
+from handler.errors import CallerGone, NoRoom, PayloadInvalid, TooMuchWork, Unavailable
+from handler.floor import Floor
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
@@ -70,6 +71,13 @@ def request(n_rows: int, is_wanted: Callable[[], bool] = lambda: True) -> Reques
 
 def score(scoring: PlainScoring, model: Forest, one: Request, *outputs: str) -> bytes:
     return scoring.score(one, "t", model, outputs, "text/csv").body
+
+
+def wait_for(floor: Floor, n_waiting: int) -> None:
+    deadline = time.monotonic() + 30
+    while floor.n_waiting != n_waiting:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def test_the_shape_of_trees_is_read_from_the_packed_form(forest: bytes) -> None:
@@ -175,6 +183,39 @@ def test_heavy_requests_have_few_places_and_light_ones_need_none(model: Forest) 
         go.set()
         assert len({one.result(60) for one in heavy}) == 1
     assert (bounds._places._value, bounds._turns._value) == (2, 1)
+
+
+def test_bodies_are_read_one_at_a_time_and_small_and_heavy_requests_do_not_wait_for_them(model: Forest) -> None:
+    bounds = make()
+    scoring = PlainScoring(bounds=bounds)
+    n_heavy = HEAVY_BYTES // 10 // 12 + 1
+    with ThreadPoolExecutor(2) as pool:
+        with bounds.floor:
+            waiting = [pool.submit(score, scoring, model, request(1_000)) for _ in range(2)]
+            wait_for(bounds.floor, 2)
+            assert score(scoring, model, request(1))
+            assert score(scoring, model, request(n_heavy)).count(b"\n") == n_heavy - 1
+            assert not any(one.done() for one in waiting)
+        assert {one.result(60).count(b"\n") for one in waiting} == {999}
+
+
+def test_an_answer_is_written_while_its_request_has_the_floor(model: Forest) -> None:
+    bounds = make()
+    with ThreadPoolExecutor(1) as pool:
+        with bounds.heavy_floor:
+            heavy = pool.submit(score, PlainScoring(bounds=bounds), model, request(1_000), "contribs")
+            wait_for(bounds.heavy_floor, 1)  # not to read it: it was not known to be heavy
+            assert not heavy.done()
+        assert heavy.result(60) == score(PlainScoring(), model, request(1_000), "contribs")
+
+
+def test_a_body_that_cannot_be_read_gives_the_floor_back(model: Forest) -> None:
+    bounds = make()
+    for _ in range(2):
+        with pytest.raises(PayloadInvalid):
+            score(PlainScoring(bounds=bounds), model, Request({"content-type": "text/csv"}, b"x" * 10_000))
+    with bounds.floor:
+        pass
 
 
 def test_who_waits_too_long_for_his_turn_is_told_to_come_again() -> None:

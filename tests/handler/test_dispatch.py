@@ -12,9 +12,12 @@ import pytest
 
 from handler import errors
 from handler.cache.model_cache import ModelCache
-from handler.dispatch import Dispatcher, Named
+from handler.compiled import row
+from handler.dispatch import SMALL_BODY_BYTES, Dispatcher, Named
 from handler.error_responses import CONTAINER, FAULTS, SAGEMAKER, Framing, fault_of, refusal
 from handler.forest.booster_pool import BoosterPool
+from handler.forest.packed import pack
+from handler.importer import import_booster
 from handler.loading.loader import PreparedModel
 from handler.messages import Request
 from handler.payload import Conventions
@@ -39,6 +42,7 @@ BOOSTERS = {
     "a": boosters.segment(1),
     "class": boosters.train(objective="binary:logistic"),
     "linear": boosters.train(booster="gblinear"),
+    "packed": boosters.segment(2),
 }
 
 
@@ -57,6 +61,8 @@ class Stock:
         objective = "binary:logistic" if target == "class" else "reg:squarederror"
         facts = Facts(objective, "gblinear" if target == "linear" else "gbtree", 6, 1, 1000)
         document = boosters.document(self.boosters[target])
+        if target == "packed":
+            document, facts = pack(import_booster(document, target).learner) or b"", replace(facts, is_forest=True)
         return PreparedModel("v", 1000, len(document), 1, 1, (document,), (facts,), facts, BoosterPool(HandlePool()))
 
 
@@ -224,6 +230,23 @@ def test_what_may_take_long_is_not_answered_at_once() -> None:
     assert at_once(asked) is None
 
 
+@pytest.mark.skipif(row is None, reason="there was no C compiler, or none of Python's headers")
+def test_a_table_of_json_is_answered_at_once_where_its_rows_are_ordinary(desk: Desk) -> None:
+    desk.ask(target="packed")
+    table = X.tolist() * 10
+    body = json.dumps(table).encode()
+    assert len(body) > SMALL_BODY_BYTES
+    answer = at_once(desk, body, "packed", content_type="application/json")
+    assert answer == desk.ask(body, target="packed", content_type="application/json")
+    assert answer.status == 200
+    # To find out which cell is none, and to say so, may take milliseconds.
+    n_before = len(desk.journal.lines)
+    assert at_once(desk, json.dumps([*table, ["x"] * 6]).encode(), "packed", content_type="application/json") is None
+    assert at_once(desk, json.dumps(table * 4).encode(), "packed", content_type="application/json") is None
+    assert len(desk.journal.lines) == n_before
+    assert [resident.borrowers for resident in desk.cache.residents()] == [0]
+
+
 def test_an_error_at_once_is_the_same_error_and_gives_the_model_back(desk: Desk) -> None:
     desk.ask()
     assert at_once(desk, accept="image/png").status == 424
@@ -278,9 +301,9 @@ def test_rounds_are_those_the_request_asks_for_else_the_endpoints_else_the_model
     asked = []
 
     class Noting(PlainScoring):
-        def score(self, *arguments: Any) -> Any:
+        def score(self, *arguments: Any, is_brief: bool = False) -> Any:
             asked.append(arguments[-1])
-            return super().score(*arguments)
+            return super().score(*arguments, is_brief=is_brief)
 
     for default in (None, Iterations.ALL):
         one = Desk(scoring=Noting(), default_iterations=default)
@@ -420,3 +443,31 @@ def test_who_would_be_turned_away_is_not_by_what_only_asks_for_warm_ones(desk: D
     desk.cache.waiting._typical_s = 1.0
     assert desk.cache.waiting.is_crowded
     assert if_warm(desk, x_amzn_sagemaker_target_model="cold") is None
+
+
+def test_a_model_that_is_known_not_to_be_had_is_refused_at_once_and_once_it_may_be_it_is_not() -> None:
+    desk = Desk()
+    known: dict[str, errors.ServingError] = {
+        "gone": errors.ArtifactMissing("s3://b/gone"),
+        "bad": errors.ArtifactBroken("s3://b/bad", "x"),
+    }
+    desk.cache = ModelCache(
+        budget_bytes=10_000,
+        prepare=desk.stock.prepare,
+        executor=InlineExecutor(),
+        max_waiting=4,
+        recorder=desk.recorder,
+        refused=known.get,
+    )
+    desk.dispatcher = Dispatcher(desk.cache, desk.recorder, desk.journal, wait_s=1)
+    for target, status in (("gone", 400), ("bad", 424)):
+        answer = if_warm(desk, x_amzn_sagemaker_target_model=target)
+        assert answer.status == status
+        assert answer == desk.ask(target=target) == at_once(desk, target=target)
+        assert if_warm(desk, Named(target, "hosted")) is None  # that one is somebody's who holds it, or says why not
+    known.clear()
+    assert if_warm(desk, x_amzn_sagemaker_target_model="gone") is None
+    with_fallback = Dispatcher(desk.cache, desk.recorder, desk.journal, wait_s=1, fallback="a")
+    known["gone"] = errors.ArtifactMissing("s3://b/gone")
+    asked = Request({"content-type": "text/csv", "x-amzn-sagemaker-target-model": "gone"}, CSV, "mms-id")
+    assert with_fallback.answer_if_warm(asked) is None  # whose model may have to be loaded

@@ -1,5 +1,4 @@
 import com.amazonaws.ml.mms.archive.ModelNotFoundException;
-import com.amazonaws.ml.mms.http.HttpRequestHandler;
 import com.amazonaws.ml.mms.http.HttpRequestHandlerChain;
 import com.amazonaws.ml.mms.util.NettyUtils;
 import io.netty.channel.ChannelHandlerContext;
@@ -21,7 +20,7 @@ import java.util.concurrent.Executor;
  *
  * <p>Fields are touched on the connection's event loop only.
  */
-final class Door extends HttpRequestHandler {
+final class Door extends Desk {
 
     static final String RESTARTING = "the runtime has ended and is being started again; try again";
     private static final String NOWHERE = "";
@@ -64,7 +63,7 @@ final class Door extends HttpRequestHandler {
 
     private void change(ChannelHandlerContext ctx, FullHttpRequest request) {
         try {
-            super.channelRead0(ctx, request);
+            handOn(ctx, request);
         } finally {
             request.release();
         }

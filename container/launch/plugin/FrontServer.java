@@ -1,6 +1,5 @@
 import com.amazonaws.ml.mms.ModelServer;
 import com.amazonaws.ml.mms.http.ApiDescriptionRequestHandler;
-import com.amazonaws.ml.mms.http.HttpRequestHandler;
 import com.amazonaws.ml.mms.http.HttpRequestHandlerChain;
 import com.amazonaws.ml.mms.http.InferenceRequestHandler;
 import com.amazonaws.ml.mms.http.InvalidRequestHandler;
@@ -16,6 +15,7 @@ import io.netty.channel.ChannelInitializer;
 import io.netty.channel.ChannelOption;
 import io.netty.channel.ChannelPipeline;
 import io.netty.channel.EventLoopGroup;
+import io.netty.channel.RecvByteBufAllocator;
 import io.netty.util.internal.logging.InternalLoggerFactory;
 import io.netty.util.internal.logging.Slf4JLoggerFactory;
 import java.io.IOException;
@@ -27,10 +27,10 @@ import org.apache.commons.cli.DefaultParser;
 
 /**
  * Multi Model Server with our own way in: its parts, with a {@link Connection} in front of them that knows HTTP. Hosted there
- * is also a {@link Door}, and {@link Models} for its management of models.
+ * the {@link Desk} is a {@link Door}, and there is {@link Models} for its management of models.
  *
  * <pre>
- *   standalone   decoder, encoder   Connection   ramp                    MMS's handlers
+ *   standalone   decoder, encoder   Connection   ramp             Desk   MMS's handlers
  *   hosted       decoder, encoder   Connection   ramp   answers   Door   MMS's handlers, with Models in the place of one
  * </pre>
  *
@@ -42,7 +42,9 @@ import org.apache.commons.cli.DefaultParser;
  */
 public final class FrontServer extends ModelServer {
 
-    private static final AdaptiveRecvByteBufAllocator READS = new AdaptiveRecvByteBufAllocator(1024, 4096, 65536);
+    // Of one connection at a time, so that who sends 64 KiB again and again takes turns with the others.
+    private static final RecvByteBufAllocator READS =
+            new AdaptiveRecvByteBufAllocator(1024, 4096, RequestDecoder.PIECE_BYTES).maxMessagesPerRead(1);
 
     private final Turnstile turnstile = new Turnstile();
     private final ExecutorService changes = changers();
@@ -105,7 +107,7 @@ public final class FrontServer extends ModelServer {
                                 .addLast("connection", connection)
                                 .addLast("ramp", new Lane.Ramp(tools == null ? null : turnstile));
                         if (tools == null) {
-                            handlers.addLast("handler", new HttpRequestHandler(handlers(type)));
+                            handlers.addLast("handler", new Desk(handlers(type)));
                         } else {
                             Door door = new Door(handlers(type), turnstile, changes);
                             handlers.addLast("answers", door.answers()).addLast("handler", door);

@@ -32,6 +32,12 @@ final class RequestDecoder extends HttpRequestDecoder {
         }
     }
 
+    /** Of a body, at most: a read, so that a body of 24 MB has 400 pieces, which need not be copied together on the way. */
+    static final int PIECE_BYTES = 64 * 1024;
+
+    private static final int LINE_BYTES = 4096; // Netty's own, as README says
+    private static final int HEAD_BYTES = 8192;
+
     private boolean isInBody;
     private boolean isBroken;
     private boolean hasBegun; // a line of this head that is not empty
@@ -41,6 +47,10 @@ final class RequestDecoder extends HttpRequestDecoder {
     private boolean isWhole; // the head's end has been looked at
     private String objection;
     private Chunks chunks; // of the body that is being read; null when it is not in chunks
+
+    RequestDecoder() {
+        super(LINE_BYTES, HEAD_BYTES, PIECE_BYTES);
+    }
 
     /** Whether a part of a head is here, and not its end. */
     boolean isInsideHead() {

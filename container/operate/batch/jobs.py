@@ -85,7 +85,7 @@ def with_flags(chosen: argparse.Namespace, parser: JobParser, flags: Sequence[st
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Misused(f"{path}: {error}") from error
     if not isinstance(found, dict):
         raise Misused(f"{path}: not a JSON object")

@@ -25,10 +25,13 @@ from handler.stores.store import StoredObject
 
 LOOK_S = 1.0  # whoever waits for a model looks up so often
 MAX_TOGETHER = 32  # models that one job loads
+# Of those, examined together: of what one costs, a third and less are then messages.
+MAX_EXAMINED = 16
+EXAMINED_BYTES = 1 << 20
 
 
 class Loader(Protocol):
-    def prepare(self, target: str) -> PreparedModel: ...
+    def prepare_all(self, targets: Sequence[str]) -> Sequence[PreparedModel | ArtifactError]: ...
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None: ...
 
 
@@ -125,21 +128,34 @@ class RunModels:
             self._flights.update(dict.fromkeys(new, self._executor.submit(self._load_all, new)))
 
     def _load_all(self, targets: Sequence[str]) -> Mapping[str, Outcome | Trouble]:
-        loaded = {}
-        for target in targets:
+        loaded: dict[str, Outcome | Trouble] = {}
+        while len(loaded) < len(targets):
             self.check()  # what it raises, whoever waits for one of them hears
-            loaded[target] = self._load(target)
+            few = self._few(targets[len(loaded) :])
+            if self.is_full:  # by now; to examine them for nothing would cost as much as to load them
+                loaded.update(dict.fromkeys(few, NO_ROOM))
+                continue
+            for target, prepared in zip(few, self._loader.prepare_all(few), strict=True):
+                loaded[target] = self._load(target, prepared)
         return loaded
 
-    def _load(self, target: str) -> Outcome | Trouble:
-        if self.is_full:  # by now; to examine it for nothing would cost as much as to load it
-            return NO_ROOM
-        prepared = self._prepared(target)
+    def _few(self, targets: Sequence[str]) -> Sequence[str]:
+        """The first of them: as many as are examined together, and find room if guesses are right."""
+        left_bytes, room_bytes = float(EXAMINED_BYTES), float(self.budget_bytes - self._n_bytes)
+        for n, target in enumerate(targets[:MAX_EXAMINED]):
+            left_bytes -= self._artifacts[target].size
+            room_bytes -= self.guessed_bytes(target)
+            if n and (left_bytes < 0 or room_bytes < 0):
+                return targets[:n]
+        return targets[:MAX_EXAMINED]
+
+    def _load(self, target: str, found: PreparedModel | ArtifactError) -> Outcome | Trouble:
+        prepared = self._of_the_run(target, found)
         if isinstance(prepared, ServingError | Trouble):
             return prepared
         with self._lock:
             # One that is larger than all room there is has it alone.
-            if self._n_bytes and self._n_bytes + prepared.n_bytes > self.budget_bytes:
+            if self.is_full or (self._n_bytes and self._n_bytes + prepared.n_bytes > self.budget_bytes):
                 self.is_full = True
                 return NO_ROOM
             self._n_bytes += prepared.n_bytes
@@ -147,11 +163,14 @@ class RunModels:
             self.n_loads += 1
         return prepared.load()
 
-    def _prepared(self, target: str) -> PreparedModel | ServingError | Trouble:
+    def _of_the_run(self, target: str, found: PreparedModel | ArtifactError) -> PreparedModel | ServingError | Trouble:
+        """The model as it was when the run began."""
         version = self._artifacts[target].version
+        prepared: PreparedModel | None = None
         try:
-            prepared: PreparedModel | None = self._loader.prepare(target)
-            assert prepared is not None
+            if isinstance(found, ArtifactError):
+                raise found
+            prepared = found
             if prepared.version != version:  # as kept on disk, perhaps
                 prepared = self._loader.prepare_if_changed(target, prepared.version)
         except ArtifactUnavailable as error:

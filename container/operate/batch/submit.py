@@ -9,9 +9,11 @@ import argparse
 import json
 import threading
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from typing import Any
 
-from container.operate.batch.ledger import RUN, SUCCESS, SUMMARY
+from container.operate.batch.ledger import RUN, SUCCESS, SUMMARY, Entry
+from container.operate.documents import read_as
 from container.operate.exits import CommandFailed, Exit
 from container.operate.jobs.following import COMPLETED, POLL_S, STOPPED, Job
 from container.operate.jobs.order import FLAGS, Order, ordered
@@ -86,6 +88,11 @@ def run_as_job(chosen: argparse.Namespace, parser: argparse.ArgumentParser, stop
         raise (JobWithErrors if is_scored else JobFailed)(f"{name}: {seen.why}; its log is {job.log_group} {name}/")
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    n_files: int
+
+
 class Watch:
     """How far a run is, by the entries of its ledger, each of which is read once."""
 
@@ -97,7 +104,7 @@ class Watch:
         self._n_errors = 0
 
     def text(self) -> str:
-        """Raises NotNow."""
+        """Raises NotNow, and Refused where a document is not as it was written."""
         try:
             self._look()
         except ArtifactError as error:
@@ -108,21 +115,23 @@ class Watch:
 
     def _look(self) -> None:
         if not self._n_files:
-            run = _read(self._store, RUN)
-            self._n_files = int(run["n_files"]) if run else 0
+            with suppress(ArtifactMissing):
+                run = self._store.fetch(RUN)
+                self._n_files = read_as(_Run, run.data, run.uri).n_files
         for one in self._store.list(LEDGER):
             if one.target not in self._known:
-                entry = json.loads(self._store.fetch(one.target).data)
+                fetched = self._store.fetch(one.target)
+                entry = read_as(Entry, fetched.data, fetched.uri)
                 self._known.add(one.target)
-                self._n_rows += entry["n_rows"]
-                self._n_errors += entry["n_errors"]
+                self._n_rows += entry.n_rows
+                self._n_errors += entry.n_errors
 
 
-def _read(store: Store, name: str) -> Any:
-    """None when it is not there."""
+def _read(store: Store, name: str) -> dict[str, Any] | None:
+    """None when it is not there. Raises Refused."""
     with suppress(ArtifactMissing):
-        data = store.fetch(name).data
-        return json.loads(data) if data else {}
+        fetched = store.fetch(name)
+        return read_as(dict[str, Any], fetched.data, fetched.uri) if fetched.data else {}
     return None
 
 

@@ -38,6 +38,7 @@ ROUNDS = 2  # calls to each city, all in one shuffled order: its first is cold, 
 SEED = 2019
 READY_PATIENCE_S = 60.0
 SPEED, MOST_SPEED = 120.0, 3600.0  # of --zero: 25 minutes to zero take 12 seconds
+PORT_LIMIT = 65536
 N_WORKERS = 4  # one caller needs one; four leave some for a person who pastes
 
 
@@ -149,7 +150,7 @@ class Demo:
         self._port = port
         self._url = f"http://127.0.0.1:{port}"
         self._steps = steps
-        self._admin_port = free_port(range(port + 1, 65536))
+        self._admin_port = free_port(range(port + 1, PORT_LIMIT))
         self._printer = printer
         self._started_at = time.monotonic()
         self._is_told = False
@@ -161,11 +162,9 @@ class Demo:
                 # The endpoint starts before anything heavy is imported: its start takes longest, and a process forks
                 # best before it has threads. Until its first call it needs no more of the S3 server than the address.
                 bucket = closing.enter_context(EmbeddedBucket(BUCKET))
-                child = closing.enter_context(
-                    ServeChild(self._serve_arguments(bucket), environments.demo_environment())
-                )
+                child = self._serving(bucket, closing)
                 closing.callback(self._printer.progress.wait_for, "stopping")
-                self._tell(bucket, child, is_once=is_once)
+                child = self._tell(bucket, child, closing, is_once=is_once)
                 if is_once:
                     return Exit.OK
                 self._printer.say()
@@ -192,12 +191,29 @@ class Demo:
             *("--log-level", "warning"),
         ]
 
+    def _serving(self, bucket: EmbeddedBucket, closing: ExitStack) -> ServeChild:
+        return closing.enter_context(ServeChild(self._serve_arguments(bucket), environments.demo_environment()))
+
+    def _wait_ready(self, bucket: EmbeddedBucket, child: ServeChild, closing: ExitStack) -> tuple[ServeChild, float]:
+        """The endpoint, and the seconds it took. A port is looked for some moments before the endpoint listens there: where
+        somebody else was faster, the next free one is taken, once. Raises ChildFailed."""
+        try:
+            return child, child.wait_ready(READY_PATIENCE_S, self._steps.begin)
+        except ChildFailed:
+            free = free_port(range(self._admin_port, PORT_LIMIT))
+            if not child.has_ended or free == self._admin_port:
+                raise
+            self._admin_port = free
+        child = self._serving(bucket, closing)
+        return child, child.wait_ready(READY_PATIENCE_S, self._steps.begin)
+
     def _begin(self, what: str) -> None:
         """The next step, unless there is to be none."""
         self._steps.begin()
         self._printer.progress.wait_for(what)
 
-    def _tell(self, bucket: EmbeddedBucket, child: ServeChild, *, is_once: bool) -> None:
+    def _tell(self, bucket: EmbeddedBucket, child: ServeChild, closing: ExitStack, *, is_once: bool) -> ServeChild:
+        """Returns the endpoint that answers, which may be another than was begun with."""
         say, begin = self._printer.say, self._begin
         begin("starting an S3 server")
         bucket.start()
@@ -211,7 +227,7 @@ class Demo:
 
         trained = self._fill(bucket)
         begin("waiting for the endpoint")
-        ready_s = child.wait_ready(READY_PATIENCE_S, self._steps.begin)
+        child, ready_s = self._wait_ready(bucket, child, closing)
         say(lines_of("ready", f"{self._url}, {ready_s:.1f} s after it was started"))
 
         endpoint = Endpoint(self._url)
@@ -260,6 +276,7 @@ class Demo:
             }
         )  # fmt: skip
         self._is_told = True
+        return child
 
     def _fill(self, bucket: EmbeddedBucket) -> list[TrainedCity]:
         """Train and upload the ten cities."""

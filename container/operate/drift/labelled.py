@@ -53,7 +53,7 @@ def read_labels(store: Store) -> tuple[dict[str, tuple[float, ...]], int]:
                 data = str(value["groundTruthData"]["data"])
                 labels = tuple(float(cell) for line in data.split() for cell in line.split(",") if cell)
                 found[str(value["eventMetadata"]["eventId"])] = labels
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 n_broken += 1
     return found, n_broken
 

@@ -243,8 +243,8 @@ spec:
           ports:
             - {{name: http, containerPort: {port}}}
           resources:
-            requests: {{cpu: 250m, memory: 128Mi}}
-            limits: {{cpu: "1", memory: 256Mi}}
+            requests: {{cpu: 250m, memory: 128Mi, ephemeral-storage: 50Mi}}
+            limits: {{cpu: "1", memory: 256Mi, ephemeral-storage: 50Mi}}   # its log, as long as it lies on the node
           securityContext:
             allowPrivilegeEscalation: false
             readOnlyRootFilesystem: true

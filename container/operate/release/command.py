@@ -269,7 +269,7 @@ def _metrics(file: Path | None, opened: Place) -> dict[str, Judged]:
         judged = telling.judged_of(json.loads(file.read_bytes()))
     except OSError as error:
         raise Misused(f"cannot read {file}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Misused(
             f'{file} is not {{"KEY": {{"metric": "rmse", "n_rows": 600, "candidate": 0.1, "live": 0.2}}}}: {error}'
         ) from error

@@ -206,10 +206,10 @@ def _approval_event(body: str) -> dict[str, Any] | None:
         is_ours = event["detail-type"] == DETAIL_TYPE and SOURCE in (event["source"], *event["source"])
         if not is_ours or not isinstance(detail["ModelPackageArn"], str):
             return None
-    except (ValueError, KeyError, TypeError):
-        return None
-    updated = detail.get("UpdatedModelPackageFields")
-    if updated is not None and "ModelApprovalStatus" not in updated:
+        updated = detail.get("UpdatedModelPackageFields")
+        if updated is not None and "ModelApprovalStatus" not in updated:
+            return None
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     whole: dict[str, Any] = event
     return whole

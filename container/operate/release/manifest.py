@@ -9,9 +9,9 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -178,6 +178,8 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """examiner   what said that the artifacts are sound; with another, sources are looked into again
+    segments   by key; read back, or of a training run, each is made of its text when it is asked for: as objects thousands
+               take several times the room
     refused    by key, or by name where there is no key: why it is not in the release"""
 
     id: str
@@ -186,7 +188,7 @@ class Manifest:
     made_from: tuple[str, ...]
     note: str
     examiner: str
-    segments: dict[str, Segment] = field(repr=False)
+    segments: Mapping[str, Segment] = field(repr=False)
     refused: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -195,8 +197,12 @@ class Manifest:
         return content_of(self.segments, self.refused)
 
     def to_json(self) -> bytes:
-        """Feature lists are written once: thousands of segments share a few. Written a segment at a time, so that no second
-        tree of all of them is in memory meanwhile."""
+        out = io.BytesIO()  # hands over what it holds without a copy
+        self.write_to(out)
+        return out.getvalue()
+
+    def write_to(self, out: IO[bytes]) -> None:
+        """As JSON, a segment at a time. Feature lists are written once: thousands of segments share a few."""
         keys = sorted(self.segments)
         lists: dict[Features, int] = {}
         for key in keys:
@@ -211,7 +217,6 @@ class Manifest:
             "examiner": self.examiner,
             "features": [asdict(one) for one in lists],
         }
-        out = io.BytesIO()  # hands over what it holds without a copy
         out.write((_text(facts).removesuffix("}") + ',"segments":{').encode())
         before = ""
         for key in keys:
@@ -220,25 +225,73 @@ class Manifest:
             out.write(f"{before}{_text(key)}:{_text(said)}".encode())
             before = ","
         out.write(f'}},"refused":{_text(dict(sorted(self.refused.items())))}}}'.encode())
-        return out.getvalue()
 
     @classmethod
     def from_json(cls, data: bytes, uri: str) -> Manifest:
         """Raises Refused: it is no manifest, or one of a later format."""
         try:
-            facts = json.loads(data)
-            if facts["format"] != FORMAT:
-                raise Refused(f"{uri} is of format {facts['format']}, which this release of mme does not read")
-            lists = [Features(one["n"], tuple(one["names"]), tuple(one["types"])) for one in facts["features"]]
-            read = cls(
-                *(facts["id"], facts["made_at"], facts["made_by"], tuple(facts["made_from"])),
-                *(facts["note"], facts["examiner"]),
-                {key: Segment.from_dict(one, lists[one["features"]]) for key, one in facts["segments"].items()},
-                facts["refused"],
-            )
-            return msgspec.convert(msgspec.to_builtins(read), cls)  # every value is of its type
-        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            found = msgspec.json.decode(data, type=_Format).format
+            if found != FORMAT:
+                raise Refused(f"{uri} is of format {found}, which this release of mme does not read")
+            read = msgspec.json.decode(data, type=_Document)
+            segments = _Written(read.segments, read.features)
+            for key in segments:
+                msgspec.convert(msgspec.to_builtins(segments[key]), Segment)  # every value is of its type
+        except (
+            msgspec.MsgspecError,
+            ValueError,
+            KeyError,
+            TypeError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise Refused(f"{uri} is no manifest of a release: {error}") from error
+        facts = read.id, read.made_at, read.made_by, read.made_from, read.note, read.examiner
+        return cls(*facts, segments, read.refused)
+
+
+class _Format(msgspec.Struct):
+    format: Any
+
+
+class _Document(msgspec.Struct):
+    """A manifest as it was written, its segments still texts."""
+
+    id: str
+    made_at: str
+    made_by: str
+    made_from: tuple[str, ...]
+    note: str
+    examiner: str
+    features: tuple[Features, ...]
+    segments: dict[str, msgspec.Raw]
+    refused: dict[str, str]
+
+
+class _Written(Mapping[str, Segment]):
+    """Segments as they are written in a manifest's text."""
+
+    def __init__(self, texts: Mapping[str, msgspec.Raw], lists: Sequence[Features]) -> None:
+        self._texts = texts
+        self._lists = lists
+        self._last: tuple[str, Segment] | None = None  # whoever asks for one often asks again
+
+    def __getitem__(self, key: str) -> Segment:
+        last = self._last
+        if last is None or last[0] != key:
+            values = msgspec.json.decode(self._texts[key])
+            last = self._last = key, Segment.from_dict(values, self._lists[values["features"]])
+        return last[1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._texts
 
 
 def fields_of(value: Any) -> dict[str, Any]:
@@ -252,7 +305,7 @@ _text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=Fa
 _hashed_text = json.JSONEncoder(default=fields_of).encode
 
 
-def content_of(segments: dict[str, Segment], refused: Iterable[str]) -> str:
+def content_of(segments: Mapping[str, Segment], refused: Iterable[str]) -> str:
     """Of the text [{KEY: [DIGEST, JUDGED], ...}, REFUSED], a segment at a time."""
     digest = hashlib.sha256(b"[{")
     before = ""
@@ -262,20 +315,3 @@ def content_of(segments: dict[str, Segment], refused: Iterable[str]) -> str:
         before = ", "
     digest.update(f"}}, {_hashed_text(sorted(refused))}]".encode())
     return digest.hexdigest()[:8]
-
-
-class Shared:
-    """Features and parameters, each once: read back, thousands of segments have a few, and a tree of them each."""
-
-    def __init__(self) -> None:
-        self._features: dict[Features, Features] = {}
-        # By their text: 1 and 1.0 are equal and are not written alike.
-        self._parameters: dict[str, tuple[tuple[str, str | int | float], ...]] = {}
-
-    def with_shared(self, segment: Segment) -> Segment:
-        features = self._features.setdefault(segment.features, segment.features)
-        trained = segment.trained
-        if trained is not None:
-            own = trained.parameters
-            trained = replace(trained, parameters=self._parameters.setdefault(repr(own), own))
-        return replace(segment, features=features, trained=trained)

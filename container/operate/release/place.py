@@ -91,6 +91,8 @@ def place_at(live: str, releases: str | None = None, endpoint_url: str | None = 
         beside = releases or releases_beside(live)
         if beside.startswith("s3://") != live.startswith("s3://"):
             raise Misused(f"releases at {beside} cannot go live at {live}: both in S3, or both in directories")
+        if _is_within(beside, live):
+            raise Misused(f"releases at {beside} would be among what endpoints read at {live}; say another --releases")
         return Place(
             live.rstrip("/") + "/",
             open_writing_store(live, s3=s3, makes=True),
@@ -103,11 +105,18 @@ def place_at(live: str, releases: str | None = None, endpoint_url: str | None = 
         raise Misused(f"{live} cannot be made: {error.strerror}") from error
 
 
+def _is_within(inner: str, outer: str) -> bool:
+    """Whether one location is the other, or below it."""
+    if "://" not in outer:
+        return Path(inner).resolve().is_relative_to(Path(outer).resolve())
+    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+
+
 def releases_beside(live: str) -> str:
     """Where releases of a live prefix lie, when nobody says otherwise. Raises Misused."""
     if live.startswith("s3://"):
         where = parse_location(live)
         assert isinstance(where, S3Location)
         if not where.prefix:
-            raise Misused(f"{live} is a whole bucket, and nothing is beside it; say --releases s3://bucket/prefix/")
+            raise Misused(f"{live} is a whole bucket, and nothing is beside it; say --releases s3://another-bucket/prefix/")
     return live.rstrip("/") + BESIDE + "/"

@@ -11,6 +11,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from container.operate.release.manifest import ID, Manifest
+from container.operate.tables.spill import scratch_file
 from container.operate.troubles import Refused
 from handler.errors import ArtifactChanged, ArtifactMissing
 from handler.stores.store import Store, StoredObject
@@ -63,7 +64,10 @@ def new_id(made_at: datetime, content: str, ids: Sequence[str]) -> str:
 
 
 def put_manifest(shelf: WritingStore, manifest: Manifest) -> None:
-    shelf.put(f"{RELEASES}{manifest.id}.json", manifest.to_json(), NOTHING)
+    """By way of the disk: the text of thousands of segments takes more than they do. Raises NotNow where that is full."""
+    with scratch_file() as text:
+        manifest.write_to(text)
+        shelf.put(f"{RELEASES}{manifest.id}.json", text, NOTHING)
 
 
 def manifest(shelf: Store, id: str) -> Manifest:

@@ -155,7 +155,7 @@ def _of_manifest(folder: str, name: str, data_format: str | None, endpoint_url: 
         entries = json.loads(text)
         prefix, names = entries[0]["prefix"], entries[1:]
         is_one = isinstance(prefix, str) and all(isinstance(one, str) for one in names)
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         is_one = False
     if not is_one:
         raise Misused(f'{uri} is no manifest: wanted [{{"prefix": "s3://bucket/prefix/"}}, "name", ...]')

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from container.operate.tables.files import DataFile, FileUnusable
@@ -118,14 +119,11 @@ def segments_of(window: Window, file: DataFile, asked: Reading, met: Met | None 
     if asked.is_from_path:
         of_path = np.full(len(window.table), met.code(_of_path(file, asked)), np.int32)
         return Segments(of_path, met.values, asked.target_template)
-    missing = [name for name in asked.fields if name not in window.table.column_names]
-    if missing:
-        has = ", ".join(map(repr, window.table.column_names[:8]))
-        raise FileUnusable(f"it has no column {missing[0]!r} to tell segments by; it has {has}")
-    if len(asked.fields) == 1:
-        return Segments(_of_one_column(window.table.column(asked.fields[0]), met), met.values, asked.target_template)
+    fields = _fields_in(window, asked)
+    if len(fields) == 1:
+        return Segments(_of_one_column(window.table.column(fields[0]), met), met.values, asked.target_template)
     codes: NDArray[Any]
-    (codes, first_values), *others = [_encoded(window.table.column(name)) for name in asked.fields]
+    (codes, first_values), *others = [_encoded(window.table.column(name)) for name in fields]
     values: list[Values] = [(value,) for value in first_values]
     for more_codes, more_values in others:
         pairs = codes.astype(np.int64) * len(more_values) + more_codes
@@ -137,8 +135,38 @@ def segments_of(window: Window, file: DataFile, asked: Reading, met: Met | None 
     return Segments(of_code[codes], met.values, asked.target_template)
 
 
-@lru_cache(maxsize=MAX_REMEMBERED)
-def named(template: str, values: Values) -> Named:
+@dataclass(frozen=True, slots=True, eq=False)
+class Texts:
+    """codes: of each row. texts: Arrow's, of each code what tells the segment, as one text; null where there is none."""
+
+    codes: NDArray[Any]
+    texts: Any
+    is_joined: bool
+    template: str
+
+    def named(self, code: int) -> Named:
+        text = self.texts[code].as_py()
+        return named_anew(self.template, tuple(orjson.loads(text)) if self.is_joined else (text,))
+
+
+def texts_of(window: Window, file: DataFile, asked: Reading) -> Texts:
+    """As `segments_of`, without a Python object for each of thousands of values. Raises FileUnusable."""
+    import pyarrow as pa
+
+    if asked.is_from_path or len(asked.fields) > 1:
+        found = segments_of(window, file, asked)
+        joined = [orjson.dumps(values).decode() for values in found.values]
+        return Texts(found.codes, pa.array(joined, pa.string()), True, asked.target_template)
+    (name,) = _fields_in(window, asked)
+    coded = _coded(window.table.column(name))
+    codes, dictionary = _codes_of(coded), coded.dictionary
+    if not _is_text(dictionary.type):
+        dictionary = pa.array([text_of(value) for value in dictionary.to_pylist()], pa.string())
+    texts = pa.concat_arrays([dictionary.cast(pa.string()), pa.nulls(1, pa.string())])
+    return Texts(codes, texts, False, asked.target_template)
+
+
+def named_anew(template: str, values: Values) -> Named:
     """What the template makes of values for its fields."""
     filling: dict[str, str] = {}
     for field, value in zip(fields_of(template), values, strict=True):
@@ -149,6 +177,18 @@ def named(template: str, values: Values) -> Named:
         return Named(parse_target(filled(template, filling)))
     except TargetInvalid as error:
         return Named(None, str(error))
+
+
+named = lru_cache(maxsize=MAX_REMEMBERED)(named_anew)
+
+
+def _fields_in(window: Window, asked: Reading) -> tuple[str, ...]:
+    """Columns that tell the segment. Raises FileUnusable where one is missing."""
+    missing = [name for name in asked.fields if name not in window.table.column_names]
+    if missing:
+        has = ", ".join(map(repr, window.table.column_names[:8]))
+        raise FileUnusable(f"it has no column {missing[0]!r} to tell segments by; it has {has}")
+    return asked.fields
 
 
 def _of_one_column(column: Any, met: Met) -> NDArray[np.int32]:
@@ -170,20 +210,24 @@ def _of_chunk(chunk: Any, met: Met) -> NDArray[np.int32]:
         of_word = met.codes(chunk.dictionary)
     else:
         of_word = np.array([met.code((text_of(word),)) for word in chunk.dictionary.to_pylist()], np.int32)
-    places = chunk.indices
-    if places.null_count:
-        places = places.fill_null(len(of_word))
+    if chunk.indices.null_count:
         of_word = np.append(of_word, np.int32(met.code((None,))))
-    codes: NDArray[np.int32] = of_word[places.to_numpy()]
+    codes: NDArray[np.int32] = of_word[_codes_of(chunk)]
     return codes
 
 
 def _encoded(column: Any) -> tuple[NDArray[Any], list[str | None]]:
     """Codes and the text of each; null is the last code."""
     coded = _coded(column)
-    values: list[str | None] = [text_of(value) for value in coded.dictionary.to_pylist()]
-    codes = coded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
-    return codes, [*values, None]
+    return _codes_of(coded), [*(text_of(value) for value in coded.dictionary.to_pylist()), None]
+
+
+def _codes_of(coded: Any) -> NDArray[Any]:
+    """Null is the code behind the dictionary's, for which a file's own type of codes may be too narrow."""
+    import pyarrow as pa
+
+    codes: NDArray[Any] = coded.indices.cast(pa.int32()).fill_null(len(coded.dictionary)).to_numpy(zero_copy_only=False)
+    return codes
 
 
 def _coded(column: Any) -> Any:
@@ -199,6 +243,12 @@ def _coded(column: Any) -> Any:
     if hasattr(whole, "chunks"):  # a chunked array of one chunk, or of none
         whole = whole.chunk(0) if whole.num_chunks else whole.type.wrap_array([])
     return whole if types.is_dictionary(whole.type) else pc.dictionary_encode(whole)
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def text_of(value: Any) -> str | None:

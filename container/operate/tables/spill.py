@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from container.operate.troubles import Misused, NotNow
 
@@ -95,6 +95,14 @@ def full_is_said(scratch: Path) -> Iterator[None]:
         if error.errno not in FULL:
             raise
         raise NotNow(f"{scratch} is full ({error.strerror}); {_ELSEWHERE}") from error
+
+
+@contextmanager
+def scratch_file() -> Iterator[IO[bytes]]:
+    """A file without a name, for what need not be in memory. Raises NotNow when the disk is full."""
+    scratch = Path(tempfile.gettempdir())
+    with full_is_said(scratch), tempfile.TemporaryFile(dir=scratch) as file:
+        yield file
 
 
 @contextmanager

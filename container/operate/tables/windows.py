@@ -56,18 +56,18 @@ class Unread:
     why: str
 
 
-def window_rows(n_columns: int) -> int:
-    return min(MAX_WINDOW_ROWS, max(MIN_WINDOW_ROWS, WINDOW_BYTES // (8 * max(1, n_columns))))
+def window_rows(n_columns: int, max_bytes: int = WINDOW_BYTES) -> int:
+    return min(MAX_WINDOW_ROWS, max(MIN_WINDOW_ROWS, max_bytes // (8 * max(1, n_columns))))
 
 
-def windows(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread]:
-    """A file's rows. Raises FileUnusable."""
+def windows(path: Path, file: DataFile, asked: Reading, max_bytes: int = WINDOW_BYTES) -> Iterator[Window | Unread]:
+    """A file's rows, so many bytes of float64 cells at a time. Raises FileUnusable."""
     if file.size == 0:
         raise FileUnusable("it is empty")
-    return _READERS[file.format](path, file, asked)
+    return _READERS[file.format](path, file, asked, max_bytes)
 
 
-def _parquet(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread]:
+def _parquet(path: Path, file: DataFile, asked: Reading, max_bytes: int) -> Iterator[Window | Unread]:
     del file
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -83,7 +83,7 @@ def _parquet(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Un
             parquet = pq.ParquetFile(path, memory_map=False, pre_buffer=False, read_dictionary=texts)
             schema = parquet.schema_arrow
         as_words = written_as_words(parquet.metadata.metadata or {})
-        n_rows = window_rows(len(schema))
+        n_rows = window_rows(len(schema), max_bytes)
         batches = parquet.iter_batches(batch_size=n_rows, use_threads=False)
     if not parquet.metadata.num_rows:
         yield Window(schema.empty_table(), np.arange(0), is_named=True, is_typed=True)
@@ -133,21 +133,21 @@ def _foreign_errors(what: str) -> Iterator[None]:
         raise FileUnusable(f"not {what}: {str(error).partition(chr(10))[0]}") from error
 
 
-def _csv(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread]:
+def _csv(path: Path, file: DataFile, asked: Reading, max_bytes: int) -> Iterator[Window | Unread]:
     """Numbers are read as numbers as far as the file lets us, from there on as text, which `columns` makes numbers of: at the
     first cell that is none pyarrow stops, without saying where."""
     with _foreign_errors("CSV"):
         sniffed = _sniff(path, file, asked)
     n_done = 0
     try:
-        for window in _csv_windows(path, file, asked, sniffed, is_text=False):
+        for window in _csv_windows(path, file, asked, sniffed, max_bytes, is_text=False):
             yield window
             n_done = int(window.numbers[-1]) if isinstance(window, Window) and len(window.numbers) else n_done
         return
     except FileUnusable:
         pass
     # Again from the start, past what has been handed out: a fault is rare and reading is a tenth of the work.
-    for window in _csv_windows(path, file, asked, sniffed, is_text=True):
+    for window in _csv_windows(path, file, asked, sniffed, max_bytes, is_text=True):
         if isinstance(window, Unread):
             if window.number > n_done:
                 yield window
@@ -205,7 +205,7 @@ def _read_options(csv: Any, asked: Reading, first_line: bytes, delimiter: str) -
 
 
 def _csv_windows(
-    path: Path, file: DataFile, asked: Reading, sniffed: _Sniffed, *, is_text: bool
+    path: Path, file: DataFile, asked: Reading, sniffed: _Sniffed, max_bytes: int, *, is_text: bool
 ) -> Iterator[Window | Unread]:
     import pyarrow as pa
     import pyarrow.csv as csv
@@ -232,7 +232,7 @@ def _csv_windows(
         csv.ParseOptions(delimiter=sniffed.delimiter, invalid_row_handler=refuse),
         csv.ConvertOptions(column_types=types, **_NULLS),
     )
-    n_rows = window_rows(len(sniffed.names))
+    n_rows = window_rows(len(sniffed.names), max_bytes)
     with _opened(path, file) as stream:
         with _foreign_errors("CSV"):
             try:
@@ -280,12 +280,12 @@ def _opened(path: Path, file: DataFile) -> Iterator[BinaryIO]:
             yield stream
 
 
-def _jsonl(path: Path, file: DataFile, asked: Reading) -> Iterator[Window | Unread]:
+def _jsonl(path: Path, file: DataFile, asked: Reading, max_bytes: int) -> Iterator[Window | Unread]:
     """Columns are those of the first row; what a later row does not have is missing there."""
     number = 0
     names: tuple[str, ...] = ()
     with _opened(path, file) as lines, _foreign_errors("JSON lines"):
-        while taken := list(itertools.islice(lines, window_rows(len(names) or 16))):
+        while taken := list(itertools.islice(lines, window_rows(len(names) or 16, max_bytes))):
             rows: list[dict[str, Any]] = []
             numbers: list[int] = []
             for line in taken:

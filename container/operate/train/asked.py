@@ -76,6 +76,14 @@ class Asked(Reading):
             raise Misused("--validation and --holdout-column: which rows judge?")
         if not 0 < self.holdout < 1:
             raise Misused(f"--holdout {self.holdout}: a share between 0 and 1")
+        if self.min_rows < 1:
+            raise Misused(f"--min-rows {self.min_rows}: a model needs at least one row")
+        if self.fallback_below is not None and self.fallback_below < 0:
+            raise Misused(f"--fallback-below {self.fallback_below}: no segment has fewer rows than none")
+        for flag, names in (("--features", self.features), ("--categories", self.categories)):
+            again = [name for at, name in enumerate(names) if name in names[:at]]
+            if again:
+                raise Misused(f"{flag}: column {again[0]!r} is there twice")
         twice = self.other_columns & {*self.features, *self.categories}
         if twice:
             raise Misused(f"column {sorted(twice)[0]!r} cannot be a feature and something else")

@@ -192,6 +192,8 @@ def _run(chosen: argparse.Namespace, job: TrainingJob | None, stop: threading.Ev
         raise Misused("--to: where do releases go?")
     asked = asked_of(chosen)
     conditions = None if chosen.approve_if is None else Conditions.parse(chosen.approve_if)
+    if chosen.id_file is not None and not chosen.id_file.absolute().parent.is_dir():
+        raise Misused(f"--id-file {chosen.id_file}: there is no such directory")  # now, not when all is trained
     if chosen.job or chosen.plan:
         return _start(chosen, stop)
     _need_pyarrow()
@@ -374,20 +376,30 @@ def manifest_lines(manifest: Manifest) -> list[str]:
     from container.operate.release.diff import FAR
     from container.operate.release.telling import refused_lines, some
 
-    trained = [(key, one.trained) for key, one in sorted(manifest.segments.items()) if one.trained is not None]
-    n_bytes = sum(one.n_bytes for one in manifest.segments.values())
-    n_rows = sum(one.n_rows for _, one in trained)
-    first = min((one.first for _, one in trained if one.first), default="")
-    last = max((one.last for _, one in trained), default="")
+    n_bytes = n_rows = 0
+    first = last = ""
+    low: list[str] = []
+    moved: list[tuple[float, str, str]] = []
+    for key in sorted(manifest.segments):
+        segment = manifest.segments[key]
+        trained = segment.trained
+        n_bytes += segment.n_bytes
+        if trained is None:
+            continue
+        n_rows += trained.n_rows
+        first = min(filter(None, (first, trained.first)), default="")
+        last = max(last, trained.last)
+        if trained.is_above_floor is False:
+            low.append(f"{key}: than a constant")
+        if trained.drift is not None and trained.drift >= FAR:
+            moved.append((trained.drift, key, trained.drift_feature))
     dates = [f"{first} to {last}"] * bool(first)
     lines = [
         fact("release", manifest.id, f"{len(manifest.segments):,} segments", size_text(n_bytes)),
         fact("data", f"{n_rows:,} rows", *dates),
     ]
-    low = [key for key, one in trained if one.is_above_floor is False]
-    lines += some("no better", [f"{key}: than a constant" for key in low])
-    moved = sorted(((one.drift, key, one.drift_feature) for key, one in trained if one.drift), reverse=True)
-    lines += some("drift", [f"{key}  {feature} {drift:.2f}" for drift, key, feature in moved if drift >= FAR])
+    lines += some("no better", low)
+    lines += some("drift", [f"{key}  {feature} {drift:.2f}" for drift, key, feature in sorted(moved, reverse=True)])
     return [*lines, *refused_lines(manifest.refused)]
 
 

@@ -103,7 +103,7 @@ class TrainingJob:
         try:
             channels = json.loads(path.read_text())
             parted = [name for name, one in channels.items() if one.get("S3DistributionType") == "ShardedByS3Key"]
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise Misused(f"{path}: {error}") from error
         if parted:
             raise Misused(f"channel {parted[0]} is ShardedByS3Key; every host needs all rows: FullyReplicated")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from container.operate.documents import read_as
-from container.operate.release.manifest import Segment, Shared, fields_of
+from container.operate.release.manifest import Segment, fields_of
 from container.operate.release.shelf import RUNS
 from container.operate.tables.files import DataFile
 from container.operate.train.asked import Asked
@@ -47,6 +47,22 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
+class _OfModel:
+    """The part of an entry that the release has."""
+
+    key: str
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A segment that is done, as it is written, and where."""
+
+    text: bytes
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Over:
     release: str
 
@@ -67,17 +83,17 @@ def identity_of(
     asked: Asked,
     files: Sequence[DataFile],
     validation: Sequence[DataFile],
-    live: Mapping[str, str],
+    live: str,
     base: str | None,
     made_with: str,
 ) -> dict[str, Any]:
-    """What a run's release depends on. base: the release that drift is held against."""
+    """What a run's release depends on. live: `digest_of` keys and versions. base: the release that drift is held against."""
     return {
         "format": FORMAT,
         "asked": asdict(asked),
-        "files": _digest([one.name, one.size, one.content or one.version] for one in files),
-        "validation": _digest([one.name, one.size, one.content or one.version] for one in validation),
-        "live": _digest([key, live[key]] for key in sorted(live)),
+        "files": digest_of([one.name, one.size, one.content or one.version] for one in files),
+        "validation": digest_of([one.name, one.size, one.content or one.version] for one in validation),
+        "live": live,
         "base": base,
         "made_with": made_with,
     }
@@ -122,19 +138,22 @@ class Ledger:
         return read_as(_Over, fetched.data, fetched.uri).release
 
     def read(self) -> Iterator[Came]:
-        """What all hosts have done, one at a time: together they are most of what a run of many segments holds. Where two
-        hosts did the same one, it comes twice."""
-        shared = Shared()
+        """What all hosts have done, one at a time. Where two hosts did the same one, it comes twice."""
+        for line in self.lines():
+            yield came_of(line)
+
+    def lines(self) -> Iterator[Line]:
+        """The same as it is written."""
         for found in self._store.list(f"{self._root}done/"):
             host, _, number = found.target.rpartition("/")[2].removesuffix(".jsonl").rpartition("-")
             if host == self._host:
                 self._n_written = max(self._n_written, int(number) + 1)
             try:
-                lines = self._store.fetch(found.target).data.splitlines()
+                texts = self._store.fetch(found.target).data.splitlines()
             except ArtifactMissing:  # another host has just made the release
                 continue
-            for line in lines:
-                yield _came(read_as(_Entry, line, found.target), found.target, shared)
+            for text in texts:
+                yield Line(text, found.target)
 
     def add(self, came: Came) -> None:
         """Note it; it is written with others, soon."""
@@ -165,14 +184,19 @@ def _entry(came: Came) -> _Entry:
     return _Entry(came.key, came.failed, came.is_covered, came.segment, *lists)
 
 
-def _came(entry: _Entry, uri: str, shared: Shared) -> Came:
+def came_of(line: Line) -> Came:
     """Raises Refused."""
+    entry = read_as(_Entry, line.text, line.uri)
     try:
         profile = Profile.of(entry.edges, entry.shares) if entry.edges else None
     except ValueError as error:
-        raise Refused(f"{uri} is not as it was written: of {entry.key}, {error}") from error
-    segment = None if entry.segment is None else shared.with_shared(entry.segment)
-    return Came(entry.key, segment, entry.failed, entry.is_covered, profile)
+        raise Refused(f"{line.uri} is not as it was written: of {entry.key}, {error}") from error
+    return Came(entry.key, entry.segment, entry.failed, entry.is_covered, profile)
+
+
+def segment_of(line: Line) -> Segment:
+    """Of one with a model, alone: a profile takes as long to read again. Raises Refused."""
+    return read_as(_OfModel, line.text, line.uri).segment
 
 
 def _lists(values: Floats) -> list[list[float]]:
@@ -180,7 +204,7 @@ def _lists(values: Floats) -> list[list[float]]:
     return found
 
 
-def _digest(lines: Any) -> str:
+def digest_of(lines: Any) -> str:
     digest = hashlib.sha256()
     for line in lines:
         digest.update(json.dumps(line).encode() + b"\n")

@@ -6,7 +6,7 @@ in the process that may die.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -69,17 +69,17 @@ def _are_comparable(candidate: str, live: str) -> bool:
 
 
 class LiveModels:
-    """Those of a live prefix. versions: of each key that holds something, when the run began."""
+    """Those of a live prefix. keys: that held something when the run began."""
 
-    def __init__(self, store: Store, versions: Mapping[str, str], quarantine: Quarantine) -> None:
+    def __init__(self, store: Store, keys: Container[str], quarantine: Quarantine) -> None:
         self._store = store
-        self._versions = versions
+        self._keys = keys
         self._quarantine = quarantine
         self._boosters = BoosterPool(HandlePool(), lambda forest: quarantine.booster_of(document_of(forest)))
 
     def model(self, key: str) -> LiveModel | None:
         """None where there is none, or none that an endpoint could answer with. Raises ArtifactError when the store fails."""
-        if key not in self._versions:
+        if key not in self._keys:
             return None
         try:
             data = self._store.fetch(key).data

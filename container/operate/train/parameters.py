@@ -141,7 +141,7 @@ def _of_file(file: Path) -> tuple[dict[str, Value], tuple[tuple[str, Values], ..
         found = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(_with_quoted_heads(text))
     except OSError as error:
         raise Misused(f"--params {file}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misused(f"--params {file}: {error}") from error
     shared = {name: value for name, value in found.items() if not isinstance(value, dict)}
     overrides = tuple((name, _values(value)) for name, value in found.items() if isinstance(value, dict))
@@ -236,7 +236,7 @@ def _ask_xgboost(chosen: Chosen) -> None:
     try:
         booster = xgboost.Booster({**dict(chosen.booster), "nthread": 1, "verbosity": 0}, [matrix])
         known = frozenset(_names(json.loads(booster.save_config())))
-    except (xgboost.core.XGBoostError, ValueError) as error:
+    except (xgboost.core.XGBoostError, ValueError, RecursionError) as error:
         raise Misused(f"XGBoost does not take these parameters: {why(error)}") from error
     unknown = [name for name, _ in chosen.booster if name not in known and name not in ("verbosity", "num_class")]
     if unknown:

@@ -12,14 +12,19 @@ Source: Siddiqi, Credit Risk Scorecards, 2006, for the index and both marks.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import shutil
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from container.operate.release.shelf import PROFILES
+from container.operate.tables.names import NOBODY, Names
+from container.operate.tables.pages import Pages
+from container.operate.tables.spill import scratch_file
 from container.operate.train.rows import Columns, SegmentRows
 from container.operate.troubles import Refused
 from handler.errors import ArtifactMissing
@@ -104,39 +109,34 @@ def _shares(values: Floats, edges: Floats, n_rows: int) -> NDArray[np.float64]:
 
 
 class Profiles:
-    """Those of a release, end to end: an object for each takes more than what is in it."""
+    """Those of a release, to be asked for one by one: what they are lies on disk meanwhile."""
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, keys: Sequence[str], names: tuple[str, ...], edges: Floats, shares: Floats) -> None:
+        """Raises ValueError where these are no profiles of so many segments and features."""
         self.names = names
-        self._n_features = 0
-        self._at: dict[str, int] = {}
-        self._edges = bytearray()
-        self._shares = bytearray()
-
-    def add(self, key: str, profile: Profile) -> None:
-        """Raises Refused where it has other features than those before."""
-        if not self._at:
-            self._n_features = len(profile.edges)
-        elif len(profile.edges) != self._n_features:
-            raise Refused(f"the profile of {key} is of {len(profile.edges)} features, others of {self._n_features}")
-        at = self._at.setdefault(key, len(self._at))
-        for held, values in ((self._edges, profile.edges), (self._shares, profile.shares)):
-            data = values.tobytes()
-            held[at * len(data) : (at + 1) * len(data)] = data
+        self._keys = Names(keys)
+        self._n_features = edges.shape[1]
+        if names and len(keys) and self._n_features != len(names):
+            raise ValueError("it names other features than it has")
+        if len(self._keys) != len(keys) or not len(keys) == len(edges) == len(shares):
+            raise ValueError("it is not of so many segments")
+        shapes = (N_PARTS - 1, N_PARTS + 1)
+        for values, n_parts in zip((edges, shares), shapes, strict=True):
+            if values.shape[1:] != (self._n_features, n_parts) or values.dtype != np.float32:
+                raise ValueError("it is no profile of so many features")
+        self._pages = Pages()
+        self._starts = [self._pages.add(np.ascontiguousarray(one).data) for one in (edges, shares) if one.size]
 
     def get(self, key: str) -> Profile | None:
-        at = self._at.get(key)
-        if at is None:
+        number = self._keys.find(key)
+        if number == NOBODY:
             return None
-        return Profile(*(one[at].copy() for one in self._arrays()))  # a view would keep others from being added
-
-    def _arrays(self) -> tuple[Floats, Floats]:
-        """Edges and shares of all, as they were added."""
-        shape = (len(self._at), self._n_features)
-        return (
-            np.frombuffer(self._edges, np.float32).reshape(*shape, N_PARTS - 1),
-            np.frombuffer(self._shares, np.float32).reshape(*shape, N_PARTS + 1),
-        )
+        read = []
+        for start, n_parts in zip(self._starts, (N_PARTS - 1, N_PARTS + 1), strict=True):
+            n_bytes = 4 * self._n_features * n_parts
+            data = self._pages.get(start + number * n_bytes, n_bytes)
+            read.append(np.frombuffer(data, np.float32).reshape(self._n_features, n_parts))
+        return Profile(*read)
 
     def places(self, columns: Columns) -> dict[int, int]:
         """By feature of some columns, its place here: by name, or by number where there are no names."""
@@ -145,38 +145,41 @@ class Profiles:
         at = {name: number for number, name in enumerate(self.names)}
         return {number: at[name] for number, name in enumerate(columns.names) if name in at}
 
-    def to_bytes(self) -> bytes:
-        keys = sorted(self._at)
-        in_order = [self._at[key] for key in keys]
-        edges, shares = self._arrays()
-        out = io.BytesIO()
-        np.savez_compressed(
-            out,
-            keys=np.array(keys, np.str_),
-            names=np.array(self.names, np.str_),
-            edges=edges[in_order],
-            shares=shares[in_order],
-        )
-        return out.getvalue()
-
     @classmethod
     def from_bytes(cls, data: bytes, uri: str) -> Profiles:
         """Raises Refused."""
         try:
-            return cls._unpacked(data)
+            with np.load(io.BytesIO(data), allow_pickle=False) as found:
+                keys, names = (found[name].tolist() for name in ("keys", "names"))
+                return cls(list(map(str, keys)), tuple(map(str, names)), found["edges"], found["shares"])
         except Exception as error:  # NumPy and zipfile have a dozen ways to say what they cannot read
             raise Refused(f"{uri} is not as it was written: {error}") from error
 
-    @classmethod
-    def _unpacked(cls, data: bytes) -> Profiles:
-        with np.load(io.BytesIO(data), allow_pickle=False) as found:
-            keys, names, edges, shares = (found[name] for name in ("keys", "names", "edges", "shares"))
-        made = cls(tuple(map(str, names.tolist())))
-        for at, key in enumerate(keys.tolist()):
-            made.add(str(key), Profile.of(edges[at], shares[at]))
-        if made.names and made._at and made._n_features != len(made.names):
-            raise ValueError("it names other features than it has")
-        return made
+
+def write(out: IO[bytes], names: tuple[str, ...], of_keys: Iterable[tuple[str, Profile]]) -> None:
+    """The file of a release, as `numpy.savez_compressed` would write it of whole arrays. of_keys: in order. Raises Refused
+    where one has other features than those before, NotNow where the disk is full."""
+    keys: list[str] = []
+    n_features = 0
+    with scratch_file() as edges, scratch_file() as shares:
+        for key, profile in of_keys:
+            if keys and len(profile.edges) != n_features:
+                raise Refused(f"the profile of {key} is of {len(profile.edges)} features, others of {n_features}")
+            n_features = len(profile.edges)
+            keys.append(key)
+            edges.write(profile.edges.astype(np.float32, copy=False).tobytes())
+            shares.write(profile.shares.astype(np.float32, copy=False).tobytes())
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, texts in (("keys", keys), ("names", names)):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.array(texts, np.str_), allow_pickle=False)
+            for name, values, n_parts in (("edges", edges, N_PARTS - 1), ("shares", shares, N_PARTS + 1)):
+                shape = (len(keys), n_features, n_parts)
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    facts = {"descr": "<f4", "fortran_order": False, "shape": shape}
+                    np.lib.format.write_array_header_1_0(member, facts)
+                    values.seek(0)
+                    shutil.copyfileobj(values, member)
 
 
 def place_of(release: str) -> str:
@@ -192,5 +195,7 @@ def read(shelf: WritingStore, release: str) -> Profiles | None:
     return Profiles.from_bytes(fetched.data, fetched.uri)
 
 
-def put(shelf: WritingStore, release: str, profiles: Profiles) -> None:
-    shelf.put(place_of(release), profiles.to_bytes(), NOTHING)
+def put(shelf: WritingStore, release: str, names: tuple[str, ...], of_keys: Iterable[tuple[str, Profile]]) -> None:
+    with scratch_file() as file:
+        write(file, names, of_keys)
+        shelf.put(place_of(release), file, NOTHING)

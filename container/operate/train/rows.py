@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from container.operate.tables.files import DataFile, FileUnusable, on_disk
 from container.operate.tables.floats import floats_of
-from container.operate.tables.segments import segments_of, text_of
+from container.operate.tables.names import NOBODY, Names
+from container.operate.tables.segments import Texts, text_of, texts_of
 from container.operate.tables.spill import full_is_said
 from container.operate.tables.windows import Unread, Window, windows
 from container.operate.train.asked import Asked
@@ -34,6 +35,9 @@ from handler.payload.rows import Floats
 # Rows in memory before they go to disk. A run takes some 200 MB besides.
 BUDGET_BYTES = 256 << 20
 N_SPILLS = 64
+# Of float64 cells, at a time: rows are put together afterwards whatever came with what. In windows as large as those of
+# `mme score` reading took 150 MB more beside the rows, and no less of a core.
+WINDOW_BYTES = 4 << 20
 # Rows that a model over all segments is trained on, at most.
 MAX_SAMPLED = 500_000
 N_REASONS = 20
@@ -72,7 +76,7 @@ class SegmentRows:
     is_held: NDArray[np.bool_] | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Span:
     """What is known of a segment's data. dropped: rows that could not be used."""
 
@@ -83,7 +87,8 @@ class Span:
 
 
 class Rows:
-    """All rows of a run. mine: whether a segment is trained here; of others only the keys are kept."""
+    """All rows of a run. mine: whether a segment is trained here; of others only the keys are kept. A segment has a number,
+    and what is kept of thousands lies in arrays: an object for each takes more than its rows."""
 
     def __init__(
         self,
@@ -98,14 +103,16 @@ class Rows:
         self._is_mine = mine
         self._budget_bytes = budget_bytes
         self._columns: _Layout | None = None
-        self._numbers: dict[str, int] = {}  # of each segment, in the order in which they came
-        self._mine: list[bool] = []
+        self.keys = Names()  # of all segments, here or elsewhere
+        self._values = Names()  # what tells them in the data, and of each the segment's number
+        self._of_values = np.empty(0, np.int32)
+        self._mine = np.empty(0, np.bool_)
+        self._spans = _Spans()
         self._groups: dict[str, int] = {}
         self._blocks: list[Floats] = []
         self._n_bytes = 0
         self._spills: list[BinaryIO] = []
         self._sample = _Sample() if asked.fallback_below is not None else None
-        self.spans: dict[str, Span] = {}
         self.reasons: Counter[str] = Counter()  # of rows that are of no segment, or cannot be used
         self.n_rows = 0
 
@@ -121,7 +128,7 @@ class Rows:
         for file in files:
             try:
                 with on_disk(file, self._scratch, endpoint_url) as path:
-                    for window in windows(path, file, self._asked):
+                    for window in windows(path, file, self._asked, WINDOW_BYTES):
                         check()
                         if isinstance(window, Unread):
                             self._leave_out(window.why, 1)
@@ -139,18 +146,22 @@ class Rows:
         return self._columns.sorted()
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """Of all segments, here or elsewhere."""
-        return tuple(self._numbers)
+    def is_mine(self) -> NDArray[np.bool_]:
+        """By number, whether it is trained here."""
+        return self._mine
+
+    def span(self, key: str) -> Span | None:
+        number = self.keys.find(key)
+        return None if number == NOBODY else self._spans.of(number)
 
     @property
     def unused(self) -> tuple[str, ...]:
         """Columns that are neither a feature nor anything else, because they hold words."""
         return self._columns.unused if self._columns is not None else ()
 
-    def segments(self, is_wanted: Callable[[str], bool] = lambda _: True) -> Iterator[SegmentRows]:
-        """Those of this host, each once, larger ones of a block first, and at the end those of which no row can be used. The
-        rows are gone afterwards."""
+    def segments(self, is_wanted: NDArray[np.bool_]) -> Iterator[SegmentRows]:
+        """Those of this host that are wanted, by number, each once, larger ones of a block first, and at the end those of
+        which no row can be used. The rows are gone afterwards."""
         if self._spills:
             for spill in self._spills:
                 with full_is_said(self._scratch):
@@ -158,14 +169,12 @@ class Rows:
                 spill.seek(0)
                 block = np.fromfile(spill, np.float32).reshape(-1, self._width)
                 spill.close()
-                yield from self._grouped(block, is_wanted)
+                yield from self._grouped([block], is_wanted)
         elif self._blocks:
-            block = np.concatenate(self._blocks)
-            self._blocks.clear()
-            yield from self._grouped(block, is_wanted)
-        for key, number in self._numbers.items():
-            if self._mine[number] and not self.spans[key].n_rows and is_wanted(key):
-                yield self._rows_of(key, np.empty((0, self._width), np.float32))
+            blocks, self._blocks = self._blocks, []
+            yield from self._grouped(blocks, is_wanted)
+        for number in np.flatnonzero(self._mine & is_wanted & (self._spans.n_rows == 0)).tolist():
+            yield self._rows_of(self.keys[number], np.empty((0, self._width), np.float32))
 
     def sample(self, key: str) -> SegmentRows:
         """Rows of all segments together, every so many-th."""
@@ -183,20 +192,21 @@ class Rows:
         assert self._columns is not None
         return N_BEFORE + len(self._columns.names)
 
-    def _grouped(self, block: Floats, is_wanted: Callable[[str], bool]) -> Iterator[SegmentRows]:
-        numbers = block[:, _SEGMENT].view(np.int32) if len(block) else np.empty(0, np.int32)
+    def _grouped(self, blocks: Sequence[Floats], is_wanted: NDArray[np.bool_]) -> Iterator[SegmentRows]:
+        """Blocks stay where they are: put together first, rows would be there twice."""
+        numbers = np.concatenate([block[:, _SEGMENT] for block in blocks]).view(np.int32)
+        ends_of_blocks = np.cumsum([len(block) for block in blocks])
         # NumPy sorts 16 bits by radix, ten times as fast as more.
-        small = np.uint16 if len(self._numbers) <= 1 << 16 else np.int32
+        small = np.uint16 if len(self.keys) <= 1 << 16 else np.int32
         order = np.argsort(numbers.astype(small), kind="stable")
         in_order = numbers[order]
         starts = np.flatnonzero(np.diff(in_order, prepend=-1))
         ends = np.append(starts[1:], len(in_order))
-        keys = list(self._numbers)
         for at in np.argsort(starts - ends, kind="stable").tolist():
-            start, end = int(starts[at]), int(ends[at])
-            key = keys[int(in_order[start])]
-            if is_wanted(key):
-                yield self._rows_of(key, block.take(order[start:end], axis=0))  # a third of what block[...] takes
+            number = int(in_order[starts[at]])
+            if is_wanted[number]:
+                rows = order[starts[at] : ends[at]]
+                yield self._rows_of(self.keys[number], _gathered(blocks, ends_of_blocks, rows))
 
     def _rows_of(self, key: str, rows: Floats) -> SegmentRows:
         asked = self._asked
@@ -219,32 +229,37 @@ class Rows:
     def _add(self, window: Window, file: DataFile, *, is_held: bool) -> None:
         if self._columns is None:
             self._columns = _layout_of(window, self._asked)
-        segments = segments_of(window, file, self._asked)
         block, is_usable = self._block(window, is_held=is_held)
-        numbers = np.full(len(segments.values), -1, np.int32)  # by code
-        for code in np.unique(segments.codes).tolist():
-            named = segments.named(int(code))
-            if named.target is None:
-                self._leave_out(named.why, int(np.count_nonzero(segments.codes == code)))
-            else:
-                numbers[code] = self._number(named.target)
-        of_rows = numbers[segments.codes]
+        of_rows = self._numbers_in(texts_of(window, file, self._asked))
         block[:, _SEGMENT] = of_rows.view(np.float32)
         self._span(of_rows, is_usable, window)
         is_known = of_rows >= 0
         if self._sample is not None:
             self._sample.add(block, is_known & is_usable)
-        wanted = is_known & is_usable & np.append(np.array(self._mine, np.bool_), False)[of_rows]
+        wanted = is_known & is_usable & np.append(self._mine, False)[of_rows]
         self._keep(block if wanted.all() else block[wanted])
         self.n_rows += len(block)
 
-    def _number(self, key: str) -> int:
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = len(self._numbers)
-            self._mine.append(self._is_mine(key))
-            self.spans[key] = Span()
-        return number
+    def _numbers_in(self, segments: Texts) -> NDArray[np.int32]:
+        """Of each row its segment's; NOBODY where it is of none, which is counted."""
+        by_value = self._values.known(segments.texts)
+        n_rows = np.bincount(segments.codes, minlength=len(by_value))
+        targets: dict[int, str] = {}  # of values that were not seen before
+        for code in np.flatnonzero((by_value == NOBODY) & (n_rows > 0)).tolist():
+            named = segments.named(code)
+            if named.target is None:
+                self._leave_out(named.why, int(n_rows[code]))
+            else:
+                targets[code] = named.target
+        if targets:
+            self._values.number([segments.texts[code].as_py() for code in targets])
+            self._of_values = np.append(self._of_values, self.keys.number(list(targets.values())))
+            by_value = self._values.known(segments.texts)
+            fresh = [self.keys[number] for number in range(len(self._mine), len(self.keys))]
+            self._mine = np.append(self._mine, np.array([self._is_mine(key) for key in fresh], np.bool_))
+            self._spans.grow(len(self.keys))
+        numbers: NDArray[np.int32] = np.append(self._of_values, np.int32(NOBODY))[by_value][segments.codes]
+        return numbers
 
     def _block(self, window: Window, *, is_held: bool) -> tuple[Floats, NDArray[np.bool_]]:
         """The window's numbers, and of each row whether every one can be used."""
@@ -301,18 +316,13 @@ class Rows:
         return of_rows
 
     def _span(self, of_rows: NDArray[np.int32], is_usable: NDArray[np.bool_], window: Window) -> None:
-        keys = list(self._numbers)
         is_known = of_rows >= 0
-        counts = np.bincount(of_rows[is_known & is_usable], minlength=len(keys))
-        dropped = np.bincount(of_rows[is_known & ~is_usable], minlength=len(keys))
-        for number in np.flatnonzero(counts + dropped).tolist():
-            span = self.spans[keys[number]]
-            span.n_rows += int(counts[number])
-            span.dropped += int(dropped[number])
+        self._spans.n_rows += np.bincount(of_rows[is_known & is_usable], minlength=len(self.keys))
+        self._spans.dropped += np.bincount(of_rows[is_known & ~is_usable], minlength=len(self.keys))
         if self._asked.date is not None:
-            self._dates(of_rows, keys, window)
+            self._dates(of_rows, window)
 
-    def _dates(self, of_rows: NDArray[np.int32], keys: list[str], window: Window) -> None:
+    def _dates(self, of_rows: NDArray[np.int32], window: Window) -> None:
         import pyarrow as pa
 
         assert self._asked.date is not None
@@ -328,14 +338,11 @@ class Rows:
         rank[by_value] = np.arange(len(values))
         ranks = rank[coded.indices.fill_null(0).to_numpy(zero_copy_only=False)[is_there]]
         numbers = of_rows[is_there]
-        low, high = np.full(len(keys), len(values)), np.full(len(keys), -1)
+        low, high = np.full(len(self.keys), len(values)), np.full(len(self.keys), -1)
         np.minimum.at(low, numbers, ranks)
         np.maximum.at(high, numbers, ranks)
         for number in np.unique(numbers).tolist():
-            span = self.spans[keys[number]]
-            first, last = str(values[by_value[low[number]]]), str(values[by_value[high[number]]])
-            span.first = min(span.first or first, first)
-            span.last = max(span.last, last)
+            self._spans.widen(number, str(values[by_value[low[number]]]), str(values[by_value[high[number]]]))
 
     def _keep(self, block: Floats) -> None:
         if self._spills:
@@ -359,6 +366,51 @@ class Rows:
             for number, (start, end) in enumerate(zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)):
                 if end > start:
                     self._spills[number].write(in_order[start:end].data)
+
+
+class _Spans:
+    """Of all segments, by number. Dates are few, and held once each."""
+
+    def __init__(self) -> None:
+        self.n_rows = np.empty(0, np.int64)
+        self.dropped = np.empty(0, np.int64)
+        self._dates: list[str] = [""]
+        self._of_date: dict[str, int] = {}
+        self._first = np.empty(0, np.int32)
+        self._last = np.empty(0, np.int32)
+
+    def grow(self, n_segments: int) -> None:
+        def longer(values: NDArray[Any]) -> NDArray[Any]:
+            return np.append(values, np.zeros(n_segments - len(values), values.dtype))
+
+        self.n_rows, self.dropped = longer(self.n_rows), longer(self.dropped)
+        self._first, self._last = longer(self._first), longer(self._last)
+
+    def widen(self, number: int, first: str, last: str) -> None:
+        """There are rows of these dates and some between."""
+        before = self.of(number)
+        self._first[number] = self._date(min(before.first or first, first))
+        self._last[number] = self._date(max(before.last, last))
+
+    def of(self, number: int) -> Span:
+        first, last = self._dates[self._first[number]], self._dates[self._last[number]]
+        return Span(int(self.n_rows[number]), first, last, int(self.dropped[number]))
+
+    def _date(self, text: str) -> int:
+        at = self._of_date.setdefault(text, len(self._dates))
+        if at == len(self._dates):
+            self._dates.append(text)
+        return at
+
+
+def _gathered(blocks: Sequence[Floats], ends: NDArray[np.int64], rows: NDArray[np.int64]) -> Floats:
+    """Rows of blocks that are thought one behind the other; in order, so a block's are together."""
+    parts = []
+    cuts = np.searchsorted(rows, ends).tolist()
+    for block, start, before, end in zip(blocks, [0, *ends.tolist()], [0, *cuts], cuts, strict=False):
+        if end > before:
+            parts.append(block.take(rows[before:end] - start, axis=0))  # a third of what block[...] takes
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @dataclass(slots=True)

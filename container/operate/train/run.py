@@ -16,22 +16,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from zlib import crc32
 
+import numpy as np
+from numpy.typing import NDArray
+
 from container.examine.quarantine import Quarantine
 from container.limits import libc
 from container.limits.cores import container_cores
 from container.operate.progress import each
 from container.operate.release import shelf
 from container.operate.release.live import read_current
-from container.operate.release.manifest import COVERED, DEFAULT_KEY, Manifest, Segment, content_of
+from container.operate.release.manifest import COVERED, DEFAULT_KEY, Manifest, content_of
 from container.operate.release.place import Place
 from container.operate.release.trouble import NoneSound
 from container.operate.tables.contents import by_content
 from container.operate.tables.files import DataFile, find
+from container.operate.tables.names import NOBODY, Names
 from container.operate.train import profiles
 from container.operate.train.asked import Asked
-from container.operate.train.ledger import Begun, Ledger, identity_of
+from container.operate.train.done import Done
+from container.operate.train.ledger import Begun, Ledger, digest_of, identity_of
 from container.operate.train.live import LiveModels
-from container.operate.train.profiles import Profile, Profiles
+from container.operate.train.profiles import Profile
 from container.operate.train.rows import BUDGET_BYTES, Columns, Rows, SegmentRows, Span
 from container.operate.train.segment import Came, Known, train_segment
 from container.operate.troubles import Misused, Refused, Stopped
@@ -98,11 +103,11 @@ def run(
     validation = _files("--validation", sources.validation, asked, place, share)
     with ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="mme-train-", dir=scratch)))
-        live = {found.target: found.version for found in place.live.list()}
+        live, live_digest = _live(place)
         base = read_current(place.shelf).release or None
         made_with = f"XGBoost {library_version()}"
         ledger = Ledger(
-            place.shelf, identity_of(asked, files, validation, live, base, made_with), f"{share.number:03d}"
+            place.shelf, identity_of(asked, files, validation, live_digest, base, made_with), f"{share.number:03d}"
         )
         begun = ledger.begin(Begun(f"{now():%Y-%m-%dT%H:%M:%SZ}", who))
         came_before = ledger.release()
@@ -110,12 +115,11 @@ def run(
             return Outcome(shelf.manifest(place.shelf, came_before), False, 0, 0, 0, {}, ())
         work = _Work(place, asked, share, ledger, stop, folder, closing, budget_bytes, live, base)
         rows = work.read(files, validation)
-        done = {came.key: None if came.segment is None else came.segment.digest for came in ledger.read()}
-        n_before = sum(share.has(key) for key in done)
-        n_trained = work.train(done)
+        n_trained, n_before = work.train()
         outcome = Outcome(None, False, n_trained, n_before, rows.n_rows, dict(rows.reasons), rows.unused)
-        wanted = {*rows.keys, *([DEFAULT_KEY] if asked.fallback_below is not None else ())}
-        released = _release(place, sources, begun, note, ledger, wanted, rows.columns.names, made_with)
+        done = Done(work.wanted, ledger, folder)
+        libc.trim()  # what training took
+        released = _release(place, sources, begun, note, done, rows.columns.names, made_with) if done.is_whole else None
         if released is None:
             by_another = ledger.release()
             return outcome if by_another is None else replace(outcome, manifest=shelf.manifest(place.shelf, by_another))
@@ -131,6 +135,12 @@ def _files(flag: str, locations: Sequence[str], asked: Asked, place: Place, shar
     return by_content(found) if share.is_job else found
 
 
+def _live(place: Place) -> tuple[Names, str]:
+    """Keys that hold something live, and a digest of them and their versions."""
+    found = [(one.target, one.version) for one in place.live.list()]
+    return Names(key for key, _ in found), digest_of([key, version] for key, version in found)
+
+
 class _Work:
     """One host's part of a run."""
 
@@ -144,7 +154,7 @@ class _Work:
         scratch: Path,
         closing: ExitStack,
         budget_bytes: int,
-        live: Mapping[str, str],
+        live: Names,
         base: str | None,
     ) -> None:
         self._place = place
@@ -164,7 +174,8 @@ class _Work:
         self._before = profiles.read(place.shelf, base) if base is not None else None
         self._places: Mapping[int, int] = {}
         self._columns = Columns(0, ())
-        self._there = {digest for digest, _ in shelf.artifacts(place.shelf)}
+        self._there = Names(digest for digest, _ in shelf.artifacts(place.shelf))
+        self.wanted = Names()  # all segments that there is to be a word of, here or elsewhere
 
     def read(self, files: Sequence[DataFile], validation: Sequence[DataFile]) -> Rows:
         url = self._place.endpoint_url
@@ -176,35 +187,49 @@ class _Work:
             raise Refused(f"no row is of a segment: {next(iter(self._rows.reasons), 'there are none')}")
         if DEFAULT_KEY in self._rows.keys:
             raise Misused(f"a segment is called {DEFAULT_KEY}, which is the name of the model over all segments")
+        self.wanted = Names([*self._rows.keys, *self._default()])
         if self._before is not None:
             self._places = self._before.places(self._columns)
         return self._rows
 
-    def train(self, done: Mapping[str, str | None]) -> int:
-        """What is not done yet. How many there were. done: by key, the artifact; None where there is to be none."""
-        is_done = {key for key, digest in done.items() if digest is None or digest in self._there}
-        mine = [key for key in (*self._rows.keys, *self._default()) if self._share.has(key) and key not in is_done]
+    def train(self) -> tuple[int, int]:
+        """What is not done yet: how many there were, and how many of this host's were done before."""
+        is_done, n_before = self._done_before()
+        rows = self._rows
+        is_wanted = rows.is_mine & ~is_done[: len(rows.keys)]
+        own_default = [key for key in self._default() if self._share.has(key) and not is_done[self.wanted.find(key)]]
+        n_wanted = int(np.count_nonzero(is_wanted)) + len(own_default)
         n_trained = 0
         n_at_once = self._n_cores * (THREADS_PER_CORE if self._place.is_s3 else 1) + 1
         try:
-            for came in each("trained", self._one, self._waiting(is_done), len(mine), n_at_once):
+            for came in each("trained", self._one, self._waiting(own_default, is_wanted), n_wanted, n_at_once):
                 if came is not None:
                     self._ledger.add(came)
                     n_trained += 1
         finally:
             self._ledger.flush()
         self._check()
-        return n_trained
+        return n_trained, n_before
+
+    def _done_before(self) -> tuple[NDArray[np.bool_], int]:
+        """By number of what is wanted; and how many this host has noted."""
+        is_done = np.zeros(len(self.wanted), np.bool_)
+        is_noted = np.zeros(len(self.wanted), np.bool_)
+        for came in self._ledger.read():
+            number = self.wanted.find(came.key)
+            if number != NOBODY:
+                is_noted[number] = self._share.has(came.key)
+                is_done[number] = came.segment is None or came.segment.digest in self._there
+        return is_done, int(np.count_nonzero(is_noted))
 
     def _default(self) -> tuple[str, ...]:
         return (DEFAULT_KEY,) if self._asked.fallback_below is not None else ()
 
-    def _waiting(self, is_done: set[str]) -> Iterator[SegmentRows]:
+    def _waiting(self, own_default: Sequence[str], is_wanted: NDArray[np.bool_]) -> Iterator[SegmentRows]:
         """Nothing more once the run is to end."""
-        for key in self._default():  # the largest of all
-            if self._share.has(key) and key not in is_done:
-                yield self._rows.sample(key)
-        for rows in self._rows.segments(lambda key: key not in is_done):
+        for key in own_default:  # the largest of all
+            yield self._rows.sample(key)
+        for rows in self._rows.segments(is_wanted):
             if self._stop.is_set():
                 return
             yield rows
@@ -229,7 +254,7 @@ class _Work:
         columns = self._columns
         before: Profile | None = self._before.get(rows.key) if self._before is not None else None
         drift = profiles.drift_of(rows, columns, before, self._places) if before is not None else None
-        span = self._rows.spans.get(rows.key) or Span(len(rows.labels))
+        span = self._rows.span(rows.key) or Span(len(rows.labels))
         return Known(span, profiles.profile_of(rows, columns), drift)
 
     def _check(self) -> None:
@@ -242,33 +267,17 @@ def _release(
     sources: Sources,
     begun: Begun,
     note: str,
-    ledger: Ledger,
-    wanted: set[str],
+    done: Done,
     names: tuple[str, ...],
     made_with: str,
-) -> tuple[Manifest, bool] | None:
-    """The release that a whole run comes to, whichever host writes it; and whether it was not there before. None while one
-    of the wanted segments is not done. What is held of each is what the release says of it, and of profiles the numbers."""
-    segments: dict[str, Segment] = {}
-    failed: dict[str, tuple[str, bool]] = {}
-    found = Profiles(names)
-    for came in ledger.read():
-        if came.segment is None:
-            failed[came.key] = came.failed, came.is_covered
-            segments.pop(came.key, None)
-        else:
-            segments[came.key] = came.segment
-            failed.pop(came.key, None)
-        if came.profile is not None:
-            found.add(came.key, came.profile)
-    if not wanted <= segments.keys() | failed.keys():
-        return None
-    covered = COVERED if DEFAULT_KEY in segments else ""
-    refused = {key: (covered if is_covered else "") + why for key, (why, is_covered) in failed.items()}
-    if not segments:
+) -> tuple[Manifest, bool]:
+    """The release that a whole run comes to, whichever host writes it; and whether it was not there before."""
+    covered = COVERED if DEFAULT_KEY in done else ""
+    refused = {one.key: (covered if one.is_covered else "") + one.failed for one in done.failed()}
+    if not len(done):
         key, why = next(iter(sorted(refused.items())))
         raise NoneSound(f"none of {len(refused)} segments has got a model; {key}: {why}")
-    content = content_of(segments, refused)
+    content = content_of(done, refused)
     ids = shelf.release_ids(place.shelf)
     for id in ids:
         if id.endswith(content):
@@ -278,9 +287,9 @@ def _release(
     id = shelf.new_id(datetime.fromisoformat(begun.made_at), content, ids)
     manifest = Manifest(
         *(id, begun.made_at, begun.made_by, (*sources.data, *sources.validation)),
-        *(note, f"trained, {made_with}", segments, refused),
+        *(note, f"trained, {made_with}", done, refused),
     )
-    profiles.put(place.shelf, manifest.id, found)
-    del found  # the manifest's text needs its room
+    of_keys = ((came.key, came.profile) for came in done.all() if came.profile is not None)
+    profiles.put(place.shelf, manifest.id, names, of_keys)
     shelf.put_manifest(place.shelf, manifest)
     return manifest, True

@@ -82,7 +82,7 @@ def _of_manifest(objects: Objects, address: Address) -> list[Found]:
         entries = json.loads(objects.read(address))
         prefix, names = entries[0]["prefix"], entries[1:]
         is_one = isinstance(prefix, str) and all(isinstance(name, str) for name in names)
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         is_one = False
     if not is_one or not prefix.startswith("s3://"):
         raise DataFault(f'{address} is no manifest: wanted [{{"prefix": "s3://bucket/prefix/"}}, "name", ...]')

@@ -181,7 +181,7 @@ class Transforming(Life):
         try:
             answer = self._pool.request("GET", f"{url}/execution-parameters", timeout=PING_S)
             found = json.loads(answer.data) if answer.status == 200 else {}
-        except (urllib3.exceptions.HTTPError, ValueError):
+        except (urllib3.exceptions.HTTPError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -37,7 +37,7 @@ def holds(condition: Any, scope: Scope) -> bool:
         return any(_is_same(wanted, resolved(one, scope)) for one in _list(condition, "Values"))
     if kind == "Equals":
         return _is_same(_value(condition, "LeftValue", scope), _value(condition, "RightValue", scope))
-    if kind in _ORDERS:
+    if kind in (*_ORDERS,):
         left, right = _value(condition, "LeftValue", scope), _value(condition, "RightValue", scope)
         if not (_is_number(left) and _is_number(right)) and not (isinstance(left, str) and isinstance(right, str)):
             raise ConditionInvalid(f"{kind} cannot compare {left!r} with {right!r}")

@@ -22,6 +22,8 @@ CONDITION, FAIL = "Condition", "Fail"
 PLAYED = ("Training", "Processing", "Transform", "Model", "RegisterModel", CONDITION, FAIL)
 # Source: StepName in botocore's model.
 MAX_NAME = 64
+# Lists and objects inside one another. Ours: whoever follows them, condition beneath condition, is not to run out of stack.
+MAX_DEPTH = 100
 _NAME = frozenset(f"{string.ascii_letters}{string.digits}-_")
 _KINDS: dict[str, tuple[type, ...]] = {"String": (str,), "Integer": (int,), "Float": (int, float), "Boolean": (bool,)}
 
@@ -82,6 +84,8 @@ def parse(text: str) -> Definition:
 def _parsed(found: Any) -> Definition:
     if not isinstance(found, dict) or not isinstance(found.get("Steps"), list) or "Version" not in found:
         raise _wrong("it has no Version or no Steps")
+    if _is_deeper(found, MAX_DEPTH):
+        raise _wrong("it is nested too deep")
     parameters = dict(_parameter(one) for one in _listed(found.get("Parameters"), "Parameters"))
     steps: dict[str, Step] = {}
     for step in _steps(found["Steps"], None):
@@ -92,8 +96,16 @@ def _parsed(found: Any) -> Definition:
     return Definition(parameters, steps)
 
 
+def _is_deeper(value: Any, n_levels: int) -> bool:
+    level = [value]
+    for _ in range(n_levels):
+        inside = [one.values() if isinstance(one, dict) else one for one in level]
+        level = [one for some in inside for one in some if isinstance(one, dict | list)]
+    return bool(level)
+
+
 def _parameter(found: Any) -> tuple[str, Parameter]:
-    if not isinstance(found, dict) or not _is_name(found.get("Name")) or found.get("Type") not in _KINDS:
+    if not isinstance(found, dict) or not _is_name(found.get("Name")) or found.get("Type") not in (*_KINDS,):
         raise _wrong(f"a parameter needs a Name and a Type of {', '.join(_KINDS)}")
     one = Parameter(
         found["Name"], found["Type"], found.get("DefaultValue"), tuple(_listed(found.get("EnumValues"), "EnumValues"))

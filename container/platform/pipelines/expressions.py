@@ -118,7 +118,8 @@ def followed(value: Any, words: list[str | int], whole: str) -> Any:
     last: str | int = ""
     for word in words:
         if isinstance(value, list) and isinstance(word, str) and isinstance(last, str) and last in _KNOWN_BY:
-            value = next((one for one in value if one.get(_KNOWN_BY[last]) == word), None)
+            named = (one for one in value if isinstance(one, Mapping))
+            value = next((one for one in named if one.get(_KNOWN_BY[last]) == word), None)
         else:
             try:
                 value = value[word]
@@ -152,7 +153,7 @@ def _from_json(asked: Mapping[str, Any], scope: Scope) -> Any:
         uri = scope.file_uri(str(path[1]), str(path[3]))
     try:
         document = json.loads(scope.read(uri))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise NotFound(f"{uri} is no JSON: {error}") from error
     value = followed(document, words_of(resolved(asked["Path"], scope)), f"{asked['Path']} of {uri}")
     if isinstance(value, dict | list):

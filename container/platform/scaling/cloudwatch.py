@@ -191,7 +191,7 @@ class PlatformCloudWatch(CloudWatchBackend):  # type: ignore[misc]
             raise AlarmMissing
         try:
             json.loads(reason_data or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidParameterValue("StateReasonData is no JSON") from error
         self.ours.set_state(alarm_name, state_value, reason, reason_data or "{}")
 

@@ -161,7 +161,7 @@ def _described(service: str, operation: str) -> OperationModel:
 def _json(body: bytes) -> Any:
     try:
         return json.loads(body or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SerializationException(f"the body is no JSON: {error}") from error
 
 

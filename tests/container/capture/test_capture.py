@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from handler.errors import ArtifactUnavailable
 from handler.messages import Answer, Exchange, Request
 from handler.patterns import Patterns
 from handler.stores.directory_writing import WritingDirectory
+from handler.stores.store import Content
 from handler.telemetry.recorder import CAPTURE_DROPPED, CAPTURED_CALLS, LiveRecorder
 from tests.rig.endpoint import until
 
@@ -36,7 +38,7 @@ class Store(WritingDirectory):
         self.may_answer = threading.Event()
         self.may_answer.set()
 
-    def put(self, target: str, data: bytes, over: str = "*") -> str:
+    def put(self, target: str, data: Content, over: str = "*") -> str:
         self.may_answer.wait(PATIENCE_S)
         if self.is_away:
             raise ArtifactUnavailable(target, "away")
@@ -91,6 +93,28 @@ def test_every_call_is_in_the_store_once_and_counted(tmp_path: Path) -> None:
     assert (one.count(CAPTURED_CALLS), one.count(CAPTURE_DROPPED)) == (500, 0)
 
 
+def test_a_page_that_was_a_file_is_written_on_again_and_no_line_is_in_two(tmp_path: Path) -> None:
+    sent: list[str] = []
+
+    def send() -> None:
+        sent.append(f"us/{len(sent)}")
+        one.call(sent[-1])
+
+    def has_put_more_than(n_calls: int) -> bool:
+        send()  # the first files may have taken some of what was to fill this one
+        return one.count(CAPTURED_CALLS) > n_calls
+
+    with rig(tmp_path, max_bytes=400_000, interval_s=3600.0) as one:
+        for _ in range(4):
+            before = one.count(CAPTURED_CALLS)
+            for _ in range(110):  # about a file, and less than a page
+                send()
+            until(partial(has_put_more_than, before), PATIENCE_S, pause_s=0.05)
+    assert sorted(call.target for call in one.found()) == sorted(sent)
+    assert one.count(CAPTURE_DROPPED) == 0
+    assert len(list(layout.files(one.store))) >= 4
+
+
 def test_a_file_lies_where_sagemaker_has_it(tmp_path: Path) -> None:
     with rig(tmp_path, clock_s=lambda: 1_644_859_506.123, counter_s=lambda: 0.0) as one:
         one.at_s = 0.0
@@ -142,13 +166,13 @@ def test_a_file_in_the_making_counts_towards_the_bound(tmp_path: Path) -> None:
 
 
 def test_what_is_left_at_the_end_is_counted_as_dropped_with_a_file_in_the_making(tmp_path: Path) -> None:
-    with rig(tmp_path, interval_s=3600.0, clock_s=lambda: 3700.0, counter_s=lambda: 3700.0) as one:
+    with rig(tmp_path, interval_s=3600.0, clock_s=lambda: 7201.0, counter_s=lambda: 7201.0) as one:
         one.store.may_answer.clear()
-        for one.at_s in (3599.0, 3601.0):
+        for one.at_s in (3599.0, 3602.0, 7201.0):  # a file, a line that is for another, and one on the page
             one.call()
         until(lambda: one.capture._lines and one.capture._parts, PATIENCE_S)
         one.capture.close(0.01)
-        assert one.count(CAPTURE_DROPPED) == 2
+        assert one.count(CAPTURE_DROPPED) == 3
 
 
 def test_a_call_that_cannot_be_written_down_is_counted_said_once_and_gives_its_room_back(
@@ -212,7 +236,7 @@ def test_no_line_is_in_the_file_of_another_hour_whenever_it_is_written_down(tmp_
         for now_s in (3599.0, 3599.9, 3600.1, 3601.0):
             for one.at_s in (now_s - 0.15, now_s):
                 one.call(str(one.at_s))
-            until(lambda: one.capture._sheet_hour == int(now_s) // 3600, PATIENCE_S)  # noqa: B023  this one's
+            until(lambda: one.capture._page_hour == int(now_s) // 3600, PATIENCE_S)  # noqa: B023  this one's
     hours = {
         parse(text).target: found.target.split("/")[-2]
         for found in layout.files(one.store)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import signal
@@ -16,8 +17,16 @@ from pathlib import Path
 import pytest
 import xgboost
 
-from container.examine.examiner import LARGE_BYTES, LARGE_NICENESS, MAX_ARTIFACTS, N_KEPT, NICENESS, PATIENCE_S
-from container.examine.quarantine import Quarantine
+from container.examine.examiner import (
+    ANSWERED,
+    LARGE_BYTES,
+    LARGE_NICENESS,
+    MAX_ARTIFACTS,
+    N_KEPT,
+    NICENESS,
+    PATIENCE_S,
+)
+from container.examine.quarantine import Quarantine, _next_outcome
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused, ArtifactUnavailable
 from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
@@ -138,6 +147,33 @@ def test_several_artifacts_are_examined_at_the_same_time(quarantine: Quarantine)
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda seed: quarantine.examine(boosters.segment_archive(seed), "x"), range(8)))
     assert [one.facts[0].n_features for one in found] == [6] * 8
+
+
+def test_several_in_one_message_are_told_apart(quarantine: Quarantine) -> None:
+    good = [boosters.segment_archive(seed) for seed in range(5)]
+    linear = boosters.archive({"xgboost-model": boosters.document(boosters.train(booster="gblinear"))})
+    blobs = [good[0], b"no model at all", good[1], good[2], linear, b"", good[3], good[1][:-40], good[4]]
+    found = quarantine.examine_all([(blob, f"s3://b/{at}") for at, blob in enumerate(blobs)])
+    assert [str(one).split()[1] for one in found if isinstance(one, ArtifactBroken)] == [
+        "s3://b/1", "s3://b/5", "s3://b/7",
+    ]  # fmt: skip
+    for blob, one in zip(blobs, found, strict=True):
+        if not isinstance(one, ArtifactBroken):
+            assert one == quarantine.examine(blob, "alone")
+    assert quarantine.examine_all([]) == []
+
+
+def test_of_several_in_one_message_the_one_that_ends_readers_is_broken_and_the_others_are_not(
+    quarantine: Quarantine,
+) -> None:
+    good = [boosters.segment_archive(seed) for seed in range(4)]
+    with Killer(quarantine, most=100) as killer:
+        found = quarantine.examine_all([(blob, "x") for blob in (*good[:2], killer.slow, *good[2:])])
+    assert isinstance(found[2], ArtifactBroken)
+    assert "ended the process" in str(found[2])
+    assert killer.n_killed >= 3  # with the others, and twice alone
+    for blob, one in zip(good, [*found[:2], *found[3:]], strict=True):
+        assert one == quarantine.examine(blob, "alone")
 
 
 @cache
@@ -297,3 +333,30 @@ def test_closing_leaves_no_process() -> None:
     while any(Path(f"/proc/{member}").exists() for member in family) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [member for member in family if Path(f"/proc/{member}").exists()]
+
+
+# An examiner that what it read has taken over may say anything.
+NO_VERDICTS = {
+    "no JSON": b"{",
+    "nested too deep": b"[" * 100_000,
+    "no object": b"[]",
+    "no documents": b'{"facts": [], "origins": []}',
+    "another length": b'{"documents": [9], "facts": [], "origins": []}',
+    "lengths that make up for each other": b'{"documents": [10, -8], "facts": [], "origins": []}',
+    "no length": b'{"documents": [null], "facts": [], "origins": []}',
+    "fewer facts": b'{"documents": [2], "facts": [], "origins": []}',
+    "facts of another type": b'{"documents": [2], "facts": [{"objective": 1}], "origins": []}',
+    "a fact that cannot be": b'{"documents": [2], "origins": [], "facts": [{"objective": "o", "booster": "b",'
+    b' "n_features": -1, "n_outputs": 1, "resident_bytes": -5}]}',
+    "an error that there is not": b'{"documents": [], "error": "SystemExit", "why": "x"}',
+}
+
+
+@pytest.mark.parametrize("text", NO_VERDICTS.values(), ids=NO_VERDICTS)
+def test_a_verdict_that_is_none_is_a_broken_artifact_and_the_last_that_is_heard(text: bytes) -> None:
+    text = text.replace(b'{"documents"', b'{"is_last": false, "documents"')
+    n_bytes = 0 if b'"error"' in text else 2
+    outcome, is_last = _next_outcome(io.BytesIO(ANSWERED.pack(n_bytes, len(text)) + text + bytes(n_bytes)), "x")
+    assert isinstance(outcome, ArtifactBroken)
+    assert "its examiner gave no verdict" in str(outcome)
+    assert is_last

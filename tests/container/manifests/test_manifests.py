@@ -7,6 +7,7 @@ exist, restrictions that must be there.
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -25,6 +26,7 @@ from container.metrics.serving_port import TIMEOUT_S
 from container.operate.fleet.balancer import find
 from container.operate.fleet.kubernetes import Wanted, manifests
 from container.settings import every_setting
+from tests.container.manifests import restricted
 from tests.rig.fleet import has
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -84,6 +86,106 @@ def test_a_field_that_kubernetes_does_not_know_is_found() -> None:
     service["spec"]["selectors"] = {}
     with pytest.raises(kubernetes_validate.ValidationError, match="selectors"):
         kubernetes_validate.validate(service, kubernetes_validate.latest_version(), strict=True)
+
+
+def workloads(text: str) -> dict[str, dict[str, Any]]:
+    """The templates of pods, by the name of what makes them."""
+    documents = yaml.safe_load_all(text)
+    return {one["metadata"]["name"]: one["spec"]["template"] for one in documents if "template" in one.get("spec", {})}
+
+
+@pytest.mark.parametrize("text", FLEETS.values(), ids=FLEETS)
+def test_pods_keep_to_the_restricted_standard(text: str) -> None:
+    found = workloads(text)
+    assert found
+    for template in found.values():
+        assert restricted.faults(template["spec"], template["metadata"].get("annotations")) == []
+
+
+# One for each of the standard's controls: where it stands, and what must not.
+FORBIDDEN: dict[str, tuple[list[str | int], Any]] = {
+    "hostNetwork": (["hostNetwork"], True),
+    "hostPID": (["hostPID"], True),
+    "volume x": (["volumes"], [{"name": "x", "hostPath": {"path": "/"}}]),
+    "sysctl kernel.msgmax": (["securityContext", "sysctls"], [{"name": "kernel.msgmax", "value": "1"}]),
+    "seccomp of the pod": (["securityContext", "seccompProfile"], {"type": "Unconfined"}),
+    "AppArmor of the pod": (["securityContext", "appArmorProfile"], {"type": "Unconfined"}),
+    "SELinux of the pod": (["securityContext", "seLinuxOptions"], {"type": "spc_t"}),
+    "runAsUser of the pod": (["securityContext", "runAsUser"], 0),
+    "runAsNonRoot of the pod": (["securityContext", "runAsNonRoot"], False),
+    "privileged of endpoint": (["containers", 0, "securityContext", "privileged"], True),
+    "procMount of endpoint": (["containers", 0, "securityContext", "procMount"], "Unmasked"),
+    "hostPort of endpoint": (["containers", 0, "ports"], [{"containerPort": 8080, "hostPort": 80}]),
+    "a handler's host of endpoint": (["containers", 0, "livenessProbe", "httpGet", "host"], "169.254.169.254"),
+    "allowPrivilegeEscalation of endpoint": (["containers", 0, "securityContext", "allowPrivilegeEscalation"], True),
+    "runAsNonRoot of endpoint": (["containers", 0, "securityContext", "runAsNonRoot"], False),
+    "seccomp of endpoint": (["containers", 0, "securityContext", "seccompProfile"], {"type": "Unconfined"}),
+    "capabilities of endpoint": (["containers", 0, "securityContext", "capabilities", "add"], ["SYS_ADMIN"]),
+}
+
+
+@pytest.mark.parametrize("fault", FORBIDDEN)
+def test_what_the_restricted_standard_forbids_is_found(kubernetes: dict[str, dict[str, Any]], fault: str) -> None:
+    pod = copy.deepcopy(kubernetes["Deployment"]["spec"]["template"]["spec"])
+    path, value = FORBIDDEN[fault]
+    at = pod
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
+    assert fault in restricted.faults(pod)
+
+
+@pytest.mark.parametrize("name", ["securityContext", "containers"])
+def test_what_is_not_said_is_no_restriction(kubernetes: dict[str, dict[str, Any]], name: str) -> None:
+    pod = copy.deepcopy(kubernetes["Deployment"]["spec"]["template"]["spec"])
+    (pod if name == "securityContext" else pod["containers"][0]).pop("securityContext")
+    assert len(restricted.faults(pod)) == 2
+
+
+@pytest.mark.parametrize("text", FLEETS.values(), ids=FLEETS)
+def test_pods_have_limits_no_token_and_nowhere_else_to_write(text: str) -> None:
+    for template in workloads(text).values():
+        pod = template["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        for one in restricted.containers(pod):
+            assert one["securityContext"]["readOnlyRootFilesystem"] is True
+            assert set(one["resources"]["limits"]) == set(one["resources"]["requests"]) == {
+                "cpu", "memory", "ephemeral-storage"
+            }  # fmt: skip
+        assert all(
+            {"medium", "sizeLimit"} <= set(volume["emptyDir"]) for volume in pod["volumes"] if "emptyDir" in volume
+        )
+
+
+def let_in(policies: list[dict[str, Any]], labels: dict[str, str], port: str) -> list[Any]:
+    """From whom a port of a pod can be reached, by NetworkPolicies: peers, and None for anybody. Nodes, whence probes come,
+    always can."""
+    own = [one["spec"] for one in policies if one["spec"]["podSelector"]["matchLabels"].items() <= labels.items()]
+    if not any("Ingress" in one["policyTypes"] for one in own):
+        return [None]
+    rules = [rule for one in own for rule in one.get("ingress", ())]
+    reaching = [rule for rule in rules if not rule.get("ports") or port in {each["port"] for each in rule["ports"]}]
+    return [peer for rule in reaching for peer in rule.get("from") or [None]]
+
+
+@pytest.mark.parametrize("text", FLEETS.values(), ids=FLEETS)
+def test_nobody_reaches_an_admin_port_but_prometheus_and_the_balancer(text: str) -> None:
+    policies = [one for one in yaml.safe_load_all(text) if one["kind"] == "NetworkPolicy"]
+    prometheus = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    for name, template in workloads(text).items():
+        labels, (one, *others) = template["metadata"]["labels"], restricted.containers(template["spec"])
+        assert others == []
+        ports = {port["name"]: let_in(policies, labels, port["name"]) for port in one["ports"]}
+        assert None not in [peer for peers in ports.values() for peer in peers], f"{name} is open to everybody"
+        balancer = {"podSelector": {"matchLabels": labels | {"part": "balancer"}}}
+        assert [peer for peer in ports.get("admin", ()) if peer != balancer] in ([], [prometheus])
+        assert let_in(policies, labels, "9999") == []
+
+
+def test_a_pod_that_no_policy_selects_is_open_to_everybody() -> None:
+    policy = {"spec": {"podSelector": {"matchLabels": {"app": "a"}}, "policyTypes": ["Ingress"], "ingress": [{}]}}
+    assert let_in([policy], {"app": "b"}, "admin") == let_in([policy], {"app": "a"}, "admin") == [None]
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "compose-fleet.yaml"])

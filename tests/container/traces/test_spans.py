@@ -134,6 +134,18 @@ def test_a_collector_that_is_away_keeps_nobody_waiting(monkeypatch: pytest.Monke
     assert recorder.collect().total(SPANS_DROPPED) == 5
 
 
+def test_a_large_body_is_told_by_its_length_and_not_kept() -> None:
+    traces = Traces(f"http://127.0.0.1:{free_port()}", 1.0, LiveRecorder(), service="acme", instance="one")
+    traces._stop.set()  # nobody empties the queue
+    traces._thread.join(PATIENCE_S)
+    one = call()
+    traces.take(*one._replace(request=one.request._replace(body=bytes(5000)), answer=Answer(200, "text/csv", b"1")))
+    taken = traces._queue.pop()
+    assert (taken.n_asked, taken.n_answered) == (5000, 1)
+    assert (taken.call.request.body, taken.call.answer.body) == (b"", b"")
+    assert taken.call.request.headers == one.request.headers
+
+
 @pytest.mark.parametrize("url", ["collector:4317", "grpc://collector", "http://"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(TracesUnusable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from handler.forest import walker
-from handler.forest.packed import booster_bytes, document_of, is_sound, pack, shape_of
+from handler.forest.packed import booster_bytes, cost_of, document_of, is_sound, pack, shape_of
 from handler.forest.proof import sample
 from handler.importer import import_booster
+from handler.importer.checks import MAX_DEPTH
 from handler.importer.learner import NO_NODE, Learner, Trees
 from handler.importer.writer import ubj_of
 from handler.libxgboost import Booster, Kind
@@ -300,6 +302,69 @@ def test_every_index_out_of_range_is_seen(sound: bytes) -> None:
     ]:  # fmt: skip
         assert n_features <= (1 << bits) - 1
         assert not is_sound(word(sound, place, value)), (place, value)
+
+
+def one_tree(offsets: list[int], sound: bytes) -> bytes:
+    """A forest of one tree and one feature, of whose nodes each has its left child so far behind it; 0 is a leaf."""
+    rest = json.dumps(
+        rest_of(sound) | {"iteration_starts": [0, 1], "base_score": [0.5], "n_parallel": 1, "tree_weights": None}
+    ).encode()
+    nodes = b"".join(struct.pack("=fI", 0.5, offset << 2) for offset in offsets)
+    head = struct.pack("=8If2I", 0x31464D4D, len(offsets), 1, 1, 1, 1, 0, 1, 0.5, 0, 0)
+    return head + nodes + bytes(4 * len(offsets)) + rest + struct.pack("=I", len(rest))
+
+
+def rest_of(forest: bytes) -> dict[str, Any]:
+    (n_rest,) = struct.unpack_from("=I", forest, len(forest) - 4)
+    rest: dict[str, Any] = json.loads(forest[-4 - n_rest : -4])
+    return rest
+
+
+def with_rest(forest: bytes, rest: bytes) -> bytes:
+    (n_rest,) = struct.unpack_from("=I", forest, len(forest) - 4)
+    return forest[: -4 - n_rest] + rest + struct.pack("=I", len(rest))
+
+
+def test_a_tree_that_is_none_is_not_sound(sound: bytes) -> None:
+    assert is_sound(one_tree([1, 0, 0], sound))
+    assert is_sound(one_tree([1, 2, 0, 0, 0, 0], sound))  # the last was deleted
+    assert not is_sound(one_tree([1, 1, 0, 0], sound))  # a node with two parents
+    assert not is_sound(
+        one_tree([1] * 60 + [0, 0], sound)
+    )  # all have: as many ways as there are atoms in a heap of sand
+    assert not is_sound(one_tree([1, 0, 0, 1, 0, 0], sound))  # what nobody leads to leads on
+    assert not is_sound(one_tree([2, 0, 0], sound))  # a child beyond the end
+
+
+def chain(n_levels: int) -> list[int]:
+    """Of each split the left child is a leaf."""
+    return [1, 0] * n_levels + [0]
+
+
+def test_a_tree_is_as_deep_as_an_artifacts_may_be_and_no_deeper(sound: bytes) -> None:
+    assert is_sound(one_tree(chain(MAX_DEPTH), sound))
+    assert cost_of(one_tree(chain(MAX_DEPTH), sound)).depth == MAX_DEPTH
+    assert not is_sound(one_tree(chain(MAX_DEPTH + 1), sound))
+
+
+@pytest.mark.parametrize("name", ["objective", "objective_params", "booster", "base_score", "num_class", "n_targets",
+                                  "n_parallel", "iteration_starts", "tree_weights"])  # fmt: skip
+def test_what_is_not_walked_is_what_is_asked_of_it(sound: bytes, name: str) -> None:
+    rest = rest_of(sound)
+    assert is_sound(with_rest(sound, json.dumps(rest).encode()))
+    for value in (..., 1.5, [None], [[]], {"a": []}, {"a": {"b": 1}}):
+        changed = {key: one for key, one in rest.items() if key != name} | ({} if value is ... else {name: value})
+        assert not is_sound(with_rest(sound, json.dumps(changed).encode())), value
+
+
+@pytest.mark.parametrize("rest", [b"", b"{", b"[]", b"null", b"[" * 100_000, b"\xff"])
+def test_what_is_no_json_of_ours_is_not_sound(sound: bytes, rest: bytes) -> None:
+    assert not is_sound(with_rest(sound, rest))
+
+
+@pytest.mark.parametrize("starts", [[], [0], [1, 20], [0, 21], [0, 5, 4, 20], [0, 10]])
+def test_rounds_that_do_not_divide_the_trees_are_not_sound(sound: bytes, starts: list[int]) -> None:
+    assert not is_sound(with_rest(sound, json.dumps(rest_of(sound) | {"iteration_starts": starts}).encode()))
 
 
 @settings(max_examples=500)

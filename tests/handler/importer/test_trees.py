@@ -1,20 +1,26 @@
-"""Trees read by C against trees read by Python: the same learner to the bit, or the same words of refusal."""
+"""Trees read, checked and packed by C against the same by Python: the same bits, or the same words of refusal."""
 
 from __future__ import annotations
 
+import copy
 import random
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xgboost
 
 from handler.compiled import letting_go
 from handler.errors import ArtifactBroken, ArtifactRefused
+from handler.forest import packed
 from handler.forest.packed import pack
-from handler.importer import booster, import_booster, trees, ubj
+from handler.importer import booster, checks, import_booster, trees, ubj, writer
+from handler.importer.broken import Damaged, Unsupported
+from handler.importer.learner import Learner
 from handler.importer.trees import TreeColumns
 
 pytestmark = pytest.mark.skipif(letting_go is None, reason="there was no C compiler")
@@ -27,6 +33,8 @@ N_CHANGED = 6_000
 def by_python_alone() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trees, "read", lambda *_: None)
+        patch.setattr(trees, "letting_go", None)
+        patch.setattr(packed, "letting_go", None)
         yield
 
 
@@ -245,3 +253,85 @@ def test_what_is_deep_is_refused_alike() -> None:
     for depth in range(18, 27):
         nested = b"{" + ubj.key("a")
         assert same(nested * (depth - 1) + b"{" + list_ + b"}" * depth)
+
+
+# -- numbers that are no trees ---------------------------------------------------------------------------------------------
+
+
+def spoilt(learner: Learner, draw: np.random.RandomState) -> None:
+    """A few numbers of its trees changed to what may be one there, and to what may not."""
+    found = learner.trees
+    assert found is not None
+    n_nodes = len(found.left)
+    for _ in range(draw.randint(1, 4)):
+        node = draw.choice(found.starts[:-1]) if draw.rand() < 0.3 else draw.randint(n_nodes)
+        kind = draw.randint(8)
+        if kind < 3:
+            column = (found.left, found.right, found.parent)[kind]
+            near = min(int(column[node]) + draw.randint(-2, 3), 0x7FFFFFFF)
+            column[node] = draw.choice([-1, 0x7FFFFFFF, 0, 1, near, draw.randint(n_nodes), -2, 1 << 30])
+        elif kind == 3:
+            found.split_index[node] = draw.choice([-1, 0, learner.n_features - 1, learner.n_features, 0x7FFFFFFF])
+        elif kind == 4:
+            found.split_condition[node] = draw.choice([np.nan, np.inf, -np.inf, 0])
+        elif kind == 5:
+            found.default_left[node] = draw.choice([0, 1, 2])
+        elif kind == 6:
+            found.split_type[node] = draw.choice([0, 1, 2])
+        else:  # marked as deleted
+            found.split_index[node], found.default_left[node] = 0x7FFFFFFF, 1
+
+
+def judged(learner: Learner) -> object:
+    """All there is to see of checks and of what is packed."""
+    learner = copy.deepcopy(learner)
+    try:
+        checks.check(learner)
+    except (Damaged, Unsupported) as error:
+        return type(error), str(error)
+    return writer.ubj_of(learner), pack(learner)
+
+
+def test_trees_of_any_numbers_are_sound_and_packed_the_same_either_way() -> None:
+    draw = np.random.RandomState(5)
+    stock = [one for path, one in sorted(fixtures("boosters.tar.gz").items()) if path.endswith(".ubj")]
+    ordinary = [learner for one in stock[::5] if (learner := booster.read(one)[1]).trees is not None]
+    assert len(ordinary) > 20
+    n_sound = n_by_c = 0
+    for turn in range(2000):
+        learner = copy.deepcopy(ordinary[turn % len(ordinary)])
+        assert learner.trees is not None
+        if turn >= len(ordinary):
+            spoilt(learner, draw)
+        n_by_c += trees.are_sound(copy.deepcopy(learner.trees), learner.n_features, checks.MAX_DEPTH)
+        fast = judged(learner)
+        n_sound += isinstance(fast[0], bytes)  # type: ignore[index]
+        with by_python_alone():
+            assert judged(learner) == fast
+    assert 200 < n_by_c <= n_sound < 1800
+
+
+def test_trees_deeper_than_the_bound_are_not_for_c() -> None:
+    for depth, is_sound in ((3, True), (4, False)):
+        learner = booster.read(
+            next(one for path, one in fixtures("boosters.tar.gz").items() if path.endswith("squarederror.ubj"))
+        )[1]
+        n_nodes = 2 * depth + 1
+        assert learner.trees is not None
+        splits = np.arange(depth)
+        left, parent = np.full(n_nodes, -1, np.int32), np.zeros(n_nodes, np.int32)
+        left[[0, *range(2, 2 * depth - 1, 2)]] = 1 + 2 * splits
+        parent[1 + 2 * splits] = parent[2 + 2 * splits] = 2 * splits
+        chain = replace(
+            learner.trees,
+            starts=np.array([0, n_nodes], np.int64),
+            left=left,
+            right=np.where(left < 0, -1, left + 1).astype(np.int32),
+            parent=parent,
+            split_index=np.zeros(n_nodes, np.int64),
+            split_condition=np.zeros(n_nodes, np.float32),
+            default_left=np.zeros(n_nodes, np.uint8),
+            split_type=np.zeros(n_nodes, np.uint8),
+        )
+        chain.parent[0] = -1
+        assert trees.are_sound(chain, 1, 3) is is_sound

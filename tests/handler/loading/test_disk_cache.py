@@ -10,11 +10,12 @@ import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from handler.errors import ArtifactMissing
@@ -27,10 +28,12 @@ from handler.loading.disk_cache import DiskCache, DiskCacheUnusable
 from handler.loading.loader import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
 from tests.rig import boosters
+from tests.rig.damage import retyped
 from tests.rig.fakes import FakeClock, MemoryStore
 
 FACTS = (Facts("reg:squarederror", "gbtree", 2, 1, 1000, ("ä", "b"), ("q", "c"), ("base_score",)),)
 DOCUMENTS = (b"a document" * 10,)
+SPARING = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture
@@ -372,6 +375,44 @@ def test_whatever_a_file_with_a_right_checksum_holds_is_found_or_not_found(junk:
         kept = disk_cache.get("a")
         assert kept is None or len(kept.documents) == len(kept.facts)
         disk_cache.close()
+
+
+def with_head(path: Path, change: Callable[[bytes], bytes]) -> None:
+    """The file with another head, and its checksum right again."""
+    at = len(disk_cache_module.MAGIC) + 32
+
+    def changed(data: bytearray) -> None:
+        n_head = int.from_bytes(data[at : at + 4], "big")
+        head = change(bytes(data[at + 4 : at + 4 + n_head]))
+        data[at : at + 4 + n_head] = len(head).to_bytes(4, "big") + head
+
+    forged(path, changed)
+
+
+@SPARING
+@given(st.data())
+def test_whatever_a_head_says_its_facts_are_of_their_types(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        disk_cache = make(Path(root))
+        disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+        (file,) = files(Path(root))
+        with_head(file, lambda head: data.draw(retyped(head)))
+        kept = disk_cache.get("a")
+        if kept is not None:
+            assert all(msgspec.convert(asdict(one), Facts) == one for one in kept.facts)
+            assert len(kept.documents) == len(kept.facts)
+        disk_cache.close()
+
+
+@pytest.mark.parametrize(
+    "head", [b"[" * 100_000, b'{"identity": ' + b"[" * 100_000, b"\xff", b"null", b"[]"], ids=lambda head: head[:14]
+)
+def test_a_head_that_is_none_is_not_found(tmp_path: Path, head: bytes) -> None:
+    disk_cache = make(tmp_path)
+    disk_cache.put("a", "v1", DOCUMENTS, FACTS)
+    (file,) = files(tmp_path)
+    with_head(file, lambda _: head)
+    assert disk_cache.get("a") is None
 
 
 @pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")

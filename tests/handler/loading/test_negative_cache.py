@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
-from handler.errors import ArtifactBroken, ArtifactMissing, ArtifactRefused
+from handler.errors import ArtifactBroken, ArtifactError, ArtifactMissing, ArtifactRefused
 from handler.forest.booster_pool import BoosterPool
 from handler.loading import negative_cache as negative_cache
 from handler.loading.loader import Examined, ModelLoader
@@ -139,3 +141,19 @@ def test_an_artifact_refused_after_it_was_examined_keeps_its_version_when_it_is_
         desk.ask(ArtifactRefused)
         desk.clock.advance(BROKEN_S)
     assert (desk.store.n_downloads, desk.n_examined) == (1, 1)
+
+
+def test_several_at_once_are_judged_and_remembered_as_one_by_one(desk: Desk) -> None:
+    other = Desk()
+    for target, data in (("a", b"sound"), ("b", b"broken"), ("d", b"refused"), ("e", b"sound too")):
+        desk.store.put(target, data)
+        other.store.put(target, data)
+    for _ in range(2):
+        found = desk.loader.prepare_all(["a", "b", "c", "d", "e"])
+        kinds = [type(one) for one in found if isinstance(one, Exception)]
+        assert kinds == [ArtifactBroken, ArtifactMissing, ArtifactRefused]
+        assert [one.documents for one in found if not isinstance(one, Exception)] == [(b"sound",), (b"sound too",)]
+        for target in "abcde":
+            with contextlib.suppress(ArtifactError):
+                other.loader.prepare(target)
+        assert desk.costs == other.costs

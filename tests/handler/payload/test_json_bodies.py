@@ -195,6 +195,57 @@ def test_any_document_is_rows_or_a_refusal(document: object, content_type: str) 
     assert not np.isinf(found.values).any()
 
 
+TWICE = {
+    "instances": b'{"instances": [[1, 2]], "instances": [[3, 4]]}',
+    "instances of words": b'{"instances": [["1"]], "instances": [["2"]]}',
+    "features": b'{"features": [1], "features": [2]}',
+    "features of a row": b'[{"features": [1]}, {"features": [2], "features": [2]}]',
+    "a feature": b'{"a": 1, "b": 2, "a": 1}',
+    "a feature beside words": b'{"a": 1, "b": "x", "a": 1}',
+    "a feature, once a word": b'{"a": "x", "b": 2, "a": 1}',
+    "a feature with a quote in its name": rb'{"a\"": 1, "a\"": 2}',
+    "data": b'{"data": {"features": {"values": [1]}}, "data": {"features": {"values": [1]}}}',
+    "features of data": b'{"data": {"features": {"values": [1]}, "features": {"values": [1]}}}',
+    "values": b'{"data": {"features": {"values": [1], "values": [1]}}}',
+    "keys": b'{"data": {"features": {"values": [1], "keys": [1], "keys": [0], "shape": [3]}}}',
+}
+
+
+@pytest.mark.parametrize("body", TWICE.values(), ids=TWICE)
+def test_an_object_that_has_a_name_twice_is_refused(body: bytes) -> None:
+    with pytest.raises(PayloadInvalid, match="an object has the same name twice"):
+        decode(body, JSON, 3)
+    with pytest.raises(PayloadInvalid):  # lines know no envelope
+        decode(body, LINES, 3)
+
+
+@pytest.mark.parametrize("size", [10, 10_000])
+def test_two_keys_of_rows_are_refused_whatever_the_size(size: int) -> None:
+    rows = json.dumps([[1.5]] * size)
+    for body in (f'{{"instances": {rows}, "instances": [[2]]}}', f'{{"instances": [[2]], "instances": {rows}}}'):
+        with pytest.raises(PayloadInvalid, match=r"twice|more behind the array of rows"):
+            decode(body.encode(), JSON, 1)
+
+
+@pytest.mark.parametrize("size", [1, 9_000])
+def test_a_feature_that_a_row_has_twice_is_refused_whatever_the_size(size: int) -> None:
+    row = '{"a": 1, "b": 2}'
+    for body, kind in ((f'[{", ".join([row] * size)}, {{"b": 1, "a": 1, "b": 2}}]', JSON),
+                       ("\n".join([row] * size + ['{"b": 1, "a": 1, "b": 2}']), LINES)):  # fmt: skip
+        with pytest.raises(PayloadInvalid, match="an object has the same name twice"):
+            decode(body.encode(), kind, 2)
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(["a", '"', '\\"', "\\\\"]), st.text('"\\ab', max_size=4), min_size=4),
+        min_size=1,
+    )
+)
+def test_quotes_and_backslashes_in_names_and_words_make_nothing_double(items: list[dict[str, str]]) -> None:
+    assert len(decode(json.dumps(items).encode(), JSON, 4).values) == len(items)
+
+
 @pytest.mark.parametrize(
     "body",
     [

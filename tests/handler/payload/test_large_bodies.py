@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -184,3 +185,12 @@ def test_steps_give_what_the_methods_of_bytes_give(step_bytes: int, text: str, s
         assert steps.find(body, b"a", start, len(body)) == (len(body) if found < 0 else found)
         first, last = steps.trimmed(body, b" ", start)
         assert body[first:last] == body[start:].strip(b" ")
+
+
+@pytest.mark.parametrize("step_bytes", [1, 2, 3, 1 << 20])
+@given(text=st.text(alphabet='\\"a', max_size=20))
+def test_what_is_escaped_is_found_wherever_the_steps_fall(step_bytes: int, text: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steps, "STEP_BYTES", step_bytes)
+        found = steps.escaped(text.encode(), b'"', 0, len(text))
+    assert found == sum(one == '\\"' for one in re.findall(r"\\.|[^\\]", text))

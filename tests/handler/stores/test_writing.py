@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import io
+import mmap
+import random
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO, Any
 
 import boto3
 import pytest
@@ -24,6 +30,17 @@ class WritingPromises:
         fetched = store.fetch("eu/a.tar.gz")
         assert (fetched.data, fetched.version) == (b"one", version)
         assert [(one.target, one.version) for one in store.list()] == [("eu/a.tar.gz", version)]
+
+    @pytest.mark.parametrize("n_bytes", [0, 100, 4096, 10_000])
+    @pytest.mark.parametrize("first", [0, 1], ids=["where a page begins", "behind it"])
+    def test_a_view_is_written_whole_wherever_it_begins(self, store: WritingStore, n_bytes: int, first: int) -> None:
+        page = mmap.mmap(-1, 16 << 10)
+        page[:] = random.Random(1).randbytes(len(page))
+        version = store.put("a", memoryview(page)[first : first + n_bytes])
+        fetched = store.fetch("a")
+        assert (fetched.data, fetched.version) == (page[first : first + n_bytes], version)
+        assert store.put("a", memoryview(page)[first : first + n_bytes], NOTHING) == version  # ours already
+        page.close()  # nobody holds it
 
     def test_without_a_condition_whatever_is_there_is_written_over(self, store: WritingStore) -> None:
         store.put("a", b"one")
@@ -53,6 +70,21 @@ class WritingPromises:
     def test_the_same_bytes_once_more_count_as_written(self, store: WritingStore) -> None:
         version = store.put("a", b"one", NOTHING)
         assert store.put("a", b"one", NOTHING) == version
+
+    def test_a_file_is_written_as_its_bytes_would_be_wherever_it_was_read_to(self, store: WritingStore) -> None:
+        def file_of(data: bytes) -> IO[bytes]:
+            made = io.BytesIO(data)
+            made.read(3)
+            return made
+
+        text = b"x" * (2 << 20) + b"y"  # of several parts
+        version = store.put("a", file_of(text), NOTHING)
+        assert (store.fetch("a").data, store.fetch("a").version) == (text, version)
+        assert store.put("a", file_of(text), NOTHING) == version
+        for other in (text + b"z", text[:-1], b"z" + text[1:]):
+            with pytest.raises(ArtifactChanged):
+                store.put("a", file_of(other), NOTHING)
+        assert store.fetch("a").data == text
 
     def test_a_copy_is_what_its_source_is(self, store: WritingStore, other: WritingStore) -> None:
         other.put("x", b"one")
@@ -126,9 +158,56 @@ class TestDirectory(HonouredPromises):
             store.put("eu/a", b"one")
         assert list(outside.iterdir()) == []
 
+    def test_where_the_disk_takes_nothing_past_the_cache_a_view_is_written_all_the_same(
+        self, store: WritingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> int:
+            raise OSError(errno.EINVAL, "as of a file system that cannot do so")
+
+        monkeypatch.setattr("handler.stores.directory_writing.os.write", refuse)
+        with mmap.mmap(-1, 5000) as page:
+            page[:] = b"x" * 5000
+            store.put("a", memoryview(page))
+        assert store.fetch("a").data == b"x" * 5000
+
     def test_a_writer_that_was_killed_leaves_nothing_to_be_listed(self, tmp_path: Path, store: WritingStore) -> None:
         (tmp_path / "live" / ".\\0123.part").write_bytes(b"half")
         assert list(store.list()) == []
+
+    def test_what_a_killed_writer_left_goes_with_the_next_write_beside_it(
+        self, tmp_path: Path, store: WritingStore
+    ) -> None:
+        store.put("eu/a", b"one")
+        left = tmp_path / "live" / "eu" / ".\\0123.part"
+        theirs = tmp_path / "live" / "eu" / "b.part"
+        for path in (left, theirs):
+            path.write_bytes(b"half")
+        open_writing_store(str(tmp_path / "live")).put("eu/b", b"two")
+        assert not left.exists()
+        assert theirs.exists()
+
+    def test_what_another_writer_is_about_is_left_to_it(self, tmp_path: Path, store: WritingStore) -> None:
+        part = tmp_path / "live" / ".\\0123.part"
+        with part.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            store.put("a", b"one")
+            assert part.exists()
+
+    def test_a_file_swept_away_before_it_was_locked_is_begun_anew(
+        self, tmp_path: Path, store: WritingStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lock, taken = fcntl.flock, []
+
+        def be_late(file: Any, how: int) -> None:
+            if not taken:
+                taken.extend(tmp_path.glob("live/.*.part"))
+                taken[0].unlink()
+            lock(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", be_late)
+        store.put("a", b"one")
+        assert len(taken) == 1
+        assert store.fetch("a").data == b"one"
 
     def test_a_reader_never_sees_half_of_what_is_written(self, store: WritingStore) -> None:
         store.put("a", bytes(500_000))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import threading
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -29,11 +31,30 @@ INFERENCE_ID = "x-amzn-sagemaker-inference-id"
 ASCII = bytes(range(128))
 
 
-def new(max_bytes: int = 1 << 20, epoch_ns: int = EPOCH_NS, from_ns: int = 0, until_ns: int = EVER) -> Sheet:
-    assert sheet is not None
-    one = sheet.Sheet(max_bytes)
-    assert one.turn(epoch_ns, from_ns, until_ns) == (b"", 0, 0)
-    return one
+class Paper:
+    """A sheet, its page, and what it has declined."""
+
+    def __init__(
+        self, max_bytes: int = 1 << 20, epoch_ns: int = EPOCH_NS, from_ns: int = 0, until_ns: int = EVER
+    ) -> None:
+        assert sheet is not None
+        self.declined: list[tuple[Any, ...]] = []
+        self.sheet: Sheet = sheet.Sheet(lambda *parts: self.declined.append(parts))
+        self.page = bytearray(max_bytes)
+        assert self.sheet.turn(self.page, epoch_ns, from_ns, until_ns) == (0, 0, 0)
+
+    def takes(self, call: Any) -> bool:
+        """On the page, or declined, and never both or none."""
+        n_declined, (_, n_calls, _) = len(self.declined), self.sheet.filled()
+        self.sheet.take(*call)
+        is_taken = self.sheet.filled()[1] == n_calls + 1
+        assert self.declined[n_declined:] == ([] if is_taken else [tuple(call)])
+        return is_taken
+
+    def turn(self, epoch_ns: int = 0, from_ns: int = 0, until_ns: int = 0) -> tuple[bytes, int, int]:
+        before, self.page = self.page, bytearray(len(self.page))
+        n_bytes, n_calls, first_ns = self.sheet.turn(self.page, epoch_ns, from_ns, until_ns)
+        return bytes(before[:n_bytes]), n_calls, first_ns
 
 
 def call(**changed: Any) -> Exchange:
@@ -49,9 +70,9 @@ def asked(body: bytes = b"1,2", content_type: str | None = "text/csv", **more: A
 
 def written(one: Exchange, epoch_ns: int = EPOCH_NS) -> bytes | None:
     """None when it was declined, and then nothing is on the sheet."""
-    paper = new(epoch_ns=epoch_ns)
-    is_taken = paper.add(one)
-    text, n_calls, first_ns = paper.turn(0, 0, 0)
+    paper = Paper(epoch_ns=epoch_ns)
+    is_taken = paper.takes(one)
+    text, n_calls, first_ns = paper.turn()
     assert (bool(text), n_calls, first_ns) == (is_taken, int(is_taken), one.marks[0] if is_taken else 0)
     return text if is_taken else None
 
@@ -111,10 +132,10 @@ DECLINED = {
 
 @pytest.mark.parametrize("one", DECLINED.values(), ids=DECLINED)
 def test_what_is_out_of_the_ordinary_is_declined_and_no_error(one: Exchange) -> None:
-    paper = new()
-    assert not paper.add(one)
-    assert paper.add(call())
-    assert paper.turn(0, 0, 0)[0] == in_python(call())
+    paper = Paper()
+    assert not paper.takes(one)
+    assert paper.takes(call())
+    assert paper.turn()[0] == in_python(call())
 
 
 NAMES = st.text(max_size=40)
@@ -148,45 +169,138 @@ def test_times_up_to_the_year_9999_are_pythons() -> None:
     assert orjson.loads(written(call(), 0) or b"")["eventMetadata"]["inferenceTime"] == "1970-01-01T00:00:06Z"
 
 
-def test_a_call_outside_of_the_hour_is_declined() -> None:
-    paper = new(from_ns=MARKS[0] + 1)
-    assert not paper.add(call())
+def test_a_call_outside_of_the_hour_is_declined_and_so_is_its_line() -> None:
+    paper = Paper(from_ns=MARKS[0] + 1)
+    assert not paper.takes(call())
+    assert not paper.sheet.append(b"line", MARKS[0])
     paper.turn(EPOCH_NS, 0, MARKS[0])
-    assert not paper.add(call())
+    assert not paper.takes(call())
+    assert not paper.sheet.append(b"line", MARKS[0])
     paper.turn(EPOCH_NS, MARKS[0], MARKS[0] + 1)
-    assert paper.add(call())
+    assert paper.takes(call())
+    assert paper.sheet.append(b"line", MARKS[0])
 
 
-def test_a_full_sheet_takes_no_more_until_it_is_turned() -> None:
-    paper = new(10_000)
-    n_taken = sum(paper.add(call()) for _ in range(100))
+def test_without_a_page_every_call_is_declined() -> None:
+    assert sheet is not None
+    declined: list[Any] = []
+    one = sheet.Sheet(lambda *parts: declined.append(parts))
+    one.take(*call())
+    assert declined == [tuple(call())]
+    assert not one.append(b"line", 1)
+    assert one.filled() == (0, 0, 0)
+
+
+def test_lines_that_python_wrote_stand_among_the_others() -> None:
+    paper = Paper()
+    assert paper.sheet.append(b"before\n", MARKS[0] - 1)
+    assert paper.takes(call())
+    assert paper.sheet.append(b"after\n", MARKS[0] + 1)
+    assert paper.turn() == (b"before\n" + in_python(call()) + b"after\n", 3, MARKS[0] - 1)
+
+
+def test_a_line_as_long_as_what_is_left_of_the_page_is_the_last() -> None:
+    paper = Paper(1000)
+    assert not paper.sheet.append(b"x" * 1001, 1)
+    assert paper.sheet.append(b"x" * 999, 1)
+    assert not paper.sheet.append(b"xx", 1)
+    assert paper.sheet.append(b"x", 1)
+    assert paper.turn() == (b"x" * 1000, 2, 1)
+
+
+def test_a_full_page_takes_no_more_until_it_is_turned() -> None:
+    paper = Paper(10_000)
+    n_taken = sum(paper.takes(call()) for _ in range(100))
     assert 10 < n_taken < 30
-    assert not paper.add(call())
+    assert not paper.takes(call())
     text, n_calls, _ = paper.turn(EPOCH_NS, 0, EVER)
     assert (text, n_calls) == (in_python(call()) * n_taken, n_taken)
-    assert paper.add(call())
+    assert paper.takes(call())
 
 
-def test_no_line_is_lost_or_broken_while_sheets_are_turned_under_it() -> None:
-    paper, n_threads, n_each = new(1 << 16), 4, 3000
-    n_taken: list[int] = []
+def test_the_time_can_be_set_of_an_empty_page_alone() -> None:
+    paper = Paper(epoch_ns=0)
+    assert paper.sheet.aim(EPOCH_NS, 0, EVER)
+    assert paper.takes(call())
+    assert not paper.sheet.aim(EPOCH_NS + S, MARKS[0] + 1, EVER)
+    assert paper.takes(call())
+    assert paper.turn()[0] == in_python(call()) * 2
+
+
+def test_of_two_calls_each_line_has_the_second_of_its_own() -> None:
+    paper, calls = Paper(), [call(marks=tuple(mark + at * S for mark in MARKS)) for at in (0, 0, 1, 0)]
+    assert all(map(paper.takes, calls))
+    assert paper.turn()[0] == b"".join(map(in_python, calls))
+
+
+def test_a_page_is_let_go_of_when_another_is_there_and_when_the_sheet_ends() -> None:
+    paper = Paper()
+    first = paper.page
+    with pytest.raises(BufferError):
+        first.append(0)
+    paper.turn()
+    first.append(0)
+    last = paper.page
+    del paper.sheet
+    last.append(0)
+
+
+def test_a_sheet_that_is_held_by_what_it_calls_is_collected() -> None:
+    assert sheet is not None
+
+    class Owner:
+        def __init__(self) -> None:
+            assert sheet is not None
+            self.page = bytearray(10)
+            self.sheet = sheet.Sheet(self.otherwise)
+            self.sheet.turn(self.page, 0, 0, 0)
+
+        def otherwise(self, *parts: Any) -> None: ...
+
+    owner = Owner()
+    page, gone = owner.page, weakref.ref(owner)
+    del owner
+    gc.collect()
+    assert gone() is None
+    page.append(0)
+
+
+def test_what_goes_wrong_with_a_declined_call_is_told() -> None:
+    assert sheet is not None
+
+    def refuse(*parts: Any) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        sheet.Sheet(refuse).take(*call())
+    with pytest.raises(TypeError):
+        sheet.Sheet(None)  # type: ignore[arg-type]
+    with pytest.raises(BufferError):
+        sheet.Sheet(refuse).turn(b"cannot be written to", 0, 0, 0)  # type: ignore[arg-type]
+
+
+def test_no_line_is_lost_or_broken_while_pages_are_turned_under_it() -> None:
+    paper, n_threads, n_each = Paper(1 << 16), 4, 3000
+    n_sent = n_threads * n_each
+    ended: list[int] = []
 
     def add_all(thread: int) -> None:
-        calls = (asked(b"%d" % number, **{INFERENCE_ID: f"{thread}-{number}"}) for number in range(n_each))
-        n_taken.append(sum(map(paper.add, calls)))
+        for number in range(n_each):
+            paper.sheet.take(*asked(b"%d" % number, **{INFERENCE_ID: f"{thread}-{number}"}))
+        ended.append(thread)
 
     def found() -> Iterator[bytes]:
         threads = [threading.Thread(target=add_all, args=[number]) for number in range(n_threads)]
         for thread in threads:
             thread.start()
         n_calls = 0
-        while any(thread.is_alive() for thread in threads) or len(n_taken) < n_threads:
+        while any(thread.is_alive() for thread in threads) or len(ended) < n_threads:
             text, n, _ = paper.turn(EPOCH_NS, 0, EVER)
             n_calls += n
             yield from text.splitlines()
         text, n, _ = paper.turn(EPOCH_NS, 0, EVER)
         yield from text.splitlines()
-        assert n_calls + n == sum(n_taken)
+        assert n_calls + n == n_sent - len(paper.declined)
 
     names = [parse(one).inference_id for one in found()]
-    assert len(names) == len(set(names)) == sum(n_taken) > 0
+    assert len(names) == len(set(names)) == n_sent - len(paper.declined) > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -401,10 +401,10 @@ def test_a_signal_is_seen_while_models_are_waited_for() -> None:
     asked, may_go, stop = threading.Event(), threading.Event(), threading.Event()
 
     class FarAway:
-        def prepare(self, target: str) -> Any:
+        def prepare_all(self, targets: Sequence[str]) -> Any:
             asked.set()
             may_go.wait(60)
-            raise ArtifactBroken(target, "too late")
+            return [ArtifactBroken(target, "too late") for target in targets]
 
         def prepare_if_changed(self, target: str, version: str) -> Any:
             raise AssertionError
@@ -429,9 +429,12 @@ def test_what_finds_no_room_is_not_examined_for_nothing() -> None:
         def __init__(self) -> None:
             self.asked: list[str] = []
 
-        def prepare(self, target: str) -> Any:
-            self.asked.append(target)
-            return SimpleNamespace(version="1", n_bytes=100, load=lambda: SimpleNamespace(close=lambda: None))
+        def prepare_all(self, targets: Sequence[str]) -> Any:
+            self.asked += targets
+            return [
+                SimpleNamespace(version="1", n_bytes=100, load=lambda: SimpleNamespace(close=lambda: None))
+                for _ in targets
+            ]
 
         def prepare_if_changed(self, target: str, version: str) -> Any:
             raise AssertionError

@@ -129,6 +129,38 @@ sys.exit(main())
 """
 
 
+# Somebody takes the admin port between the moment in which it is chosen and that in which the endpoint listens there.
+FASTER_BY_A_MOMENT = """
+import socket, sys
+from container.operate.demo import command
+from container.operate.main import main
+def choose(ports):
+    port = find(ports)
+    if isinstance(ports, range) and not taken:
+        taken.append(socket.create_server(("127.0.0.1", port)))
+        print("taken", port, flush=True)
+    return port
+taken = []
+find, command.free_port = command.free_port, choose
+sys.exit(main())
+"""
+
+
+def test_an_admin_port_that_somebody_takes_meanwhile_is_another(run: Run) -> None:
+    program = [sys.executable, "-c", FASTER_BY_A_MOMENT]
+    demo = run("demo", "--json", "--port", str(free_port()), program=program)
+    demo.wait_for("{")
+    taken, facts = demo.output.split("\n", 1)
+    told: dict[str, Any] = json.loads(facts)
+    assert f":{taken.removeprefix('taken ')}/" not in told["status_url"]
+    with urllib.request.urlopen(f"{told['status_url']}healthz", timeout=30) as answer:
+        assert answer.status == 200
+    demo.signal(signal.SIGINT)
+    assert demo.wait() == 0, demo.trouble
+    assert "for the admin port: Address already in use" in demo.trouble
+    demo.assert_nothing_is_left()
+
+
 def test_a_press_that_strikes_in_a_destructor_ends_it(run: Run) -> None:
     demo = run("demo", "--json", "--port", str(free_port()), program=[sys.executable, "-c", STRUCK_IN_A_DESTRUCTOR])
     assert demo.wait() == 0, demo.trouble

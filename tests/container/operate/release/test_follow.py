@@ -237,7 +237,17 @@ def test_what_is_pending_waits_and_may_be_approved_again(console: Console) -> No
     assert console.shop.live() == {"a.tar.gz": "a1"}
 
 
-@pytest.mark.parametrize("body", ["", "no json", "[]", "{}", '{"detail-type": 1, "source": 2, "detail": 3}', "null"])
+FIELDS = (
+    '{"detail-type": "SageMaker Model Package State Change", "source": "aws.sagemaker", '
+    '"detail": {"ModelPackageArn": "arn:aws:x", "UpdatedModelPackageFields": 7}}'
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "no json", "[]", "{}", '{"detail-type": 1, "source": 2, "detail": 3}', "null", "[" * 100_000, FIELDS],
+    ids=lambda body: body[:20],
+)
 def test_what_is_no_event_of_ours_is_put_away(console: Console, body: str) -> None:
     if body:
         console.sqs.send_message(QueueUrl=console.queue, MessageBody=body)

@@ -16,7 +16,6 @@ from container.operate.release.manifest import (
     Manifest,
     Measured,
     Segment,
-    Shared,
     Trained,
     content_of,
     fields_of,
@@ -62,17 +61,3 @@ def test_written_a_segment_at_a_time_it_is_what_it_is_written_whole(n_segments: 
     judged = {key: [one.digest, one.judged] for key, one in sorted(segments.items())}
     hashed = json.dumps([judged, sorted(refused)], default=fields_of).encode()
     assert content_of(segments, refused) == hashlib.sha256(hashed).hexdigest()[:8]
-
-
-def test_equal_features_and_parameters_are_held_once_and_what_is_written_stays() -> None:
-    assert TRAINED.trained is not None
-    fractions = replace(TRAINED, trained=replace(TRAINED.trained, parameters=(("eta", 1.0), ("objective", 'a"b'))))
-    given = {"a": TRAINED, "b": fractions, "c": PLAIN, "d": replace(TRAINED, n_bytes=10)}
-    read = Manifest.from_json(Manifest("20261129-213503-e638de33", "", "", (), "", "", given).to_json(), "x").segments
-    shared = Shared()
-    held = {key: shared.with_shared(one) for key, one in read.items()}
-    assert held == given
-    assert len({id(one.features) for one in held.values()}) == 1
-    parameters = {key: one.trained.parameters for key, one in held.items() if one.trained is not None}
-    assert parameters["a"] is parameters["d"]
-    assert [type(parameters[key][0][1]) for key in "ab"] == [int, float]

@@ -89,7 +89,12 @@ def test_conditions_that_say_nothing_are_refused(text: str) -> None:
         (["--group", "city"], "go together"),
         (["--metrics", "auc"], "says nothing"),
         (["--features", "x0,y"], "cannot be a feature"),
+        (["--features", "x0,x1,x0"], "--features: column 'x0' is there twice"),
+        (["--categories", "x0,x0"], "--categories: column 'x0' is there twice"),
         (["--target-from", "path"], "which of them"),
+        (["--min-rows", "0"], "--min-rows 0"),
+        (["--fallback-below", "-1"], "--fallback-below -1"),
+        (["--id-file", "nowhere/id"], "--id-file nowhere/id: there is no such directory"),
     ],
 )
 def test_what_does_not_go_together_is_told(
@@ -97,6 +102,16 @@ def test_what_does_not_go_together_is_told(
 ) -> None:
     assert main(command(tmp_path, *more)) == Exit.USAGE
     assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("inside", ["", "releases"])
+def test_releases_may_not_lie_among_what_endpoints_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], inside: str
+) -> None:
+    write(table(50), tmp_path / "data/a.parquet")
+    assert main(command(tmp_path, "--releases", str(tmp_path / "live" / inside))) == Exit.USAGE
+    assert "would be among what endpoints read" in capsys.readouterr().err
+    assert not (tmp_path / "live").exists()
 
 
 def test_rows_that_are_not_there_are_told_by_the_flag_that_named_them(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from container.operate.exits import CommandFailed
+from container.operate.tables.names import Names
 from container.operate.train import profiles
+from container.operate.train.done import Done
 from container.operate.train.ledger import Begun, Ledger
-from container.operate.train.profiles import Profile, Profiles
+from container.operate.train.profiles import Profile
 from container.operate.train.segment import Came
 from container.operate.troubles import Refused
 from handler.stores.writing import WritingStore, open_writing_store
@@ -27,10 +31,10 @@ def ledger_at(store: WritingStore) -> Ledger:
     return Ledger(store, {"asked": "the same"}, "000")
 
 
-def profiles_of(names: tuple[str, ...], key: str) -> Profiles:
-    made = Profiles(names)
-    made.add(key, PROFILE)
-    return made
+def written(names: tuple[str, ...], of_keys: Iterable[tuple[str, Profile]]) -> bytes:
+    made = io.BytesIO()
+    profiles.write(made, names, of_keys)
+    return made.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> WritingStore:
     ledger.begin(Begun("2026-11-29T21:35:03Z", "me"))
     ledger.add(Came("us/1.tar.gz", None, "it is small", profile=PROFILE))
     ledger.flush()
-    profiles.put(store, RELEASE, profiles_of(("x0", "x1"), "us/1.tar.gz"))
+    profiles.put(store, RELEASE, ("x0", "x1"), [("us/1.tar.gz", PROFILE)])
     return store
 
 
@@ -57,11 +61,7 @@ def test_a_damaged_document_is_named(store: WritingStore, what: str, data: st.Da
     ledger = ledger_at(store)
     try:
         ledger.begin(Begun("later", "somebody"))
-        again = Profiles(("x0", "x1"))
-        for came in ledger.read():
-            if came.profile is not None:
-                again.add(came.key, came.profile)
-        again.to_bytes()
+        written(("x0", "x1"), [(came.key, came.profile) for came in ledger.read() if came.profile is not None])
         profiles.read(store, RELEASE)
     except CommandFailed:
         return  # in words
@@ -74,13 +74,20 @@ def test_profiles_of_other_features_than_they_name_are_refused(store: WritingSto
     key = profiles.place_of(RELEASE)
     whole = store.fetch(key).data
     names = tuple(f"x{at}" for at in range(n_features))
-    store.put(key, profiles_of(names, "us/1.tar.gz").to_bytes())
+    store.put(key, written(names, [("us/1.tar.gz", PROFILE)]))
     with pytest.raises(Refused, match=rf"{RELEASE}\.npz is not as it was written"):
         profiles.read(store, RELEASE)
     store.put(key, whole)
 
 
 def test_a_profile_of_other_features_than_those_before_is_refused() -> None:
-    made = profiles_of(("x0", "x1"), "us/1.tar.gz")
+    other = Profile(PROFILE.edges[:1], PROFILE.shares[:1])
     with pytest.raises(Refused, match=r"the profile of us/2\.tar\.gz is of 1 features, others of 2"):
-        made.add("us/2.tar.gz", Profile(PROFILE.edges[:1], PROFILE.shares[:1]))
+        written(("x0", "x1"), [("us/1.tar.gz", PROFILE), ("us/2.tar.gz", other)])
+
+
+def test_a_ledger_with_a_segment_that_the_data_has_not_is_refused(store: WritingStore, tmp_path: Path) -> None:
+    assert Done(Names(["us/1.tar.gz"]), ledger_at(store), tmp_path).is_whole
+    assert not Done(Names(["us/1.tar.gz", "us/2.tar.gz"]), ledger_at(store), tmp_path).is_whole
+    with pytest.raises(Refused, match=r"is not as it was written: the data has no rows of us/1\.tar\.gz"):
+        Done(Names(["us/2.tar.gz"]), ledger_at(store), tmp_path)

@@ -206,18 +206,18 @@ def test_a_host_that_ends_while_another_makes_the_release_finds_it(
     data = write(table(), tmp_path / "data/a.parquet")
     first = outcome_of(data, tmp_path / "live", share=running.Share(0, 2))
     assert first.manifest is None
-    true_read = Ledger.read
+    true_lines = Ledger.lines
     n_reads = 0
 
-    def read_late(ledger: Ledger) -> Any:
+    def lines_late(ledger: Ledger) -> Any:
         nonlocal n_reads
         n_reads += 1
         if n_reads == 2:  # this one has trained; now the other finishes the run
-            monkeypatch.setattr(Ledger, "read", true_read)
+            monkeypatch.setattr(Ledger, "lines", true_lines)
             outcome_of(data, tmp_path / "live", share=running.Share(0, 2))
-        return true_read(ledger)
+        return true_lines(ledger)
 
-    monkeypatch.setattr(Ledger, "read", read_late)
+    monkeypatch.setattr(Ledger, "lines", lines_late)
     second = outcome_of(data, tmp_path / "live", share=running.Share(1, 2))
     assert second.manifest is not None
     assert not second.is_new

@@ -67,6 +67,7 @@ def test_a_number_is_one_as_json_has_it(value: str) -> None:
         (text(step("A b")), "at most 64 letters"),
         (text(step("")), "at most 64 letters"),
         (text(Parameters=[{"Name": "N.a", "Type": "Integer"}]), "a Type of String"),
+        (text(Parameters=[{"Name": "N", "Type": ["Integer"]}]), "a Type of String"),
         (text(step("A", PropertyFiles=[{"OutputName": "a"}])), "needs PropertyFileName"),
         (text("A"), "a step is no object"),
         (text(Parameters=[{"Name": "N", "Type": "List"}]), "a Type of String"),
@@ -75,6 +76,7 @@ def test_a_number_is_one_as_json_has_it(value: str) -> None:
         (text(Parameters=[{"Name": "N", "Type": "String", "DefaultValue": "a", "EnumValues": ["b"]}]), "none of its"),
         (text(Parameters={}), "Parameters is no list"),
         ("[" * 100_000, "Unable to parse"),
+        (text(step("A", Arguments={"x": json.loads("[" * 98 + "]" * 98)})), "nested too deep"),
         ("[" * 100_000 + "]" * 100_000, "nested too deep"),
     ],
 )

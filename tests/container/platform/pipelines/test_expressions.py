@@ -82,6 +82,13 @@ def test_a_file_that_is_no_json_says_so() -> None:
         resolved({"Std:JsonGet": {"S3Uri": "s3://b/k", "Path": "a"}}, broken)
 
 
+@pytest.mark.parametrize("text", [b"[" * 100_000, b'{"Outputs": [1, null, []]}'])
+def test_a_file_of_anything_at_all_has_no_such_value(text: bytes) -> None:
+    odd = Scope({}, {}, {}, lambda _: text, lambda *_: "")
+    with pytest.raises(NotFound):
+        resolved({"Std:JsonGet": {"S3Uri": "s3://b/k", "Path": "Outputs['a'].x"}}, odd)
+
+
 def compare(kind: str, left: Any, right: Any) -> dict[str, Any]:
     return {"Type": kind, "LeftValue": left, "RightValue": right}
 
@@ -111,6 +118,7 @@ def test_a_condition_holds_or_does_not(condition: Any, is_so: bool) -> None:
     [
         "Equals",
         {"Type": "Like", "LeftValue": 1, "RightValue": 1},
+        {"Type": ["Equals"], "LeftValue": 1, "RightValue": 1},
         compare("LessThan", "3", 4),
         compare("LessThan", True, 4),
         {"Type": "Equals", "LeftValue": 1},

@@ -1,17 +1,16 @@
-/* One line of CSV to the text of its score: what a warm request mostly asks.
+/* The rows of a short body, and the text of their scores: what a warm request mostly asks.
  *
- * Rule: only what is ordinary is answered, and to the byte as the longer way answers it (payload/encode.py, whose text is
+ * Rule: only what is ordinary is read and written, and to the byte as the longer way does it (payload/encode.py, whose text is
  * orjson's). All else is NO_TEXT, and goes that way. Nothing here allocates or keeps state.
  */
 
-#include "line.h"
+#include "brief.h"
 
 #include <string.h>
 
-void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
-int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
+#include "../payload/numbers.h"
 
-enum { MAX_LINE_BYTES = 8192, MAX_FEATURES = 1024 };
+enum { MAX_FEATURES = 1024 };
 enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127, MAX_DECIMALS = 13, LEAST_EXPONENT = -13, MOST_EXPONENT = 23 };
 
 /* The shortest decimal that reads back as the same float32, the nearest of several, with a point and a digit behind it; its
@@ -19,7 +18,7 @@ enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127, MAX_DECIMALS = 13, LEAST_EXPONEN
  *
  * A float is m x 2^-s. With k decimals it is n / 10^k, and that reads back when n x 2^s lies within half a step of m x 10^k:
  * whole numbers below 2^70, so nothing is rounded here. */
-int line_text(float value, char *text) {
+int brief_text(float value, char *text) {
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);
     const uint32_t fraction = bits & ((1u << MANTISSA_BITS) - 1);
@@ -59,14 +58,43 @@ int line_text(float value, char *text) {
     return (int)(at - text);
 }
 
-int line_score(const void *packed, int64_t n_features, uint32_t n_trees, const char *body, int64_t n_body, char *text) {
-    while (n_body && (body[n_body - 1] == '\n' || body[n_body - 1] == '\r')) n_body--;
-    if (!n_body || n_body > MAX_LINE_BYTES || n_features < 1 || n_features > MAX_FEATURES) return NO_TEXT;
-    char line[MAX_LINE_BYTES + 1];
-    memcpy(line, body, (size_t)n_body);
-    line[n_body] = '\n';
-    float row[MAX_FEATURES], score;
-    if (numbers_read(line, n_body, n_features, row, n_features) != 1) return NO_TEXT;
-    forest_predict(packed, row, 1, n_trees, 0, &score);
-    return line_text(score, text);
+/* A copy with plain line ends, and one more behind the last line, which has none; its length without that. */
+static int64_t plain_lines(const char *body, int64_t n_body, char *text) {
+    int64_t n = n_body;
+    if (!memchr(body, '\r', (size_t)n_body))
+        memcpy(text, body, (size_t)n_body);
+    else
+        for (int64_t at = n = 0; at < n_body; at++)
+            if (body[at] != '\r' || body[at + 1] != '\n') text[n++] = body[at];
+    text[n] = '\n';
+    return n;
+}
+
+int64_t brief_rows(form_t form, const char *body, int64_t n_body, int64_t n_features, float *rows) {
+    if (n_body > BRIEF_BYTES || n_features < 1 || n_features > MAX_FEATURES) return NO_TEXT;
+    const int64_t most = BRIEF_ROWS * n_features, max_cells = most < BRIEF_CELLS ? most : BRIEF_CELLS;
+    int64_t n_rows;
+    if (form == IN_CSV) {
+        char text[BRIEF_BYTES + 1];
+        while (n_body && (body[n_body - 1] == '\n' || body[n_body - 1] == '\r')) n_body--;
+        n_rows = n_body ? numbers_read(text, plain_lines(body, n_body, text), n_features, rows, max_cells) : DECLINED;
+    } else
+        n_rows = jsonrows_read(body, n_body, form == IN_JSONLINES, n_features, rows, max_cells);
+    return n_rows == DECLINED ? NO_TEXT : n_rows;
+}
+
+static char *put(char *at, const char *bytes, int64_t n_bytes) {
+    memcpy(at, bytes, (size_t)n_bytes);
+    return at + n_bytes;
+}
+
+int64_t brief_answer(const float *scores, int64_t n_rows, const around_t *around, char *text) {
+    char *at = put(text, around->head, around->n_head);
+    for (int64_t row = 0; row < n_rows; row++) {
+        if (row) at = put(at, around->between, around->n_between);
+        const int n_bytes = brief_text(scores[row], at);
+        if (n_bytes == NO_TEXT) return NO_TEXT;
+        at += n_bytes;
+    }
+    return put(at, around->tail, around->n_tail) - text;
 }

@@ -1,4 +1,4 @@
-"""One line of CSV in one call against the longer way: the same bytes, or none."""
+"""A short body in one call against the longer way: the same bytes, or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from handler.forest.model import Forest
 from handler.forest.packed import pack
 from handler.importer import import_booster
 from handler.messages import Request
-from handler.payload import AWS, OURS, Conventions, Predictions, encode
+from handler.payload import AWS, OURS, Conventions, Predictions, around_scores, encode
+from handler.payload.decode import FORMS
 from handler.predictor import Facts, Iterations
 from handler.scoring import PlainScoring, read_rows
 from tests.rig import boosters
@@ -47,8 +48,15 @@ MODELS = {
 CLASSES = forest(objective="multi:softprob", num_class=3)
 
 
-def long_way(model: Forest, body: bytes) -> bytes:
-    return encode(Predictions(model.predict(read_rows(body, "text/csv", model.facts))), "text/csv")
+CSV, JSON, JSONLINES = FORMS
+
+
+def long_way(model: Forest, body: bytes, content_type: str = CSV, media_type: str = CSV) -> bytes:
+    return encode(Predictions(model.predict(read_rows(body, content_type, model.facts))), media_type)
+
+
+def brief_way(model: Forest, body: bytes, content_type: str = CSV, media_type: str = CSV) -> bytes | None:
+    return model.score_brief(body, FORMS[content_type], around_scores(OURS)[media_type])
 
 
 # -- text ------------------------------------------------------------------------------------------------------------------
@@ -104,7 +112,7 @@ def test_an_ordinary_line_has_the_bytes_of_the_longer_way(name: str) -> None:
     n_given = 0
     for values in x:
         body = ",".join(map(repr, map(float, values))).encode() + b"\r\n"
-        given_ = model.score_line(body)
+        given_ = brief_way(model, body)
         n_given += given_ is not None
         assert given_ in (None, long_way(model, body))
     assert n_given > 1000 or name == "hinge"  # whose scores are powers of two, and zero
@@ -127,7 +135,7 @@ CELL = st.one_of(
 )
 def test_whatever_the_line_is_the_answer_is_none_or_the_longer_ways(cells: list[str], end: str) -> None:
     body = (",".join(cells) + end).encode()
-    given_ = MODELS["squarederror"].score_line(body)
+    given_ = brief_way(MODELS["squarederror"], body)
     if given_ is not None:
         assert given_ == long_way(MODELS["squarederror"], body)
 
@@ -135,41 +143,74 @@ def test_whatever_the_line_is_the_answer_is_none_or_the_longer_ways(cells: list[
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_of_any_kind_are_none_or_the_longer_ways(body: bytes) -> None:
-    given_ = MODELS["squarederror"].score_line(body)
+    given_ = brief_way(MODELS["squarederror"], body)
     if given_ is not None:
         assert given_ == long_way(MODELS["squarederror"], body)
 
 
-def test_what_is_not_one_line_for_one_output_goes_the_longer_way() -> None:
+def test_what_is_no_ordinary_lines_for_one_output_goes_the_longer_way() -> None:
     line = b"1,2,3,4,5,6"
-    assert CLASSES.score_line(line) is None
+    assert brief_way(CLASSES, line) is None
     for body in (
         b"",
         b"\n",
-        line + b"\n" + line,
+        line + b"\n\n" + line,
+        line + b"\n" + line[2:],
+        (line + b"\n") * 600,
         b"1,2",
         line + b",7",
         b"1;2;3;4;5;6",
         b"1," * 5000,
         b"\xef\xbb\xbf" + line,
     ):
-        assert MODELS["squarederror"].score_line(body) is None
+        assert brief_way(MODELS["squarederror"], body) is None
 
 
 @pytest.mark.parametrize(
-    "said", [{"best_rounds": 2, "stops_early": True}, {"missing": -999.0}], ids=["early", "missing"]
+    "said",
+    [{"best_rounds": 2, "stops_early": True}, {"missing": -999.0}, {"categories": ((0, ("a", "b")),)}],
+    ids=["early", "missing", "categories"],
 )
 def test_a_model_whose_writer_says_how_it_predicts_goes_the_longer_way(said: dict[str, Any]) -> None:
     plain = MODELS["squarederror"]
     told = Forest(plain._packed, replace(plain.facts, **said), None)  # type: ignore[arg-type]
-    assert told.score_line(b"1,2,3,4,5,6") is None
-    assert plain.score_line(b"1,2,3,4,5,6") is not None
+    assert brief_way(told, b"1,2,3,4,5,6") is None
+    assert brief_way(plain, b"1,2,3,4,5,6") is not None
 
 
 def test_which_rounds_answer_is_asked_the_longer_way() -> None:
     request = Request({"content-type": "text/csv"}, b"1,2,3,4,5,6")
     asked = PlainScoring().score(request, "t", MODELS["squarederror"], (), "text/csv", Iterations.ALL)
     assert asked.body == long_way(MODELS["squarederror"], request.body)
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------------
+
+
+def bodies_of(cells: list[list[str]], blank: str = "") -> list[tuple[str, bytes]]:
+    """The same rows in each spelling that is read."""
+    lists = [f"{blank}[{blank}" + f"{blank},{blank}".join(row) + f"{blank}]{blank}" for row in cells]
+    members = [f'{blank}{{{blank}"features"{blank}:{row}}}{blank}' for row in lists]
+    lines = "\n".join(lists), "\r\n".join(members) + "\n"
+    texts = [f'{{{blank}"instances"{blank}:{blank}[{",".join(rows)}]{blank}}}' for rows in (lists, members)]
+    texts += [f"[{','.join(rows)}]{blank}" for rows in (lists, members)]
+    texts += [lists[0], members[0]] if len(cells) == 1 else []
+    csv = ("\n".join(",".join(row) for row in cells), "\r\n".join(",".join(row) for row in cells) + "\r\n")
+    return (
+        [(JSON, text.encode()) for text in texts]
+        + [(JSONLINES, text.encode()) for text in lines]
+        + [(CSV, text.replace("null", "nan").encode()) for text in csv if not blank]
+    )
+
+
+@pytest.mark.parametrize("media_type", FORMS)
+@pytest.mark.parametrize("n_rows", [1, 2, 23, 24, 60])  # some are walked, more are scored in bulk
+def test_ordinary_tables_are_answered_with_the_bytes_of_the_longer_way(n_rows: int, media_type: str) -> None:
+    model = MODELS["logistic"]
+    x = np.random.default_rng(n_rows).normal(0.5, 1.0, (n_rows, N_FEATURES)).astype(np.float32)
+    cells = [["null" if value > 2 else repr(round(float(value), 4)) for value in row] for row in x]
+    for content_type, body in bodies_of(cells) + bodies_of(cells, " "):
+        assert brief_way(model, body, content_type, media_type) == long_way(model, body, content_type, media_type)
 
 
 # -- where it is used ------------------------------------------------------------------------------------------------------
@@ -182,6 +223,11 @@ def test_which_rounds_answer_is_asked_the_longer_way() -> None:
         ("text/csv", b"1,2,3,4,5,6", "text/csv"),
         ("text/csv;label_size=1", b"9,1,2,3,4,5,6", "text/csv"),
         ("text/csv", b"1,2,3,4,5,6", "application/json"),
+        ("text/csv", b"1,2,3,4,5,6\n6,5,4,3,2,1\n", "text/csv"),
+        ("application/json", b'{"instances":[[1,2,3,4,5,6],[6,5,4,3,2,1]]}', "application/json"),
+        ("application/json", b"[1,2,3,4,5,6]", "text/csv"),
+        ("application/jsonlines", b'{"features":[1,2,3,4,5,6]}', "application/jsonlines"),
+        ("application/jsonlines", b"[1,2,3,4,5,6]\n[6,5,4,3,2,1]", "application/x-npy"),
     ],
 )
 def test_an_endpoint_answers_the_same_with_it_as_without(
@@ -192,7 +238,7 @@ def test_an_endpoint_answers_the_same_with_it_as_without(
         return PlainScoring(conventions).score(request, "a", MODELS["squarederror"], (), media_type).body
 
     quick = answer()
-    monkeypatch.setattr(Forest, "score_line", lambda *_: None)
+    monkeypatch.setattr(Forest, "score_brief", lambda *_: None)
     assert answer() == quick
 
 
