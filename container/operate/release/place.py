@@ -118,5 +118,7 @@ def releases_beside(live: str) -> str:
         where = parse_location(live)
         assert isinstance(where, S3Location)
         if not where.prefix:
-            raise Misused(f"{live} is a whole bucket, and nothing is beside it; say --releases s3://another-bucket/prefix/")
+            raise Misused(
+                f"{live} is a whole bucket, and nothing is beside it; say --releases s3://another-bucket/prefix/"
+            )
     return live.rstrip("/") + BESIDE + "/"
