@@ -60,8 +60,10 @@ assert compiled.sheet is not None
 PACKED = packed.pack(sample("reg:squarederror", n_levels=4))
 assert PACKED is not None
 SHAPE = packed.shape_of(PACKED)
-PAPER = compiled.sheet.Sheet(lambda *_: None)
+declined: list[Any] = []
+paper = compiled.sheet.Sheet(lambda *parts: declined.append(parts))
 page = bytearray(1)
+paper.turn(page, 0, 0, 0)
 
 
 def damaged(data: bytes) -> bytes:
@@ -163,7 +165,7 @@ def import_one() -> bool:
 
 
 def write_call() -> bool:
-    """A call of anything but what it should be, now and then, on a sheet that is full after a few; what was written is as
+    """A call of anything but what it should be, now and then, on a page that is full after a few; what was written is as
     Python writes it."""
     global page
     marks = sorted(draw.randrange(10**13) for _ in range(5))
@@ -180,13 +182,15 @@ def write_call() -> bool:
         parts = list(call)
         parts[draw.randrange(len(parts))] = draw.choice((None, b"x", (1, 2), -1, 2**70, [1], "\ud800", tuple(parts)))
         parts = tuple(parts)[: draw.choice((3, 7, 7, 7))]
-    n_before = PAPER.filled()[1]
-    PAPER.take(*parts)
-    is_taken = PAPER.filled()[1] > n_before
+    declined.clear()
+    paper.take(*parts)
+    is_taken = not declined
+    if declined and draw.random() < 0.5:
+        paper.append(damaged(b"a line that Python wrote\n").replace(b"\n", b"") + b"\n", marks[0])
     if draw.random() < 0.1:
-        full, page = page, bytearray(draw.choice((1, 2000, 4000, 10_000)))
-        n_bytes, n_calls, _ = PAPER.turn(page, 0, 0, 2**62)
-        text = bytes(full[:n_bytes])
+        before, page = page, bytearray(draw.choice((1, 2000, 4000, 10_000)))
+        n_bytes, n_calls, _ = paper.turn(page, 0, 0, 2**62)
+        text = bytes(before[:n_bytes])
         assert text.count(b"\n") == n_calls
         if is_taken and parts is call:
             assert text.endswith(line(marks[0] // S, call))
