@@ -8,6 +8,7 @@ import signal
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _M_TRIM_THRESHOLD = -1
+_M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
 
 
@@ -49,10 +50,15 @@ def trim() -> None:
     _libc.malloc_trim(0)
 
 
-def keep_heap(mmap_from_bytes: int, trim_from_bytes: int) -> None:
-    """Blocks below `mmap_from_bytes` come from the heap, and its end goes back only when so much of it is free."""
+def keep_heap(mmap_from_bytes: int, trim_from_bytes: int, grow_by_bytes: int | None = None) -> None:
+    """Blocks below `mmap_from_bytes` come from the heap, and its end goes back only when so much of it is free.
+
+    grow_by_bytes  more than is asked for comes from the system each time; None leaves that as it was
+    """
     _libc.mallopt(_M_MMAP_THRESHOLD, mmap_from_bytes)
     _libc.mallopt(_M_TRIM_THRESHOLD, trim_from_bytes)
+    if grow_by_bytes is not None:
+        _libc.mallopt(_M_TOP_PAD, grow_by_bytes)
 
 
 def touch_heap(n_bytes: int) -> None:

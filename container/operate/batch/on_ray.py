@@ -19,7 +19,7 @@ from container.operate.batch.asked import Asked
 from container.operate.batch.layout import Layout
 from container.operate.batch.ledger import Ledger
 from container.operate.batch.opened import FromRelease, Models
-from container.operate.batch.work import Work
+from container.operate.batch.work import Work, keep_heap
 from container.operate.cluster import POLL_S, Cluster, machines_of, worker_on
 from container.operate.exits import CommandFailed
 from container.operate.tables.files import DataFile, find_parts, s3_of
@@ -98,6 +98,7 @@ class Worker:
         self._stop.set()
 
     def _work(self) -> None:
+        keep_heap()
         task = self._task
         endpoint_url = task.settings.artifacts.endpoint_url
         if any("://" not in location for location in task.data) and task.files != find_parts(

@@ -192,16 +192,27 @@ def _fields_in(window: Window, asked: Reading) -> tuple[str, ...]:
 
 
 def _of_one_column(column: Any, met: Met) -> NDArray[np.int32]:
+    """Where it is a dictionary already, each chunk has its own, which are not made into one for that."""
+    import pyarrow.types as types
+
+    codes = np.empty(len(column), np.int32)
+    start = 0
+    for chunk in column.chunks if types.is_dictionary(column.type) else [_coded(column)]:
+        codes[start : start + len(chunk)] = _of_chunk(chunk, met)
+        start += len(chunk)
+    return codes
+
+
+def _of_chunk(chunk: Any, met: Met) -> NDArray[np.int32]:
     import pyarrow as pa
 
-    coded = _coded(column)
-    if coded.dictionary.type == pa.string():
-        of_code = met.codes(coded.dictionary)
+    if chunk.dictionary.type == pa.string():
+        of_word = met.codes(chunk.dictionary)
     else:
-        of_code = np.array([met.code((text_of(value),)) for value in coded.dictionary.to_pylist()], np.int32)
-    if coded.indices.null_count:
-        of_code = np.append(of_code, np.int32(met.code((None,))))
-    codes: NDArray[np.int32] = of_code[_codes_of(coded)]
+        of_word = np.array([met.code((text_of(word),)) for word in chunk.dictionary.to_pylist()], np.int32)
+    if chunk.indices.null_count:
+        of_word = np.append(of_word, np.int32(met.code((None,))))
+    codes: NDArray[np.int32] = of_word[_codes_of(chunk)]
     return codes
 
 
