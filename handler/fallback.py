@@ -8,6 +8,7 @@ model's answer in its place would hide it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -35,15 +36,22 @@ class StandIn:
 class Fallback:
     """name: a file's name, looked for in the target's folder and in each above; with a slash in it that one key alone."""
 
-    def __init__(self, name: str, borrow: Callable[[str, float], Borrowed]) -> None:
+    def __init__(
+        self, name: str, borrow: Callable[[str, float], Borrowed], clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         self._name = name
         self._borrow = borrow
+        self._clock_s = clock_s
 
     def borrow(self, target: str, wait_s: float, missing: ArtifactMissing) -> StandIn:
-        """The stand-in, borrowed. Raises `missing` when there is none either, and what borrowing one raises."""
+        """The stand-in, borrowed. Raises `missing` when there is none either, and what borrowing one raises.
+
+        wait_s   for all candidates together: a caller's target may have hundreds of folders
+        """
+        ends_s = self._clock_s() + wait_s
         for candidate in self.candidates(target):
             try:
-                return StandIn(candidate, self._borrow(candidate, wait_s))
+                return StandIn(candidate, self._borrow(candidate, max(0.0, ends_s - self._clock_s())))
             except ArtifactMissing:
                 continue
         raise missing

@@ -41,6 +41,7 @@ USES = {
     "container.operate.fleet.replicas._ADDRESS": "fullmatch",
     "handler.stores.location.BUCKET": "fullmatch",
     "handler.stores.location.ACCESS_POINT": "match",
+    "handler.stores.directory_writing._IS_PART": "fullmatch",
     "handler.hooks.module._UNPICKLING": "search",
     "handler.importer.foreign._DUMP": "match",
     "handler.importer.foreign._PMML": "match",

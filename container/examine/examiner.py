@@ -300,7 +300,8 @@ def _examine_message(runtime: socket.socket) -> tuple[int, bool]:
         if sum(map(len, unsent)) > TOGETHER_BYTES:
             _send(runtime, unsent)
             unsent.clear()
-    _send(runtime, unsent)
+    if unsent:  # sendall sends nothing, too, and fails when the runtime has all it wants by then
+        _send(runtime, unsent)
     _unbind()
     return len(tasks), is_as_new
 

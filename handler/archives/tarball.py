@@ -8,13 +8,18 @@ needs none of what it can do beyond this page.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, cast
+
+from isal import isal_zlib
 
 BLOCK = 512  # bytes; POSIX.1-1988 ustar
 STEP = 1 << 18  # bytes inflated between two looks at the budget
 RATIO_FLOOR_BYTES = 1 << 22  # below 4 MiB unpacked no ratio is a bomb; a model of equal trees packs very well
 PAX_MAX_BYTES = 1 << 16  # a pax or long-name header: paths are 1 KiB at most on S3
+
+_PLAIN_HEADS = (b"\x08\0", b"\x08\x08")  # RFC 1952: deflate; no flag, or a file name
 
 REGULAR = (b"0", b"\0", b"7")
 DIRECTORY = b"5"
@@ -26,6 +31,9 @@ KINDS = {
     b"6": "a fifo",
     b"S": "a sparse file",
 }
+
+# Its types say that it is an exception, and mean that it is a class of them.
+_ISAL_ERROR = cast("type[Exception]", isal_zlib.error)
 
 
 class NotReadable(Exception):
@@ -52,6 +60,26 @@ def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytearray:
              OverLimit past `max_bytes`, or past `max_ratio` times the compressed size
     source   RFC 1952
     """
+    try:
+        return _inflate(blob, max_bytes, max_ratio, _by_isal)
+    except (_ISAL_ERROR, NotReadable, OverLimit):
+        # ISA-L takes 0.4 of the time that zlib takes; what it finds fault with, zlib judges, in its own words.
+        return _inflate(blob, max_bytes, max_ratio, _by_zlib)
+
+
+def _by_isal(head: bytes) -> Any:
+    """Raises NotReadable for headers with more than a name, at which it does not look as closely as zlib does."""
+    if head[2:4] not in _PLAIN_HEADS:
+        raise NotReadable("its header is for zlib")
+    return isal_zlib.decompressobj(wbits=31)
+
+
+def _by_zlib(_: bytes) -> Any:
+    return zlib.decompressobj(wbits=31)
+
+
+def _inflate(blob: bytes, max_bytes: int, max_ratio: int, new_stream: Callable[[bytes], Any]) -> bytearray:
+    """new_stream: what zlib.decompressobj makes, for a stream with such a head. Errors come as they are unless zlib's."""
     out = bytearray()
     budget = min(max_bytes, max(RATIO_FLOOR_BYTES, max_ratio * len(blob)))
     view = memoryview(blob)
@@ -61,7 +89,7 @@ def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytearray:
             if out and not blob[at:].strip(b"\0"):
                 break  # tape padding
             raise NotReadable("bytes that are no gzip follow the end of the gzip stream")
-        stream = zlib.decompressobj(wbits=31)
+        stream = new_stream(blob[at : at + 4])
         while not stream.eof:
             # Fed in slices: what zlib has not yet looked at it gives back as a copy, after each step.
             given = stream.unconsumed_tail or view[at : at + STEP]

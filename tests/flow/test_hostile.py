@@ -51,6 +51,34 @@ def test_a_log_that_nobody_reads_stops_nothing(segments: Path, scratch: Path) ->
         os.close(theirs)
 
 
+def test_answers_that_nobody_reads_are_counted_with_what_is_on_its_way(segments: Path, scratch: Path) -> None:
+    limits = ("--max-body", "10MiB", "--jvm-heap", "96MiB")  # of which all bodies together may have a sixth
+    with Endpoint(segments, scratch, "--workers", "8", "--loaders", "2", *limits) as endpoint:
+        n_bytes = len(endpoint.post("us/0.tar.gz", "1\n", Content_Type="text/libsvm").body) + 1
+        body = b"1\n" * (9_500_000 // n_bytes)
+        kind = HEAD.replace("text/csv", "text/libsvm")
+        held = [unread(endpoint, f"{kind}Content-Length: {len(body)}\r\n\r\n".encode() + body) for _ in range(2)]
+        many = "\n".join([ROW] * 1000)
+        refused = endpoint.post("us/0.tar.gz", many)
+        assert refused.status == 503
+        assert "too many bytes" in refused.json["Message"]
+        assert answers(endpoint)
+        for one in held:
+            one.close()
+        until(lambda: endpoint.post("us/0.tar.gz", many).status == 200)
+
+
+def unread(endpoint: Endpoint, request: bytes) -> socket.socket:
+    """A connection over which an answer comes that is not read beyond its first line."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    one.settimeout(60)
+    one.connect(("127.0.0.1", endpoint.port))
+    one.sendall(request)
+    assert one.recv(15) == b"HTTP/1.1 200 OK"
+    return one
+
+
 def removed(path: Path) -> bool:
     """The endpoint may write into a directory while it is being removed: rmtree then finds it not empty."""
     if path.is_dir():

@@ -536,18 +536,24 @@ def test_a_change_of_models_with_a_large_body_keeps_no_large_invoke_waiting(fron
 
 def test_stalled_bodies_do_not_keep_others_from_being_answered(front: Front) -> None:
     held = []
-    for _ in range(60):  # as many bytes as all requests together may have, and more
+
+    def stall() -> None:
         wire = Wire(front)
         wire.send(front.request(1, b"1" * (MAX_BODY - 100), f"Content-Length: {MAX_BODY}"))
         held.append(wire)
+
+    for _ in range(60):  # as many bytes as all requests together may have, and more
+        stall()
     try:
         statuses = [ask(front, front.request(1, ROWS[0]))[0].status for _ in range(50)]
         assert statuses == [200] * 50
         large = "\n".join([ROWS[1]] * 3000)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while (reply := ask(front, front.request(1, large))[0]).status != 503:
-            assert reply.status == 200  # the front end has not read all that was sent yet
+            # Not all has been read that was sent yet; or two met the limit at once, both were refused, and there is room.
+            assert reply.status == 200
             assert time.monotonic() < deadline, "bodies that stall are not counted"
+            stall()
         assert reply.headers["retry-after"] == "1"
     finally:
         for wire in held:

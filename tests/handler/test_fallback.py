@@ -9,6 +9,12 @@ import pytest
 from handler.cache.model_cache import Borrowed
 from handler.errors import ArtifactMissing, ModelNotReady
 from handler.fallback import Fallback, StandIn
+from tests.rig.fakes import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 def nobody(target: str, _: float) -> Borrowed:
@@ -43,6 +49,19 @@ def test_one_that_is_not_ready_is_waited_for_and_not_passed_over() -> None:
 
     with pytest.raises(ModelNotReady, match="us/_d"):
         Fallback("_d", loading).borrow("us/Houston", 1.0, ArtifactMissing("us/Houston"))
+
+
+def test_all_candidates_together_are_waited_for_no_longer_than_one(clock: FakeClock) -> None:
+    waits: list[float] = []
+
+    def slow(target: str, wait_s: float) -> Borrowed:
+        waits.append(wait_s)
+        clock.advance(4.0)
+        raise ArtifactMissing(target)
+
+    with pytest.raises(ArtifactMissing):
+        Fallback("_d", slow, clock).borrow("a/b/c/d", 10.0, ArtifactMissing("a/b/c/d"))
+    assert waits == [10.0, 6.0, 2.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ final class Connection extends ChannelDuplexHandler {
      * What all connections share.
      *
      * @param maxBodyBytes of one request
-     * @param maxAllBytes of all requests that are not answered yet, from the arrival of each piece to the answer
+     * @param maxAllBytes of all requests that are not answered yet, from the arrival of each piece to the answer, and of all
+     *     answers that their callers have not taken yet
      * @param idleSeconds for which a connection may be without a request; it may be twice as long, see {@link #lookWhetherIdle}
      */
     record Limits(int maxBodyBytes, long maxAllBytes, long idleSeconds, Words words, AtomicLong allBytes) {
@@ -279,6 +280,11 @@ final class Connection extends ChannelDuplexHandler {
         HttpUtil.setContentLength(answer, answer.content().readableBytes());
         isLast = closes;
         var sent = ctx.write(answer);
+        int nAnswered = answer.content().readableBytes();
+        if (nAnswered > SMALL_BODY_BYTES) { // and so is kept by whoever asks for much and reads nothing
+            limits.allBytes().addAndGet(nAnswered);
+            sent.addListener(future -> limits.allBytes().addAndGet(-nAnswered));
+        }
         if (closes) {
             sent.addListener((ChannelFutureListener) future -> endInPeace(ctx));
         }
