@@ -19,6 +19,14 @@ NOBODY = -1
 N_AT_ONCE = 4096
 
 
+def places(texts: pa.Array, known: pa.Array) -> NDArray[np.int32]:
+    """Where each is among those that are known; NOBODY where it is not, and for null."""
+    import pyarrow.compute as pc
+
+    found: NDArray[np.int32] = pc.index_in(texts, known).fill_null(NOBODY).to_numpy(zero_copy_only=False)
+    return found
+
+
 class Names:
     def __init__(self, names: Iterable[str] = ()) -> None:
         import pyarrow as pa
@@ -49,10 +57,7 @@ class Names:
 
     def known(self, names: pa.Array) -> NDArray[np.int32]:
         """Of each of many its number; NOBODY where it has none, and for null."""
-        import pyarrow.compute as pc
-
-        numbers: NDArray[np.int32] = pc.index_in(names, self._names).fill_null(NOBODY).to_numpy(zero_copy_only=False)
-        return numbers
+        return places(names, self._names)
 
     def number(self, names: list[str]) -> NDArray[np.int32]:
         """The number of each; those that had none get the next ones."""

@@ -18,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from container.operate.tables.files import DataFile, FileUnusable
+from container.operate.tables.names import NOBODY, places
 from container.operate.tables.reading import Reading, fields_of, filled
 from handler.errors import TargetInvalid
 from handler.targets import parse_target
@@ -78,14 +79,14 @@ class Met:
     def codes(self, texts: pa.StringArray) -> NDArray[np.int32]:
         """Of segments that each of these says alone."""
         known, codes = self._texts
-        at = _places(texts, known)
-        if (at < 0).any():
+        at = places(texts, known)
+        if (at == NOBODY).any():
             with self._lock:
-                at = _places(texts, self._texts[0])
-                new = texts.take(np.flatnonzero(at < 0)).unique()
+                at = places(texts, self._texts[0])
+                new = texts.take(np.flatnonzero(at == NOBODY)).unique()
                 self._add_texts(new)
                 known, codes = self._texts
-                at = _places(texts, known)
+                at = places(texts, known)
         return codes[at]
 
     def _add_texts(self, new: pa.StringArray) -> None:
@@ -102,14 +103,6 @@ class Met:
             self.values.append(values)
             self._codes[values] = code  # last: from now on it is read without the lock
         return code
-
-
-def _places(texts: pa.StringArray, known: pa.StringArray) -> NDArray[np.int32]:
-    """Where each of them is known, -1 where it is not."""
-    import pyarrow.compute as pc
-
-    places: NDArray[np.int32] = pc.index_in(texts, known).fill_null(-1).to_numpy()
-    return places
 
 
 def segments_of(window: Window, file: DataFile, asked: Reading, met: Met | None = None) -> Segments:
