@@ -35,8 +35,8 @@ from benchmarks.rig.attacks import ATTACKS, Mark
 from benchmarks.rig.endpoints import Ours
 from benchmarks.rig.open_load import Call, Client, percentile_ms
 from benchmarks.rig.s3_server import LocalS3
+from benchmarks.rig.strangers import stand_aside
 from benchmarks.rig.verdicts import Verdicts
-from container.examine.niceness import yield_to_others
 from tests.rig import boosters
 from tests.rig.endpoint import free_port
 
@@ -46,7 +46,6 @@ RATE = 200.0
 COLD_SHARE = 0.01
 LATENCY_S = 0.03
 TARGET_RATIO = 3.0
-STRANGERS_NICENESS = 10
 SETTLE_S = 2.0
 PATIENCE_S = 60.0
 MORE_MB = 40.0
@@ -72,7 +71,7 @@ class Attackers:
 
 
 def _attack(mark: Mark, names: Sequence[str], stop: Event) -> None:
-    yield_to_others(STRANGERS_NICENESS)
+    stand_aside()
     over = threading.Event()
     for name in names:
         threading.Thread(target=ATTACKS[name], args=[mark, over], daemon=True).start()

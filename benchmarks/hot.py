@@ -29,8 +29,8 @@ from benchmarks.rig import record, segments
 from benchmarks.rig.endpoints import Ours
 from benchmarks.rig.open_load import Call, Client, percentile_ms
 from benchmarks.rig.s3_server import LocalS3
+from benchmarks.rig.strangers import stand_aside
 from benchmarks.rig.warm import warm_up
-from container.examine.niceness import yield_to_others
 from tests.rig.endpoint import free_port
 
 N_HOT = 20
@@ -40,7 +40,6 @@ PATIENCE_S = 120.0
 PAUSE_S = 0.5  # of a cold caller who was told to call again; then longer, see open_load
 WITHIN_S = 1.0  # in which all cold callers begin
 SETTLE_S = 1.0
-STRANGERS_NICENESS = 10
 BODY = segments.csv(segments.rows(1, seed=7))
 
 
@@ -139,7 +138,7 @@ def _beside(
 
 def _ask_as_strangers(port: int, targets: Sequence[str]) -> list[list[Call]]:
     """Runs in a process of its own."""
-    yield_to_others(STRANGERS_NICENESS)
+    stand_aside()
     time.sleep(SETTLE_S)
     with Client(port, BODY) as client:
         return client.call_until_served(targets, WITHIN_S, PAUSE_S, PATIENCE_S)

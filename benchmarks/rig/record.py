@@ -24,6 +24,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "kernel": platform.release(),
+        "autogroup": _autogroup(),
         "python": platform.python_version(),
         "commit": _commit(),
         "load_before": [round(value, 1) for value in _START_LOAD],
@@ -52,6 +53,12 @@ def _cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
+
+
+def _autogroup() -> bool:
+    """Whether the kernel shares the cores out by session, which it does not inside of a container: see sched(7)."""
+    path = Path("/proc/sys/kernel/sched_autogroup_enabled")
+    return path.exists() and path.read_text().strip() == "1"
 
 
 def _commit() -> str:

@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 from typing import Self
 
-from container.examine.niceness import yield_to_others
+from benchmarks.rig.strangers import stand_aside
 from tests.rig.faulty_s3 import ANY_KEY, ENVIRONMENT, FaultyS3, paced
 
 BUCKET = "models"
 PREFIX = "segments/"
-NICENESS = 19  # it stands for another machine, and takes what is left of this one
 # About what one connection to S3 brings; AWS counts with 85 to 90 MB/s (S3 User Guide, Performance design patterns).
 BYTES_PER_S = 90e6
 
@@ -57,7 +56,7 @@ def main() -> int:
     parser.add_argument("--latency", type=float, default=0.0)
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    yield_to_others(NICENESS)
+    stand_aside()
     with FaultyS3(BUCKET) as s3:
         s3.faults[ANY_KEY] = paced(chosen.latency, BYTES_PER_S)
         for path in chosen.directory.iterdir():
