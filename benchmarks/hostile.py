@@ -4,7 +4,8 @@ Twenty models in memory are called 200 times a second, at random moments and tim
 a model that is not. Quiet, then beside one attack, quiet, beside the next: printed is p99 beside each against p99 of the
 quiet just before and after. With --mix the attacks come at random, up to three at a time, for that long.
 
-The attackers are a process of their own that yields to the endpoint, as S3 is: they stand for other machines.
+The attackers are a process of their own that yields to the endpoint, as S3 is: they stand for other machines. With
+--elsewhere they attack another endpoint of this machine, which says how much of a figure is the cores' and not ours.
 
 Targets: beside each attack p99 is at most three times the quiet one; no wrong answer; no honest call fails but with 429 or
 503 and Retry-After; the same processes are there at the end, all doors say well, and memory has not grown.
@@ -25,7 +26,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,7 @@ def main() -> int:
     )
     parser.add_argument("--only", choices=sorted(ATTACKS), action="append", help="these attacks alone")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--elsewhere", action="store_true", help="attack another endpoint, and measure this one")
     chosen = parser.parse_args()
     made = storms.make(N_HOT + N_COLD, N_ROUNDS)
     targets = [f"{number}.tar.gz" for number in range(N_HOT + N_COLD)]
@@ -96,15 +98,22 @@ def main() -> int:
         for target, archive in zip(targets, made.archives, strict=True):
             (models / target).write_bytes(archive)
         (models / MANY).write_bytes(_many())
-        with LocalS3(models, LATENCY_S) as s3:
-            flags = ("--s3-endpoint-url", s3.url, "--admin-port", str(free_port()), "--memory", "512MiB")
-            with Ours(s3.location, *flags, environment=s3.environment) as ours:
-                run = _Run(ours, made, targets, random.Random(chosen.seed))
-                names = chosen.only or sorted(ATTACKS)
-                figures = run.mixed(names, chosen.mix) if chosen.mix else run.one_by_one(names, chosen.seconds)
-                run.judge_end()
-    record.save("hostile", {"seed": chosen.seed, **figures, "verdicts": run.verdicts.lines})
+        with LocalS3(models, LATENCY_S) as s3, ExitStack() as closing:
+            ours = closing.enter_context(_endpoint(s3))
+            attacked = closing.enter_context(_endpoint(s3)) if chosen.elsewhere else ours
+            run = _Run(ours, attacked, made, targets, random.Random(chosen.seed))
+            names = chosen.only or sorted(ATTACKS)
+            figures = run.mixed(names, chosen.mix) if chosen.mix else run.one_by_one(names, chosen.seconds)
+            run.judge_end()
+    record.save(
+        "hostile", {"seed": chosen.seed, "elsewhere": chosen.elsewhere, **figures, "verdicts": run.verdicts.lines}
+    )
     return run.verdicts.exit_status
+
+
+def _endpoint(s3: LocalS3) -> Ours:
+    flags = ("--s3-endpoint-url", s3.url, "--admin-port", str(free_port()), "--memory", "512MiB")
+    return Ours(s3.location, *flags, environment=s3.environment)
 
 
 def _many() -> bytes:
@@ -113,15 +122,21 @@ def _many() -> bytes:
 
 
 class _Run:
-    def __init__(self, ours: Ours, made: storms.Made, targets: Sequence[str], choice: random.Random) -> None:
+    """`ours` is called and judged, `attacked` is attacked."""
+
+    def __init__(
+        self, ours: Ours, attacked: Ours, made: storms.Made, targets: Sequence[str], choice: random.Random
+    ) -> None:
         self._ours = ours
+        self._attacked = attacked
         self._made = made
         self._targets = targets
         self._choice = choice
-        self._mark = Mark(ours.port, ours.admin_port, targets[0], MANY)
+        self._mark = Mark(attacked.port, attacked.admin_port, targets[0], MANY)
         self.verdicts = Verdicts()
-        for target in [*targets[:N_HOT], MANY]:
-            assert _status(ours.port, target) in {200, 424}
+        for endpoint in (ours, attacked):
+            for target in [*targets[:N_HOT], MANY]:
+                assert _status(endpoint.port, target) in {200, 424}
         self._pids = self._members()
 
     def _members(self) -> dict[str, list[int]]:
@@ -201,15 +216,15 @@ class _Run:
         self.verdicts.say(f"{name} failed", str(dict(failed)) if failed else "none", "none but 429 and 503", not failed)
 
     def _well_again_s(self) -> float | None:
-        """How long until every door says well and a warm call is answered."""
+        """How long until every door of who was attacked says well and a warm call is answered."""
         began = time.monotonic()
         while time.monotonic() - began < PATIENCE_S:
             doors = [
-                _get(self._ours.port, "/ping"),
-                _get(self._ours.admin_port, "/healthz"),
-                _get(self._ours.admin_port, "/readyz"),
+                _get(self._attacked.port, "/ping"),
+                _get(self._attacked.admin_port, "/healthz"),
+                _get(self._attacked.admin_port, "/readyz"),
             ]
-            if doors == [200] * 3 and _status(self._ours.port, self._targets[0]) == 200:
+            if doors == [200] * 3 and _status(self._attacked.port, self._targets[0]) == 200:
                 return time.monotonic() - began
             time.sleep(0.2)
         return None
