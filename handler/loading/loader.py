@@ -143,7 +143,7 @@ class ModelLoader:
 
     def prepare_all(self, targets: Sequence[str]) -> list[PreparedModel | ArtifactError]:
         """As `prepare` of each of several small ones, for less; what that would raise is in its place."""
-        found = [
+        found: list[PreparedModel | _Arrived | ArtifactError] = [
             kept or _or_error(self._fetched, target)
             for target, kept in zip(targets, self._from_disk(targets), strict=True)
         ]

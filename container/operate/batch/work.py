@@ -32,7 +32,7 @@ from container.operate.batch.spilled import FilePutBy, SpilledFiles
 from container.operate.batch.writing import PartWriter
 from container.operate.tables.files import DataFile, FileUnusable, on_disk
 from container.operate.tables.spill import look_for_room
-from container.operate.tables.windows import Window, windows
+from container.operate.tables.windows import MAX_WINDOW_ROWS, Window, windows
 from container.operate.troubles import NotNow, Stopped
 from container.settings import Settings
 
@@ -70,16 +70,26 @@ class Work:
         for file in self._files:
             try:
                 with on_disk(file, self._scratch, self._endpoint_url) as path:
-                    for window in windows(path, file, self._asked):
-                        if isinstance(window, Window):
-                            layout = layout_of_first(window, file, self._asked, self._models)
-                            if layout is not None:
-                                return layout
-                            break
+                    layout = self._layout_of(path, file)
+                    if layout is not None:
+                        return layout
             except FileUnusable as error:
                 if error.is_passing:
                     raise NotNow(f"{file.name}: {error.why}; the same command goes on") from error
         return without_model(self._asked.outputs)
+
+    def _layout_of(self, path: Path, file: DataFile) -> Layout | None:
+        """Of the first model that the file's first rows name, a few at a time: mostly the first row's is it."""
+        n_looked_at = 0
+        for window in windows(path, file, self._asked, max_bytes=0):
+            if n_looked_at >= MAX_WINDOW_ROWS:
+                break
+            if isinstance(window, Window):
+                layout = layout_of_first(window, file, self._asked, self._models)
+                if layout is not None:
+                    return layout
+                n_looked_at += len(window.table)
+        return None
 
     def score(self, files: Sequence[DataFile], layout: Layout, progress: Progress) -> None:
         """Raises CommandFailed."""
