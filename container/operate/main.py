@@ -46,7 +46,6 @@ def _add_serve(commands: Commands) -> None:
 
 def _add_all(commands: Commands) -> None:
     from container.operate.artifacts import convert, inspect
-    from container.operate.batch import command as batch
     from container.operate.demo import command as demo
     from container.operate.deploy import command as deploy
     from container.operate.drift import command as drift
@@ -69,7 +68,7 @@ def _add_all(commands: Commands) -> None:
     pipeline.add_command(commands, main)
     release.add_commands(commands)
     dashboard.add_command(commands)
-    batch.add_command(commands)
+    _add_score(commands)
     drift.add_command(commands)
     labelling.add_command(commands)
     deploy.add_command(commands)
@@ -77,8 +76,19 @@ def _add_all(commands: Commands) -> None:
     platform.add_command(commands)
 
 
-# An endpoint's start and its health check, for which somebody waits: what the other commands import is 0.2 s of a core.
-_ALONE: dict[str, Callable[[Commands], None]] = {"serve": _add_serve, "health": health.add_command}
+def _add_score(commands: Commands) -> None:
+    from container.operate.batch import command
+
+    command.add_command(commands)
+
+
+# An endpoint's start and its health check, for which somebody waits, and a batch, which may be a small one of many: what the
+# other commands import is 0.2 s of a core.
+_ALONE: dict[str, Callable[[Commands], None]] = {
+    "serve": _add_serve,
+    "health": health.add_command,
+    "score": _add_score,
+}
 
 
 def _serve(chosen: argparse.Namespace) -> int:

@@ -143,10 +143,9 @@ class ModelLoader:
 
     def prepare_all(self, targets: Sequence[str]) -> list[PreparedModel | ArtifactError]:
         """As `prepare` of each of several small ones, for less; what that would raise is in its place."""
-        found: list[PreparedModel | _Arrived | ArtifactError] = [
-            kept or _or_error(self._fetched, target)
-            for target, kept in zip(targets, self._from_disk(targets), strict=True)
-        ]
+        found: list[PreparedModel | _Arrived | ArtifactError] = []
+        for target, kept in zip(targets, self._from_disk(targets), strict=True):
+            found.append(_or_error(self._fetched, target) if kept is None else kept)
         arrived = [one for one in found if isinstance(one, _Arrived)]
         start = time.perf_counter_ns()
         outcomes = self._examine_all([(one.fetched.data, one.fetched.uri) for one in arrived]) if arrived else []
