@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 from container import settings
 from container.link.loopback import asked_at
-from container.operate.endpoint import health
 from container.operate.exits import Exit
 from container.operate.printing import say
 
@@ -60,7 +59,7 @@ def _add_all(commands: Commands) -> None:
     _add_serve(commands)
     demo.add_command(commands)
     invoke.add_command(commands)
-    health.add_command(commands)
+    _add_health(commands)
     models.add_command(commands)
     inspect.add_command(commands)
     convert.add_command(commands)
@@ -76,6 +75,12 @@ def _add_all(commands: Commands) -> None:
     platform.add_command(commands)
 
 
+def _add_health(commands: Commands) -> None:
+    from container.operate.endpoint import health
+
+    health.add_command(commands)
+
+
 def _add_score(commands: Commands) -> None:
     from container.operate.batch import command
 
@@ -86,7 +91,7 @@ def _add_score(commands: Commands) -> None:
 # other commands import is 0.2 s of a core.
 _ALONE: dict[str, Callable[[Commands], None]] = {
     "serve": _add_serve,
-    "health": health.add_command,
+    "health": _add_health,
     "score": _add_score,
 }
 
