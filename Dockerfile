@@ -20,6 +20,7 @@ RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-serve
 COPY handler/build.sh handler/
 COPY handler/forest/*.c handler/forest/*.h handler/forest/
 COPY handler/importer/*.c handler/importer/
+COPY handler/loading/*.c handler/loading/*.h handler/loading/
 COPY handler/payload/*.c handler/payload/*.h handler/payload/
 COPY handler/telemetry/*.c handler/telemetry/*.h handler/telemetry/
 # Whichever Python's headers there are: of its interface the stable part is used, and a base of one's own may have none.

@@ -20,7 +20,6 @@ A finding is an exception that is none of ours, a crash, a hang or memory out of
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import json
 import logging
@@ -60,7 +59,7 @@ with atheris.instrument_imports(include=["handler", "container"]):
     from handler.importer import import_booster, pickles
     from handler.importer.broken import Damaged, Unsupported
     from handler.libxgboost import Booster, Kind, XGBoostError
-    from handler.loading import disk_cache
+    from handler.loading import kept_file
     from handler.payload import decode, delimited, jsonbody, libsvm
     from handler.payload.decode import CONTENT_TYPES
     from handler.payload.rows import Rows
@@ -159,8 +158,9 @@ def forest(data: bytes) -> None:
 
 def disk(data: bytes) -> None:
     """What follows the checksum."""
-    data = disk_cache.MAGIC + hashlib.sha256(data).digest() + data
-    kept = disk_cache._parse(data, IDENTITY, 0.0)
+    from tests.handler.loading.test_disk_cache import summed
+
+    kept = kept_file.parsed(summed(data), IDENTITY, 0.0)
     if kept is not None:
         assert len(kept.documents) == len(kept.facts)
         assert all(msgspec.convert(asdict(one), Facts) == one for one in kept.facts)
@@ -320,8 +320,8 @@ def kept() -> Iterator[bytes]:
     from tests.handler.loading.test_disk_cache import DOCUMENTS, FACTS
 
     for n in (1, 2):
-        pieces = disk_cache._format(IDENTITY, "1", DOCUMENTS * n, FACTS * n)
-        yield b"".join(pieces)[len(disk_cache.MAGIC) + 32 :]
+        pieces = kept_file.pieces_of(IDENTITY, "1", DOCUMENTS * n, FACTS * n)
+        yield b"".join(pieces)[kept_file.CHECKED_FROM :]
 
 
 def some_bodies() -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """What build.sh made of our C, opened twice: one way in holds the interpreter lock, the other lets go of it.
 
-Rule: everything works without it. Where there was no compiler, all of `holding`, `letting_go`, `row` and `sheet` are None;
-where there were no headers of Python's, `row` and `sheet` are.
+Rule: everything works without it. Where there was no compiler, all of `holding`, `letting_go`, `row`, `sheet` and `kept` are
+None; where there were no headers of Python's, `row`, `sheet` and `kept` are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import mmap
 import platform
 from collections.abc import Callable
-from ctypes import c_char_p, c_float, c_int, c_int64, c_uint32, c_void_p
+from ctypes import c_char_p, c_float, c_int, c_int64, c_uint32, c_uint64, c_void_p
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -56,6 +56,8 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.jsonrows_read.restype = c_int64
     library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]
     library.array_cut.restype = c_int64
+    library.checksum.argtypes = [c_char_p, c_int64, c_uint64]
+    library.checksum.restype = c_uint64
     return library
 
 
@@ -89,6 +91,14 @@ class Sheets(Protocol):
     def Sheet(self, otherwise: Callable[[*Parts], None], /) -> Sheet: ...  # noqa: N802  as C has it
 
 
+class Kept(Protocol):
+    """loading/kept.c."""
+
+    def read(
+        self, directory: int, names: tuple[bytes, ...], now_ns: int, /
+    ) -> list[tuple[bytes, tuple[bytes, ...], int] | None]: ...
+
+
 def _open_module(name: str) -> Any:
     """The same library once more, as one of the modules that it also is: a call through ctypes costs a microsecond."""
     if letting_go is None or not hasattr(letting_go, f"PyInit_{name}"):
@@ -109,3 +119,4 @@ holding = _open(ctypes.PyDLL)
 letting_go = _open(ctypes.CDLL)
 row: Row | None = _open_module("row")
 sheet: Sheets | None = _open_module("sheet")
+kept: Kept | None = _open_module("kept")

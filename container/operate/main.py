@@ -15,7 +15,6 @@ from typing import TypeAlias
 
 from container import settings
 from container.link.loopback import asked_at
-from container.operate.endpoint import health
 from container.operate.exits import Exit
 from container.operate.printing import say
 
@@ -46,7 +45,6 @@ def _add_serve(commands: Commands) -> None:
 
 def _add_all(commands: Commands) -> None:
     from container.operate.artifacts import convert, inspect
-    from container.operate.batch import command as batch
     from container.operate.demo import command as demo
     from container.operate.deploy import command as deploy
     from container.operate.drift import command as drift
@@ -61,7 +59,7 @@ def _add_all(commands: Commands) -> None:
     _add_serve(commands)
     demo.add_command(commands)
     invoke.add_command(commands)
-    health.add_command(commands)
+    _add_health(commands)
     models.add_command(commands)
     inspect.add_command(commands)
     convert.add_command(commands)
@@ -69,7 +67,7 @@ def _add_all(commands: Commands) -> None:
     pipeline.add_command(commands, main)
     release.add_commands(commands)
     dashboard.add_command(commands)
-    batch.add_command(commands)
+    _add_score(commands)
     drift.add_command(commands)
     labelling.add_command(commands)
     deploy.add_command(commands)
@@ -77,8 +75,25 @@ def _add_all(commands: Commands) -> None:
     platform.add_command(commands)
 
 
-# An endpoint's start and its health check, for which somebody waits: what the other commands import is 0.2 s of a core.
-_ALONE: dict[str, Callable[[Commands], None]] = {"serve": _add_serve, "health": health.add_command}
+def _add_health(commands: Commands) -> None:
+    from container.operate.endpoint import health
+
+    health.add_command(commands)
+
+
+def _add_score(commands: Commands) -> None:
+    from container.operate.batch import command
+
+    command.add_command(commands)
+
+
+# An endpoint's start and its health check, for which somebody waits, and a batch, which may be a small one of many: what the
+# other commands import is 0.2 s of a core.
+_ALONE: dict[str, Callable[[Commands], None]] = {
+    "serve": _add_serve,
+    "health": _add_health,
+    "score": _add_score,
+}
 
 
 def _serve(chosen: argparse.Namespace) -> int:

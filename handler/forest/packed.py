@@ -22,10 +22,8 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
-from types import UnionType
-from typing import Any
 
+import msgspec
 import numpy as np
 
 from handler.bounds import TreeCost
@@ -86,7 +84,7 @@ def booster_bytes(forest: bytes) -> int:
 
 def trees_of(forest: bytes, n_rounds: int) -> int:
     """How many trees the first rounds have."""
-    starts: list[int] = _rest_of(forest)["iteration_starts"]
+    starts = _rest_of(forest).iteration_starts
     return starts[min(n_rounds, len(starts) - 1)]
 
 
@@ -125,27 +123,30 @@ def is_sound(forest: bytes) -> bool:
     if n_left not in (4 * n_nodes, 8 * n_nodes):
         return False
     try:
-        return _is_rest(_rest_of(forest), n_trees, has_leaves=n_left == 8 * n_nodes)
+        return _agrees(_rest_of(forest), n_trees, has_leaves=n_left == 8 * n_nodes)
     except (ValueError, RecursionError):
         return False
 
 
-def _is_rest(rest: Any, n_trees: int, *, has_leaves: bool) -> bool:
-    """Whether it is what `_rest` makes, so that all that is asked of it is there. What in it contradicts the trees the
-    quarantine finds out, which opens what is made of it."""
-    if not isinstance(rest, dict) or rest.keys() != _KINDS.keys():
-        return False
-    if not all(isinstance(rest[name], kind) for name, kind in _KINDS.items()):
-        return False
-    starts, weights, parameters = rest["iteration_starts"], rest["tree_weights"], rest["objective_params"]
+def _read_rest(text: bytes) -> _Rest:
+    """Raises ValueError where it is not what `_rest` makes. json knows NaN and infinity, which msgspec does not."""
+    try:
+        return _rest_decoder.decode(text)
+    except msgspec.DecodeError:
+        try:
+            return msgspec.convert(json.loads(text), _Rest)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from error
+
+
+def _agrees(rest: _Rest, n_trees: int, *, has_leaves: bool) -> bool:
+    """With the trees, as far as what is asked of it goes. What in it contradicts them otherwise the quarantine finds out,
+    which opens what is made of it."""
+    starts, weights = rest.iteration_starts, rest.tree_weights
     return (
-        all(isinstance(one, dict) for one in parameters.values())
-        and all(isinstance(value, str) for one in parameters.values() for value in one.values())
-        and all(isinstance(one, int) for one in starts)
-        and starts[:1] == [0]
+        starts[:1] == [0]
         and starts[-1] == n_trees
-        and all(before <= after for before, after in pairwise(starts))
-        and all(isinstance(one, float) for one in (*rest["base_score"], *(weights or ())))
+        and starts == sorted(starts)
         and (weights is not None) == has_leaves
         and (weights is None or len(weights) == n_trees)
     )
@@ -255,18 +256,21 @@ def _rest(learner: Learner, trees: Trees) -> dict[str, object]:
     }
 
 
-# Of what `_rest` makes.
-_KINDS: dict[str, type | UnionType] = {
-    "objective": str,
-    "objective_params": dict,
-    "booster": str,
-    "base_score": list,
-    "num_class": int,
-    "n_targets": int,
-    "n_parallel": int,
-    "iteration_starts": list,
-    "tree_weights": list | None,
-}
+class _Rest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What `_rest` makes, all of it."""
+
+    objective: str
+    objective_params: dict[str, dict[str, str]]
+    booster: str
+    base_score: list[float]
+    num_class: int
+    n_targets: int
+    n_parallel: int
+    iteration_starts: list[int]
+    tree_weights: list[float] | None
+
+
+_rest_decoder = msgspec.json.Decoder(_Rest)
 
 
 def document_of(forest: bytes) -> bytes:
@@ -274,10 +278,9 @@ def document_of(forest: bytes) -> bytes:
     return ubj_of(_unpacked(forest))
 
 
-def _rest_of(forest: bytes) -> dict[str, Any]:
+def _rest_of(forest: bytes) -> _Rest:
     (n_rest,) = _LENGTH.unpack_from(forest, len(forest) - _LENGTH.size)
-    rest: dict[str, Any] = json.loads(forest[len(forest) - _LENGTH.size - n_rest : -_LENGTH.size])
-    return rest
+    return _read_rest(forest[len(forest) - _LENGTH.size - n_rest : -_LENGTH.size])
 
 
 def _unpacked(forest: bytes) -> Learner:
@@ -291,7 +294,7 @@ def _unpacked(forest: bytes) -> Learner:
     hessian = np.frombuffer(forest, np.float32, n_nodes, at)
     at += hessian.nbytes
     rest = _rest_of(forest)
-    weights = rest["tree_weights"]
+    weights = rest.tree_weights
     values = nodes["value"] if weights is None else np.frombuffer(forest, np.float32, n_nodes, at)
 
     starts = np.concatenate((roots, [n_nodes]))
@@ -321,19 +324,19 @@ def _unpacked(forest: bytes) -> Learner:
         base_weight=zeros,
         split_type=np.zeros(n_nodes, np.uint8),
         group=groups,
-        n_parallel=rest["n_parallel"],
-        iteration_starts=np.array(rest["iteration_starts"], np.int64),
+        n_parallel=rest.n_parallel,
+        iteration_starts=np.array(rest.iteration_starts, np.int64),
         **no_categories(n_trees),
     )
     return Learner(
         release=None,
-        objective=rest["objective"],
-        objective_params=rest["objective_params"],
-        booster=rest["booster"],
-        base_score=np.array(rest["base_score"], np.float32),
+        objective=rest.objective,
+        objective_params=rest.objective_params,
+        booster=rest.booster,
+        base_score=np.array(rest.base_score, np.float32),
         n_features=n_features,
-        num_class=rest["num_class"],
-        n_targets=rest["n_targets"],
+        num_class=rest.num_class,
+        n_targets=rest.n_targets,
         trees=trees,
         tree_weights=None if weights is None else np.array(weights, np.float32),
     )

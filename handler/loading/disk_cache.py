@@ -11,7 +11,7 @@ every file is looked at where it was opened: whoever may write above the directo
 nothing read by that.
 
     <root>/lock            held by the one endpoint that uses the directory
-    <root>/<key>           magic, SHA-256 of the rest, length of the head, head (JSON), documents
+    <root>/<key>           as kept_file.py says
                            its mtime is when the store last confirmed it, its atime when it was last used
     <root>/<key>.*.part    being written
 """
@@ -21,49 +21,29 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import stat
-import struct
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
-
+from handler.loading.kept_file import Kept, kept_of, parsed, pieces_of, read_ordinary
 from handler.predictor import Facts
 from handler.throttle import Throttle
 
 log = logging.getLogger(__name__)
 
-MAGIC = b"mme disk 2\n"
 PART = ".part"
-# SHA-256 takes 40 us for the 70 KB of an ordinary model where BLAKE2b takes 74 and CRC-32, which a damaged file may pass
-# by chance once in 4e9, takes 14.
-_DIGEST_BYTES = 32
-_LENGTH = struct.Struct("!I")
-_HEAD_AT = len(MAGIC) + _DIGEST_BYTES + _LENGTH.size
 KEY_CHARS = 40
 SAY_S = 60.0  # a disk that fails, fails for every model; it is said this often
 
 
 class DiskCacheUnusable(Exception):
     """The directory cannot be used, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """One artifact's verdict. `checked_s_ago` is since the store last said that `version` is its newest."""
-
-    version: str
-    documents: tuple[bytes, ...]
-    facts: tuple[Facts, ...]
-    checked_s_ago: float
 
 
 @dataclass(slots=True)
@@ -98,7 +78,7 @@ class DiskCache:
         except OSError as error:
             raise DiskCacheUnusable(f"{root}: {error.strerror}") from error
         self._lock_file = -1
-        if not _is_ours(os.fstat(self._directory)):
+        if not is_ours(os.fstat(self._directory)):
             self.close()
             raise DiskCacheUnusable(f"{root}: others may write into it")
         try:
@@ -122,20 +102,40 @@ class DiskCache:
 
     def get(self, uri: str) -> Kept | None:
         """What is kept of this artifact, now the most recently used; None when there is nothing, or nothing sound."""
-        key = self._key(uri)
+        return self.get_all([uri])[0]
+
+    def get_all(self, uris: Sequence[str]) -> list[Kept | None]:
+        """The same of each of several, for less."""
+        keys = [self._key(uri) for uri in uris]
         with self._lock:
-            if key not in self._index:
-                return None
-            self._index.move_to_end(key)
+            here = [at for at, key in enumerate(keys) if key in self._index]
+            for at in here:
+                self._index.move_to_end(keys[at])
+        found: list[Kept | None] = [None] * len(uris)
+        now_s = self._clock_s()
+        for at, read in zip(here, read_ordinary(self._directory, [keys[at] for at in here], now_s), strict=True):
+            if read is not None:
+                found[at] = kept_of(*read[:2], self._identity(uris[at]), max(0.0, now_s - read[2] / 1e9))
+            if found[at] is None:
+                found[at] = self._read(uris[at], keys[at])
+        with self._lock:
+            for key, kept in zip(keys, found, strict=True):
+                place = self._index.get(key)
+                if place is not None and kept is not None:
+                    place.version = kept.version
+        return found
+
+    def _read(self, uri: str, key: str) -> Kept | None:
+        """What is kept of this artifact; where that is nothing sound, it is said why, and is gone."""
         try:
             file = self._open(key, os.O_RDONLY)
             try:
                 status = os.fstat(file)
-                if not (_is_ours(status) and stat.S_ISREG(status.st_mode)):
+                if not (is_ours(status) and stat.S_ISREG(status.st_mode)):
                     self._lose(key, "others may have written it")
                     return None
-                data = _read(file, status.st_size)
-                kept = _parse(data, self._identity(uri), max(0.0, self._clock_s() - status.st_mtime))
+                data = _whole(file, status.st_size)
+                kept = parsed(data, self._identity(uri), max(0.0, self._clock_s() - status.st_mtime))
                 if kept is not None:
                     with contextlib.suppress(OSError):  # then only the order after a restart suffers
                         os.utime(file, (self._clock_s(), status.st_mtime))
@@ -146,17 +146,12 @@ class DiskCache:
             return None
         if kept is None:
             self._lose(key, "it is damaged")
-            return None
-        with self._lock:
-            place = self._index.get(key)
-            if place is not None:
-                place.version = kept.version
         return kept
 
     def put(self, uri: str, version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> None:
         """Keep a verdict, in the place of any earlier one of this artifact. A disk that fails is a log line."""
         key = self._key(uri)
-        pieces = _format(self._identity(uri), version, documents, facts)
+        pieces = pieces_of(self._identity(uri), version, documents, facts)
         n_bytes = sum(map(len, pieces))
         if n_bytes > self._max_bytes:
             return
@@ -255,7 +250,7 @@ class DiskCache:
         return hashlib.sha256("\0".join(self._identity(uri)).encode()).hexdigest()[:KEY_CHARS]
 
 
-def _read(file: int, n_bytes: int) -> bytes:
+def _whole(file: int, n_bytes: int) -> bytes:
     """All of a file, which a file object takes half as long again to read. Linux gives 2 GiB at once at most."""
     data = os.read(file, n_bytes)
     while len(data) < n_bytes and (more := os.read(file, n_bytes - len(data))):
@@ -263,54 +258,6 @@ def _read(file: int, n_bytes: int) -> bytes:
     return data
 
 
-def _is_ours(status: os.stat_result) -> bool:
+def is_ours(status: os.stat_result) -> bool:
     """Documents are loaded as they are, so nobody else may be able to write there."""
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
-
-
-def _format(identity: list[str], version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> list[bytes]:
-    head = json.dumps(
-        {
-            "identity": identity,
-            "version": version,
-            "facts": [asdict(one) for one in facts],
-            "documents": [len(document) for document in documents],
-        }
-    ).encode()
-    rest = [_LENGTH.pack(len(head)), head, *documents]
-    digest = hashlib.sha256()
-    for piece in rest:
-        digest.update(piece)
-    return [MAGIC, digest.digest(), *rest]
-
-
-def _parse(data: bytes, identity: list[str], checked_s_ago: float) -> Kept | None:
-    view = memoryview(data)
-    at = len(MAGIC)
-    if len(data) < _HEAD_AT:
-        return None
-    if data[:at] != MAGIC or hashlib.sha256(view[at + _DIGEST_BYTES :]).digest() != view[at : at + _DIGEST_BYTES]:
-        return None
-    (n_head,) = _LENGTH.unpack_from(data, _HEAD_AT - _LENGTH.size)
-    try:
-        head = _head(data[_HEAD_AT : _HEAD_AT + n_head])
-        if head["identity"] != identity:
-            return None
-        documents: list[bytes] = []
-        at = _HEAD_AT + n_head
-        for size in head["documents"]:
-            documents.append(data[at : at + size])
-            at += size
-        facts = tuple(Facts.from_dict(one) for one in head["facts"])
-        version = str(head["version"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # by somebody who can count checksums
-        return None
-    return Kept(version, tuple(documents), facts, checked_s_ago) if len(facts) == len(documents) else None
-
-
-def _head(text: bytes) -> Any:
-    """Raises ValueError for what is no JSON. json knows NaN, which orjson does not, and takes five times as long."""
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return json.loads(text)

@@ -15,6 +15,7 @@ from handler.forest.packed import is_sound, shape_of
 from handler.forest.walker import Crew
 from handler.loading.catalogue import Catalogue
 from handler.loading.disk_cache import DiskCache
+from handler.loading.kept_file import Kept
 from handler.loading.negative_cache import NegativeCache, Refusal
 from handler.predictor import (
     BYTES_PER_THREAD,
@@ -137,12 +138,14 @@ class ModelLoader:
 
     def prepare(self, target: str) -> PreparedModel:
         """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
-        found = self._kept_or_fetched(target)
-        return found if isinstance(found, PreparedModel) else self._examined(found)
+        (kept,) = self._from_disk([target])
+        return kept or self._examined(self._fetched(target))
 
     def prepare_all(self, targets: Sequence[str]) -> list[PreparedModel | ArtifactError]:
         """As `prepare` of each of several small ones, for less; what that would raise is in its place."""
-        found = [_or_error(self._kept_or_fetched, target) for target in targets]
+        found: list[PreparedModel | _Arrived | ArtifactError] = []
+        for target, kept in zip(targets, self._from_disk(targets), strict=True):
+            found.append(_or_error(self._fetched, target) if kept is None else kept)
         arrived = [one for one in found if isinstance(one, _Arrived)]
         start = time.perf_counter_ns()
         outcomes = self._examine_all([(one.fetched.data, one.fetched.uri) for one in arrived]) if arrived else []
@@ -153,10 +156,7 @@ class ModelLoader:
             for one in found
         ]
 
-    def _kept_or_fetched(self, target: str) -> PreparedModel | _Arrived:
-        kept = self._from_disk(target)
-        if kept is not None:
-            return kept
+    def _fetched(self, target: str) -> _Arrived:
         error = self._negative_cache.now(target)
         if error is not None:
             raise copy_of(error) from error
@@ -253,12 +253,19 @@ class ModelLoader:
             self._disk_cache.put(fetched.uri, fetched.version, outcome.documents, outcome.facts)
         return prepared
 
-    def _from_disk(self, target: str) -> PreparedModel | None:
+    def _from_disk(self, targets: Sequence[str]) -> list[PreparedModel | None]:
+        """What is kept of each."""
+        if self._disk_cache is None:
+            return [None] * len(targets)
         start = time.perf_counter_ns()
-        uri = self._store.uri(target)
-        kept = self._disk_cache.get(uri) if self._disk_cache is not None else None
-        if kept is None:
-            return None
+        uris = [self._store.uri(target) for target in targets]
+        found = self._disk_cache.get_all(uris)
+        read_us = (time.perf_counter_ns() - start) // 1000 // max(1, len(targets))
+        return [
+            None if kept is None else self._of_kept(kept, uri, read_us) for uri, kept in zip(uris, found, strict=True)
+        ]
+
+    def _of_kept(self, kept: Kept, uri: str, read_us: int) -> PreparedModel | None:
         try:
             return _prepared(
                 kept,
@@ -268,7 +275,7 @@ class ModelLoader:
                 version=kept.version,
                 downloaded_bytes=0,
                 download_us=None,
-                examine_us=(time.perf_counter_ns() - start) // 1000,
+                examine_us=read_us,
                 checked_s_ago=kept.checked_s_ago,
                 crew=self._crew,
                 is_first_fold_only=self._is_first_fold_only,

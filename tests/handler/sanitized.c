@@ -1,4 +1,4 @@
-/* Drives walk.c, groups.c, brief.c, pack.c, trees.c, checks.c, numbers.c, jsonrows.c, array.c and json.c with forests, documents and texts
+/* Drives walk.c, groups.c, brief.c, pack.c, trees.c, checks.c, numbers.c, jsonrows.c, array.c, json.c and checksum.c with forests, documents and texts
  * that were changed at random, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "../../handler/forest/brief.h"
+#include "../../handler/loading/checksum.h"
 #include "../../handler/payload/numbers.h"
 #include "../../handler/telemetry/json.h"
 
@@ -314,6 +315,17 @@ static void write_json(void) {
     if (strcmp(second, expected)) printf("%s is not %s\n", second, expected), exit(1);
 }
 
+static void sum_one(void) {
+    const uint32_t n_bytes = below(200);
+    uint8_t *const data = malloc(n_bytes ? n_bytes : 1);
+    for (uint32_t at = 0; at < n_bytes; at++) data[at] = (uint8_t)draw();
+    const uint64_t seed = draw(), found = checksum(data, n_bytes, seed);
+    const uint32_t changed = n_bytes ? below(n_bytes) : 0;
+    data[changed] ^= 1;
+    if (n_bytes && checksum(data, n_bytes, seed) == found) abort();
+    free(data);
+}
+
 int main(int argc, char **argv) {
     const double seconds = argc > 1 ? atof(argv[1]) : 600;
     state = argc > 2 ? strtoull(argv[2], 0, 10) | 1 : (uint64_t)time(0) << 1 | 1;
@@ -328,6 +340,7 @@ int main(int argc, char **argv) {
             n_documents++, n_taken += (uint64_t)read_trees();
             read_text_back();
             write_json();
+            sum_one();
         }
     } while (time(0) < ends);
     printf("forests   %" PRIu64 ", %" PRIu64 " of them sound and walked\nbodies    %" PRIu64 " scored\ndocuments %" PRIu64 ", %" PRIu64 " of them read\ntexts     %" PRIu64 ", %" PRIu64 " of them read\n",

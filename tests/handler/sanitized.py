@@ -1,5 +1,5 @@
 """Drives all that is compiled, through Python, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: the modules
-(row.c, sheet.c), which sanitized.c cannot reach, and everything as its callers call it.
+(row.c, sheet.c, kept.c), which sanitized.c cannot reach, and everything as its callers call it.
 
     ./build.sh sanitize [SECONDS [SEED]]        sets it all up: the library compiled for it, in a copy of handler/
 
@@ -9,9 +9,11 @@ Rule: nothing here knows what is right beyond what is cheap to say. What is watc
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import tarfile
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,13 +28,16 @@ from handler.errors import ArtifactBroken, ArtifactRefused, RequestError
 from handler.forest import groups, packed, walker
 from handler.forest.proof import sample
 from handler.importer import import_booster
+from handler.loading import kept_file
 from handler.messages import Answer, Exchange, Request
 from handler.payload import OURS, Predictions, around_scores, delimited, encode, jsonbody, libsvm
 from handler.payload.decode import CONTENT_TYPES, FORMS, decode
+from handler.predictor import Facts
 
 BOOSTERS = Path(__file__).resolve().parents[1] / "fixtures" / "boosters.tar.gz"
 MAX_BOOSTER_BYTES = 20_000
 N_FEATURES = 3
+FACTS = Facts("reg:squarederror", "gbtree", N_FEATURES, 1, 1000)
 S = 10**9
 MOST_ROWS = 5000
 SEEDS = (
@@ -153,6 +158,25 @@ def order_rows() -> bool:
     return ends[-1] == len(order)
 
 
+def read_kept() -> bool:
+    """Files that were changed at random, some with numbers for sizes that no file has."""
+    names = [f"{number}" for number in range(draw.choice((0, 1, 3, 70)))]
+    for name in names:
+        documents = [draw.randbytes(draw.choice((0, 1, 31, 5000))) for _ in range(draw.randrange(18))]
+        data = damaged(b"".join(kept_file.pieces_of(["m", name], "1", documents, [FACTS] * len(documents))))
+        if draw.random() < 0.3:
+            at, n_bytes = draw.randrange(24, 64, 8), draw.choice((0, 1, 17, len(data), 2**40, 2**63, 2**64 - 1))
+            data = data[:at] + n_bytes.to_bytes(8, "little") + data[at + 8 :]
+        Path(SCRATCH.name, name).write_bytes(data)
+    directory = os.open(SCRATCH.name, os.O_RDONLY)
+    found = kept_file.read_ordinary(directory, names, 1.0)
+    os.close(directory)
+    for name, one in zip(names, found, strict=True):
+        if one is not None:
+            assert kept_file.kept_of(*one[:2], ["m", name], 0.0) is not None
+    return any(found)
+
+
 def import_one() -> bool:
     data = draw.choice(STOCK)
     try:
@@ -208,7 +232,8 @@ def _stock() -> list[bytes]:
 
 
 STOCK = _stock()
-WORK: tuple[Callable[[], bool], ...] = (read_body, score_brief, walk, order_rows, import_one, write_call)
+SCRATCH = tempfile.TemporaryDirectory()
+WORK: tuple[Callable[[], bool], ...] = (read_body, score_brief, walk, order_rows, read_kept, import_one, write_call)
 
 
 def main(seconds: float = 600.0, seed: int | None = None) -> int:

@@ -233,11 +233,12 @@ def _score(
     chosen: argparse.Namespace, chosen_settings: Settings, asked: Asked, job: Job | None, stop: threading.Event
 ) -> int:
     from container.operate.batch.run import run as run_all
-    from container.operate.batch.work import keep_heap
+    from container.operate.batch.work import collect_rarely, keep_heap
 
     if not chosen.out:
         raise Misused("--out: where should the run lie?")
     keep_heap()
+    collect_rarely()
     max_errors = 0 if chosen.strict else chosen.max_errors
     began = time.monotonic()
     outcome = run_all(

@@ -28,6 +28,17 @@ def test_an_endpoints_start_and_its_health_check_import_nothing_of_the_other_com
     assert done.stderr == "False False\n"
 
 
+def test_a_batch_imports_nothing_of_the_other_commands() -> None:
+    lists = LISTS_MODULES.replace("numpy", "container.operate.train.command").replace(
+        "boto3", "container.operate.platform"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", lists, "score", "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.startswith("usage: mme score")
+    assert done.stderr == "False False\n"
+
+
 def test_help_and_a_word_that_is_none_name_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["served"]):
         with pytest.raises(SystemExit):

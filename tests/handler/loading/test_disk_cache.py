@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,7 @@ from handler.forest import walker
 from handler.forest.booster_pool import BoosterPool
 from handler.forest.packed import pack
 from handler.importer import import_booster
-from handler.loading import disk_cache as disk_cache_module
+from handler.loading import kept_file
 from handler.loading.disk_cache import DiskCache, DiskCacheUnusable
 from handler.loading.loader import Examined, ModelLoader
 from handler.predictor import Facts, HandlePool
@@ -324,9 +325,17 @@ def forged(path: Path, change: Callable[[bytearray], None]) -> None:
     """The file with its documents changed and its checksum right again."""
     data = bytearray(path.read_bytes())
     change(data)
-    at = len(disk_cache_module.MAGIC)
-    data[at : at + 32] = hashlib.sha256(data[at + 32 :]).digest()
-    path.write_bytes(data)
+    path.write_bytes(summed(bytes(data[kept_file.CHECKED_FROM :])))
+
+
+def summed(data: bytes) -> bytes:
+    """What follows a checksum, behind one that is right as far as its sizes are."""
+    n_head, n_documents = struct.unpack_from("=QQ", data.ljust(16, b"\0"))
+    head_at = min(16 + 8 * n_documents, len(data))
+    sizes = struct.unpack_from(f"={(head_at - 16) // 8}Q", data, 16) if head_at > 16 else ()
+    ends = list(accumulate((n_head, *sizes), initial=head_at))
+    pieces = [data[:head_at], *(data[start:end] for start, end in pairwise(ends))]
+    return kept_file.MAGIC + kept_file.checksum(pieces).to_bytes(8, sys.byteorder) + data
 
 
 def test_a_directory_put_in_its_place_is_not_looked_into(tmp_path: Path) -> None:
@@ -371,7 +380,7 @@ def test_whatever_a_file_with_a_right_checksum_holds_is_found_or_not_found(junk:
         disk_cache = make(Path(root))
         disk_cache.put("a", "v1", DOCUMENTS, FACTS)
         (file,) = files(Path(root))
-        forged(file, lambda data: data.__setitem__(slice(43 + at, 43 + at + n_cut), junk))
+        forged(file, lambda data: data.__setitem__(slice(24 + at, 24 + at + n_cut), junk))
         kept = disk_cache.get("a")
         assert kept is None or len(kept.documents) == len(kept.facts)
         disk_cache.close()
@@ -379,12 +388,14 @@ def test_whatever_a_file_with_a_right_checksum_holds_is_found_or_not_found(junk:
 
 def with_head(path: Path, change: Callable[[bytes], bytes]) -> None:
     """The file with another head, and its checksum right again."""
-    at = len(disk_cache_module.MAGIC) + 32
+    at = kept_file.CHECKED_FROM
 
     def changed(data: bytearray) -> None:
-        n_head = int.from_bytes(data[at : at + 4], "big")
-        head = change(bytes(data[at + 4 : at + 4 + n_head]))
-        data[at : at + 4 + n_head] = len(head).to_bytes(4, "big") + head
+        n_head, n_documents = struct.unpack_from("=QQ", data, at)
+        head_at = at + 16 + 8 * n_documents
+        head = change(bytes(data[head_at : head_at + n_head]))
+        data[head_at : head_at + n_head] = head
+        struct.pack_into("=Q", data, at, len(head))
 
     forged(path, changed)
 
