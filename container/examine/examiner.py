@@ -234,8 +234,9 @@ def _serve_preforked(tasks: socket.socket, tell: int, patience_s: float | None) 
     status = 1
     try:
         _volunteer()
-        _touch_heap()
-        _warm_up()
+        if not select.select([tasks], [], [], 0)[0]:  # else whoever waits would wait for that, too
+            _touch_heap()
+            _warm_up()
         status = _take_tasks(tasks, tell, patience_s)
     finally:
         os._exit(status)  # neither the examiner's exit handlers nor its buffers are ours
