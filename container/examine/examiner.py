@@ -361,7 +361,7 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
         except XGBoostError as error:
             raise ArtifactBroken(task.uri, f"XGBoost does not load {member.name}: {error}") from error
         documents.append(document)
-        facts.append(asdict(loaded))
+        facts.append(loaded.as_dict())
         if task.wants_origins:
             origins.append(asdict(Origin(member.name, len(member.data), imported.facts)))
     return documents, {"facts": facts, "origins": origins}

@@ -30,7 +30,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -273,7 +273,7 @@ def _format(identity: list[str], version: str, documents: Sequence[bytes], facts
         {
             "identity": identity,
             "version": version,
-            "facts": [asdict(one) for one in facts],
+            "facts": [one.as_dict() for one in facts],
             "documents": [len(document) for document in documents],
         }
     ).encode()
