@@ -333,7 +333,7 @@ def iterations(n_trees: int, n_parallel: int, n_groups: int) -> Array:
 
 def starts_of(lengths: list[int] | Array) -> Array:
     starts = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(np.asarray(lengths, np.int64), out=starts[1:])
+    np.add.accumulate(np.asarray(lengths, np.int64), out=starts[1:])
     return starts
 
 
