@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from container import settings
+from container.limits import libc
 from container.link.loopback import asked_at
 from container.operate.endpoint import health
 from container.operate.exits import Exit
@@ -77,8 +78,21 @@ def _add_all(commands: Commands) -> None:
     platform.add_command(commands)
 
 
-# An endpoint's start and its health check, for which somebody waits: what the other commands import is 0.2 s of a core.
-_ALONE: dict[str, Callable[[Commands], None]] = {"serve": _add_serve, "health": health.add_command}
+def _add_score(commands: Commands) -> None:
+    # Before NumPy has threads. Each thread's heap would keep what its step of a run has left: 60 MB of 550.
+    libc.share_heap()
+    from container.operate.batch import command as batch
+
+    batch.add_command(commands)
+
+
+# An endpoint's start and its health check, for which somebody waits, and scoring: what the other commands import is 0.2 s
+# of a core.
+_ALONE: dict[str, Callable[[Commands], None]] = {
+    "serve": _add_serve,
+    "health": health.add_command,
+    "score": _add_score,
+}
 
 
 def _serve(chosen: argparse.Namespace) -> int:
