@@ -89,6 +89,10 @@ class Facts:
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from error
 
+    def as_dict(self) -> dict[str, Any]:
+        """What `from_dict` takes, for JSON. It holds nothing that dataclasses.asdict would have to copy, for 20 us."""
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
     @property
     def votes(self) -> bool:
         """Whether several of it answer with their majority rather than their mean."""

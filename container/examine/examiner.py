@@ -29,7 +29,7 @@ import socket
 import struct
 import sys
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -234,8 +234,9 @@ def _serve_preforked(tasks: socket.socket, tell: int, patience_s: float | None) 
     status = 1
     try:
         _volunteer()
-        _touch_heap()
-        _warm_up()
+        if not select.select([tasks], [], [], 0)[0]:  # else whoever waits would wait for that, too
+            _touch_heap()
+            _warm_up()
         status = _take_tasks(tasks, tell, patience_s)
     finally:
         os._exit(status)  # neither the examiner's exit handlers nor its buffers are ours
@@ -360,7 +361,7 @@ def _verdict(blob: bytes, task: Task) -> tuple[list[bytes], dict[str, object]]:
         except XGBoostError as error:
             raise ArtifactBroken(task.uri, f"XGBoost does not load {member.name}: {error}") from error
         documents.append(document)
-        facts.append(asdict(loaded))
+        facts.append(loaded.as_dict())
         if task.wants_origins:
             origins.append(asdict(Origin(member.name, len(member.data), imported.facts)))
     return documents, {"facts": facts, "origins": origins}
@@ -377,33 +378,30 @@ def _imported(member: Member, uri: str, *, is_one_of_many: bool) -> Imported:
 
 def _loaded(imported: Imported, task: Task) -> tuple[bytes, Facts]:
     """What the runtime shall load, and its facts. Raises XGBoostError."""
-    facts = facts_of(imported)
     forest = pack(imported.learner) if _packs and not task.as_boosters else None
-    if forest is not None:
-        facts = replace(facts, resident_bytes=len(forest), is_forest=True)
-        if not task.wants_origins:
-            return forest, facts
+    if forest is not None and not task.wants_origins:
+        return forest, facts_of(imported, len(forest), is_forest=True)
     booster = Booster()
     before = allocated_bytes()
     booster.load(imported.document)
     n_bytes = allocated_bytes() - before
-    if not facts.is_forest:
-        facts = replace(facts, resident_bytes=n_bytes)
-    return booster.save(), facts
+    resident_bytes = n_bytes if forest is None else len(forest)
+    return booster.save(), facts_of(imported, resident_bytes, is_forest=forest is not None)
 
 
-def facts_of(imported: Imported) -> Facts:
-    """Of a booster that nobody has loaded: what it takes in memory is still to be measured."""
+def facts_of(imported: Imported, resident_bytes: int = 0, *, is_forest: bool = False) -> Facts:
+    """resident_bytes: 0 of a booster that nobody has loaded: what it takes in memory is still to be measured."""
     says = imported.facts.predicting
     return Facts(
         objective=imported.facts.objective,
         booster=imported.facts.booster,
         n_features=imported.facts.n_features,
         n_outputs=imported.facts.n_outputs,
-        resident_bytes=0,
+        resident_bytes=resident_bytes,
         feature_names=imported.facts.feature_names,
         feature_types=imported.facts.feature_types,
         corrections=imported.facts.corrections,
+        is_forest=is_forest,
         categories=imported.facts.categories,
         labels=says.labels,
         missing=says.missing,

@@ -10,6 +10,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 
 class _Mallinfo(ctypes.Structure):
@@ -59,6 +60,12 @@ def keep_heap(mmap_from_bytes: int, trim_from_bytes: int, grow_by_bytes: int | N
     _libc.mallopt(_M_TRIM_THRESHOLD, trim_from_bytes)
     if grow_by_bytes is not None:
         _libc.mallopt(_M_TOP_PAD, grow_by_bytes)
+
+
+def share_heap() -> None:
+    """All threads allocate from one heap, and what one leaves another takes. Before any other thread has allocated: libc
+    finds out then how many heaps there may be, for good."""
+    _libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def touch_heap(n_bytes: int) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from container import settings
+from container.limits import libc
 from container.link.loopback import asked_at
 from container.operate.exits import Exit
 from container.operate.printing import say
@@ -82,9 +83,15 @@ def _add_health(commands: Commands) -> None:
 
 
 def _add_score(commands: Commands) -> None:
-    from container.operate.batch import command
+    from container.operate.batch import command as batch
 
-    command.add_command(commands)
+    batch.add_command(commands)
+
+
+def _add_score_alone(commands: Commands) -> None:
+    # Before NumPy has threads. Each thread's heap would keep what its step of a run has left: 60 MB of 550.
+    libc.share_heap()
+    _add_score(commands)
 
 
 # An endpoint's start and its health check, for which somebody waits, and a batch, which may be a small one of many: what the
@@ -92,7 +99,7 @@ def _add_score(commands: Commands) -> None:
 _ALONE: dict[str, Callable[[Commands], None]] = {
     "serve": _add_serve,
     "health": _add_health,
-    "score": _add_score,
+    "score": _add_score_alone,
 }
 
 

@@ -17,6 +17,7 @@ from isal import isal_zlib
 BLOCK = 512  # bytes; POSIX.1-1988 ustar
 STEP = 1 << 18  # bytes inflated between two looks at the budget
 RATIO_FLOOR_BYTES = 1 << 22  # below 4 MiB unpacked no ratio is a bomb; a model of equal trees packs very well
+_SIZE_BYTES = 4  # at the end of a gzip stream: how long its content is
 PAX_MAX_BYTES = 1 << 16  # a pax or long-name header: paths are 1 KiB at most on S3
 
 _PLAIN_HEADS = (b"\x08\0", b"\x08\x08")  # RFC 1952: deflate; no flag, or a file name
@@ -53,7 +54,7 @@ class Entry:
     data: memoryview
 
 
-def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytearray:
+def inflate(blob: bytes, max_bytes: int, max_ratio: int) -> bytes | bytearray:
     """The content of a gzip stream, all its members, checksums verified.
 
     raises   NotReadable when it is damaged, truncated or followed by anything but zero padding;
@@ -78,15 +79,18 @@ def _by_zlib(_: bytes) -> Any:
     return zlib.decompressobj(wbits=31)
 
 
-def _inflate(blob: bytes, max_bytes: int, max_ratio: int, new_stream: Callable[[bytes], Any]) -> bytearray:
+def _inflate(blob: bytes, max_bytes: int, max_ratio: int, new_stream: Callable[[bytes], Any]) -> bytes | bytearray:
     """new_stream: what zlib.decompressobj makes, for a stream with such a head. Errors come as they are unless zlib's."""
     out = bytearray()
     budget = min(max_bytes, max(RATIO_FLOOR_BYTES, max_ratio * len(blob)))
+    # What an ordinary stream says of itself at its end: all of it then comes in one piece, which nobody has to put together.
+    stated = int.from_bytes(blob[-_SIZE_BYTES:], "little")
+    most = max(STEP, min(stated, budget, RATIO_FLOOR_BYTES) + 1)
     view = memoryview(blob)
     at = 0
     while at < len(blob):
         if blob[at : at + 2] != b"\x1f\x8b":
-            if out and not blob[at:].strip(b"\0"):
+            if out and _is_zero(blob[at:]):
                 break  # tape padding
             raise NotReadable("bytes that are no gzip follow the end of the gzip stream")
         stream = new_stream(blob[at : at + 4])
@@ -95,9 +99,11 @@ def _inflate(blob: bytes, max_bytes: int, max_ratio: int, new_stream: Callable[[
             given = stream.unconsumed_tail or view[at : at + STEP]
             at += 0 if stream.unconsumed_tail else len(given)
             try:
-                piece = stream.decompress(given, STEP)
+                piece = stream.decompress(given, most)
             except zlib.error as error:
                 raise NotReadable(f"gzip stream is damaged ({error})") from error
+            if stream.eof and at == len(blob) and not out and len(piece) <= budget and not stream.unused_data:
+                return bytes(piece)
             out += piece
             if len(out) > budget:
                 if len(out) > max_bytes:
@@ -114,7 +120,7 @@ def looks_like_tar(data: bytes | bytearray) -> bool:
     if len(data) < BLOCK:
         return False
     head = bytes(data[:BLOCK])
-    return (not any(head) and not any(data[: 2 * BLOCK])) or _checksum_fits(head)
+    return _is_zero(bytes(data[: 2 * BLOCK])) or _checksum_fits(head)
 
 
 def entries(data: bytes | bytearray, max_members: int) -> Iterator[Entry]:
@@ -132,8 +138,8 @@ def entries(data: bytes | bytearray, max_members: int) -> Iterator[Entry]:
         if len(head) < BLOCK:
             # A tar cut at a member's edge looks whole but for this; one fold of an ensemble would be missing.
             raise NotReadable("tar is truncated: it ends without its end marker")
-        if not any(head):
-            if bytes(view[at:]).strip(b"\0"):
+        if _is_zero(head):
+            if not _is_zero(bytes(view[at:])):
                 raise NotReadable(f"tar has data behind its end marker at byte {at}")
             return
         if not _checksum_fits(head):
@@ -171,7 +177,18 @@ def _checksum_fits(head: bytes) -> bool:
         expected = int(stated, 8)
     except ValueError:
         return False
-    return expected == sum(head) - sum(head[148:156]) + 8 * 0x20
+    return expected == _sum_of(head) - sum(head[148:156]) + 8 * 0x20
+
+
+def _sum_of(block: bytes) -> int:
+    """Of a header's bytes, in a tenth of the time that `sum` takes: the lower half of Adler-32 is that and 1, modulo 65,521,
+    which 256 bytes do not reach (RFC 1950)."""
+    return sum((zlib.adler32(block[at : at + 256]) & 0xFFFF) - 1 for at in (0, 256))
+
+
+def _is_zero(raw: bytes) -> bool:
+    """To strip them takes a call for each byte."""
+    return raw == bytes(len(raw))
 
 
 def _number(field: bytes, at: int) -> int:

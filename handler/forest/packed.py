@@ -20,6 +20,7 @@ load is the one the runtime loads.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import dataclass
 
@@ -165,7 +166,7 @@ def pack(learner: Learner) -> bytes | None:
     if transform in (_SOFTMAX, _SOFTPROB) and not _classes_agree(learner):
         return None
     margins = _margins(learner, transform)
-    if not np.isfinite(margins).all():
+    if not all(map(math.isfinite, margins)):
         return None
     feature_bits = max(1, (learner.n_features - 1).bit_length())
     nodes = _nodes(trees, feature_bits)
@@ -176,7 +177,7 @@ def pack(learner: Learner) -> bytes | None:
             MAGIC, len(nodes), trees.n_trees, learner.n_groups, learner.n_features, feature_bits, transform,
             1 if transform == _SOFTMAX else learner.n_groups,
         ),
-        margins.tobytes(),
+        np.array(margins, np.float32).tobytes(),
         trees.starts[:-1].astype(np.uint32).tobytes(),
         trees.group.astype(np.uint32).tobytes(),
     ]  # fmt: skip
@@ -223,20 +224,21 @@ def _classes_agree(learner: Learner) -> bool:
     return learner.n_groups > 1 and stated == str(learner.num_class)
 
 
-def _margins(learner: Learner, transform: int) -> Array:
-    """What the sums begin with; not finite where XGBoost refuses the intercept."""
-    base = np.broadcast_to(learner.base_score, learner.n_groups)
-    if transform == _SIGMOID and not ((base >= 0) & (base <= 1)).all():
-        return np.full(learner.n_groups, np.nan, np.float32)
-    return np.array([walker.margin_of(float(one), transform) for one in base], np.float32)
+def _margins(learner: Learner, transform: int) -> list[float]:
+    """What the sums begin with, which float32 holds; not finite where XGBoost refuses the intercept."""
+    base = learner.base_score.tolist()
+    if transform == _SIGMOID and not all(0 <= one <= 1 for one in base):
+        return [math.nan]
+    margins = [walker.margin_of(one, transform) for one in base]
+    return margins if len(margins) == learner.n_groups else margins * learner.n_groups
 
 
-def _weighted(learner: Learner, trees: Trees, margins: Array) -> Array:
+def _weighted(learner: Learner, trees: Trees, margins: list[float]) -> Array:
     """What each leaf of a dart booster adds, rounded as in Dart::InplacePredict: the tree is scored together with the
     intercept, which is taken away again before the weight is applied."""
     assert learner.tree_weights is not None
     sizes = np.diff(trees.starts)
-    base = margins[np.repeat(trees.group, sizes)]
+    base = np.array(margins, np.float32)[np.repeat(trees.group, sizes)]
     weight = np.repeat(learner.tree_weights, sizes)
     leaves: Array = ((base + trees.split_condition) - base) * weight
     return leaves

@@ -159,7 +159,7 @@ def _check_rounding(objective: str, learner: Learner) -> None:
     """std::to_string wrote six decimals; where all are used and the value is small, digits that matter may be gone."""
     value = learner.base_score.astype(np.float64)
     slope = 1 / (value * (1 - value)) if objective in LOGISTIC else 1 / np.abs(value)
-    if learner.is_rounded_base and ((np.round(value * 1e6) % 10 != 0) & (5e-7 * slope > ROUNDING)).any():
+    if ((np.round(value * 1e6) % 10 != 0) & (5e-7 * slope > ROUNDING)).any():
         raise Unsupported(
             f"base_score {_shown(value)} was rounded to six decimals by XGBoost 1.0 or 1.1; save it in another format"
         )
@@ -177,8 +177,9 @@ def _check_base_score(objective: str, learner: Learner) -> None:
             )
     if objective in LOG_LINK and not (value > 0).all():
         raise Damaged(f"base_score {_shown(value)} of {objective} is not above 0")
-    with np.errstate(divide="ignore"):
-        _check_rounding(objective, learner)
+    if learner.is_rounded_base:
+        with np.errstate(divide="ignore"):
+            _check_rounding(objective, learner)
 
 
 def _inverse_link(objective: str, margin: Array) -> Array:

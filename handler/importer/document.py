@@ -104,7 +104,7 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
     if not isinstance(trees, (list, TreeColumns)):
         raise Damaged("trees is no list")
     n_trees = whole(params, "num_trees")
-    n_found = len(trees.sizes) if isinstance(trees, TreeColumns) else len(trees)
+    n_found = len(trees.starts) - 1 if isinstance(trees, TreeColumns) else len(trees)
     if n_trees != n_found:
         raise Damaged(f"num_trees is {n_trees}, there are {n_found} trees")
     nodes = _ordinary_nodes(trees) if isinstance(trees, TreeColumns) else _nodes(_in_order(trees))
@@ -127,7 +127,7 @@ def _trees(model: dict[str, Any], of: Learner) -> Trees:
 
 def _ordinary_nodes(trees: TreeColumns) -> dict[str, Any]:
     """The fields of `Trees` that trees which C has read tell of."""
-    return {"starts": starts_of(trees.sizes), **trees.columns, **no_categories(len(trees.sizes))}
+    return {"starts": trees.starts, **trees.columns, **no_categories(len(trees.starts) - 1)}
 
 
 def _nodes(trees: list[dict[str, Any]]) -> dict[str, Any]:
@@ -333,7 +333,7 @@ def iterations(n_trees: int, n_parallel: int, n_groups: int) -> Array:
 
 def starts_of(lengths: list[int] | Array) -> Array:
     starts = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(np.asarray(lengths, np.int64), out=starts[1:])
+    np.add.accumulate(np.asarray(lengths, np.int64), out=starts[1:])
     return starts
 
 
@@ -437,7 +437,7 @@ def _fitted(stored: Array, dtype: Any, where: str) -> Array:
     if np.dtype(dtype).kind in "iu":
         if stored.dtype.kind == "f":
             raise Damaged(f"{where} holds fractions where whole numbers belong")
-        if stored.dtype.kind != "b" and stored.dtype.newbyteorder("=") != dtype and len(stored):
+        if not np.can_cast(stored.dtype, dtype) and len(stored):
             bounds = np.iinfo(dtype)
             if stored.min() < bounds.min or stored.max() > bounds.max:
                 raise Damaged(f"{where} holds a number out of range")

@@ -38,11 +38,11 @@ _Pointers = ctypes.c_void_p * len(_COLUMNS)
 class TreeColumns:
     """All trees of a document, in the order of their ids: numerical splits, and one value a leaf.
 
-    sizes     int64, (n_trees,): nodes of each
+    starts    int64, (n_trees + 1,): where the nodes of each begin, and the last one's end
     columns   of Trees, by name: those that hold a number for each node
     """
 
-    sizes: Array
+    starts: Array
     columns: dict[str, Array]
 
 
@@ -51,14 +51,16 @@ def read(data: bytes, at: int, n_trees: int) -> tuple[TreeColumns, int] | None:
     if letting_go is None or type(data) is not bytes or n_trees < 1 or n_trees > (len(data) - at) // _TREE_BYTES:
         return None
     max_nodes = (len(data) - at) // _NODE_BYTES
-    sizes = np.empty(n_trees, np.int64)
+    starts = np.zeros(n_trees + 1, np.int64)
+    sizes = starts[1:]
     columns = {name: np.empty(max_nodes, dtype) for name, dtype in _COLUMNS.items()}
     pointers = _Pointers(*[address(column) for column in columns.values()])
     end = letting_go.trees_read(data, len(data), at, n_trees, max_nodes, address(sizes), pointers)
     if end < 0:
         return None
-    n_nodes = int(sizes.sum())
-    return TreeColumns(sizes, {name: column[:n_nodes] for name, column in columns.items()}), end
+    np.add.accumulate(sizes, out=sizes)
+    n_nodes = int(starts[-1])
+    return TreeColumns(starts, {name: column[:n_nodes] for name, column in columns.items()}), end
 
 
 def are_sound(trees: Trees, n_features: int, max_depth: int) -> bool:
@@ -95,5 +97,8 @@ def are_as_read(trees: Trees) -> bool:
 
 def address(array: Array) -> int:
     """Of its first item; the array has to be kept for as long as it is used."""
-    found: int = array.__array_interface__["data"][0]
-    return found
+    try:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array.data))
+    except (TypeError, ValueError):  # read-only, or empty; to be asked costs five times as much
+        found: int = array.__array_interface__["data"][0]
+        return found

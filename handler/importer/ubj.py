@@ -26,6 +26,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     0x6C: np.dtype(">i4"),  # l
     0x4C: np.dtype(">i8"),  # L
 }
+_SEVERAL = 8  # values in a row that are looked at together
 _TREES_DEPTH = 3  # a list of trees, a tree, its parameters
 _TOO_MANY = "UBJSON has more objects and arrays than a booster of its size"
 _ITEM_BYTES = {code: dtype.itemsize for code, dtype in DTYPES.items()}
@@ -46,7 +47,8 @@ class Typed(NamedTuple):
 
 
 def read(data: bytes) -> Any:
-    """The value in `data`: dict, list, str, int, float, bool, None, Typed, or for a list of ordinary trees TreeColumns.
+    """The value in `data`: dict, list, str, int, float, bool, None; Typed for numbers of one type, TreeColumns for a list
+    of ordinary trees.
 
     raises   Damaged where the bytes do not follow the format, nest too deep, repeat a key or go on behind the value
     """
@@ -211,6 +213,9 @@ class _Reader:
             self.at += 1
             n_items = self.length()
             self.at += 9
+            numbers = self.numbers(n_items) if n_items >= _SEVERAL else None
+            if numbers is not None:
+                return numbers
             for _ in range(n_items):
                 found.append(self.value(depth))  # noqa: PERF401  a comprehension would hide that the cursor moves
             return found
@@ -218,6 +223,19 @@ class _Reader:
             found.append(self.value(depth))
         self.at += 1
         return found
+
+    def numbers(self, n_items: int) -> Typed | None:
+        """The values at the cursor as an array of one type, where each is a number of it behind the same marker; else the
+        cursor stays where it is."""
+        data, at = self.data, self.at
+        code = data[at]
+        step = 1 + _ITEM_BYTES.get(code, 0)
+        end = at + n_items * step
+        if step == 1 or end > len(data) or data[at:end:step] != data[at : at + 1] * n_items:
+            return None
+        self.at = end
+        items = np.frombuffer(data, np.uint8, n_items * step, at).reshape(n_items, step)
+        return Typed(code, items[:, 1:].tobytes())
 
 
 _write_length = struct.Struct(">q").pack

@@ -21,7 +21,7 @@ import json
 import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import msgspec
 
@@ -59,7 +59,7 @@ _head = msgspec.json.Decoder(_Head)
 
 def pieces_of(identity: Sequence[str], version: str, documents: Sequence[bytes], facts: Sequence[Facts]) -> list[bytes]:
     """A file, piece by piece."""
-    head = json.dumps({"identity": identity, "version": version, "facts": [asdict(one) for one in facts]}).encode()
+    head = json.dumps({"identity": identity, "version": version, "facts": [one.as_dict() for one in facts]}).encode()
     counts = struct.pack(f"={2 + len(documents)}Q", len(head), len(documents), *map(len, documents))
     return [MAGIC, checksum([counts, head, *documents]).to_bytes(8, sys.byteorder), counts, head, *documents]
 

@@ -246,4 +246,5 @@ def test_facts_travel_as_json() -> None:
         best_rounds=4,
         stops_early=True,
     )
-    assert Facts.from_dict(json.loads(json.dumps(asdict(facts)))) == facts
+    assert facts.as_dict() == asdict(facts)
+    assert Facts.from_dict(json.loads(json.dumps(facts.as_dict()))) == facts

@@ -84,3 +84,16 @@ def test_damaged_streams_are_refused_in_the_words_of_zlib_or_inflated_to_the_sam
             assert outcome(damaged) == found
         n_inflated += isinstance(found, bytes)
     assert 500 < n_inflated < 3500
+
+
+def test_a_header_is_summed_up_as_its_bytes_are() -> None:
+    draw = random.Random(4)
+    blocks = [bytes([byte]) * tarball.BLOCK for byte in (0, 1, 254, 255)]
+    blocks += [draw.randbytes(tarball.BLOCK) for _ in range(1000)]
+    for block in blocks:
+        head = bytearray(block)
+        head[148:156] = b" " * 8
+        head[148:156] = b"%06o\0 " % sum(head)
+        assert tarball._checksum_fits(bytes(head))
+        head[draw.randrange(148)] ^= 1 << draw.randrange(8)
+        assert not tarball._checksum_fits(bytes(head))

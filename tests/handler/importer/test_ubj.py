@@ -27,6 +27,27 @@ def test_a_typed_array_is_a_slice_of_the_file():
     assert value.values().tolist() == [7, -1]
 
 
+@given(
+    st.sampled_from([("i", "b"), ("U", "B"), ("I", "h"), ("l", "i"), ("L", "q"), ("d", "f"), ("D", "d")]),
+    st.binary(min_size=64, max_size=320),
+    st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_numbers_behind_the_same_marker_are_those_that_are_read_one_by_one(kind, raw, has_another):
+    code, form = kind[0].encode(), struct.Struct(">" + kind[1])
+    items = [raw[at : at + form.size] for at in range(0, len(raw) - form.size + 1, form.size)]
+    values = b"".join(code + item for item in items) + (b"T" if has_another else b"")
+    together = ubj.read(b"[#" + length(len(items) + has_another) + values)
+    one_by_one = ubj.read(b"[" + values + b"]")
+    if has_another or len(items) < ubj._SEVERAL:
+        assert repr(together) == repr(one_by_one)
+    else:
+        assert repr(together.values().tolist()) == repr(one_by_one)
+    for cut in range(1, form.size + 1 + has_another):
+        with pytest.raises(Damaged):
+            ubj.read(b"[#" + length(len(items) + has_another) + values[:-cut])
+
+
 @pytest.mark.parametrize("claim", [1 << 60, 1 << 62, -1, -(1 << 63), 1 << 31, 3])
 @pytest.mark.parametrize("head", [b"[$l#", b"[$D#", b"[#", b"{", b"S"])
 def test_a_claim_of_more_than_is_there_is_damage_at_once(head, claim):
