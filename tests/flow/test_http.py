@@ -441,12 +441,12 @@ def test_who_waits_in_vain_is_told_why_before_the_body(
 def test_a_body_that_no_model_reads_is_415_before_anybody_takes_it_apart(
     front: Front, wire: Wire, header: str, says: str
 ) -> None:
-    for path in (
-        ("/invocations", "/predictions/segments/endpoints/e/invocations")
+    for path in (  # the last of them is to MMS what the first is
+        ("/invocations", "/predictions/segments/endpoints/e/invocations", "/%69nvocations")
         if not front.is_hosted
-        else ("/models/m1/invoke",)
+        else ("/models/m1/invoke", "/models/m1/%69nvoke")
     ):
-        wire.send(front.request(1, "a=1&b=2", header).replace(b"/invocations", path.encode(), 1))
+        wire.send(front.request(1, "a=1&b=2", header).replace(front.path(1).encode(), path.encode(), 1))
         reply = wire.reply()
         assert reply.status == (415 if front.is_hosted else 424)
         assert front.is_hosted or json.loads(reply.body)["OriginalStatusCode"] == 415

@@ -217,7 +217,7 @@ final class Call {
             isPlain = false;
             try {
                 QueryStringDecoder decoder = new QueryStringDecoder(uri);
-                decoder.path();
+                uri = decoder.path(); // as MMS will take it
                 decoder.parameters();
             } catch (IllegalArgumentException e) {
                 return words.refusal(HttpResponseStatus.BAD_REQUEST, "the path holds a percent sign that encodes nothing");
