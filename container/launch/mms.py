@@ -111,6 +111,11 @@ class Scratch:
         return self.tmp / "lane.sock"
 
     @property
+    def spool(self) -> Path:
+        """Files in which large bodies and answers are on their way, past MMS: container/link/spool.py."""
+        return self.root / "spool"
+
+    @property
     def gate(self) -> Path:
         """Where hosted mode's server asks the runtime what only it knows."""
         return self.tmp / "gate.sock"
@@ -131,6 +136,7 @@ def write_files(scratch: Scratch, settings: Settings) -> None:
     if len(bytes(longest)) > UNIX_PATH_MAX_BYTES:
         raise ScratchUnusable(f"{scratch.root} is too long a path for sockets; set MME_SCRATCH to a shorter one")
     scratch.tmp.mkdir()
+    scratch.spool.mkdir(mode=0o700)
     (scratch.store / POOL).mkdir(parents=True)
     _place_stub(scratch.stub)
     scratch.log4j.write_text(_LOG4J)
@@ -243,6 +249,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None) -> lis
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
         f"-Dmme.lane={scratch.lane}",
+        f"-Dmme.spool={scratch.spool}",
         f"-Dmme.bodies={max(settings.front.jvm_direct_bytes // 3, settings.front.max_body_bytes)}",
         f"-Dmme.traces={'true' if settings.metrics.otlp else 'false'}",
         f"-Dmme.idle={max(1, round(settings.front.idle_s))}",
