@@ -24,10 +24,11 @@ pytestmark = needs_classes
 
 KiB, MiB = 1 << 10, 1 << 20
 MAX_BODY = 8 * MiB
+ALL_BODIES = 32 * MiB  # a sixth of the heap that Java has without another word
 BINARY = "Content-Type: application/octet-stream"
 SMALL_BUFFER = 16 * KiB
 
-# What comes back is what was sent; first, where the body says so, when a file is there.
+# What comes back is what was sent, or as many bytes as are asked for; where the body says so, not before a file is there.
 ECHO = """
     import os, time
 
@@ -38,6 +39,8 @@ ECHO = """
                 begun.write(b".")
             while not os.path.exists(path):
                 time.sleep(0.01)
+        if body.startswith(b"make "):
+            body = bytes(int(body[5:]))
         return body, "application/octet-stream"
 """
 
@@ -263,6 +266,20 @@ def test_a_caller_can_name_no_file(echo: Echo) -> None:
     other.close()
 
 
+def test_answers_that_nobody_reads_take_so_much_of_the_disk_and_no_more(echo: Echo) -> None:
+    asks = echo.front.request(1, f"make {MAX_BODY}", BINARY)
+    held = [echo.slow(asks) for _ in range(8 * ALL_BODIES // MAX_BODY + 4)]
+    assert b"200" in held[0].socket.recv(15)
+    statuses = [wire.socket.recv(15) for wire in held[1:]]
+    assert {status[9:12] for status in statuses} == {b"200", b"503"}
+    assert 4 <= sum(b"503" in status for status in statuses) <= 6
+    echo.ask(b"small")
+    for wire in held:
+        wire.close()
+    echo.wait_until_tidy()
+    until(lambda: _is_back(echo, noise(MiB)))
+
+
 # -- where there is no file to be had --------------------------------------------------------------------------------------
 
 
@@ -338,10 +355,10 @@ def test_a_runtime_that_is_killed_takes_no_waiting_body_and_no_answer_with_it(ec
     echo.ask(body)
 
 
-def _is_back(echo: Echo) -> bool:
+def _is_back(echo: Echo, body: bytes = b"?") -> bool:
     wire = Wire(echo.front)
     try:
-        wire.send(echo.front.request(1, b"?", BINARY))
+        wire.send(echo.front.request(1, body, BINARY))
         return wire.reply().status == 200
     finally:
         wire.close()

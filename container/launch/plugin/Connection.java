@@ -75,8 +75,8 @@ final class Connection extends ChannelDuplexHandler {
 
     private static final Logger LOGGER = LoggerFactory.getLogger(Connection.class);
     private static final String LOST_BODY = "the body was lost on its way to the runtime; send it again";
-    private static final String LOST_ANSWER = "the answer was lost on its way from the runtime; send the request again";
     private static final int SMALL_BODY_BYTES = 8 * 1024; // never refused for what others send
+    private static final int ANSWERS_TO_BODIES = 8; // as many bytes as of requests may be on the disk of answers that wait
     private static final int GONE_S = 30; // a caller's: MMS works on what it has sent, and holds it, for about as long
     private static final int UNAWARE_S = 1; // of that the runtime is, and may still leave an answer
     private static final FullHttpResponse CONTINUE =
@@ -282,16 +282,23 @@ final class Connection extends ChannelDuplexHandler {
     private void sendFrom(ChannelHandlerContext ctx, String file, FullHttpResponse response) {
         try {
             LargeAnswer large = LargeAnswer.open(file, call.number);
-            if (call.isStream) {
+            if (limits.allBytes().get() + large.nBytes > ANSWERS_TO_BODIES * limits.maxAllBytes()) {
+                large.close();
+                refuseAnswer(ctx, response, "too many answers wait to be read by their callers; try again");
+            } else if (call.isStream) {
                 sendWhole(ctx, large.inMemory(response));
             } else {
                 send(ctx, response, large);
             }
         } catch (IOException e) {
             LOGGER.warn("an answer is lost: {}", e.toString());
-            Lane.tellRefused(HttpResponseStatus.SERVICE_UNAVAILABLE.code());
-            sendWhole(ctx, notNow(response, LOST_ANSWER));
+            refuseAnswer(ctx, response, "the answer was lost on its way from the runtime; send the request again");
         }
+    }
+
+    private void refuseAnswer(ChannelHandlerContext ctx, FullHttpResponse response, String text) {
+        Lane.tellRefused(HttpResponseStatus.SERVICE_UNAVAILABLE.code());
+        sendWhole(ctx, notNow(response, text));
     }
 
     /** MMS calls it an error of the server's when the runtime dies with a request; another is there in a second. */
