@@ -7,7 +7,8 @@ on Java's heap, copied several times by the threads that answer everybody, and i
 NUMBER is the call's. That there is a file, and how long it is, is said in a header of ours; launch/plugin/Spool.java is the
 other side, and lets no caller say such a thing.
 
-Rule: a file is read whole or not at all. What cannot be written to one goes through MMS instead.
+Rule: a file is read whole or not at all. What cannot be written to one, or would take the room that others need on the same
+file system, goes through MMS instead.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ LARGE_BYTES = 128 * 1024  # what is copied in 0.05 ms, about as long as a file t
 KEPT_S = 20.0
 
 _ANSWERS = ".answer"
+# What stays free for artifacts on their way in, whatever callers send: half of the file system, which may be a small one in
+# memory, or this much of a large one.
+KEPT_FREE_BYTES = 256 << 20
 
 
 class BodyLost(Exception):
@@ -64,6 +68,8 @@ class Spool:
         """Whether an answer's body lies in its file now; if not, there is none."""
         try:
             path = self._directory / f"{int(number)}{_ANSWERS}"
+            if len(answer) > self._room():
+                return False
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         except (OSError, ValueError):
             return False
@@ -78,6 +84,10 @@ class Spool:
         finally:
             os.close(descriptor)
         return True
+
+    def _room(self) -> int:
+        disk = os.statvfs(self._directory)
+        return disk.f_bavail * disk.f_frsize - min(disk.f_blocks * disk.f_frsize // 2, KEPT_FREE_BYTES)
 
 
 class Leftovers:

@@ -314,16 +314,36 @@ def test_a_directory_that_is_gone_is_done_without(echo: Echo) -> None:
     wire.send(data[:-1])
     until(lambda: bool(echo.files()))
     spool.rename(away)
-    wire.send(data[-1:])
-    lost = wire.reply()
-    assert lost.status == 503
-    assert "lost" in echo.front.text_of(lost.body)
-    wire.send(data)
-    assert wire.reply().body == body
+    wire.send(data[-1:] + data)
+    assert [wire.reply().body == body, wire.reply().body == body] == [True, True]
     wire.close()
     shutil.rmtree(away)
     spool.mkdir(mode=0o700)
     echo.ask(body)
+
+
+def test_a_body_whose_file_is_removed_is_sent_again(echo: Echo, tmp_path: Path) -> None:
+    flag = tmp_path / "go"
+    stuck = [Wire(echo.front) for _ in range(1 if echo.front.is_hosted else 4)]
+    for wire in stuck:
+        wire.send(echo.front.request(1, waiting_for(flag, 10), BINARY))
+    until(lambda: n_begun(flag) == len(stuck))
+    wire = Wire(echo.front)
+    data = echo.front.request(1, body := noise(MiB), BINARY)
+    wire.send(data[:-1])
+    until(lambda: bool(echo.files()))
+    (name,) = echo.files()
+    wire.send(data[-1:])
+    until(lambda: echo.spool.joinpath(name).stat().st_size == MiB)
+    echo.spool.joinpath(name).unlink()
+    flag.touch()
+    lost = wire.reply()
+    assert (lost.status, lost.headers["retry-after"]) == (503, "1")
+    assert "lost" in echo.front.text_of(lost.body)
+    wire.send(data)
+    assert wire.reply().body == body
+    for one in (wire, *stuck):
+        one.close()
 
 
 # -- a runtime that dies ---------------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ final class Body {
     /** Into the file, what has come; and back, all of it, where the file takes no more. */
     private void move() throws IOException {
         try {
+            Spool.lookForRoom(pieces.readableBytes());
             while (pieces.isReadable()) {
                 nInFile += pieces.readBytes(file, pieces.readableBytes());
             }

@@ -1,6 +1,8 @@
 import io.netty.util.AsciiString;
 import java.io.IOException;
+import java.io.UncheckedIOException;
 import java.nio.channels.FileChannel;
+import java.nio.file.FileStore;
 import java.nio.file.Files;
 import java.nio.file.OpenOption;
 import java.nio.file.Path;
@@ -23,10 +25,29 @@ final class Spool {
     private static final Set<OpenOption> NEW =
             Set.of(StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE, StandardOpenOption.READ);
 
+    private static final long KEPT_FREE_BYTES = 256 << 20; // or half of the file system, as on the other side
+    private static final FileStore DISK = disk();
+
     private Spool() {}
+
+    private static FileStore disk() {
+        try {
+            return Files.getFileStore(DIRECTORY);
+        } catch (IOException e) {
+            throw new UncheckedIOException(e);
+        }
+    }
 
     static FileChannel newBody(long number) throws IOException {
         return FileChannel.open(body(number), NEW);
+    }
+
+    /** Throws IOException where so many bytes more would take the room that others need. */
+    static void lookForRoom(long nBytes) throws IOException {
+        long kept = Math.min(DISK.getTotalSpace() / 2, KEPT_FREE_BYTES);
+        if (DISK.getUsableSpace() - kept < nBytes) {
+            throw new IOException("no room");
+        }
     }
 
     /** Unless the runtime has taken it. */

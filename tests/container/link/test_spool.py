@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +69,17 @@ def test_an_answer_that_does_not_fit_leaves_nothing(
     monkeypatch.setattr(os, "write", full)
     assert not spool.put("7", b"answer")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("blocks", "free", "fits"), [(16, 9, True), (16, 8, False), (1 << 20, 65537, True), (1 << 20, 65536, False)]
+)
+def test_half_of_a_small_file_system_and_much_of_a_large_one_stay_free(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, blocks: int, free: int, fits: bool
+) -> None:
+    disk = SimpleNamespace(f_frsize=4096, f_blocks=blocks, f_bavail=free)
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    assert spool.put("7", b"x" * 4096) is fits
 
 
 def test_answers_that_nobody_fetches_go_and_bodies_that_are_being_written_stay(tmp_path: Path) -> None:
