@@ -495,7 +495,7 @@ def test_half_a_head_is_given_up_after_ten_seconds(front: Front, wire: Wire, sen
 
 
 def test_large_bodies_of_many_callers_are_each_answered_with_their_own(front: Front) -> None:
-    n_rows = 20_000  # 480 KB: a thread of the front end's own brings them to MMS
+    n_rows = 20_000  # 480 KB
 
     def run(number: int) -> None:
         model, row = number % N_MODELS, ROWS[number % len(ROWS)]
