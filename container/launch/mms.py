@@ -111,6 +111,11 @@ class Scratch:
         return self.tmp / "lane.sock"
 
     @property
+    def spool(self) -> Path:
+        """Files in which large bodies and answers are on their way, past MMS: container/link/spool.py."""
+        return self.root / "spool"
+
+    @property
     def gate(self) -> Path:
         """Where hosted mode's server asks the runtime what only it knows."""
         return self.tmp / "gate.sock"
@@ -131,6 +136,7 @@ def write_files(scratch: Scratch, settings: Settings) -> None:
     if len(bytes(longest)) > UNIX_PATH_MAX_BYTES:
         raise ScratchUnusable(f"{scratch.root} is too long a path for sockets; set MME_SCRATCH to a shorter one")
     scratch.tmp.mkdir()
+    scratch.spool.mkdir(mode=0o700)
     (scratch.store / POOL).mkdir(parents=True)
     _place_stub(scratch.stub)
     scratch.log4j.write_text(_LOG4J)
@@ -243,6 +249,7 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None) -> lis
         f"-DMETRICS_LOCATION={scratch.root}",
         f"-Dmme.relay={scratch.relay}",
         f"-Dmme.lane={scratch.lane}",
+        f"-Dmme.spool={scratch.spool}",
         f"-Dmme.bodies={max(settings.front.jvm_direct_bytes // 3, settings.front.max_body_bytes)}",
         f"-Dmme.traces={'true' if settings.metrics.otlp else 'false'}",
         f"-Dmme.idle={max(1, round(settings.front.idle_s))}",
@@ -263,9 +270,11 @@ def _hosted_options(scratch: Scratch) -> list[str]:
     return [f"-Dmme.gate={scratch.gate}", f"-Dmme.binder={scratch.binder}", *_GIVE_BACK]
 
 
-# MMS has each body and each answer in an array on the heap. G1 leaves large ones where they are and frees them in passing;
-# the serial collector moves them from its young part to its old one, 20 to 50 ms of a core, and nobody is answered meanwhile.
-# Elsewhere they are alike: as many calls a second, and G1 took 10 to 50 MB less (30 November 2026, `benchmarks.variants`).
+# Large bodies and answers are not on the heap (container/link/spool.py), and a collector has little to do: beside strangers
+# who send and ask for much G1 stopped Java 15 times in a minute, for 4 ms. Nothing else was better there: G1 with one thread
+# and without unloading classes was as quick; the serial collector too, and 30 MB larger, or with a small young part as large,
+# with stops of 7 ms (30 November 2026, `benchmarks.hostile`). And where no file can be written, G1 leaves large arrays where
+# they are, which the serial collector moves: 20 to 50 ms of a core, and nobody is answered meanwhile.
 _COLLECTOR = ["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=10", "-XX:ParallelGCThreads=2", "-XX:ConcGCThreads=1"]
 # With a young part of 16 MB that moves little, and what is over goes back to the system at once.
 _HOSTED_COLLECTOR = ["-XX:+UseSerialGC"]

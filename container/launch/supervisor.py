@@ -35,6 +35,7 @@ from container.launch.stubs import Binding, Stubs, socket_name
 from container.link import wire
 from container.link.channel import Channel
 from container.link.held import Board
+from container.link.spool import Leftovers
 from container.settings import Settings
 from handler.errors import StartRefused
 
@@ -137,6 +138,7 @@ class Supervisor:
         self._directory.refuse_noexec()
         self._scratch = mms.Scratch(self._directory.root)
         mms.write_files(self._scratch, self._settings)
+        self._leftovers = Leftovers(self._scratch.spool)
         self._stubs = Stubs(self._scratch.tmp)
         closing.callback(self._stubs.close)
         self._watch(self._stubs.control, select.EPOLLIN, self._on_control)
@@ -198,6 +200,7 @@ class Supervisor:
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look_after_scratch()
+            self._leftovers.sweep(now)
         while self._lingering and now >= self._lingering[0][0]:
             self._forget_oldest()
         forget_at = self._lingering[0][0] if self._lingering else None
@@ -278,6 +281,7 @@ class Supervisor:
             "settings": self._settings.to_json(),
             "io_dir": str(self._scratch.tmp),
             "has_served": self._is_ready,
+            "spool_dir": str(self._scratch.spool) if mms.plugin_path() else None,
         }
         channel.send("settings", note)
         channel.send("lane", None, [self._lane.fileno()])

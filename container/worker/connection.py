@@ -19,6 +19,7 @@ from pathlib import Path
 
 from container.link import wire
 from container.link.held import ANSWERING, BEGINNING, IDLE, IN_DOUBT
+from container.link.spool import ANSWER, BODY, LARGE_BYTES, BodyLost, Spool
 from handler.messages import Answer, Request
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Connection:
     on_closing  called when the connection is over, while its descriptor is still its own
     on_end      called when it is closed
     has_gone    whether the caller of the call of that number has hung up
+    spool       where large bodies and answers are; None where the front end knows of no files
     page, slot  where it says what it is doing, in case this process dies; see container/link/held.py
     """
 
@@ -65,6 +67,7 @@ class Connection:
         on_closing: Callable[[int], None] = lambda _: None,
         on_end: Callable[[], None] = lambda: None,
         has_gone: Callable[[str], bool] = lambda _: False,
+        spool: Spool | None = None,
         page: bytearray | mmap.mmap | None = None,
         slot: int = 0,
     ) -> None:
@@ -76,6 +79,7 @@ class Connection:
         self._on_closing = on_closing
         self._on_end = on_end
         self._has_gone = has_gone
+        self._spool = spool
         self._answer = answer
         self._on_load = on_load
         self._io_dir = io_dir
@@ -204,12 +208,13 @@ class Connection:
             self._unanswered = message
             return Progress.UNFINISHED
         self._mark_read(message)
-        request = message.requests[0]
-        answer = answer_at_once(self._as_request(request))
+        call = message.requests[0]
+        # A body in a file is large, and may take its time.
+        answer = None if BODY in call.headers else answer_at_once(self._as_request(call))
         if answer is None:
             self._unanswered = message
             return Progress.UNFINISHED
-        reply = wire.predict_reply([_as_answer(request, answer)])
+        reply = wire.predict_reply([_as_reply(call, answer)])
         page[slot] = IN_DOUBT
         try:
             sent = self._stream.send(reply, socket.MSG_DONTWAIT)
@@ -239,18 +244,37 @@ class Connection:
 
     def _reply(self, message: wire.Message) -> bytes:
         if isinstance(message, wire.Predict):
-            return wire.predict_reply([self._answer_one(request) for request in message.requests])
+            return wire.predict_reply([self._answer_one(call) for call in message.requests])
         self._make_io_links(message.io_name)
         code, text = self._on_load(self, message)
         return wire.load_reply(code, text, os.getpid())
 
-    def _answer_one(self, request: wire.Call) -> wire.Reply:
-        return _as_answer(request, self._answer(self._as_request(request)))
+    def _answer_one(self, call: wire.Call) -> wire.Reply:
+        number = call.headers.get(CALL_NUMBER, "")
+        try:
+            answer = self._answer(self._as_request(call))
+        except BodyLost as error:
+            log.warning("a body is lost, its caller gone or its file removed: %s", error)
+            return _as_reply(call, _lost(number))
+        return _as_reply(call, self._spooled(number, answer))
 
-    def _as_request(self, request: wire.Call) -> Request:
-        number = request.headers.pop(CALL_NUMBER, "")
-        request_id = request.request_id.decode(errors="replace")
-        return Request(request.headers, _body(request), request_id, partial(self._is_wanted, number))
+    def _as_request(self, call: wire.Call) -> Request:
+        headers = call.headers.copy()
+        number = headers.pop(CALL_NUMBER, "")
+        length = headers.pop(BODY, None)
+        body = _body(call) if length is None or self._spool is None else self._spool.take(number, length)
+        request_id = call.request_id.decode(errors="replace")
+        return Request(headers, body, request_id, partial(self._is_wanted, number))
+
+    def _spooled(self, number: str, answer: Answer) -> Answer:
+        """The answer, its body left in a file where it is large."""
+        if self._spool is None or not number or len(answer.body) <= LARGE_BYTES:
+            return answer
+        if self._has_gone(number):
+            return _lost(number)
+        if not self._spool.put(number, answer.body):
+            return answer
+        return answer._replace(body=b"", headers=(*answer.headers, (ANSWER, f"{number} {len(answer.body)}")))
 
     def _is_wanted(self, number: str) -> bool:
         """Whether the caller is there still, as far as the front end has said, and the front end itself."""
@@ -274,9 +298,14 @@ class Connection:
             self._io_links.append(link)
 
 
-def _as_answer(request: wire.Call, answer: Answer) -> wire.Reply:
+def _lost(number: str) -> Answer:
+    """For the front end, which finds no such file and has words for that."""
+    return Answer(503, "text/plain", b"", ((ANSWER, f"{number} 0"),))
+
+
+def _as_reply(call: wire.Call, answer: Answer) -> wire.Reply:
     return wire.Reply(
-        request.request_id,
+        call.request_id,
         answer.status,
         _REASONS.get(answer.status, ""),
         answer.content_type,

@@ -21,6 +21,7 @@ from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
 from container.link import wire
 from container.link.channel import Channel
+from container.link.spool import Spool
 from container.log_stream import take_over_stderr
 from container.settings import Settings
 from container.traces.spans import Traces
@@ -64,10 +65,15 @@ class Launch:
 
     io_dir       MMS's temp directory
     has_served   another runtime of this endpoint has answered requests before
+    spool_dir    where large bodies and answers are; None where the front end knows of no files
     """
 
     io_dir: Path
     has_served: bool
+    spool_dir: Path | None
+
+    def spool(self, settings: Settings) -> Spool | None:
+        return None if self.spool_dir is None else Spool(self.spool_dir, settings.front.max_body_bytes)
 
 
 def main() -> int:
@@ -84,7 +90,8 @@ def main() -> int:
     # The supervisor decides when this process ends, and tells it through the channel.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    launch = Launch(Path(note.value["io_dir"]), note.value["has_served"])
+    spool_dir = note.value["spool_dir"]
+    launch = Launch(Path(note.value["io_dir"]), note.value["has_served"], spool_dir and Path(spool_dir))
     with ExitStack() as closing:
         try:
             runtime = _build(settings, launch, channel, closing)
@@ -128,6 +135,7 @@ def _build_standalone(
         n_threads=settings.front.workers,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
+        spool=launch.spool(settings),
     )
     preload = _preload(settings, models, launch, channel, closing)
     if preload is None or launch.has_served:
@@ -248,6 +256,7 @@ def _build_hosted(
         lane_body_bytes=SMALL_ROWS_BYTES,
         io_dir=launch.io_dir,
         max_frame_bytes=settings.front.max_frame_bytes,
+        spool=launch.spool(settings),
         hosted=hosted,
     )
     watch.start(cache, runtime.reasons_not_ready, launch.io_dir / RELAY)

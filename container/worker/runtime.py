@@ -25,6 +25,7 @@ from pathlib import Path
 from container.link import wire
 from container.link.channel import Channel
 from container.link.held import FREE, IDLE, N_SLOTS, Board
+from container.link.spool import Spool
 from container.worker.connection import Connection, Progress
 from container.worker.drain import Drain
 from container.worker.hosted.gates import Gates
@@ -49,6 +50,7 @@ class Runtime:
     lane_body_bytes  of a request worth sending past MMS, at most
     pool             threads for what takes longer, one for each connection there may be; owned by the caller
     n_threads        how many these are
+    spool            where large bodies and answers are; None where the front end knows of no files
     hosted           None in standalone mode; else each connection has its own model, and `answer` is asked nothing
     """
 
@@ -65,6 +67,7 @@ class Runtime:
         n_threads: int = 1,
         io_dir: Path,
         max_frame_bytes: int,
+        spool: Spool | None = None,
         hosted: Hosted | None = None,
     ) -> None:
         self._channel = channel
@@ -80,6 +83,7 @@ class Runtime:
         self._answer = answer
         self._io_dir = io_dir
         self._max_frame_bytes = max_frame_bytes
+        self._spool = spool
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[], bool]] = {}  # by descriptor; False ends the runtime
         self._listeners: dict[str, socket.socket] = {}
@@ -269,6 +273,7 @@ class Runtime:
             max_frame_bytes=self._max_frame_bytes,
             on_closing=self._unwatch,
             has_gone=self._notes.has_gone,
+            spool=self._spool,
             page=None if board is None else board.page,
             slot=slot,
         )
@@ -285,6 +290,7 @@ class Runtime:
             on_replied=lease.replied,
             on_end=lease.leave,
             has_gone=self._notes.has_gone,
+            spool=self._spool,
         )
 
     def _run(self, connection: Connection) -> None:

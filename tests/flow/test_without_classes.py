@@ -42,3 +42,12 @@ def test_standalone_serves_on_stock_mms_and_says_once_what_is_lost(root: Path, s
         )
         said = [line for line in endpoint.log if "Java classes" in line]
         assert (len(said), "/ping is MMS's own" in said[0]) == (1, True)
+
+
+def test_a_caller_of_stock_mms_can_name_no_file_either(root: Path, segments: Path, scratch: Path) -> None:
+    """There are no files then: nobody takes such words out of a request, and nobody may listen to them."""
+    with Endpoint(segments, scratch, root=root) as endpoint:
+        row = ",".join(map(str, boosters.rows(1, 6)[0].tolist()))
+        alone = endpoint.post("us/1.tar.gz", row)
+        reply = endpoint.post("us/1.tar.gz", row, x_mme_call="1", x_mme_body="9")
+        assert (reply.status, reply.body) == (alone.status, alone.body) == (200, alone.body)

@@ -23,6 +23,7 @@ final class Call {
     private static final String TARGET = "x-amzn-sagemaker-target-model";
     private static final String ATTRIBUTES = "x-amzn-sagemaker-custom-attributes";
     private static final String OURS = "x-amzn-sagemaker-";
+    private static final String FOR_RUNTIME = "x-mme-"; // what headers begin with that are between us and the runtime
     private static final AsciiString NUMBER = AsciiString.cached("x-mme-call"); // as container/worker/connection.py reads it
     private static final AtomicLong NUMBERS = new AtomicLong();
     private static final String STREAM = "/invocations-response-stream";
@@ -74,6 +75,7 @@ final class Call {
     }
 
     private void readHeaders() {
+        boolean hasOfRuntime = false;
         var each = head.headers().iteratorCharSequence();
         while (each.hasNext()) {
             Map.Entry<CharSequence, CharSequence> field = each.next();
@@ -90,6 +92,9 @@ final class Call {
                     } else if (is(HttpHeaderNames.EXPECT, name)) {
                         expectation = value;
                     }
+                    break;
+                case 10:
+                    hasOfRuntime |= beginsWith(FOR_RUNTIME, name);
                     break;
                 case 11:
                     isTraced |= HAS_TRACES && is(TRACEPARENT, name);
@@ -115,10 +120,13 @@ final class Call {
                     }
                     break;
                 default:
-                    if (name.length() > OURS.length() && AsciiString.regionMatches(name, true, 0, OURS, 0, OURS.length())) {
+                    if (beginsWith(OURS, name)) {
                         readOurs(name, value);
                     }
             }
+        }
+        if (hasOfRuntime) { // a caller's own would name another's call, or a file
+            head.headers().remove(NUMBER).remove(Spool.BODY);
         }
         isPlain = !isTraced;
         isChunked = coding != null;
@@ -141,6 +149,10 @@ final class Call {
             twice = name.toString();
         }
         return value;
+    }
+
+    private static boolean beginsWith(String known, CharSequence name) {
+        return name.length() > known.length() && AsciiString.regionMatches(name, true, 0, known, 0, known.length());
     }
 
     private static boolean is(CharSequence known, CharSequence name) {
@@ -217,7 +229,7 @@ final class Call {
             isPlain = false;
             try {
                 QueryStringDecoder decoder = new QueryStringDecoder(uri);
-                decoder.path();
+                uri = decoder.path(); // as MMS will take it
                 decoder.parameters();
             } catch (IllegalArgumentException e) {
                 return words.refusal(HttpResponseStatus.BAD_REQUEST, "the path holds a percent sign that encodes nothing");
@@ -286,12 +298,25 @@ final class Call {
         return new Whole(this, body);
     }
 
-    /** Numbered, so that the runtime can be told if its caller goes. Whatever the caller said of the kind is overwritten. */
+    /** Numbered, so that the runtime can be told if its caller goes, and which of the files are this call's. */
     void goesToMms() {
-        if (isScoring && number == 0) {
+        if (isScoring) {
+            numbered();
+        }
+    }
+
+    long numbered() {
+        if (number == 0) {
             number = NUMBERS.incrementAndGet();
             head.headers().set(NUMBER, Long.toString(number));
         }
+        return number;
+    }
+
+    /** All of its body is in its file, and it is for MMS to bring, that is with an empty one. */
+    void goesWithFile(long nBytes) {
+        head.headers().set(Spool.BODY, Long.toString(nBytes));
+        isPlain = false;
     }
 
     /** A request on its way through the handlers behind {@link Connection}. */

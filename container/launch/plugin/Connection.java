@@ -1,5 +1,4 @@
 import io.netty.buffer.ByteBuf;
-import io.netty.buffer.CompositeByteBuf;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelDuplexHandler;
@@ -10,6 +9,7 @@ import io.netty.channel.ChannelPromise;
 import io.netty.channel.socket.DuplexChannel;
 import io.netty.handler.codec.http.DefaultFullHttpResponse;
 import io.netty.handler.codec.http.DefaultHttpRequest;
+import io.netty.handler.codec.http.DefaultHttpResponse;
 import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpContent;
 import io.netty.handler.codec.http.HttpHeaderNames;
@@ -74,9 +74,11 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private static final Logger LOGGER = LoggerFactory.getLogger(Connection.class);
-    private static final int MANY_PIECES = 1024;
+    private static final String LOST_BODY = "the body was lost on its way to the runtime; send it again";
     private static final int SMALL_BODY_BYTES = 8 * 1024; // never refused for what others send
+    private static final int ANSWERS_TO_BODIES = 8; // as many bytes as of requests may be on the disk of answers that wait
     private static final int GONE_S = 30; // a caller's: MMS works on what it has sent, and holds it, for about as long
+    private static final int UNAWARE_S = 1; // of that the runtime is, and may still leave an answer
     private static final FullHttpResponse CONTINUE =
             new DefaultFullHttpResponse(HttpVersion.HTTP_1_1, HttpResponseStatus.CONTINUE, Unpooled.EMPTY_BUFFER);
 
@@ -86,8 +88,9 @@ final class Connection extends ChannelDuplexHandler {
     private Call call; // being received or answered; null between two
     private boolean isAsked; // it is whole and has been passed on, or refused: its answer is all that is missing
     private boolean isRefused; // it has been answered before its body was here, which is let pass
-    private ByteBuf body; // what of it is here
+    private Body body; // what of it is here
     private int nBytes; // of this request, on the common account
+    private LargeAnswer answer; // being sent from its file, on that account too; null while none is
     private boolean isPumping;
     private boolean isLast; // what has been answered is the last: nothing is read any more
     private Wait wait = Wait.NOTHING;
@@ -191,30 +194,40 @@ final class Connection extends ChannelDuplexHandler {
                 refuse(ctx, limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, text), false);
             } else {
                 nBytes += size;
-                body = together(ctx, body, piece.retain());
+                keep(ctx, piece.retain());
             }
         }
         if (content instanceof LastHttpContent) {
             if (isRefused) {
                 ended(ctx);
             } else {
-                isAsked = true;
-                ByteBuf whole = body == null ? Unpooled.EMPTY_BUFFER : body;
-                body = null;
-                ctx.fireChannelRead(call.whole(whole));
+                passOn(ctx);
             }
         }
     }
 
-    private static ByteBuf together(ChannelHandlerContext ctx, ByteBuf body, ByteBuf piece) {
+    private void keep(ChannelHandlerContext ctx, ByteBuf piece) {
         if (body == null) {
-            return piece;
+            body = new Body(ctx.alloc(), call);
         }
-        CompositeByteBuf pieces =
-                body instanceof CompositeByteBuf
-                        ? (CompositeByteBuf) body
-                        : ctx.alloc().compositeDirectBuffer(MANY_PIECES).addComponent(true, body);
-        return pieces.addComponent(true, piece);
+        try {
+            body.add(piece);
+        } catch (IOException e) {
+            refuse(ctx, limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, LOST_BODY), false);
+        }
+    }
+
+    private void passOn(ChannelHandlerContext ctx) {
+        ByteBuf whole;
+        try {
+            whole = body == null ? Unpooled.EMPTY_BUFFER : body.whole();
+        } catch (IOException e) {
+            refuse(ctx, limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, LOST_BODY), false);
+            ended(ctx);
+            return;
+        }
+        isAsked = true;
+        ctx.fireChannelRead(call.whole(whole));
     }
 
     private FullHttpResponse tooLarge() {
@@ -247,13 +260,45 @@ final class Connection extends ChannelDuplexHandler {
             return;
         }
         // MMS closes behind each error, when its promise is kept. It never is: who closes is decided here.
-        FullHttpResponse answer = isOfDeadWorker(response) ? notNow(response) : response;
-        if (HttpResponseStatus.SERVICE_UNAVAILABLE.equals(answer.status()) && isOfMms(answer)) {
+        String file = response.headers().get(Spool.ANSWER);
+        if (file != null) {
+            response.headers().remove(Spool.ANSWER);
+            sendFrom(ctx, file, response);
+            return;
+        }
+        FullHttpResponse told = isOfDeadWorker(response) ? notNow(response, Door.RESTARTING) : response;
+        if (HttpResponseStatus.SERVICE_UNAVAILABLE.equals(told.status()) && isOfMms(told)) {
             Lane.tellRefused(HttpResponseStatus.SERVICE_UNAVAILABLE.code());
         }
-        send(ctx, answer, false);
+        sendWhole(ctx, told);
+    }
+
+    private void sendWhole(ChannelHandlerContext ctx, FullHttpResponse response) {
+        send(ctx, response, false);
         ended(ctx);
         pump(ctx);
+    }
+
+    private void sendFrom(ChannelHandlerContext ctx, String file, FullHttpResponse response) {
+        try {
+            LargeAnswer large = LargeAnswer.open(file, call.number);
+            if (limits.allBytes().get() + large.nBytes > ANSWERS_TO_BODIES * limits.maxAllBytes()) {
+                large.close();
+                refuseAnswer(ctx, response, "too many answers wait to be read by their callers; try again");
+            } else if (call.isStream) {
+                sendWhole(ctx, large.inMemory(response));
+            } else {
+                send(ctx, response, large);
+            }
+        } catch (IOException e) {
+            LOGGER.warn("an answer is lost: {}", e.toString());
+            refuseAnswer(ctx, response, "the answer was lost on its way from the runtime; send the request again");
+        }
+    }
+
+    private void refuseAnswer(ChannelHandlerContext ctx, FullHttpResponse response, String text) {
+        Lane.tellRefused(HttpResponseStatus.SERVICE_UNAVAILABLE.code());
+        sendWhole(ctx, notNow(response, text));
     }
 
     /** MMS calls it an error of the server's when the runtime dies with a request; another is there in a second. */
@@ -268,19 +313,16 @@ final class Connection extends ChannelDuplexHandler {
         return text.contains("has no worker to serve inference request") || text.contains(Door.RESTARTING);
     }
 
-    private FullHttpResponse notNow(FullHttpResponse response) {
+    private FullHttpResponse notNow(FullHttpResponse response, String text) {
         response.release();
-        return limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, Door.RESTARTING);
+        return limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, text);
     }
 
     private void send(ChannelHandlerContext ctx, FullHttpResponse response, boolean isTheLast) {
-        boolean closes = isTheLast || Ending.hasBegun() || !HttpUtil.isKeepAlive(call.head);
-        FullHttpResponse answer = call.isStream ? EventStream.of(response) : response;
-        answer.headers().set(HttpHeaderNames.CONNECTION, closes ? HttpHeaderValues.CLOSE : HttpHeaderValues.KEEP_ALIVE);
-        HttpUtil.setContentLength(answer, answer.content().readableBytes());
-        isLast = closes;
-        var sent = ctx.write(answer);
-        int nAnswered = answer.content().readableBytes();
+        FullHttpResponse told = call.isStream ? EventStream.of(response) : response;
+        int nAnswered = told.content().readableBytes();
+        boolean closes = finishHead(told, nAnswered, isTheLast);
+        var sent = ctx.write(told);
         if (nAnswered > SMALL_BODY_BYTES) { // and so is kept by whoever asks for much and reads nothing
             limits.allBytes().addAndGet(nAnswered);
             sent.addListener(future -> limits.allBytes().addAndGet(-nAnswered));
@@ -288,6 +330,44 @@ final class Connection extends ChannelDuplexHandler {
         if (closes) {
             sent.addListener((ChannelFutureListener) future -> endInPeace(ctx));
         }
+    }
+
+    private void send(ChannelHandlerContext ctx, FullHttpResponse response, LargeAnswer large) {
+        release();
+        answer = large;
+        limits.allBytes().addAndGet(large.nBytes);
+        boolean closes = finishHead(response, large.nBytes, false);
+        ctx.write(new DefaultHttpResponse(response.protocolVersion(), response.status(), response.headers()));
+        response.release();
+        large.send(ctx, () -> sent(ctx, closes));
+        watch(ctx);
+    }
+
+    private void sent(ChannelHandlerContext ctx, boolean closes) {
+        settleAnswer();
+        ended(ctx);
+        if (closes) {
+            endInPeace(ctx);
+        } else {
+            pump(ctx);
+        }
+    }
+
+    private void settleAnswer() {
+        if (answer != null) {
+            answer.close();
+            limits.allBytes().addAndGet(-answer.nBytes);
+            answer = null;
+        }
+    }
+
+    /** Whether the connection is closed behind this answer. */
+    private boolean finishHead(HttpResponse head, int nBytes, boolean isTheLast) {
+        boolean closes = isTheLast || Ending.hasBegun() || !HttpUtil.isKeepAlive(call.head);
+        head.headers().set(HttpHeaderNames.CONNECTION, closes ? HttpHeaderValues.CLOSE : HttpHeaderValues.KEEP_ALIVE);
+        HttpUtil.setContentLength(head, nBytes);
+        isLast = closes;
+        return closes;
     }
 
     /** A request is over: answered, and read to its end. */
@@ -374,6 +454,9 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private Wait waitedFor(ChannelHandlerContext ctx) {
+        if (answer != null) {
+            return Wait.READER;
+        }
         if (isLast) {
             return Wait.END;
         }
@@ -408,14 +491,18 @@ final class Connection extends ChannelDuplexHandler {
     @Override
     public void channelInactive(ChannelHandlerContext ctx) throws Exception {
         isLast = true;
-        if (isAsked && call.number != 0) {
-            Lane.tellGone(call.number);
+        if (isAsked && answer == null && call.number != 0) {
+            long number = call.number;
+            Lane.tellGone(number);
+            ctx.executor().schedule(() -> Spool.removeAnswer(number), UNAWARE_S, TimeUnit.SECONDS);
         }
         if (isAsked && nBytes > SMALL_BODY_BYTES) {
             int held = nBytes;
             nBytes = 0;
             ctx.executor().schedule(() -> limits.allBytes().addAndGet(-held), GONE_S, TimeUnit.SECONDS);
         }
+        isAsked = false; // an answer that comes now is nobody's
+        settleAnswer();
         release();
         forgetWaiting();
         if (clock != null) {

@@ -1,4 +1,5 @@
 import com.amazonaws.ml.mms.archive.ModelNotFoundException;
+import com.amazonaws.ml.mms.http.HttpRequestHandler;
 import com.amazonaws.ml.mms.http.HttpRequestHandlerChain;
 import com.amazonaws.ml.mms.util.NettyUtils;
 import io.netty.channel.ChannelHandlerContext;
@@ -20,7 +21,7 @@ import java.util.concurrent.Executor;
  *
  * <p>Fields are touched on the connection's event loop only.
  */
-final class Door extends Desk {
+final class Door extends HttpRequestHandler {
 
     static final String RESTARTING = "the runtime has ended and is being started again; try again";
     private static final String NOWHERE = "";
@@ -63,7 +64,7 @@ final class Door extends Desk {
 
     private void change(ChannelHandlerContext ctx, FullHttpRequest request) {
         try {
-            handOn(ctx, request);
+            super.channelRead0(ctx, request);
         } finally {
             request.release();
         }

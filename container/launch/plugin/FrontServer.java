@@ -1,5 +1,6 @@
 import com.amazonaws.ml.mms.ModelServer;
 import com.amazonaws.ml.mms.http.ApiDescriptionRequestHandler;
+import com.amazonaws.ml.mms.http.HttpRequestHandler;
 import com.amazonaws.ml.mms.http.HttpRequestHandlerChain;
 import com.amazonaws.ml.mms.http.InferenceRequestHandler;
 import com.amazonaws.ml.mms.http.InvalidRequestHandler;
@@ -26,11 +27,11 @@ import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.commons.cli.DefaultParser;
 
 /**
- * Multi Model Server with our own way in: its parts, with a {@link Connection} in front of them that knows HTTP. Hosted there
- * the {@link Desk} is a {@link Door}, and there is {@link Models} for its management of models.
+ * Multi Model Server with our own way in: its parts, with a {@link Connection} in front of them that knows HTTP. Hosted its
+ * own entrance is a {@link Door}, and there is {@link Models} for its management of models.
  *
  * <pre>
- *   standalone   decoder, encoder   Connection   ramp             Desk   MMS's handlers
+ *   standalone   decoder, encoder   Connection   ramp                    MMS's handlers
  *   hosted       decoder, encoder   Connection   ramp   answers   Door   MMS's handlers, with Models in the place of one
  * </pre>
  *
@@ -107,7 +108,7 @@ public final class FrontServer extends ModelServer {
                                 .addLast("connection", connection)
                                 .addLast("ramp", new Lane.Ramp(tools == null ? null : turnstile));
                         if (tools == null) {
-                            handlers.addLast("handler", new Desk(handlers(type)));
+                            handlers.addLast("handler", new HttpRequestHandler(handlers(type)));
                         } else {
                             Door door = new Door(handlers(type), turnstile, changes);
                             handlers.addLast("answers", door.answers()).addLast("handler", door);

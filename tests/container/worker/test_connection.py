@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from container.link import wire
+from container.link.spool import LARGE_BYTES, Spool
 from container.worker.connection import LARGE_RECEIVE_BYTES, RECEIVE_BYTES, Connection, Progress
 from handler.messages import Answer, Request
 
@@ -267,3 +268,117 @@ def test_an_end_or_a_broken_frame_ends_the_connection_at_once(watched: Watched, 
     watched.socket.shutdown(socket.SHUT_WR)
     assert watched.look(QUICK) is Progress.OVER
     assert watched.socket.recv(1) == b""
+
+
+# -- files of the front end's ------------------------------------------------------------------------------------------
+
+
+def frame(headers: dict[str, str], body: bytes = b"") -> bytes:
+    fields = b"".join(blob(name.encode()) + blob(value.encode()) for name, value in headers.items())
+    return b"I" + blob(b"id") + fields + integer(-1) + blob(b"body") + blob(b"") + blob(body) + integer(-1) * 2
+
+
+class Spooling(Peer):
+    """A peer that knows of files."""
+
+    def __init__(self, io_dir: Path, spool: Spool | None, answer: Answer) -> None:
+        super().__init__(io_dir)
+        self.told = answer
+        self.gone: set[str] = set()
+        self.connection._spool = spool
+        self.connection._has_gone = self.gone.__contains__
+
+    def _answer(self, request: Request) -> Answer:
+        super()._answer(request)
+        return self.told
+
+
+LARGE = Answer(200, "text/csv", b"1\n" * LARGE_BYTES, (("x-a", "b"),))
+
+
+@pytest.fixture
+def spooling(tmp_path: Path) -> Iterator[Spooling]:
+    (tmp_path / "spool").mkdir()
+    one = Spooling(tmp_path, Spool(tmp_path / "spool", 8 << 20), LARGE)
+    yield one
+    one.close()
+    assert list((tmp_path / "spool").glob("*.body")) == []
+
+
+def test_a_body_in_a_file_is_the_body_and_no_header_of_the_front_ends_is_seen(
+    spooling: Spooling, tmp_path: Path
+) -> None:
+    body = b"1,2\n" * 100_000
+    (tmp_path / "spool" / "7.body").write_bytes(body)
+    spooling.call(frame({"x-mme-call": "7", "x-mme-body": str(len(body)), "accept": "text/csv"}))
+    (request,) = spooling.requests
+    assert (request.body, dict(request.headers)) == (body, {"accept": "text/csv"})
+
+
+def test_a_large_answer_goes_in_a_file_and_a_small_one_does_not(spooling: Spooling, tmp_path: Path) -> None:
+    reply = spooling.call(frame({"x-mme-call": "7"}, b"1"))
+    assert blob(b"x-mme-answer") + blob(b"7 %d" % len(LARGE.body)) in reply
+    assert reply.endswith(blob(b"") + integer(-1))
+    assert (tmp_path / "spool" / "7.answer").read_bytes() == LARGE.body
+    spooling.told = Answer(200, "text/csv", b"1\n" * (LARGE_BYTES // 2))
+    reply = spooling.call(frame({"x-mme-call": "8"}, b"1"))
+    assert reply.endswith(blob(spooling.told.body) + integer(-1))
+
+
+@pytest.mark.parametrize("why", ["no spool", "no number", "no room"])
+def test_an_answer_for_which_there_is_no_file_goes_as_ever(spooling: Spooling, tmp_path: Path, why: str) -> None:
+    if why == "no spool":
+        spooling.connection._spool = None
+    if why == "no room":
+        (tmp_path / "spool" / "7.answer").mkdir()
+    reply = spooling.call(frame({} if why == "no number" else {"x-mme-call": "7"}, b"1"))
+    assert reply.endswith(blob(LARGE.body) + integer(-1))
+    assert b"x-mme" not in reply
+
+
+def test_without_a_spool_a_callers_word_about_a_file_is_nothing(spooling: Spooling, tmp_path: Path) -> None:
+    (tmp_path / "spool" / "7.body").write_bytes(b"another's")
+    spooling.connection._spool = None
+    spooling.call(frame({"x-mme-call": "7", "x-mme-body": "9"}, b"mine"))
+    assert spooling.requests[0].body == b"mine"
+    (tmp_path / "spool" / "7.body").unlink()
+
+
+def test_a_lost_body_is_told_to_the_front_end_and_ends_nothing(spooling: Spooling) -> None:
+    reply = spooling.call(frame({"x-mme-call": "7", "x-mme-body": "9"}))
+    assert blob(b"x-mme-answer") + blob(b"7 0") in reply
+    assert spooling.requests == []
+    spooling.call(frame({"x-mme-call": "8"}, b"1"))
+    assert len(spooling.requests) == 1
+
+
+def test_for_a_caller_who_has_gone_no_file_is_left(spooling: Spooling, tmp_path: Path) -> None:
+    spooling.gone.add("7")
+    assert blob(b"7 0") in spooling.call(frame({"x-mme-call": "7"}, b"1"))
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_the_thread_that_watches_all_reads_no_file(watched: Watched, tmp_path: Path) -> None:
+    (tmp_path / "7.body").write_bytes(b"123")
+    watched.connection._spool = Spool(tmp_path, 8 << 20)
+    watched.socket.sendall(frame({"x-mme-call": "7", "x-mme-body": "3"}))
+    assert watched.look(QUICK) is Progress.UNFINISHED
+    assert (tmp_path / "7.body").exists()
+    assert watched.connection.finish()
+    assert b"slow" in watched.socket.recv(65536)
+    assert not (tmp_path / "7.body").exists()
+
+
+def test_whether_its_caller_has_gone_is_known_of_what_was_not_answered_at_once(watched: Watched) -> None:
+    wanted: list[bool] = []
+
+    def slowly(request: Request) -> Answer:
+        wanted.append(request.is_wanted())
+        return QUICK
+
+    watched.connection._answer = slowly
+    watched.connection._has_gone = {"7"}.__contains__
+    watched.socket.sendall(frame({"x-mme-call": "7"}, b"1"))
+    assert watched.look(None) is Progress.UNFINISHED
+    assert watched.connection.finish()
+    assert wanted == [False]

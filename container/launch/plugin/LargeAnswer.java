@@ -1,0 +1,108 @@
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.handler.codec.http.DefaultFullHttpResponse;
+import io.netty.handler.codec.http.DefaultHttpContent;
+import io.netty.handler.codec.http.DefaultLastHttpContent;
+import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.util.concurrent.Future;
+import java.io.IOException;
+import java.nio.channels.FileChannel;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * An answer's body that the runtime has left in a file, sent a piece at a time: the next is read when the caller's socket has
+ * taken the one before, and the event loop has looked at its other connections.
+ *
+ * <p>Used on the connection's event loop only.
+ */
+final class LargeAnswer {
+
+    private static final int PIECE_BYTES = 64 * 1024;
+
+    final int nBytes;
+    private final FileChannel file;
+    private int left;
+
+    private LargeAnswer(FileChannel file, int nBytes) {
+        this.file = file;
+        this.nBytes = nBytes;
+        left = nBytes;
+    }
+
+    /**
+     * @param said in the runtime's header
+     * @param number of the call that is answered
+     * @throws IOException where that call's answer is not there, or not as long as was said
+     */
+    static LargeAnswer open(String said, long number) throws IOException {
+        String[] words = said.split(" ");
+        if (words.length != 2 || !words[0].equals(Long.toString(number))) {
+            throw new IOException("not this call's answer: " + said);
+        }
+        FileChannel file = Spool.openAnswer(number);
+        if (!words[1].equals(Long.toString(file.size())) || file.size() > Integer.MAX_VALUE) {
+            file.close();
+            throw new IOException("an answer of " + file.size() + " bytes, not " + words[1]);
+        }
+        return new LargeAnswer(file, (int) file.size());
+    }
+
+    /** The response with all of it, for what has to be seen whole. */
+    FullHttpResponse inMemory(FullHttpResponse head) throws IOException {
+        ByteBuf body = Unpooled.buffer(nBytes);
+        try {
+            read(body, nBytes);
+        } finally {
+            close();
+        }
+        head.release();
+        return new DefaultFullHttpResponse(
+                head.protocolVersion(), head.status(), body, head.headers(), head.trailingHeaders());
+    }
+
+    /** Send all of it. If it cannot be read to its end, its connection is closed: it has been told how long it is. */
+    void send(ChannelHandlerContext ctx, Runnable whenSent) {
+        if (!file.isOpen()) { // the caller has gone
+            return;
+        }
+        ByteBuf piece = ctx.alloc().directBuffer(PIECE_BYTES);
+        try {
+            read(piece, Math.min(PIECE_BYTES, left));
+        } catch (IOException e) {
+            piece.release();
+            ctx.close();
+            return;
+        }
+        boolean isLast = left == 0;
+        ctx.writeAndFlush(isLast ? new DefaultLastHttpContent(piece) : new DefaultHttpContent(piece))
+                .addListener(written -> goOn(ctx, written, isLast, whenSent));
+    }
+
+    private void goOn(ChannelHandlerContext ctx, Future<?> written, boolean isLast, Runnable whenSent) {
+        if (!written.isSuccess()) {
+            ctx.close();
+        } else if (isLast) {
+            whenSent.run();
+        } else { // what is executed without a time comes before the loop has looked at its connections again
+            ctx.executor().schedule(() -> send(ctx, whenSent), 0, TimeUnit.NANOSECONDS);
+        }
+    }
+
+    private void read(ByteBuf to, int size) throws IOException {
+        for (int end = to.writerIndex() + size; to.writerIndex() < end; ) {
+            if (to.writeBytes(file, Math.min(PIECE_BYTES, end - to.writerIndex())) < 0) {
+                throw new IOException("an answer's file has become shorter");
+            }
+        }
+        left -= size;
+    }
+
+    void close() {
+        try {
+            file.close();
+        } catch (IOException e) { // it was only read
+            left = 0;
+        }
+    }
+}
