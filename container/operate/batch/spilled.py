@@ -188,6 +188,7 @@ class SpilledFiles:
         codes: NDArray[np.uint16],
     ) -> None:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         kind = self._kind_of(window)
         fields = self._texts_of(self._kinds[kind].schema)
@@ -195,7 +196,7 @@ class SpilledFiles:
         order, ends = in_groups(buckets, len(self.buckets))
         rows = rows[order]
         columns = [plain(window.table.column(name)) for name in others]
-        whole = pa.table(columns, names=others).combine_chunks().take(rows)
+        whole = pc.take(pa.table(columns, names=others).combine_chunks(), pa.array(rows), boundscheck=False)
         block = pa.table(
             [rows.astype(np.int32), codes[order], *whole.columns], names=["place", "segment", *others]
         ).combine_chunks()
