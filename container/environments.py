@@ -50,6 +50,12 @@ def let_arrow_use_malloc() -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
+def keep_blas_alone() -> None:
+    """Before NumPy is imported. OpenBLAS starts a thread for each core then, which spins for a while before it sleeps: 0.1 s
+    of a core, for products of matrices that nobody asks for."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
 # What would make a replica of a fleet something else than a standalone endpoint; where it listens its flags say.
 _NOT_FOR_REPLICA = re.compile(r"MME_HOSTED|SAGEMAKER_MULTI_MODEL")
 

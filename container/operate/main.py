@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from container import settings
+from container import environments, settings
 from container.limits import libc
 from container.link.loopback import asked_at
 from container.operate.exits import Exit
@@ -91,6 +91,7 @@ def _add_score(commands: Commands) -> None:
 def _add_score_alone(commands: Commands) -> None:
     # Before NumPy has threads. Each thread's heap would keep what its step of a run has left: 60 MB of 550.
     libc.share_heap()
+    environments.keep_blas_alone()
     _add_score(commands)
 
 

@@ -16,8 +16,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import mmap
+import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from container.operate.documents import read_as
 from container.operate.tables.files import DataFile
 from container.operate.troubles import Misused, Refused
 from handler.errors import ArtifactChanged, ArtifactMissing
+from handler.stores.store import Content
 from handler.stores.writing import NOTHING, WritingStore
 
 RUN, SUMMARY, SUCCESS = "run.json", "summary.json", "_SUCCESS"
@@ -127,7 +131,8 @@ class Ledger:
             self._store.put(name, errors.read_bytes())
         elif file.name in self._had_failed:
             self._store.remove(name)
-        self._store.put(f"rows/{file.stem}.{self._suffix}", part.read_bytes())
+        with _mapped(part) as data:
+            self._store.put(f"rows/{file.stem}.{self._suffix}", data)
         entry = Entry(
             file.name,
             counts.n_rows,
@@ -192,6 +197,17 @@ class Ledger:
         if len(packed) != n_bytes:
             raise Refused(f"the ledger's entry of {entry.name} is not as it was written: it is of other models")
         return np.unpackbits(np.frombuffer(packed, np.uint8), count=len(self._at))
+
+
+@contextmanager
+def _mapped(part: Path) -> Iterator[Content]:
+    """What a part holds, from where the kernel has it: to read it and write it again is 0.1 s of ten million rows."""
+    with open(part, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:  # of JSON lines there may be none
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+            yield view
 
 
 def _digest(lines: Any) -> str:

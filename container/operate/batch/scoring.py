@@ -253,9 +253,13 @@ class _Gathered:
     def together(self, borders: list[int]) -> Floats:
         """All rows' numbers, for whoever fills in those between borders, in pairs."""
         assert self._numbers is not None
+        starts, ends = np.array(borders, np.int64).reshape(-1, 2).T
+        if (ends - starts).sum() == self._n_rows:  # as mostly: they are all rows
+            self._is_answered[:] = True
+            return self._numbers
         steps = np.zeros(self._n_rows + 1, np.int8)
-        steps[borders[::2]] += 1
-        steps[borders[1::2]] -= 1
+        steps[starts] += 1
+        steps[ends] -= 1
         self._is_answered |= np.cumsum(steps[:-1], dtype=np.int8).astype(np.bool_)
         return self._numbers
 
@@ -266,9 +270,11 @@ class _Gathered:
         if self._numbers is not None:
             numbers = np.zeros(n_rows, self._numbers.dtype)
             numbers[order] = self._numbers
+            if len(order) == n_rows and self._is_answered.all():
+                return pa.array(numbers, self.column.type)
             is_answered = np.zeros(n_rows, np.bool_)
             is_answered[order] = self._is_answered
-            return pa.array(numbers, self.column.type, mask=None if is_answered.all() else ~is_answered)
+            return pa.array(numbers, self.column.type, mask=~is_answered)
         if not self._lists:
             return pa.nulls(n_rows, self.column.type)
         together = pa.concat_arrays([as_lists(array, self.column) for _, array in self._lists])

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -188,6 +189,7 @@ class SpilledFiles:
         codes: NDArray[np.uint16],
     ) -> None:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         kind = self._kind_of(window)
         fields = self._texts_of(self._kinds[kind].schema)
@@ -195,7 +197,7 @@ class SpilledFiles:
         order, ends = in_groups(buckets, len(self.buckets))
         rows = rows[order]
         columns = [plain(window.table.column(name)) for name in others]
-        whole = pa.table(columns, names=others).combine_chunks().take(rows)
+        whole = pc.take(pa.table(columns, names=others).combine_chunks(), pa.array(rows), boundscheck=False)
         block = pa.table(
             [rows.astype(np.int32), codes[order], *whole.columns], names=["place", "segment", *others]
         ).combine_chunks()
@@ -361,24 +363,31 @@ class SpilledFiles:
         """Write the part, and the errors if there are any. Raises FileUnusable."""
         if one.why_not is not None:
             raise one.why_not
-        met = [np.empty(0, np.int32)]
+        is_met = np.zeros(len(self._scored_by_code), np.bool_)
         with Part(one.file, self._asked, self._layout, part, errors) as made:
             for window in one.windows:
                 if isinstance(window, Unread):
                     made.leave_out(window)
                     self._on_rows(1)
                 else:
-                    met.append(self._answers.get(window.met).column(0).to_numpy())
+                    is_met[self._answers.get(window.met).column(0).to_numpy()] = True
                     made.write(*self._put_together(one.file, window))
                 self._check()
             made.finish()
-        targets = self._buckets.targets
-        made.counts.targets = self._scored.intersection(
-            target for code in np.unique(np.concatenate(met)).tolist() if (target := targets[code]) is not None
-        )
+        made.counts.targets = set(self._scored_by_code[is_met].tolist()) - {None}
         made.counts.n_errors += one.counts.n_errors
         made.counts.missing = one.counts.missing
         return made.counts
+
+    @cached_property
+    def _scored_by_code(self) -> NDArray[np.object_]:
+        """Of each segment's code in the run its target, where that has scored rows. Not before all buckets are done."""
+        targets = self._buckets.targets
+        found = np.full(max(targets, default=-1) + 1, None, np.object_)
+        for code, target in targets.items():
+            if target in self._scored:
+                found[code] = target
+        return found
 
     def _put_together(self, file: DataFile, window: _WindowPutBy) -> tuple[Window, list[pa.Array], pa.Table]:
         """The window as far as its part needs it, its answers in the rows' order, its errors."""

@@ -22,6 +22,7 @@ from container.operate.troubles import Misused, NotNow
 if TYPE_CHECKING:
     import pyarrow as pa
 
+MOST_PIECES = 1024  # in one call: Linux's IOV_MAX
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ELSEWHERE = "TMPDIR names another place, or --scratch where the command has it, and the same command goes on"
 
@@ -47,17 +48,14 @@ class Spill:
         """Raises NotNow when the disk is full."""
         import pyarrow as pa
 
-        made = pa.BufferOutputStream()
-        with pa.ipc.new_stream(made, table.schema) as stream:
+        made = _Pieces()
+        with pa.PythonFile(made, "w") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write(table)
-        data = memoryview(made.getvalue())
         with self._lock:
-            extent = Extent(self._n_bytes, len(data))
-            self._n_bytes += len(data)
+            extent = Extent(self._n_bytes, sum(map(len, made.pieces)))
+            self._n_bytes += extent.n_bytes
         with full_is_said(self._scratch):
-            n_written = 0
-            while n_written < len(data):
-                n_written += os.pwrite(self._file.fileno(), data[n_written:], extent.at + n_written)
+            _write(self._file.fileno(), made.pieces, extent.at)
         return extent
 
     def get(self, extent: Extent) -> pa.Table:
@@ -74,6 +72,39 @@ class Spill:
 
     def close(self) -> None:
         self._file.close()
+
+
+class _Pieces:
+    """A file that Arrow writes to: it keeps what it is given where that lies. To copy a table into one piece takes as long as
+    to write it."""
+
+    def __init__(self) -> None:
+        self.pieces: list[memoryview] = []
+        self.closed = False
+
+    def write(self, piece: bytes) -> int:
+        self.pieces.append(memoryview(piece))
+        return len(self.pieces[-1])
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _write(file: int, pieces: list[memoryview], at: int) -> None:
+    """All of them, one after the other."""
+    while pieces:
+        n_written = os.pwritev(file, pieces[:MOST_PIECES], at)
+        at += n_written
+        n_whole = 0
+        while n_whole < len(pieces) and n_written >= len(pieces[n_whole]):
+            n_written -= len(pieces[n_whole])
+            n_whole += 1
+        pieces = pieces[n_whole:]
+        if n_written:
+            pieces[0] = pieces[0][n_written:]
 
 
 def look_for_room(scratch: Path, n_bytes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -46,3 +47,20 @@ def test_help_and_a_word_that_is_none_name_all_commands(capsys: pytest.CaptureFi
         said = "".join(capsys.readouterr())
         for word in ("serve", "health", "demo", "invoke", "score", "train", "deploy", "platform"):
             assert word in said
+
+
+COUNTS_THREADS = """
+import os, sys
+from container.operate.main import main
+try:
+    main(["score", "--help"])
+finally:
+    import numpy
+    print(len(os.listdir("/proc/self/task")), file=sys.stderr)
+"""
+
+
+def test_a_batch_has_no_threads_of_blas() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    counted = subprocess.run([sys.executable, "-c", COUNTS_THREADS], env=environment, capture_output=True, text=True)
+    assert counted.stderr.split() == ["1"]

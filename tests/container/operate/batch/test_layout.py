@@ -46,3 +46,19 @@ def test_numbers_do_not_fit_where_words_are_and_words_not_where_numbers_are() ->
     assert not words.fits(np.array([1]))
     assert not numbers.fits(np.array(["a"]))
     assert not numbers.fits(np.array([[1]]))
+
+
+@pytest.mark.parametrize(
+    ("borders", "answered"),
+    [([0, 3, 3, 4], [True] * 4), ([3, 4, 0, 1], [True, False, False, True]), ([], [False] * 4)],
+)
+def test_groups_that_one_call_scores_answer_their_rows_alone(borders: list[int], answered: list[bool]) -> None:
+    (column,) = layout_of(Predictions({"output": np.zeros(1, np.float32)}))
+    gathered = _Gathered(column, 4)
+    gathered.together(borders)[:] = [1, 2, 3, 4]
+    order = np.array([2, 0, 3, 1])
+    wanted = [None] * 5  # a row in no group has no answer either
+    for place, number, is_answered in zip(order.tolist(), [1, 2, 3, 4], answered, strict=True):
+        wanted[place] = number if is_answered else None
+    assert gathered.scattered(order, 5).to_pylist() == wanted
+    assert gathered.scattered(order, 4).to_pylist() == wanted[:4]

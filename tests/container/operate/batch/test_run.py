@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -199,6 +200,14 @@ def test_a_row_that_is_too_wide_is_told_and_left_out(models: Path, tmp_path: Pat
     part = pq.read_table(tmp_path / "out/rows/a.parquet")
     expected = wanted(data).tolist()
     assert part.column("score").to_pylist() == [*expected[:99], *expected[100:249], *expected[250:]]
+
+
+@pytest.mark.parametrize("out_format", ["parquet", "csv", "jsonl"])
+def test_a_file_of_no_rows_has_a_part_of_none(models: Path, tmp_path: Path, out_format: str) -> None:
+    write(table(0, 1), tmp_path / "data/a.parquet")
+    score(models, tmp_path / "data", tmp_path / "out", asked=replace(ASKED, out_format=out_format))
+    content = (tmp_path / "out/rows" / f"a.{out_format}").read_bytes()
+    assert content == {"csv": b'"id","score"\n', "jsonl": b""}.get(out_format, content)
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_a_full_disk_ends_the_run_with_the_place_named(
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(spill.os, "pwrite", full)
+        patch.setattr(spill.os, "pwritev", full)
         with pytest.raises(NotNow, match=f"{scratch}/.* is full .No space left on device.; TMPDIR names another place"):
             score(models, data, tmp_path / "out", flags={**TIGHT, "scratch": str(scratch)})
     assert os.listdir(scratch) == []
