@@ -137,16 +137,22 @@ class SpilledFiles:
         try:
             with on_disk(one.file, self._scratch, self._endpoint_url) as path:
                 for window in windows(path, one.file, self._asked):
+                    now = None
                     if isinstance(window, Unread):
                         one.windows.append(window)
                     else:
-                        self._put_window_by(one, window)
+                        now = self._put_window_by(one, window)
+                    del window  # 20 MB for each thread, which it needs for the rest
+                    if now is not None:
+                        self._score_now(one, now)
+                    del now
                     self._check()
         except FileUnusable as error:
             one.why_not = error
             raise
 
-    def _put_window_by(self, one: FilePutBy, window: Window) -> None:
+    def _put_window_by(self, one: FilePutBy, window: Window) -> _Now | None:
+        """What is left of it: rows of models that are loaded."""
         import pyarrow as pa
 
         segments = segments_of(window, one.file, self._asked, self._models.met)
@@ -168,16 +174,16 @@ class SpilledFiles:
         if len(later):
             self._put_rows_by(one.at, at, window, later, of_rows.buckets[later], of_rows.codes[later])
         now = np.flatnonzero(of_rows.buckets == AT_ONCE)
-        if len(now) or not len(window.table):
-            table = window.table if not len(later) else window.table.take(now)
-            of_now = Segments(segments.codes[now], segments.values, segments.template)
-            in_window = replace(window, table=table, numbers=np.arange(len(table)))
-            groups = groups_of(of_now, self._models)
-            self._leave(
-                groups,
-                score_groups(in_window, groups, self._asked, self._layout, self._check),
-                [_Piece(one, at, now.astype(np.int32))],
-            )
+        if len(window.table) and not len(now):
+            return None
+        table = window.table if not len(later) else window.table.take(now)
+        of_now = Segments(segments.codes[now], segments.values, segments.template)
+        return _Now(replace(window, table=table, numbers=np.arange(len(table))), of_now, at, now.astype(np.int32))
+
+    def _score_now(self, one: FilePutBy, now: _Now) -> None:
+        groups = groups_of(now.segments, self._models)
+        scored = score_groups(now.window, groups, self._asked, self._layout, self._check)
+        self._leave(groups, scored, [_Piece(one, now.at, now.places)])
 
     def _put_rows_by(
         self,
@@ -196,11 +202,10 @@ class SpilledFiles:
         others = [name for name in window.table.column_names if name not in fields]
         order, ends = in_groups(buckets, len(self.buckets))
         rows = rows[order]
-        columns = [plain(window.table.column(name)) for name in others]
-        whole = pc.take(pa.table(columns, names=others).combine_chunks(), pa.array(rows), boundscheck=False)
-        block = pa.table(
-            [rows.astype(np.int32), codes[order], *whole.columns], names=["place", "segment", *others]
-        ).combine_chunks()
+        # One after the other: all of them in one piece would lie in memory once more.
+        places = pa.array(rows)
+        taken = [pc.take(_whole(plain(window.table.column(name))), places, boundscheck=False) for name in others]
+        block = pa.table([rows.astype(np.int32), codes[order], *taken], names=["place", "segment", *others])
         for number, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
             if start < end:
                 made = Block(kind, file, at, end - start, self._rows.put(block.slice(start, end - start)))
@@ -417,6 +422,16 @@ class _Piece:
 
     file: FilePutBy
     window: int
+    places: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Now:
+    """Rows of a window that are scored at once. window: they alone. at: the window among its file's. places: theirs in it."""
+
+    window: Window
+    segments: Segments
+    at: int
     places: NDArray[np.int32]
 
 

@@ -169,6 +169,7 @@ class Work:
 
             self._each(sorted(self._postponed), put_by)
             self._models.let_go()
+            libc.trim()  # scoring buckets needs half of what putting rows by did, while examiners are at work
             self._each(spilled.buckets, score, spilled.n_at_once)
             self._each(waiting, finish)
 

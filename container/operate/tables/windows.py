@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # columns, for each thread.
 MAX_WINDOW_ROWS = 1 << 19
 MIN_WINDOW_ROWS = 1 << 12
+# Rows of Parquet that are asked for at a time: pyarrow holds twice what it handed out last, which of a window were 43 MB.
+READ_ROWS = 1 << 17
 WINDOW_BYTES = 64 << 20  # of float64 cells
 CSV_BLOCK_BYTES = 8 << 20
 SNIFFED_BYTES = 256 << 10
@@ -84,32 +86,48 @@ def _parquet(path: Path, file: DataFile, asked: Reading, max_bytes: int) -> Iter
             schema = parquet.schema_arrow
         as_words = written_as_words(parquet.metadata.metadata or {})
         n_rows = window_rows(len(schema), max_bytes)
-        batches = parquet.iter_batches(batch_size=n_rows, use_threads=False)
+        batches = parquet.iter_batches(batch_size=min(n_rows, READ_ROWS), use_threads=False)
     if not parquet.metadata.num_rows:
         yield Window(schema.empty_table(), np.arange(0), is_named=True, is_typed=True)
-    first = 1
-    for table in _put_together(_guarded(batches, "Parquet"), n_rows):
-        numbers = np.arange(first, first + len(table))
-        yield Window(table, numbers, is_named=True, is_typed=True, as_words=as_words)
-        first += len(table)
+    n_before = 0
+
+    def window(table: pa.Table) -> Window:
+        nonlocal n_before
+        numbers = np.arange(n_before + 1, n_before + len(table) + 1)
+        n_before += len(table)
+        return Window(table, numbers, is_named=True, is_typed=True, as_words=as_words)
+
+    yield from map(window, _put_together(_guarded(batches, "Parquet"), n_rows))
 
 
 def _put_together(batches: Iterator[pa.RecordBatch], n_rows: int) -> Iterator[pa.Table]:
-    """Tables of n_rows, the last one shorter: readers stop at row groups and blocks, whatever they are asked for."""
-    import pyarrow as pa
-
+    """Tables of n_rows, the last one shorter: readers stop at row groups and blocks, whatever they are asked for. What was
+    handed out is held by whoever asked for it alone."""
     held: list[Any] = []
     n_held = 0
     for batch in batches:
-        while n_held + len(batch) >= n_rows:
-            wanted = n_rows - n_held
-            yield pa.Table.from_batches([*held, batch.slice(0, wanted)])
-            held, n_held, batch = [], 0, batch.slice(wanted)  # noqa: PLW2901  what is left of it
-        if len(batch):
-            held.append(batch)
-            n_held += len(batch)
-    if held:
-        yield pa.Table.from_batches(held)
+        held.append(batch)
+        n_held += len(batch)
+        del batch
+        while n_held >= n_rows:
+            n_left = n_held - n_rows
+            last = held.pop()
+            held.append(last.slice(0, len(last) - n_left))
+            left = [last.slice(len(last) - n_left)] if n_left else []
+            del last
+            yield _taken(held)
+            held, n_held = left, n_left
+    if n_held:
+        yield _taken(held)
+
+
+def _taken(held: list[Any]) -> pa.Table:
+    """Of batches, which are held no longer."""
+    import pyarrow as pa
+
+    table = pa.Table.from_batches(held)
+    held.clear()
+    return table
 
 
 def _guarded(batches: Any, what: str) -> Iterator[pa.RecordBatch]:
@@ -117,10 +135,10 @@ def _guarded(batches: Any, what: str) -> Iterator[pa.RecordBatch]:
     while True:
         with _foreign_errors(what):
             try:
-                batch = next(iterator)
+                read = [next(iterator)]  # in a list, so that it is not held here once it was handed out
             except StopIteration:
                 return
-        yield batch
+        yield read.pop()
 
 
 @contextmanager

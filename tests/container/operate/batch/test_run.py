@@ -405,6 +405,28 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path, monkeypatch: pytes
     assert most - before < path.stat().st_size / 4
 
 
+def test_a_window_is_held_by_nobody_but_whoever_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MAX_WINDOW_ROWS", 25_000)
+    monkeypatch.setattr(windows, "READ_ROWS", 2000)
+    path = tmp_path / "a.parquet"
+    draw = np.random.default_rng(0)
+    whole = pa.table({name: draw.random(200_000) for name in "abcd"})
+    pq.write_table(whole, path, row_group_size=2000)  # a window ends in the middle of one
+    found = windows.windows(path, DataFile("a.parquet", 1, "1", str(tmp_path), "parquet"), ASKED)
+    seen, first = [], 1
+    before = pa.total_allocated_bytes()
+    for window in found:
+        assert isinstance(window, windows.Window)
+        assert window.numbers.tolist() == list(range(first, first + len(window.table)))
+        assert window.table.equals(whole.slice(first - 1, len(window.table)))
+        first += len(window.table)
+        seen.append(len(window.table))
+        n_bytes = window.table.nbytes
+        del window
+        assert pa.total_allocated_bytes() - before <= n_bytes / 2  # the reader's, and the rest of a row group
+    assert seen == [25_000] * 8
+
+
 def test_a_signal_is_seen_while_models_are_waited_for() -> None:
     """A window may name thousands of segments, whose models come one after the other from far away."""
     asked, may_go, stop = threading.Event(), threading.Event(), threading.Event()

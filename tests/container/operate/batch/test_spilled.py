@@ -97,6 +97,30 @@ def test_every_fault_of_every_format_is_told_as_in_a_run_with_room(
     assert sum(len(bucket.values) for bucket in spills[0].buckets) >= N_MODELS - 2  # but for those that were there
 
 
+def test_what_was_put_by_is_not_in_memory_while_the_rest_is_scored(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_rows = 20_000
+    monkeypatch.setattr(windows, "MAX_WINDOW_ROWS", n_rows)
+    monkeypatch.setattr(windows, "READ_ROWS", n_rows // 20)
+    rows = table(n_rows, 0, ["0", "1"] + ["2", "3"] * (n_rows // 2 - 1))
+    (tmp_path / "data").mkdir()
+    pq.write_table(rows, tmp_path / "data/a.parquet", row_group_size=n_rows // 20)
+    held: list[tuple[int, int]] = []
+    real = spilled.score_groups
+
+    def noted(window: windows.Window, *others: Any) -> Any:
+        held.append((len(window.table), pa.total_allocated_bytes()))
+        return real(window, *others)
+
+    monkeypatch.setattr(spilled, "score_groups", noted)
+    before = pa.total_allocated_bytes()
+    assert score(models, tmp_path / "data", tmp_path / "out", flags=TIGHT).n_loads == 4
+    n_at_once, n_bytes = held[0]
+    assert n_at_once < n_rows / 2
+    assert n_bytes - before < rows.nbytes * (n_at_once / n_rows + 0.3)
+
+
 def test_where_all_models_fit_nothing_is_put_by(models: Path, data: Path, tmp_path: Path, spills: list[Any]) -> None:
     assert score(models, data, tmp_path / "out").n_loads == N_MODELS
     assert spills == []
