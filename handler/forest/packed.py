@@ -33,6 +33,7 @@ from handler.forest import walker
 from handler.importer.learner import DELETED_SPLIT, NO_NODE, NO_PARENT, Array, Learner, Trees, no_categories
 from handler.importer.trees import address, are_as_read
 from handler.importer.writer import ubj_of
+from handler.typed_json import read_as
 
 MAGIC = 0x31464D4D  # "MMF1"
 _HEAD = struct.Struct("=8I")
@@ -127,17 +128,6 @@ def is_sound(forest: bytes) -> bool:
         return _agrees(_rest_of(forest), n_trees, has_leaves=n_left == 8 * n_nodes)
     except (ValueError, RecursionError):
         return False
-
-
-def _read_rest(text: bytes) -> _Rest:
-    """Raises ValueError where it is not what `_rest` makes. json knows NaN and infinity, which msgspec does not."""
-    try:
-        return _rest_decoder.decode(text)
-    except msgspec.DecodeError:
-        try:
-            return msgspec.convert(json.loads(text), _Rest)
-        except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from error
 
 
 def _agrees(rest: _Rest, n_trees: int, *, has_leaves: bool) -> bool:
@@ -281,8 +271,9 @@ def document_of(forest: bytes) -> bytes:
 
 
 def _rest_of(forest: bytes) -> _Rest:
+    """Raises ValueError where it is not what `_rest` makes."""
     (n_rest,) = _LENGTH.unpack_from(forest, len(forest) - _LENGTH.size)
-    return _read_rest(forest[len(forest) - _LENGTH.size - n_rest : -_LENGTH.size])
+    return read_as(_rest_decoder, forest[len(forest) - _LENGTH.size - n_rest : -_LENGTH.size])
 
 
 def _unpacked(forest: bytes) -> Learner:

@@ -78,7 +78,7 @@ class DiskCache:
         except OSError as error:
             raise DiskCacheUnusable(f"{root}: {error.strerror}") from error
         self._lock_file = -1
-        if not is_ours(os.fstat(self._directory)):
+        if not _is_ours(os.fstat(self._directory)):
             self.close()
             raise DiskCacheUnusable(f"{root}: others may write into it")
         try:
@@ -131,7 +131,7 @@ class DiskCache:
             file = self._open(key, os.O_RDONLY)
             try:
                 status = os.fstat(file)
-                if not (is_ours(status) and stat.S_ISREG(status.st_mode)):
+                if not (_is_ours(status) and stat.S_ISREG(status.st_mode)):
                     self._lose(key, "others may have written it")
                     return None
                 data = _whole(file, status.st_size)
@@ -258,6 +258,6 @@ def _whole(file: int, n_bytes: int) -> bytes:
     return data
 
 
-def is_ours(status: os.stat_result) -> bool:
+def _is_ours(status: os.stat_result) -> bool:
     """Documents are loaded as they are, so nobody else may be able to write there."""
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022

@@ -27,6 +27,7 @@ import msgspec
 
 from handler.compiled import holding, kept, letting_go
 from handler.predictor import Facts
+from handler.typed_json import read_as
 
 MAGIC = b"mme disk 3\n\0\0\0\0\0"
 _FRONT = struct.Struct("=16sQQQ")
@@ -87,7 +88,7 @@ def parsed(data: bytes, identity: Sequence[str], checked_s_ago: float) -> Kept |
 def kept_of(head: bytes, documents: tuple[bytes, ...], identity: Sequence[str], checked_s_ago: float) -> Kept | None:
     """Of a file whose checksum is right, if it says that it is this artifact's."""
     try:
-        found = _read_head(head)
+        found = read_as(_head, head)
     except (ValueError, RecursionError):  # by somebody who can count checksums
         return None
     if found.identity != tuple(identity) or len(found.facts) != len(documents):
@@ -119,14 +120,3 @@ def checksum(pieces: Sequence[bytes]) -> int:
         count = holding.checksum if len(piece) < _LONG else letting_go.checksum
         found = count(piece, len(piece), found)
     return found
-
-
-def _read_head(text: bytes) -> _Head:
-    """Raises ValueError where it is not as it was written. json knows NaN, which msgspec does not."""
-    try:
-        return _head.decode(text)
-    except msgspec.DecodeError:
-        try:
-            return msgspec.convert(json.loads(text), _Head)
-        except msgspec.ValidationError as error:
-            raise ValueError(str(error)) from error

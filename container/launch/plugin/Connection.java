@@ -259,13 +259,13 @@ final class Connection extends ChannelDuplexHandler {
             response.release();
             return;
         }
-        // MMS closes behind each error, when its promise is kept. It never is: who closes is decided here.
         String file = response.headers().get(Spool.ANSWER);
         if (file != null) {
             response.headers().remove(Spool.ANSWER);
             sendFrom(ctx, file, response);
             return;
         }
+        // MMS closes behind each error, when its promise is kept. It never is: who closes is decided here.
         FullHttpResponse told = isOfDeadWorker(response) ? notNow(response, Door.RESTARTING) : response;
         if (HttpResponseStatus.SERVICE_UNAVAILABLE.equals(told.status()) && isOfMms(told)) {
             Lane.tellRefused(HttpResponseStatus.SERVICE_UNAVAILABLE.code());
