@@ -138,13 +138,13 @@ class ModelLoader:
 
     def prepare(self, target: str) -> PreparedModel:
         """The target's artifact as it is now, examined. Raises ArtifactError, at once for what was just found out."""
-        (kept,) = self._from_disk([target])
+        (kept,) = self.prepare_kept([target])
         return kept or self._examined(self._fetched(target))
 
     def prepare_all(self, targets: Sequence[str]) -> list[PreparedModel | ArtifactError]:
         """As `prepare` of each of several small ones, for less; what that would raise is in its place."""
         found: list[PreparedModel | _Arrived | ArtifactError] = []
-        for target, kept in zip(targets, self._from_disk(targets), strict=True):
+        for target, kept in zip(targets, self.prepare_kept(targets), strict=True):
             found.append(_or_error(self._fetched, target) if kept is None else kept)
         arrived = [one for one in found if isinstance(one, _Arrived)]
         start = time.perf_counter_ns()
@@ -253,8 +253,8 @@ class ModelLoader:
             self._disk_cache.put(fetched.uri, fetched.version, outcome.documents, outcome.facts)
         return prepared
 
-    def _from_disk(self, targets: Sequence[str]) -> list[PreparedModel | None]:
-        """What is kept of each."""
+    def prepare_kept(self, targets: Sequence[str]) -> list[PreparedModel | None]:
+        """Those of them that are kept on disk, without a question to the store; None for each of the others."""
         if self._disk_cache is None:
             return [None] * len(targets)
         start = time.perf_counter_ns()

@@ -25,12 +25,14 @@ from handler.stores.store import StoredObject
 
 LOOK_S = 1.0  # whoever waits for a model looks up so often
 MAX_TOGETHER = 32  # models that one job loads
+MAX_KEPT = 64  # models that are read from disk together
 # Of those, examined together: of what one costs, a third and less are then messages.
 MAX_EXAMINED = 16
 EXAMINED_BYTES = 1 << 20
 
 
 class Loader(Protocol):
+    def prepare_kept(self, targets: Sequence[str]) -> Sequence[PreparedModel | None]: ...
     def prepare_all(self, targets: Sequence[str]) -> Sequence[PreparedModel | ArtifactError]: ...
     def prepare_if_changed(self, target: str, version: str) -> PreparedModel | None: ...
 
@@ -43,6 +45,7 @@ NO_ROOM = NoRoom()
 Outcome = Scorer | ServingError | NoRoom
 # What is raised to whoever asks for the model, wherever it was found out.
 Trouble = FileUnusable | Misused
+Prepare = Callable[[Sequence[str]], Sequence[PreparedModel | ArtifactError | None]]
 
 
 class RunModels:
@@ -58,7 +61,8 @@ class RunModels:
         self._uri = uri
         self.met = Met()  # by the run's windows
         self._lock = threading.Lock()  # guards what follows
-        self._flights: dict[str, Future[Mapping[str, Outcome | Trouble]]] = {}  # each of a few targets
+        # Each of a few targets, of which it may find that it has not all: then they are another's to begin.
+        self._flights: dict[str, Future[Mapping[str, Outcome | Trouble]]] = {}
         self._known: dict[str, Outcome] = {}  # read without the lock for each group of each window
         self._n_bytes = 0
         self._n_artifact_bytes = 0  # of those
@@ -68,9 +72,9 @@ class RunModels:
         self.check: Callable[[], None] = lambda: None
 
     def request(self, targets: Iterable[str]) -> None:
-        """Begin to load what is not here, as far as there is room."""
+        """Load what is kept on disk and begin to load the rest, as far as there is room. Raises what `check` does."""
         known, artifacts = self._known, self._artifacts
-        new = [target for target in targets if target not in known and target in artifacts]
+        new = self._load_kept([target for target in targets if target not in known and target in artifacts])
         # A job for each costs a quarter as much as to load a model; a few models are for all threads all the same.
         n_together = max(1, min(MAX_TOGETHER, len(new) // MAX_TOGETHER))
         for at in range(0, len(new), n_together):
@@ -84,13 +88,15 @@ class RunModels:
             return known
         if target not in self._artifacts:
             return ArtifactMissing(f"{self._uri}{target}")
-        with self._lock:
-            self._begin([target])
-            flight = self._flights.get(target)
-        while flight is not None and not flight.done():
-            self.check()
-            wait([flight], LOOK_S)
-        outcome = NO_ROOM if flight is None else flight.result()[target]
+        outcome: Outcome | Trouble | None = None
+        while outcome is None:
+            with self._lock:
+                self._begin([target])
+                flight = self._flights.get(target)
+            while flight is not None and not flight.done():
+                self.check()
+                wait([flight], LOOK_S)
+            outcome = NO_ROOM if flight is None else flight.result().get(target)
         if isinstance(outcome, Trouble):
             raise outcome
         self._known[target] = outcome
@@ -121,33 +127,65 @@ class RunModels:
         self._flights.clear()
         self._known.clear()
 
+    def _load_kept(self, targets: Sequence[str]) -> list[str]:
+        """Load those that are kept on disk, in this thread: to hand a model to another takes as long as to read it. Returns
+        the others, as far as nobody has begun with them."""
+        left: list[str] = []
+        for at in range(0, len(targets), MAX_KEPT):
+            flight: Future[Mapping[str, Outcome | Trouble]] = Future()
+            flight.set_running_or_notify_cancel()
+            with self._lock:
+                new = [target for target in targets[at : at + MAX_KEPT] if target not in self._flights]
+                if self.is_full:
+                    break
+                self._flights.update(dict.fromkeys(new, flight))
+            try:
+                loaded = self._load_all(new, self._loader.prepare_kept, MAX_KEPT)
+            except BaseException as error:
+                flight.set_exception(error)
+                raise
+            with self._lock:
+                others = [target for target in new if target not in loaded]
+                for target in others:
+                    del self._flights[target]
+            flight.set_result(loaded)
+            left += others
+        return left
+
     def _begin(self, targets: Sequence[str]) -> None:
         """To load those that nobody has begun to, one after the other. Under the lock."""
         new = [target for target in targets if target not in self._flights]
         if new and not self.is_full:
-            self._flights.update(dict.fromkeys(new, self._executor.submit(self._load_all, new)))
+            flight = self._executor.submit(self._load_all, new, self._loader.prepare_all, MAX_EXAMINED)
+            self._flights.update(dict.fromkeys(new, flight))
 
-    def _load_all(self, targets: Sequence[str]) -> Mapping[str, Outcome | Trouble]:
+    def _load_all(self, targets: Sequence[str], prepare: Prepare, most: int) -> Mapping[str, Outcome | Trouble]:
+        """prepare: so many of them together as `most` at the most; of those that it has nothing of, there is nothing here."""
         loaded: dict[str, Outcome | Trouble] = {}
-        while len(loaded) < len(targets):
+        n_done = 0
+        while n_done < len(targets):
             self.check()  # what it raises, whoever waits for one of them hears
-            few = self._few(targets[len(loaded) :])
+            few = self._few(targets[n_done : n_done + most])
+            n_done += len(few)
             if self.is_full:  # by now; to examine them for nothing would cost as much as to load them
                 loaded.update(dict.fromkeys(few, NO_ROOM))
                 continue
-            for target, prepared in zip(few, self._loader.prepare_all(few), strict=True):
-                loaded[target] = self._load(target, prepared)
+            for target, prepared in zip(few, prepare(few), strict=True):
+                if prepared is not None:
+                    outcome = loaded[target] = self._load(target, prepared)
+                    if not isinstance(outcome, Trouble):
+                        self._known[target] = outcome
         return loaded
 
     def _few(self, targets: Sequence[str]) -> Sequence[str]:
         """The first of them: as many as are examined together, and find room if guesses are right."""
         left_bytes, room_bytes = float(EXAMINED_BYTES), float(self.budget_bytes - self._n_bytes)
-        for n, target in enumerate(targets[:MAX_EXAMINED]):
+        for n, target in enumerate(targets):
             left_bytes -= self._artifacts[target].size
             room_bytes -= self.guessed_bytes(target)
             if n and (left_bytes < 0 or room_bytes < 0):
                 return targets[:n]
-        return targets[:MAX_EXAMINED]
+        return targets
 
     def _load(self, target: str, found: PreparedModel | ArtifactError) -> Outcome | Trouble:
         prepared = self._of_the_run(target, found)

@@ -432,6 +432,9 @@ def test_a_signal_is_seen_while_models_are_waited_for() -> None:
     asked, may_go, stop = threading.Event(), threading.Event(), threading.Event()
 
     class FarAway:
+        def prepare_kept(self, targets: Sequence[str]) -> Any:
+            return [None] * len(targets)
+
         def prepare_all(self, targets: Sequence[str]) -> Any:
             asked.set()
             may_go.wait(60)
@@ -460,6 +463,9 @@ def test_what_finds_no_room_is_not_examined_for_nothing() -> None:
         def __init__(self) -> None:
             self.asked: list[str] = []
 
+        def prepare_kept(self, targets: Sequence[str]) -> Any:
+            return [None] * len(targets)
+
         def prepare_all(self, targets: Sequence[str]) -> Any:
             self.asked += targets
             return [
@@ -482,6 +488,59 @@ def test_what_finds_no_room_is_not_examined_for_nothing() -> None:
         others = models.others(500)
         models.let_go()
         assert [isinstance(others.model(target), NoRoom) for target in list(artifacts)[:11]] == [False] * 5 + [True] * 6
+
+
+def test_what_is_kept_on_disk_is_loaded_by_whoever_asks_and_the_rest_by_others() -> None:
+    by: dict[str, str] = {}
+
+    class Keeping:
+        """Even ones on disk."""
+
+        def prepare_kept(self, targets: Sequence[str]) -> Any:
+            return [prepared(target) if int(target) % 2 == 0 else None for target in targets]
+
+        def prepare_all(self, targets: Sequence[str]) -> Any:
+            return [prepared(target) for target in targets]
+
+        def prepare_if_changed(self, target: str, version: str) -> Any:
+            raise AssertionError
+
+    def prepared(target: str) -> Any:
+        assert by.setdefault(target, threading.current_thread().name) == threading.current_thread().name
+        return SimpleNamespace(version="1", n_bytes=1, load=lambda: target)
+
+    artifacts = {str(number): StoredObject(str(number), 10, "1") for number in range(400)}
+    with ThreadPoolExecutor(2, thread_name_prefix="loader") as loaders, ThreadPoolExecutor(2) as askers:
+        models = RunModels(Keeping(), artifacts, loaders, 1000, "")
+
+        def ask(_: int) -> list[Any]:
+            models.request(artifacts)
+            return [models.model(target) for target in artifacts]
+
+        assert list(askers.map(ask, range(2))) == [list(artifacts)] * 2
+    assert (models.n_loads, len(by)) == (400, 400)
+    assert {target for target, thread in by.items() if thread.startswith("loader")} == {
+        target for target in artifacts if int(target) % 2
+    }
+
+
+def test_whoever_waits_for_what_another_reads_hears_why_it_did_not() -> None:
+    class Stopping:
+        def prepare_kept(self, targets: Sequence[str]) -> Any:
+            raise Stopped("stopped")
+
+        def prepare_all(self, targets: Sequence[str]) -> Any:
+            raise AssertionError
+
+        prepare_if_changed = prepare_all
+
+    with ThreadPoolExecutor(1) as threads:
+        models = RunModels(Stopping(), {"a": StoredObject("a", 1, "1")}, threads, 1 << 20, "")
+        with pytest.raises(Stopped):
+            models.request(["a"])
+        with pytest.raises(Stopped):
+            models.model("a")
+        models.let_go()
 
 
 def test_two_hosts_make_the_same_bytes_as_one(models: Path, tmp_path: Path) -> None:
