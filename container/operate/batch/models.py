@@ -68,6 +68,7 @@ class RunModels:
         self._n_artifact_bytes = 0  # of those
         self.is_full = False  # for good: whoever was sent away once is sent away by all
         self.n_loads = 0
+        self.is_all_kept = True  # on disk, whatever was asked for: nobody is at work examining it
         # Called while somebody waits for a model; what it raises ends that. A window may name thousands that come from far.
         self.check: Callable[[], None] = lambda: None
 
@@ -150,6 +151,8 @@ class RunModels:
                     del self._flights[target]
             flight.set_result(loaded)
             left += others
+        if left:
+            self.is_all_kept = False
         return left
 
     def _begin(self, targets: Sequence[str]) -> None:

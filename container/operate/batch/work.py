@@ -169,7 +169,8 @@ class Work:
 
             self._each(sorted(self._postponed), put_by)
             self._models.let_go()
-            libc.trim()  # scoring buckets needs half of what putting rows by did, while examiners are at work
+            if not self._models.is_all_kept:
+                libc.trim()  # scoring buckets needs half of what putting rows by did, while examiners are at work
             self._each(spilled.buckets, score, spilled.n_at_once)
             self._each(waiting, finish)
 

@@ -188,25 +188,26 @@ def _of_one_column(column: Any, met: Met) -> NDArray[np.int32]:
     """Where it is a dictionary already, each chunk has its own, which are not made into one for that."""
     import pyarrow.types as types
 
+    chunks = column.chunks if types.is_dictionary(column.type) else [_coded(column)]
+    of_words = _of_words([chunk.dictionary for chunk in chunks], met)
     codes = np.empty(len(column), np.int32)
     start = 0
-    for chunk in column.chunks if types.is_dictionary(column.type) else [_coded(column)]:
-        codes[start : start + len(chunk)] = _of_chunk(chunk, met)
+    for chunk, of_word in zip(chunks, of_words, strict=True):
+        if chunk.indices.null_count:
+            of_word = np.append(of_word, np.int32(met.code((None,))))
+        codes[start : start + len(chunk)] = of_word[_codes_of(chunk)]
         start += len(chunk)
     return codes
 
 
-def _of_chunk(chunk: Any, met: Met) -> NDArray[np.int32]:
+def _of_words(dictionaries: list[Any], met: Met) -> list[NDArray[np.int32]]:
+    """The code of each word of each. Text is looked for in one go: what it is looked for in is made ready each time."""
     import pyarrow as pa
 
-    if chunk.dictionary.type == pa.string():
-        of_word = met.codes(chunk.dictionary)
-    else:
-        of_word = np.array([met.code((text_of(word),)) for word in chunk.dictionary.to_pylist()], np.int32)
-    if chunk.indices.null_count:
-        of_word = np.append(of_word, np.int32(met.code((None,))))
-    codes: NDArray[np.int32] = of_word[_codes_of(chunk)]
-    return codes
+    if all(words.type == pa.string() for words in dictionaries):
+        ends = np.cumsum([len(words) for words in dictionaries])
+        return np.split(met.codes(pa.concat_arrays(dictionaries)), ends[:-1]) if dictionaries else []
+    return [np.array([met.code((text_of(word),)) for word in words.to_pylist()], np.int32) for words in dictionaries]
 
 
 def _encoded(column: Any) -> tuple[NDArray[Any], list[str | None]]:
