@@ -96,7 +96,7 @@ class Kept(Protocol):
 
     def read(
         self, directory: int, names: tuple[bytes, ...], now_ns: int, /
-    ) -> list[tuple[bytes, tuple[bytes, ...], int] | None]: ...
+    ) -> list[tuple[bytes, tuple[bytes, ...], int, int] | None]: ...
 
 
 def _open_module(name: str) -> Any:

@@ -12,7 +12,7 @@ nothing read by that.
 
     <root>/lock            held by the one endpoint that uses the directory
     <root>/<key>           as kept_file.py says
-                           its mtime is when the store last confirmed it, its atime when it was last used
+                           its mtime is when the store last confirmed it, its atime when it was last used, to the hour
     <root>/<key>.*.part    being written
 """
 
@@ -115,7 +115,9 @@ class DiskCache:
         now_s = self._clock_s()
         for at, read in zip(here, read_ordinary(self._directory, [keys[at] for at in here], now_s), strict=True):
             if read is not None:
-                found[at] = kept_of(*read[:2], self._identity(uris[at]), max(0.0, now_s - read[2] / 1e9))
+                head, documents, mtime_ns, walkable = read
+                checked_s_ago = max(0.0, now_s - mtime_ns / 1e9)
+                found[at] = kept_of(head, documents, self._identity(uris[at]), checked_s_ago, walkable)
             if found[at] is None:
                 found[at] = self._read(uris[at], keys[at])
         with self._lock:

@@ -40,12 +40,17 @@ MOST_AT_ONCE = 64  # files that kept.c reads
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One artifact's verdict. `checked_s_ago` is since the store last said that `version` is its newest."""
+    """One artifact's verdict.
+
+    checked_s_ago  since the store last said that `version` is its newest
+    walkable       a bit for each document that walk.c has found sound since it was read; of others it was not asked
+    """
 
     version: str
     documents: tuple[bytes, ...]
     facts: tuple[Facts, ...]
     checked_s_ago: float
+    walkable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,9 @@ def parsed(data: bytes, identity: Sequence[str], checked_s_ago: float) -> Kept |
     return kept_of(texts[0], tuple(texts[1:]), identity, checked_s_ago)
 
 
-def kept_of(head: bytes, documents: tuple[bytes, ...], identity: Sequence[str], checked_s_ago: float) -> Kept | None:
+def kept_of(
+    head: bytes, documents: tuple[bytes, ...], identity: Sequence[str], checked_s_ago: float, walkable: int = 0
+) -> Kept | None:
     """Of a file whose checksum is right, if it says that it is this artifact's."""
     try:
         found = read_as(_head, head)
@@ -93,17 +100,17 @@ def kept_of(head: bytes, documents: tuple[bytes, ...], identity: Sequence[str], 
         return None
     if found.identity != tuple(identity) or len(found.facts) != len(documents):
         return None
-    return Kept(found.version, documents, found.facts, checked_s_ago)
+    return Kept(found.version, documents, found.facts, checked_s_ago, walkable)
 
 
 def read_ordinary(
     directory: int, names: Sequence[str], now_s: float
-) -> list[tuple[bytes, tuple[bytes, ...], int] | None]:
-    """Of each file its head, its documents and its mtime in ns, where it is ours and whole; its atime is now_s then. None
-    for anything else, which is to be looked at by itself."""
+) -> list[tuple[bytes, tuple[bytes, ...], int, int] | None]:
+    """Of each file its head, its documents, its mtime in ns and which documents are walkable, as `Kept` has it, where it is
+    ours and whole; its atime is now_s then, to the hour. None for anything else, which is to be looked at by itself."""
     if kept is None:
         return [None] * len(names)
-    found: list[tuple[bytes, tuple[bytes, ...], int] | None] = []
+    found: list[tuple[bytes, tuple[bytes, ...], int, int] | None] = []
     for at in range(0, len(names), MOST_AT_ONCE):
         some = tuple(name.encode() for name in names[at : at + MOST_AT_ONCE])
         found += kept.read(directory, some, int(now_s * _NS))

@@ -279,6 +279,7 @@ class ModelLoader:
                 checked_s_ago=kept.checked_s_ago,
                 crew=self._crew,
                 is_first_fold_only=self._is_first_fold_only,
+                walkable=kept.walkable,
             )
         except (ArtifactBroken, ArtifactRefused) as error:
             assert self._disk_cache is not None
@@ -348,11 +349,13 @@ def _prepared(
     checked_s_ago: float = 0.0,
     crew: Crew | None = None,
     is_first_fold_only: bool = False,
+    walkable: int = 0,
 ) -> PreparedModel:
     """Raises ArtifactBroken, ArtifactRefused.
 
     n_threads    that score with it
     once_bytes   what it takes beside its boosters
+    walkable     as `Kept` has it
     """
     kept = slice(1 if is_first_fold_only else None)
     folds, documents = examined.facts[kept], examined.documents[kept]
@@ -360,8 +363,8 @@ def _prepared(
         facts = facts_of_ensemble(folds)
     except FoldsDisagree as error:
         raise ArtifactRefused(uri, str(error)) from error
-    for document, fold in zip(documents, folds, strict=True):
-        if fold.is_forest and not _is_walkable(document, fold):
+    for at, (document, fold) in enumerate(zip(documents, folds, strict=True)):
+        if fold.is_forest and not _is_sound(document, fold, is_walkable=bool(walkable >> at & 1)):
             raise ArtifactBroken(uri, "its packed form is damaged")
     return PreparedModel(
         version=version,
@@ -378,8 +381,8 @@ def _prepared(
     )
 
 
-def _is_walkable(forest: bytes, facts: Facts) -> bool:
-    if not is_sound(forest):
+def _is_sound(forest: bytes, facts: Facts, *, is_walkable: bool) -> bool:
+    if not is_sound(forest, is_walkable=is_walkable):
         return False
     shape = shape_of(forest)
     return (shape.n_features, shape.n_outputs) == (facts.n_features, facts.n_outputs)

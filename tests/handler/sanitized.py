@@ -162,7 +162,10 @@ def read_kept() -> bool:
     """Files that were changed at random, some with numbers for sizes that no file has."""
     names = [f"{number}" for number in range(draw.choice((0, 1, 3, 70)))]
     for name in names:
-        documents = [draw.randbytes(draw.choice((0, 1, 31, 5000))) for _ in range(draw.randrange(18))]
+        documents = [
+            draw.choice((PACKED, damaged(PACKED), draw.randbytes(draw.choice((0, 1, 31, 5000)))))
+            for _ in range(draw.randrange(18))
+        ]
         data = damaged(b"".join(kept_file.pieces_of(["m", name], "1", documents, [FACTS] * len(documents))))
         if draw.random() < 0.3:
             at, n_bytes = draw.randrange(24, 64, 8), draw.choice((0, 1, 17, len(data), 2**40, 2**63, 2**64 - 1))
@@ -173,7 +176,11 @@ def read_kept() -> bool:
     os.close(directory)
     for name, one in zip(names, found, strict=True):
         if one is not None:
-            assert kept_file.kept_of(*one[:2], ["m", name], 0.0) is not None
+            head, documents, _, walkable = one
+            assert kept_file.kept_of(head, documents, ["m", name], 0.0) is not None
+            assert [bool(walkable >> at & 1) for at in range(18)] == [
+                at < len(documents) and walker.is_sound(documents[at]) for at in range(18)
+            ]
     return any(found)
 
 

@@ -193,9 +193,8 @@ def _of_one_column(column: Any, met: Met) -> NDArray[np.int32]:
     codes = np.empty(len(column), np.int32)
     start = 0
     for chunk, of_word in zip(chunks, of_words, strict=True):
-        if chunk.indices.null_count:
-            of_word = np.append(of_word, np.int32(met.code((None,))))
-        codes[start : start + len(chunk)] = of_word[_codes_of(chunk)]
+        of_null = met.code((None,)) if chunk.indices.null_count else NOBODY
+        codes[start : start + len(chunk)] = np.append(of_word, np.int32(of_null))[_codes_of(chunk)]
         start += len(chunk)
     return codes
 

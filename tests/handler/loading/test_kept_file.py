@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from pathlib import Path
 
 import pytest
 
 from handler import compiled
+from handler.forest import walker
+from handler.forest.packed import pack
+from handler.forest.proof import sample
 from handler.loading import kept_file
 from handler.loading.disk_cache import DiskCache
 from tests.handler.loading.test_disk_cache import DOCUMENTS, FACTS, files, make
@@ -80,6 +84,43 @@ def test_what_kept_c_reads_was_used_last_and_is_as_old_as_it_was(tmp_path: Path)
     assert found[2] == 1_700_000_000_123_456_789
     status = path.stat()
     assert (status.st_atime_ns, status.st_mtime_ns) == (1_800_000_000_500_000_000, 1_700_000_000_123_456_789)
+
+
+@needs_compiler
+def test_a_last_use_within_the_hour_is_not_written_down_again(tmp_path: Path) -> None:
+    make(tmp_path).put("a", "v", DOCUMENTS, FACTS)
+    (path,) = files(tmp_path)
+    last_s = int(time.time()) + 10  # after its last change, else the kernel writes down that it was read
+    directory = os.open(tmp_path, os.O_RDONLY)
+    for now_s, then_s in ((last_s + 3599, last_s), (last_s + 3600, last_s + 3600), (last_s - 5, last_s - 5)):
+        os.utime(path, ns=(last_s * 10**9, 5))
+        kept_file.read_ordinary(directory, [path.name], now_s)
+        assert path.stat().st_atime_ns == then_s * 10**9
+    os.close(directory)
+
+
+@needs_compiler
+def test_forests_are_known_to_be_walkable_where_the_walker_says_so(tmp_path: Path) -> None:
+    draw = random.Random(3)
+    whole = pack(sample("reg:squarederror", n_levels=4))
+    assert whole is not None
+    disk_cache = make(tmp_path)
+    seen = set()
+    for number in range(300):
+        documents: list[bytes] = [b"", b"no forest"]
+        for _ in range(draw.randrange(12)):
+            forest = bytearray(whole)
+            at = 4 * draw.randrange(len(forest) // 4)
+            forest[at : at + 4] = draw.choice((draw.randrange(64), draw.getrandbits(32))).to_bytes(4, "little")
+            documents.append(bytes(forest[: draw.choice((len(forest), draw.randrange(len(forest))))]))
+        disk_cache.put(f"{number}", "v", documents, FACTS * len(documents))
+        kept = disk_cache.get(f"{number}")
+        assert kept is not None
+        found = [bool(kept.walkable >> at & 1) for at in range(len(documents))]
+        assert found == [walker.is_sound(document) for document in documents]
+        assert not kept.walkable >> len(documents)
+        seen |= set(found)
+    assert seen == {False, True}
 
 
 @needs_compiler
