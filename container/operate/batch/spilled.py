@@ -1,6 +1,7 @@
 """Files scored where their models do not fit into memory together: rows put by on disk by segment, scored bucket by bucket.
 
-    1  a file's windows   -> rows of models that are loaded are scored; the others to buckets of segments whose models fit
+    1  a file's windows   -> rows of models that are loaded are scored, where they are not few; the others to buckets of
+                             segments whose models fit
                           -> columns to keep
     2  a bucket's rows    -> its models loaded, its rows scored, whichever files they are of
     3  a file's windows   -> columns to keep, and answers in the rows' order -> its part, its errors
@@ -156,7 +157,7 @@ class SpilledFiles:
         import pyarrow as pa
 
         segments = segments_of(window, one.file, self._asked, self._models.met)
-        of_rows = self._buckets.sorted(segments)
+        of_rows = self._buckets.sorted(segments, window.table.num_columns)
         first = int(window.numbers[0]) if len(window.numbers) else 1
         is_running = bool(len(window.numbers)) and int(window.numbers[-1]) - first + 1 == len(window.numbers)
         kept = kept_columns(window, self._asked)
@@ -228,19 +229,26 @@ class SpilledFiles:
 
     def score(self, bucket: Bucket) -> None:
         """All of its rows. Raises CommandFailed."""
+        if bucket.is_loaded:
+            bucket.blocks = self._score_with(self._models, bucket)
         while bucket.blocks:
             models = self._models.others(self._budget_bytes)
-            # What guesses were too low for finds no room, and is put by for another turn: the first always finds some.
-            left: list[Block] = []
             try:
-                for blocks in self._chunks(bucket.blocks):
-                    self._check()
-                    left += self._score_blocks(blocks, bucket, models)
+                # What guesses were too low for finds no room, and is put by for another turn: the first always finds some.
+                left = self._score_with(models, bucket)
             finally:
                 models.let_go()
                 with self._lock:
                     self._models.n_loads += models.n_loads
             bucket.blocks = left
+
+    def _score_with(self, models: RunModels, bucket: Bucket) -> list[Block]:
+        """Those whose models find no room."""
+        left: list[Block] = []
+        for blocks in self._chunks(bucket.blocks):
+            self._check()
+            left += self._score_blocks(blocks, bucket, models)
+        return left
 
     def _chunks(self, blocks: Sequence[Block]) -> Iterator[list[Block]]:
         """So many at once as are scored together."""

@@ -168,10 +168,11 @@ class Work:
                 progress.add(0, 0, int(SCORED * n_bytes / len(spilled.buckets)))
 
             self._each(sorted(self._postponed), put_by)
+            self._each([bucket for bucket in spilled.buckets if bucket.is_loaded], score)
             self._models.let_go()
             if not self._models.is_all_kept:
                 libc.trim()  # scoring buckets needs half of what putting rows by did, while examiners are at work
-            self._each(spilled.buckets, score, spilled.n_at_once)
+            self._each([bucket for bucket in spilled.buckets if not bucket.is_loaded], score, spilled.n_at_once)
             self._each(waiting, finish)
 
     def _put_part(self, file: DataFile, part: Path, errors: Path, counts: Counts, seconds: float) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from container.operate.batch import spilled, work
+from container.operate.batch import buckets, spilled, work
 from container.operate.batch.asked import Asked
+from container.operate.batch.buckets import Bucket
 from container.operate.batch.models import RunModels
 from container.operate.batch.share import Share
 from container.operate.tables import spill, windows
@@ -84,17 +85,28 @@ def alike(models: Path, data: Path, tmp_path: Path, asked: Asked, memory: dict[s
     assert whole.summary["loads"] == whole.summary["segments"]
 
 
+@pytest.mark.parametrize("few_cells", [0, buckets.FEW_CELLS])
 @pytest.mark.parametrize(
     ("out_format", "outputs"),
     [("parquet", ()), ("jsonl", ("score", "contribs")), ("csv", ("margin", "leaf"))],
 )
 def test_every_fault_of_every_format_is_told_as_in_a_run_with_room(
-    models: Path, data: Path, tmp_path: Path, out_format: str, outputs: tuple[str, ...], spills: list[Any]
+    models: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    out_format: str,
+    outputs: tuple[str, ...],
+    few_cells: int,
+    spills: list[Any],
 ) -> None:
+    monkeypatch.setattr(buckets, "FEW_CELLS", few_cells)
     asked = Asked(target_template="us/{city}.tar.gz", keep=("id", "city"), outputs=outputs, out_format=out_format)
     alike(models, data, tmp_path, asked)
     assert len(spills) == 1
-    assert sum(len(bucket.values) for bucket in spills[0].buckets) >= N_MODELS - 2  # but for those that were there
+    made: list[Bucket] = spills[0].buckets
+    assert any(bucket.is_loaded for bucket in made) == bool(few_cells)
+    assert sum(len(bucket.values) for bucket in made) >= N_MODELS - 2  # but for those that were there
 
 
 def test_what_was_put_by_is_not_in_memory_while_the_rest_is_scored(
@@ -103,6 +115,7 @@ def test_what_was_put_by_is_not_in_memory_while_the_rest_is_scored(
     n_rows = 20_000
     monkeypatch.setattr(windows, "MAX_WINDOW_ROWS", n_rows)
     monkeypatch.setattr(windows, "READ_ROWS", n_rows // 20)
+    monkeypatch.setattr(buckets, "FEW_CELLS", 0)
     rows = table(n_rows, 0, ["0", "1"] + ["2", "3"] * (n_rows // 2 - 1))
     (tmp_path / "data").mkdir()
     pq.write_table(rows, tmp_path / "data/a.parquet", row_group_size=n_rows // 20)
@@ -131,7 +144,7 @@ def test_a_guess_that_was_too_low_costs_another_turn_and_no_second_load(
 ) -> None:
     monkeypatch.setattr(RunModels, "guessed_bytes", lambda *_: 1.0)
     alike(models, data, tmp_path, test_run.ASKED)
-    assert len(spills[0].buckets) == 1
+    assert [bucket.is_loaded for bucket in spills[0].buckets] == [True, False]
 
 
 def test_a_model_that_is_larger_than_all_room_has_it_alone(models: Path, data: Path, tmp_path: Path) -> None:
