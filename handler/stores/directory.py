@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import NoReturn
 
@@ -130,23 +130,43 @@ class DirectoryStore:
 
 def _walk(folder: str, target_prefix: str, root: str) -> Iterator[StoredObject]:
     """Every regular file below `folder`/`target_prefix`, in the order of whole targets."""
+    path = os.path.join(folder, target_prefix)
     try:
-        with os.scandir(os.path.join(folder, target_prefix)) as found:
-            # A folder sorts as "name/", as its keys would: "a-b" < "a/b", though "a" < "a-b".
-            entries = sorted((e.name + "/" * e.is_dir(follow_symlinks=False), e) for e in found)
+        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError):
         return
-    for name, entry in entries:
-        target = target_prefix + name
-        if name.endswith("/"):
-            yield from _walk(folder, target, root)
-            continue
-        with suppress(OSError, TargetInvalid):  # gone meanwhile, a dangling link, or a name no caller could write
-            status = entry.stat()
-            if stat.S_ISREG(status.st_mode) and (
-                not entry.is_symlink() or is_below(os.path.realpath(entry.path), root)
-            ):
-                yield StoredObject(parse_target(target), status.st_size, version_of(status), status.st_mtime)
+    found: list[tuple[str, StoredObject | None]] = []
+    try:
+        # By the descriptor: for each path the kernel would go all the way again, a fifth of what listing takes.
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                # A folder sorts as "name/", as its keys would: "a-b" < "a/b", though "a" < "a-b".
+                if entry.is_dir(follow_symlinks=False):
+                    found.append((entry.name + "/", None))
+                elif (stored := _stored(entry, path, target_prefix, root)) is not None:
+                    found.append((entry.name, stored))
+    finally:
+        os.close(directory)
+    found.sort(key=itemgetter(0))
+    for name, stored in found:
+        if stored is None:
+            yield from _walk(folder, target_prefix + name, root)
+        else:
+            yield stored
+
+
+def _stored(entry: os.DirEntry[str], folder: str, target_prefix: str, root: str) -> StoredObject | None:
+    """None for what is no regular file inside the root."""
+    try:
+        status = entry.stat()
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        if entry.is_symlink() and not is_below(os.path.realpath(os.path.join(folder, entry.name)), root):
+            return None
+        target = parse_target(target_prefix + entry.name)
+    except (OSError, TargetInvalid):  # gone meanwhile, a dangling link, or a name no caller could write
+        return None
+    return StoredObject(target, status.st_size, version_of(status), status.st_mtime)
 
 
 def _read_whole(file: int, size: int) -> bytes:
