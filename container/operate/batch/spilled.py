@@ -177,7 +177,7 @@ class SpilledFiles:
         now = np.flatnonzero(of_rows.buckets == AT_ONCE)
         if len(window.table) and not len(now):
             return None
-        table = window.table if not len(later) else window.table.take(now)
+        table = window.table if not len(later) else _rows_of(window.table, now)
         of_now = Segments(segments.codes[now], segments.values, segments.template)
         return _Now(replace(window, table=table, numbers=np.arange(len(table))), of_now, at, now.astype(np.int32))
 
@@ -196,7 +196,6 @@ class SpilledFiles:
         codes: NDArray[np.uint16],
     ) -> None:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         kind = self._kind_of(window)
         fields = self._texts_of(self._kinds[kind].schema)
@@ -205,7 +204,7 @@ class SpilledFiles:
         rows = rows[order]
         # One after the other: all of them in one piece would lie in memory once more.
         places = pa.array(rows)
-        taken = [pc.take(_whole(plain(window.table.column(name))), places, boundscheck=False) for name in others]
+        taken = [_taken(plain(window.table.column(name)), places) for name in others]
         block = pa.table([rows.astype(np.int32), codes[order], *taken], names=["place", "segment", *others])
         for number, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
             if start < end:
@@ -475,6 +474,21 @@ class _Faulty:
             "reason": pa.array([why for _, why in said], pa.string()).take(pa.array(of_used)),
         }
         return pa.table(errors), by_target
+
+
+def _rows_of(table: pa.Table, rows: NDArray[np.intp]) -> pa.Table:
+    """As table.take, which looks at each number first."""
+    import pyarrow as pa
+
+    places = pa.array(rows)
+    return pa.table([_taken(column, places) for column in table.itercolumns()], schema=table.schema)
+
+
+def _taken(column: Any, places: pa.Array) -> Any:
+    """Of a column those at places, which are there."""
+    import pyarrow.compute as pc
+
+    return pc.take(_whole(column), places, boundscheck=False)
 
 
 def _whole(column: Any) -> Any:
