@@ -89,6 +89,8 @@ class RunModels:
             return known
         if target not in self._artifacts:
             return ArtifactMissing(f"{self._uri}{target}")
+        if self.is_full and target not in self._flights:
+            return NO_ROOM
         outcome: Outcome | Trouble | None = None
         while outcome is None:
             with self._lock:
@@ -110,7 +112,7 @@ class RunModels:
 
     def largest_guessed_bytes(self) -> float:
         """Of all models there are."""
-        return max(map(self.guessed_bytes, self._artifacts))
+        return self.guessed_bytes(max(self._artifacts, key=lambda target: self._artifacts[target].size))
 
     def others(self, budget_bytes: int) -> RunModels:
         """Nothing loaded yet, for those that find no room here."""

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-class DoesNotFit(Exception):
-    """Its models and those that are loaded do not fit into memory together: see spilled.py."""
-
-
 @dataclass(slots=True)
 class Counts:
     """What a part came to. missing: rows of segments whose model cannot be had, by target."""
@@ -71,9 +67,7 @@ def score_part(
                 made.leave_out(one)
                 on_rows(1)
                 continue
-            groups = groups_of(segments_of(one, file, asked, models.met), models)
-            if len(groups.left):
-                raise DoesNotFit
+            groups = groups_of(segments_of(one, file, asked, models.met), models, all_fit=True)
             scored = score_groups(one, groups, asked, layout, models.check)
             made.write(one, scored.answers, error_table(file.name, scored.faults))
             made.counts.add(scored)

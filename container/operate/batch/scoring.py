@@ -77,8 +77,12 @@ class Groups:
     left: NDArray[np.intp]
 
 
-def groups_of(segments: Segments, models: RunModels) -> Groups:
-    """Raises FileUnusable when a model cannot be had just now."""
+class DoesNotFit(Exception):
+    """Its models and those that are loaded do not fit into memory together: see spilled.py."""
+
+
+def groups_of(segments: Segments, models: RunModels, *, all_fit: bool = False) -> Groups:
+    """Raises FileUnusable when a model cannot be had just now, and where all are to fit and one finds no room DoesNotFit."""
     order, ends = in_groups(segments.codes, len(segments.values))
     sizes = np.diff(ends, prepend=0)
     codes = np.flatnonzero(sizes)  # a dictionary may have words that no row here says
@@ -90,6 +94,8 @@ def groups_of(segments: Segments, models: RunModels) -> Groups:
     for at, one in enumerate(named):
         model = None if one.target is None else models.model(one.target)
         if isinstance(model, NoRoom):
+            if all_fit:  # of thousands that find none the first says it
+                raise DoesNotFit
             is_here[at] = False
         else:
             found.append((one, model))

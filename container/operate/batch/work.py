@@ -26,9 +26,9 @@ from container.operate.batch.buckets import Bucket
 from container.operate.batch.layout import Layout, without_model
 from container.operate.batch.ledger import Entry, Ledger
 from container.operate.batch.models import RunModels
-from container.operate.batch.parts import Counts, DoesNotFit, error_table, score_part
+from container.operate.batch.parts import Counts, error_table, score_part
 from container.operate.batch.progress import Progress
-from container.operate.batch.scoring import Faults, layout_of_first
+from container.operate.batch.scoring import DoesNotFit, Faults, layout_of_first
 from container.operate.batch.spilled import FilePutBy, SpilledFiles
 from container.operate.batch.writing import PartWriter
 from container.operate.tables.files import DataFile, FileUnusable, on_disk
