@@ -159,8 +159,10 @@ def _csv(path: Path, file: DataFile, asked: Reading, max_bytes: int) -> Iterator
     n_done = 0
     try:
         for window in _csv_windows(path, file, asked, sniffed, max_bytes, is_text=False):
-            yield window
             n_done = int(window.numbers[-1]) if isinstance(window, Window) and len(window.numbers) else n_done
+            read = [window]
+            del window  # it is whoever asked for it who holds it
+            yield read.pop()
         return
     except FileUnusable:
         pass
@@ -171,7 +173,9 @@ def _csv(path: Path, file: DataFile, asked: Reading, max_bytes: int) -> Iterator
                 yield window
         elif not len(window.numbers) or int(window.numbers[-1]) > n_done:
             skipped = int(np.searchsorted(window.numbers, n_done, side="right"))
-            yield replace(window, table=window.table.slice(skipped), numbers=window.numbers[skipped:])
+            read = [replace(window, table=window.table.slice(skipped), numbers=window.numbers[skipped:])]
+            del window
+            yield read.pop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +273,9 @@ def _csv_windows(
             while n_told < len(unread) and unread[n_told].number < next_number:
                 yield unread[n_told]
                 n_told += 1
-            yield Window(table, numbers, is_named=asked.has_header)
+            read = [Window(table, numbers, is_named=asked.has_header)]
+            del table, numbers
+            yield read.pop()
         yield from unread[n_told:]
 
 
@@ -322,7 +328,9 @@ def _jsonl(path: Path, file: DataFile, asked: Reading, max_bytes: int) -> Iterat
                 rows.append(row)
                 numbers.append(number)
             if rows:
-                yield Window(_table_of(rows, names, asked), np.array(numbers, np.int64), is_named=True)
+                read = [Window(_table_of(rows, names, asked), np.array(numbers, np.int64), is_named=True)]
+                del rows, numbers, taken  # ten times the window
+                yield read.pop()
 
 
 def _table_of(rows: list[dict[str, Any]], names: tuple[str, ...], asked: Reading) -> pa.Table:

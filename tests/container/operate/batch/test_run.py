@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -403,6 +405,32 @@ def test_a_file_is_never_in_memory_as_a_whole(tmp_path: Path, monkeypatch: pytes
     for _ in windows.windows(path, DataFile("a.parquet", 1, "1", str(tmp_path), "parquet"), ASKED):
         most = max(most, pa.total_allocated_bytes())
     assert most - before < path.stat().st_size / 4
+
+
+@pytest.mark.parametrize(("suffix", "is_whole"), [("parquet", True), ("csv", True), ("csv", False), ("jsonl", True)])
+def test_a_window_is_gone_when_whoever_asked_for_it_lets_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, *, is_whole: bool
+) -> None:
+    monkeypatch.setattr(windows, "MAX_WINDOW_ROWS", 1000)
+    monkeypatch.setattr(windows, "MIN_WINDOW_ROWS", 1000)
+    monkeypatch.setattr(windows, "CSV_BLOCK_BYTES", 4096)
+    path = tmp_path / f"a.{suffix}"
+    write(table(4000, 1), path)
+    if not is_whole:  # from some row on all cells are read as text
+        lines = path.read_text().splitlines()
+        lines[2500] += ",9"
+        path.write_text("\n".join(lines) + "\n")
+    n_rows = 0
+    found: Any = windows.windows(path, DataFile(path.name, path.stat().st_size, "1", str(tmp_path), suffix), ASKED)
+    for window in found:
+        if isinstance(window, windows.Window):
+            n_rows += len(window.table)
+            table_of = weakref.ref(window.table)
+            del window
+            assert table_of() is None
+            held = inspect.getgeneratorlocals(found).values()
+            assert max((len(one) for one in held if isinstance(one, list)), default=0) < 100  # no rows
+    assert n_rows == 4000 - (not is_whole)
 
 
 def test_a_window_is_held_by_nobody_but_whoever_asked_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
