@@ -196,6 +196,7 @@ class SpilledFiles:
         codes: NDArray[np.uint16],
     ) -> None:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         kind = self._kind_of(window)
         fields = self._texts_of(self._kinds[kind].schema)
@@ -204,7 +205,7 @@ class SpilledFiles:
         rows = rows[order]
         # One after the other: all of them in one piece would lie in memory once more.
         places = pa.array(rows)
-        taken = [_taken(plain(window.table.column(name)), places) for name in others]
+        taken = [pc.take(_whole(plain(window.table.column(name))), places, boundscheck=False) for name in others]
         block = pa.table([rows.astype(np.int32), codes[order], *taken], names=["place", "segment", *others])
         for number, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
             if start < end:
@@ -477,18 +478,17 @@ class _Faulty:
 
 
 def _rows_of(table: pa.Table, rows: NDArray[np.intp]) -> pa.Table:
-    """As table.take, which looks at each number first."""
+    """As table.take of rows that are there, in ascending order. Batch by batch: else each column is made one piece first."""
     import pyarrow as pa
-
-    places = pa.array(rows)
-    return pa.table([_taken(column, places) for column in table.itercolumns()], schema=table.schema)
-
-
-def _taken(column: Any, places: pa.Array) -> Any:
-    """Of a column those at places, which are there."""
     import pyarrow.compute as pc
 
-    return pc.take(_whole(column), places, boundscheck=False)
+    taken = []
+    start = 0
+    for batch in table.to_batches():
+        low, high = np.searchsorted(rows, (start, start + len(batch)))
+        taken.append(pc.take(batch, pa.array(rows[low:high] - start), boundscheck=False))
+        start += len(batch)
+    return pa.Table.from_batches(taken, table.schema)
 
 
 def _whole(column: Any) -> Any:
