@@ -102,7 +102,8 @@ static int begins(file_t *file, uint64_t n_bytes) {
     return end == n_bytes;
 }
 
-static int64_t ns(const struct timespec *time) { return time->tv_sec * S + time->tv_nsec; }
+/* Of a time that 64 bits have no room for, some other. */
+static int64_t ns(const struct timespec *time) { return (int64_t)((uint64_t)time->tv_sec * (uint64_t)S + (uint64_t)time->tv_nsec); }
 
 static void open_file(int directory, const char *name, file_t *file) {
     struct stat status;
@@ -159,7 +160,7 @@ static void read_file(file_t *file, int64_t now_ns) {
     if (!file->is_right) return;
     for (uint64_t document = 0; document < file->front.n_documents; document++)
         if (is_walkable(file->texts[1 + document], (int64_t)file->front.sizes[document])) file->walkable |= 1u << document;
-    if (file->atime_ns <= now_ns && now_ns - file->atime_ns < FRESH_S * S) return;
+    if (file->atime_ns <= now_ns && file->atime_ns > now_ns - FRESH_S * S) return;
     const struct timespec times[2] = {{.tv_sec = now_ns / S, .tv_nsec = now_ns % S}, {.tv_nsec = UTIME_OMIT}};
     futimens(file->descriptor, times); /* where it may not, only the order after a restart suffers */
 }

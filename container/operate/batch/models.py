@@ -143,7 +143,7 @@ class RunModels:
                     break
                 self._flights.update(dict.fromkeys(new, flight))
             try:
-                loaded = self._load_all(new, self._loader.prepare_kept, MAX_KEPT)
+                loaded = self._load_all(new, self._kept, MAX_KEPT)
             except BaseException as error:
                 flight.set_exception(error)
                 raise
@@ -156,6 +156,14 @@ class RunModels:
         if left:
             self.is_all_kept = False
         return left
+
+    def _kept(self, targets: Sequence[str]) -> list[PreparedModel | None]:
+        """What is kept on disk of each, where it is the run's; of any other version the store has to be asked."""
+        found = self._loader.prepare_kept(targets)
+        return [
+            one if one is not None and one.version == self._artifacts[target].version else None
+            for target, one in zip(targets, found, strict=True)
+        ]
 
     def _begin(self, targets: Sequence[str]) -> None:
         """To load those that nobody has begun to, one after the other. Under the lock."""
@@ -183,7 +191,7 @@ class RunModels:
         return loaded
 
     def _few(self, targets: Sequence[str]) -> Sequence[str]:
-        """The first of them: as many as are examined together, and find room if guesses are right."""
+        """The first of them: as many as are examined or read together, and find room if guesses are right."""
         left_bytes, room_bytes = float(EXAMINED_BYTES), float(self.budget_bytes - self._n_bytes)
         for n, target in enumerate(targets):
             left_bytes -= self._artifacts[target].size

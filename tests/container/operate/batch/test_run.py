@@ -522,10 +522,13 @@ def test_what_is_kept_on_disk_is_loaded_by_whoever_asks_and_the_rest_by_others()
     by: dict[str, str] = {}
 
     class Keeping:
-        """Even ones on disk."""
+        """Even ones on disk, and of every third an older version, which is not taken."""
 
         def prepare_kept(self, targets: Sequence[str]) -> Any:
-            return [prepared(target) if int(target) % 2 == 0 else None for target in targets]
+            return [
+                None if int(target) % 2 else prepared(target) if int(target) % 3 else SimpleNamespace(version="0")
+                for target in targets
+            ]
 
         def prepare_all(self, targets: Sequence[str]) -> Any:
             return [prepared(target) for target in targets]
@@ -548,8 +551,9 @@ def test_what_is_kept_on_disk_is_loaded_by_whoever_asks_and_the_rest_by_others()
         assert list(askers.map(ask, range(2))) == [list(artifacts)] * 2
     assert (models.n_loads, len(by)) == (400, 400)
     assert {target for target, thread in by.items() if thread.startswith("loader")} == {
-        target for target in artifacts if int(target) % 2
+        target for target in artifacts if int(target) % 2 or int(target) % 3 == 0
     }
+    assert not models.is_all_kept
 
 
 def test_whoever_waits_for_what_another_reads_hears_why_it_did_not() -> None:
