@@ -67,9 +67,9 @@ MEMORY_PER_BYTE = 24  # JSON documents are the worst: parsed objects, the booste
 
 N_KEPT = 2  # of 5 MB each
 PATIENCE_S = 5.0
-# A reader that has read so many, or grown by so much, ends as well. Another costs 25 ms of a core, with what it touches first:
-# of what a small artifact costs, a third when it was made for a hundred. What one keeps is its largest artifact's room: read
-# by one, 20,000 boosters of up to 3.7 MB left 8 MB after the first 200, and 12 at the end.
+# A reader that has read so many, or grown by so much, ends as well. Another costs 25 ms of a core with what it touches first,
+# a quarter of what a hundred small artifacts take. What one keeps is room for its largest artifact: of 20,000 boosters of up
+# to 3.7 MB, read by one, it was 8 MB after the first 200, and 12 at the end.
 MAX_ARTIFACTS = 1000
 MAX_GROWTH_BYTES = 16 << 20
 
