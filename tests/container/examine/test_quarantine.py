@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import math
 import os
 import re
 import signal
@@ -33,7 +35,7 @@ from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
 from handler.forest.packed import document_of
 from handler.libxgboost import Booster, Kind
-from handler.predictor import HandlePool
+from handler.predictor import Facts, HandlePool
 from tests.rig import boosters
 from tests.rig.endpoint import until
 
@@ -346,6 +348,22 @@ def test_closing_leaves_no_process() -> None:
     while any(Path(f"/proc/{member}").exists() for member in family) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [member for member in family if Path(f"/proc/{member}").exists()]
+
+
+def test_facts_and_names_that_json_spells_in_a_way_of_pythons_are_told_as_they_are(quarantine: Quarantine) -> None:
+    facts = Facts(
+        *("reg:squarederror", "gbtree", 1, 1, 0),
+        missing=math.inf,
+        labels=(1, 2.5, True, "\u00e9"),
+        categories=((0, (2.0,)),),
+    )
+    text = json.dumps({"documents": [0], "is_last": False, "facts": [facts.as_dict()], "origins": []}).encode()
+    outcome, is_last = _next_outcome(io.BytesIO(ANSWERED.pack(0, len(text)) + text), "x")
+    assert repr(outcome) == repr(Examined((b"",), (facts,)))
+    assert not is_last
+    with pytest.raises(ArtifactBroken, match="it is empty") as broken:
+        quarantine.examine(b"", "named \udcff")  # as the name of a file may be
+    assert broken.value.uri == "named \udcff"
 
 
 # An examiner that what it read has taken over may say anything.
