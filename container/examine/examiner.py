@@ -72,9 +72,12 @@ N_KEPT = 2  # of 5 MB each
 PATIENCE_S = 5.0
 # A reader that has read so many, or grown by so much, ends as well. Another costs 25 ms of a core with what it touches first,
 # a quarter of what a hundred small artifacts take. What one keeps is room for its largest artifact: of 20,000 boosters of up
-# to 3.7 MB, read by one, it was 8 MB after the first 200, and 12 at the end.
+# to 3.7 MB, read by one, it was 8 MB after the first 200, and 12 at the end. Of that it gives back what is more than a little
+# when nothing has come for a moment.
 MAX_ARTIFACTS = 1000
 MAX_GROWTH_BYTES = 16 << 20
+KEPT_GROWTH_BYTES = 1 << 20
+RESTING_S = 0.2
 
 _TOLD = struct.Struct("=i?")  # a reader's pid, and whether it waits for a task
 TOGETHER_BYTES = 1 << 17  # answers are sent together up to here; a socket's buffer takes 200 KB
@@ -229,6 +232,12 @@ def _touch_heap() -> None:
     libc.touch_heap(_TOUCHED_BYTES)
 
 
+def _shrink_heap() -> None:
+    """To what `_touch_heap` leaves."""
+    libc.trim()
+    _touch_heap()
+
+
 def _volunteer() -> None:
     """Be the first that the kernel ends when memory runs out: one artifact is then examined anew, and nobody else notices."""
     with contextlib.suppress(OSError):  # /proc is not there, or not to be written
@@ -250,9 +259,12 @@ def _serve_preforked(tasks: socket.socket, tell: int, patience_s: float | None) 
 
 def _take_tasks(tasks: socket.socket, tell: int, patience_s: float | None) -> int:
     """Examine artifacts for as long as this process is as good as new; the status to end with."""
-    resident_before = process_resident_bytes()
+    resident_before = resident = at_rest = process_resident_bytes()
     n_examined = 0
     while n_examined < MAX_ARTIFACTS:
+        if resident - at_rest > KEPT_GROWTH_BYTES and not select.select([tasks], [], [], RESTING_S)[0]:
+            _shrink_heap()
+            at_rest = process_resident_bytes()  # that of one which was forked for a task had not been touched
         received = _next_task(tasks, patience_s)
         if received is None:
             return 0
@@ -267,7 +279,8 @@ def _take_tasks(tasks: socket.socket, tell: int, patience_s: float | None) -> in
             return 0
         n_examined += n_of_message
         gc.collect()  # the runtime has its answer
-        if process_resident_bytes() - resident_before > MAX_GROWTH_BYTES:  # its heap gives nothing back, see _keep_heap
+        resident = process_resident_bytes()
+        if resident - resident_before > MAX_GROWTH_BYTES:  # its heap gives nothing back by itself, see _keep_heap
             return 0
         os.write(tell, _TOLD.pack(os.getpid(), True))
     return 0

@@ -21,6 +21,7 @@ import xgboost
 
 from container.examine.examiner import (
     ANSWERED,
+    KEPT_GROWTH_BYTES,
     LARGE_BYTES,
     LARGE_NICENESS,
     MAX_ARTIFACTS,
@@ -311,6 +312,26 @@ def test_a_reader_that_has_read_a_large_artifact_makes_room_for_another() -> Non
         large = boosters.archive({"xgboost-model": large_document()})
         assert one.examine(large, "x").facts[0].is_forest
         until(lambda: len(children_of(pid)) == 1 and children_of(pid) != first)
+
+
+def resident_bytes(pid: int, what: str) -> int:
+    text = re.search(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert text is not None
+    return int(text[1]) << 10
+
+
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_a_reader_gives_back_what_a_larger_artifact_took_when_nothing_comes_for_a_moment() -> None:
+    with started(1) as (one, pid):
+        until(lambda: len(children_of(pid)) == 1)
+        (reader,) = children_of(pid)
+        larger = boosters.document(boosters.train(n_rounds=9000, max_depth=2))
+        assert len(larger) < LARGE_BYTES
+        assert one.examine(larger, "x").facts[0].is_forest
+        most = resident_bytes(reader, "VmHWM")
+        until(lambda: resident_bytes(reader, "VmRSS") < most - 2 * KEPT_GROWTH_BYTES)
+        one.examine(boosters.segment_archive(1), "x")
+        assert children_of(pid) == [reader]
 
 
 def test_a_large_artifact_yields_to_all_others(quarantine: Quarantine) -> None:
