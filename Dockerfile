@@ -19,7 +19,7 @@ COPY container/launch/plugin plugin
 RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-server.jar /build/classes && test -d /build/classes
 COPY handler/build.sh handler/
 COPY handler/forest/*.c handler/forest/*.h handler/forest/
-COPY handler/importer/*.c handler/importer/
+COPY handler/importer/*.c handler/importer/*.h handler/importer/
 COPY handler/loading/*.c handler/loading/*.h handler/loading/
 COPY handler/payload/*.c handler/payload/*.h handler/payload/
 COPY handler/telemetry/*.c handler/telemetry/*.h handler/telemetry/

@@ -1,7 +1,7 @@
 """What build.sh made of our C, opened twice: one way in holds the interpreter lock, the other lets go of it.
 
-Rule: everything works without it. Where there was no compiler, all of `holding`, `letting_go`, `row`, `sheet` and `kept` are
-None; where there were no headers of Python's, `row`, `sheet` and `kept` are.
+Rule: everything works without it. Where there was no compiler, all of `holding`, `letting_go`, `row`, `sheet`, `kept` and
+`ubjson` are None; where there were no headers of Python's, all but the first two.
 """
 
 from __future__ import annotations
@@ -99,6 +99,18 @@ class Kept(Protocol):
     ) -> list[tuple[bytes, tuple[bytes, ...], int, int] | None]: ...
 
 
+class Ubjson(Protocol):
+    """importer/ubjson.c."""
+
+    def read(
+        self,
+        data: bytes,
+        typed: Callable[[tuple[int, bytes]], Any],
+        trees: Callable[[bytes, int, int], tuple[Any, int] | None],
+        /,
+    ) -> Any: ...
+
+
 def _open_module(name: str) -> Any:
     """The same library once more, as one of the modules that it also is: a call through ctypes costs a microsecond."""
     if letting_go is None or not hasattr(letting_go, f"PyInit_{name}"):
@@ -120,3 +132,4 @@ letting_go = _open(ctypes.CDLL)
 row: Row | None = _open_module("row")
 sheet: Sheets | None = _open_module("sheet")
 kept: Kept | None = _open_module("kept")
+ubjson: Ubjson | None = _open_module("ubjson")

@@ -18,9 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
+
+import msgspec
 
 from container import environments
 from container.examine.examiner import ANSWERED, ASKED, TAKEN, Origin, Task
@@ -28,6 +30,7 @@ from handler.archives.limits import Limits
 from handler.errors import ArtifactBroken, ArtifactError, ArtifactRefused, ArtifactUnavailable
 from handler.libxgboost import library_version
 from handler.predictor import Facts
+from handler.typed_json import read_as
 
 log = logging.getLogger(__name__)
 
@@ -224,7 +227,7 @@ class Quarantine:
             except (EOFError, OSError) as error:
                 raise _NotTaken from error
             try:
-                text = json.dumps([asdict(task) for task in tasks]).encode()
+                text = json.dumps([task.as_dict() for task in tasks]).encode()
                 _write(ours, ASKED.pack(len(text)) + text, deadline)
                 for blob in filter(
                     None, blobs
@@ -250,8 +253,9 @@ def _next_outcome(stream: BinaryIO, uri: str) -> tuple[Examined | ArtifactError,
     if n_payload > ANSWER_MAX_BYTES or n_json > HEAD_MAX_BYTES:
         return ArtifactRefused(uri, f"its boosters take {n_payload} bytes"), True
     try:
-        verdict, sizes, is_last = _verdict(_read(stream, n_json), n_payload, uri)
-        return _outcome(verdict, tuple(_read(stream, n_bytes) for n_bytes in sizes), uri), is_last
+        verdict = _verdict(_read(stream, n_json), n_payload, uri)
+        documents = tuple(_read(stream, n_bytes) for n_bytes in verdict.documents)
+        return _outcome(verdict, documents, uri), verdict.is_last
     except ArtifactBroken as error:  # it says what it should not: nothing more of it is believed
         return error, True
 
@@ -266,34 +270,46 @@ def _bundle_bytes(directory: str) -> int:
     return n_bytes
 
 
-def _verdict(text: bytes, n_payload: int, uri: str) -> tuple[dict[str, Any], list[int], bool]:
-    """What the examiner says, how long its documents are, and whether it ends with that. It has read what may have been made
-    to take it over, so what it says is looked at as a stranger's. Raises ArtifactBroken."""
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What the examiner says of an artifact. documents: their lengths. is_last: it ends with that. error: a name of _ERRORS,
+    or nothing."""
+
+    documents: list[Annotated[int, msgspec.Meta(ge=0)]]
+    is_last: bool
+    facts: tuple[Facts, ...] = ()
+    origins: list[dict[str, Any]] = field(default_factory=list)
+    error: str = ""
+    why: str = ""
+
+
+_verdicts = msgspec.json.Decoder(_Verdict)
+
+
+def _verdict(text: bytes, n_payload: int, uri: str) -> _Verdict:
+    """It has read what may have been made to take it over, so what it says is looked at as a stranger's. Raises
+    ArtifactBroken."""
     try:
-        verdict = json.loads(text)
-        sizes = [int(size) for size in verdict["documents"]]
-        is_last = bool(verdict["is_last"])
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        verdict = read_as(_verdicts, text)
+    except (ValueError, RecursionError) as error:
         raise _no_verdict(uri, str(error)) from error
-    if any(size < 0 for size in sizes) or sum(sizes) != n_payload:
+    if sum(verdict.documents) != n_payload:
         raise _no_verdict(uri, "documents of other lengths than were sent")
-    return verdict, sizes, is_last
+    return verdict
 
 
-def _outcome(verdict: dict[str, Any], documents: tuple[bytes, ...], uri: str) -> Examined | ArtifactError:
+def _outcome(verdict: _Verdict, documents: tuple[bytes, ...], uri: str) -> Examined | ArtifactError:
     """Raises ArtifactBroken where the verdict is none."""
     try:
-        error = verdict.get("error")
-        if error:
-            refused: ArtifactError = _ERRORS[error](uri, str(verdict["why"]))
+        if verdict.error:
+            refused: ArtifactError = _ERRORS[verdict.error](uri, verdict.why)
             return refused
-        facts = tuple(Facts.from_dict(one) for one in verdict["facts"])
-        origins = tuple(Origin.from_dict(one) for one in verdict["origins"])
+        origins = tuple(Origin.from_dict(one) for one in verdict.origins)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _no_verdict(uri, str(error)) from error
-    if len(facts) != len(documents):
+    if len(verdict.facts) != len(documents):
         raise _no_verdict(uri, "facts of other documents than were sent")
-    return Examined(documents, facts, origins)
+    return Examined(documents, verdict.facts, origins)
 
 
 def _no_verdict(uri: str, why: str) -> ArtifactBroken:

@@ -19,7 +19,6 @@ load is the one the runtime loads.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from dataclasses import dataclass
@@ -154,7 +153,7 @@ def pack(learner: Learner) -> bytes | None:
     transform = TRANSFORMS.get(learner.objective)
     if trees is None or not trees.n_trees or transform is None:
         return None
-    if trees.leaf_vectors is not None or trees.split_type.any() or "c" in learner.feature_types:
+    if trees.leaf_vectors is not None or trees.is_categorical or "c" in learner.feature_types:
         return None
     if transform in (_SOFTMAX, _SOFTPROB) and not _classes_agree(learner):
         return None
@@ -165,7 +164,7 @@ def pack(learner: Learner) -> bytes | None:
     nodes = _nodes(trees, feature_bits)
     if nodes is None:
         return None
-    pieces = [
+    pieces: list[bytes | memoryview] = [
         _HEAD.pack(
             MAGIC, len(nodes), trees.n_trees, learner.n_groups, learner.n_features, feature_bits, transform,
             1 if transform == _SOFTMAX else learner.n_groups,
@@ -179,8 +178,8 @@ def pack(learner: Learner) -> bytes | None:
         leaves = nodes["value"].tobytes()
         is_split = nodes["word"] >> np.uint32(feature_bits + 1) > 0
         nodes["value"] = np.where(is_split, nodes["value"], _weighted(learner, trees, margins))
-    rest = json.dumps(_rest(learner, trees)).encode()
-    pieces += [nodes.tobytes(), trees.sum_hessian.tobytes(), leaves, rest, _LENGTH.pack(len(rest))]
+    rest = msgspec.json.encode(_rest(learner, trees))
+    pieces += [nodes.data, np.ascontiguousarray(trees.sum_hessian).data, leaves, rest, _LENGTH.pack(len(rest))]
     return b"".join(pieces)
 
 

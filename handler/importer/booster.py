@@ -170,7 +170,7 @@ def _facts(format_: Format, learner: Learner, made: tuple[str, ...], says: Predi
         n_rounds=len(trees.iteration_starts) - 1 if trees is not None else learner.linear_rounds,
         best_iteration=predicting.best_iteration(learner),
         base_score=tuple(learner.base_score.tolist()),
-        is_categorical=bool(trees is not None and trees.split_type.any()) or "c" in learner.feature_types,
+        is_categorical=(trees is not None and trees.is_categorical) or "c" in learner.feature_types,
         corrections=made,
         predicting=says,
         categories=learner.categories,

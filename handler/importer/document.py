@@ -441,5 +441,7 @@ def _fitted(stored: Array, dtype: Any, where: str) -> Array:
             bounds = np.iinfo(dtype)
             if stored.min() < bounds.min or stored.max() > bounds.max:
                 raise Damaged(f"{where} holds a number out of range")
+    if stored.dtype.kind != "f":
+        return stored.astype(dtype)
     with np.errstate(over="ignore"):
         return stored.astype(dtype)

@@ -59,6 +59,11 @@ class Trees:
     def n_trees(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def is_categorical(self) -> bool:
+        """Whether a split of theirs is by category. To count takes a third of the time that `any` does."""
+        return bool(np.count_nonzero(self.split_type))
+
 
 def no_categories(n_trees: int) -> dict[str, Any]:
     """The fields of `Trees` that tell of categorical splits, where there are none."""

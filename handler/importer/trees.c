@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { DECLINED = -1, N_COLUMNS = 10, MAX_DIGITS = 9 };
+#include "cursor.h"
+
+enum { N_COLUMNS = 10, MAX_DIGITS = 9 };
 static const uint32_t DELETED_SPLIT = 0x7fffffff; /* with default_left */
 
 /* In the order of trees.py. FLOAT and INT are 4 bytes in the file; an INT64 is an INT there. */
@@ -25,42 +27,9 @@ static const char *const CATEGORIES[] = {"categories", "categories_nodes", "cate
 static const char *const PARAMETERS[] = {"num_deleted", "num_feature", "num_nodes", "size_leaf_vector"};
 enum { NUM_DELETED, NUM_FEATURE, NUM_NODES, SIZE_LEAF_VECTOR };
 
-/* at: the next byte; end: behind the last. */
-typedef struct {
-    const uint8_t *at, *end;
-} cursor_t;
-
-typedef struct {
-    const uint8_t *at;
-    int64_t n_bytes;
-} text_t;
-
 static int takes(cursor_t *cursor, const char *bytes, int64_t n_bytes) {
-    if (cursor->end - cursor->at < n_bytes || memcmp(cursor->at, bytes, (size_t)n_bytes)) return 0;
+    if (n_left(cursor) < n_bytes || memcmp(cursor->at, bytes, (size_t)n_bytes)) return 0;
     cursor->at += n_bytes;
-    return 1;
-}
-
-static int64_t big_endian(const uint8_t *bytes, int n_bytes) {
-    uint64_t value = bytes[0] & 128 ? ~(uint64_t)0 : 0;
-    for (int at = 0; at < n_bytes; at++) value = value << 8 | bytes[at];
-    return (int64_t)value;
-}
-
-/* A length of items of so many bytes, all of which are there; DECLINED where they are not. */
-static int64_t take_length(cursor_t *cursor, int item_bytes) {
-    if (cursor->end - cursor->at < 9 || *cursor->at != 'L') return DECLINED;
-    const int64_t n = big_endian(cursor->at + 1, 8);
-    cursor->at += 9;
-    return n < 0 || n > (cursor->end - cursor->at) / item_bytes ? DECLINED : n;
-}
-
-/* A string, or a key, which is one without its marker. */
-static int take_text(cursor_t *cursor, text_t *text) {
-    text->n_bytes = take_length(cursor, 1);
-    if (text->n_bytes < 0) return 0;
-    text->at = cursor->at;
-    cursor->at += text->n_bytes;
     return 1;
 }
 
@@ -97,7 +66,7 @@ static int take_number(cursor_t *cursor, int64_t wanted) {
     if (cursor->at == cursor->end) return 0;
     const uint8_t marker = *cursor->at++;
     const int n_bytes = marker == 'i' ? 1 : marker == 'I' ? 2 : marker == 'l' ? 4 : marker == 'L' ? 8 : 0;
-    if (!n_bytes || cursor->end - cursor->at < n_bytes || big_endian(cursor->at, n_bytes) != wanted) return 0;
+    if (!n_bytes || n_left(cursor) < n_bytes || big_endian(cursor->at, n_bytes) != wanted) return 0;
     cursor->at += n_bytes;
     return 1;
 }
@@ -150,7 +119,7 @@ static int64_t take_tree(cursor_t *cursor, int64_t number, int64_t first, int64_
             swap(cursor->at, n, kind, columns[field], first);
             cursor->at += n * item_bytes;
         } else if (field < ID) {
-            const char code = cursor->end - cursor->at > 2 ? (char)cursor->at[2] : 0;
+            const char code = n_left(cursor) > 2 ? (char)cursor->at[2] : 0;
             if ((code != 'l' && code != 'L') || take_head(cursor, code, 1) != 0) return DECLINED;
         } else if (field == ID ? !take_number(cursor, number) : !take_parameters(cursor, counts))
             return DECLINED;

@@ -1,7 +1,8 @@
 """Artifacts below a directory.
 
-Rule: what is opened lies inside the root. Links are followed only to find the real path; that path is then walked from
-the root one folder at a time without following any, so a link swapped in between cannot lead out.
+Rule: what is opened lies inside the root. A target is walked from the root one folder at a time without following any link.
+Where there is one, links are followed only to find the real path; that path is then walked in the same way, so a link
+swapped in between cannot lead out.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from pathlib import Path
 from typing import NoReturn
@@ -108,6 +110,11 @@ class DirectoryStore:
             os.close(file)
 
     def _open(self, target: str, uri: str) -> int:
+        parts = target.split("/")
+        if not {"", ".", ".."}.intersection(parts):
+            # As nearly all are: to look for links in each part of its path, and the root's, costs 45 us.
+            with suppress(OSError):
+                return _open_below(os.open(self._root, _FOLDER & ~os.O_NOFOLLOW), parts)
         root = os.path.realpath(self._root)
         real = os.path.realpath(os.path.join(root, target))
         if not is_below(real, root):
@@ -117,15 +124,20 @@ class DirectoryStore:
         except (FileNotFoundError, NotADirectoryError) as error:
             # The operator's trouble, not the caller's: no target can be served, and it may be mounted again.
             raise ArtifactUnavailable(uri, "NoSuchDirectory") from error
-        *folders, name = real[len(root) :].strip("/").split("/")
-        try:
-            for part in folders:
-                inner = os.open(part, _FOLDER, dir_fd=folder)
-                os.close(folder)
-                folder = inner
-            return os.open(name, _FILE, dir_fd=folder)
-        finally:
+        return _open_below(folder, real[len(root) :].strip("/").split("/"))
+
+
+def _open_below(folder: int, parts: Sequence[str]) -> int:
+    """The file at a path below an open folder, which is closed. Raises OSError, also where a part is a link."""
+    *folders, name = parts
+    try:
+        for part in folders:
+            inner = os.open(part, _FOLDER, dir_fd=folder)
             os.close(folder)
+            folder = inner
+        return os.open(name, _FILE, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _walk(folder: str, target_prefix: str, root: str) -> Iterator[StoredObject]:

@@ -1,5 +1,5 @@
 """Drives all that is compiled, through Python, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: the modules
-(row.c, sheet.c, kept.c), which sanitized.c cannot reach, and everything as its callers call it.
+(row.c, sheet.c, kept.c, ubjson.c), which sanitized.c cannot reach, and everything as its callers call it.
 
     ./build.sh sanitize [SECONDS [SEED]]        sets it all up: the library compiled for it, in a copy of handler/
 
@@ -27,7 +27,8 @@ from handler import compiled
 from handler.errors import ArtifactBroken, ArtifactRefused, RequestError
 from handler.forest import groups, packed, walker
 from handler.forest.proof import sample
-from handler.importer import import_booster
+from handler.importer import import_booster, ubj
+from handler.importer.broken import Damaged
 from handler.loading import kept_file
 from handler.messages import Answer, Exchange, Request
 from handler.payload import OURS, Predictions, around_scores, delimited, encode, jsonbody, libsvm
@@ -57,6 +58,12 @@ TYPES = (
     "text/csv\t",
     "caf\u00e9",
     "x" * 1025,
+)
+
+VALUES = (
+    *(b"Z", b"i\x05", b"l\0\0\0\1", b"d\x7f\xc0\0\0", b"D" + bytes(8), b"[]", b"{}"),
+    *(ubj.text("a word"), ubj.array_head(0)),
+    *(ubj.array_head(9) + b"U\1" * 9, ubj.typed_head("I", 3) + bytes(6), ubj.mapping({"a": b"T"})),
 )
 
 draw = random.Random()
@@ -195,6 +202,18 @@ def import_one() -> bool:
     return True
 
 
+def read_ubjson() -> bool:
+    values = draw.choices(VALUES, k=draw.randrange(1, 12))
+    data = draw.choice((b"[" + b"".join(values) + b"]", ubj.array_head(len(values)) + b"".join(values)))
+    if draw.randrange(2):
+        data = ubj.mapping(dict(zip(("a", "trees", "\u00e9"), (data, *values), strict=False)))
+    try:
+        ubj.read(damaged(data))
+    except Damaged:
+        return False
+    return True
+
+
 def write_call() -> bool:
     """A call of anything but what it should be, now and then, on a page that is full after a few; what was written is as
     Python writes it."""
@@ -241,7 +260,9 @@ def _stock() -> list[bytes]:
 STOCK = _stock()
 SCRATCH = tempfile.TemporaryDirectory()
 PATIENCE_S = 60.0
-WORK: tuple[Callable[[], bool], ...] = (read_body, score_brief, walk, order_rows, read_kept, import_one, write_call)
+WORK: tuple[Callable[[], bool], ...] = (
+    *(read_body, score_brief, walk, order_rows, read_kept, import_one, read_ubjson, write_call),
+)
 
 
 def main(seconds: float = 600.0, seed: int | None = None) -> int:

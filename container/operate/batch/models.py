@@ -26,8 +26,8 @@ from handler.stores.store import StoredObject
 LOOK_S = 1.0  # whoever waits for a model looks up so often
 MAX_TOGETHER = 32  # models that one job loads
 MAX_KEPT = 64  # models that are read from disk together
-# Of those, examined together: of what one costs, a third and less are then messages.
-MAX_EXAMINED = 16
+# Of those, examined together: of what one costs, a twentieth is then messages, and with 16 it was a tenth.
+MAX_EXAMINED = 32
 EXAMINED_BYTES = 1 << 20
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import math
 import os
 import re
 import signal
@@ -19,6 +21,7 @@ import xgboost
 
 from container.examine.examiner import (
     ANSWERED,
+    KEPT_GROWTH_BYTES,
     LARGE_BYTES,
     LARGE_NICENESS,
     MAX_ARTIFACTS,
@@ -33,7 +36,7 @@ from handler.forest.booster_pool import BoosterPool
 from handler.forest.model import Forest
 from handler.forest.packed import document_of
 from handler.libxgboost import Booster, Kind
-from handler.predictor import HandlePool
+from handler.predictor import Facts, HandlePool
 from tests.rig import boosters
 from tests.rig.endpoint import until
 
@@ -311,6 +314,26 @@ def test_a_reader_that_has_read_a_large_artifact_makes_room_for_another() -> Non
         until(lambda: len(children_of(pid)) == 1 and children_of(pid) != first)
 
 
+def resident_bytes(pid: int, what: str) -> int:
+    text = re.search(rf"^{what}:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert text is not None
+    return int(text[1]) << 10
+
+
+@pytest.mark.skipif(not walker.is_available(), reason="there was no C compiler")
+def test_a_reader_gives_back_what_a_larger_artifact_took_when_nothing_comes_for_a_moment() -> None:
+    with started(1) as (one, pid):
+        until(lambda: len(children_of(pid)) == 1)
+        (reader,) = children_of(pid)
+        larger = boosters.document(boosters.train(n_rounds=9000, max_depth=2))
+        assert len(larger) < LARGE_BYTES
+        assert one.examine(larger, "x").facts[0].is_forest
+        most = resident_bytes(reader, "VmHWM")
+        until(lambda: resident_bytes(reader, "VmRSS") < most - 2 * KEPT_GROWTH_BYTES)
+        one.examine(boosters.segment_archive(1), "x")
+        assert children_of(pid) == [reader]
+
+
 def test_a_large_artifact_yields_to_all_others(quarantine: Quarantine) -> None:
     pid = quarantine.examiner_pid
     assert pid is not None
@@ -346,6 +369,22 @@ def test_closing_leaves_no_process() -> None:
     while any(Path(f"/proc/{member}").exists() for member in family) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not [member for member in family if Path(f"/proc/{member}").exists()]
+
+
+def test_facts_and_names_that_json_spells_in_a_way_of_pythons_are_told_as_they_are(quarantine: Quarantine) -> None:
+    facts = Facts(
+        *("reg:squarederror", "gbtree", 1, 1, 0),
+        missing=math.inf,
+        labels=(1, 2.5, True, "\u00e9"),
+        categories=((0, (2.0,)),),
+    )
+    text = json.dumps({"documents": [0], "is_last": False, "facts": [facts.as_dict()], "origins": []}).encode()
+    outcome, is_last = _next_outcome(io.BytesIO(ANSWERED.pack(0, len(text)) + text), "x")
+    assert repr(outcome) == repr(Examined((b"",), (facts,)))
+    assert not is_last
+    with pytest.raises(ArtifactBroken, match="it is empty") as broken:
+        quarantine.examine(b"", "named \udcff")  # as the name of a file may be
+    assert broken.value.uri == "named \udcff"
 
 
 # An examiner that what it read has taken over may say anything.

@@ -32,6 +32,7 @@ N_CHANGED = 6_000
 @contextmanager
 def by_python_alone() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ubj, "ubjson", None)
         patch.setattr(trees, "read", lambda *_: None)
         patch.setattr(trees, "letting_go", None)
         patch.setattr(packed, "letting_go", None)

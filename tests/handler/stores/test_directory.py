@@ -81,9 +81,11 @@ def test_a_listing_is_not_led_out_by_its_prefix(root: Path, store: DirectoryStor
     assert list(store.list(prefix)) == []
 
 
+@pytest.mark.parametrize("target", ["eu/a", "current/a"])
 def test_a_link_swapped_in_after_the_check_is_not_followed(
-    root: Path, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+    root: Path, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
+    (root / "current").symlink_to("eu")
     real_open = os.open
 
     def swap_then_open(path: str, *args: int, **kwargs: int) -> int:
@@ -93,8 +95,24 @@ def test_a_link_swapped_in_after_the_check_is_not_followed(
         return real_open(path, *args, **kwargs)
 
     monkeypatch.setattr("handler.stores.directory.os.open", swap_then_open)
-    with pytest.raises((ArtifactUnavailable, ArtifactMissing)):
-        store.fetch("eu/a")
+    with pytest.raises((ArtifactForbidden, ArtifactUnavailable, ArtifactMissing)):
+        store.fetch(target)
+    assert (root / "was-eu").exists()
+
+
+@pytest.mark.parametrize(
+    "target", ["../secret", "eu/../../secret", "/eu/../../secret", "../models-old/a", "eu/..", ".."]
+)
+def test_no_target_leads_out_by_its_parts(root: Path, store: DirectoryStore, target: str) -> None:
+    with pytest.raises(ArtifactForbidden, match="OutsideDirectory"):
+        store.fetch(target)
+
+
+def test_a_target_without_links_is_opened_without_a_look_at_its_path(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handler.stores.directory.os.path.realpath", lambda _: pytest.fail("its path was looked at"))
+    assert store.fetch("eu/a").data == b"0123456789"
 
 
 def test_a_link_to_nothing_inside_is_missing(root: Path, store: DirectoryStore) -> None:
