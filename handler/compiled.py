@@ -54,6 +54,8 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.numbers_read.restype = c_int64
     library.jsonrows_read.argtypes = [c_char_p, c_int64, c_int, c_int64, c_void_p, c_int64]
     library.jsonrows_read.restype = c_int64
+    library.libsvm_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p]
+    library.libsvm_read.restype = c_int64
     library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]
     library.array_cut.restype = c_int64
     library.checksum.argtypes = [c_char_p, c_int64, c_uint64]
