@@ -127,7 +127,8 @@ sanitize() {
   watched="${CC:-cc} -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
   $watched -std=c11 -O1 -ffp-contract=off -Wall -Wextra -Werror -o "$made/sanitized" handler/forest/walk.c handler/forest/groups.c \
     handler/forest/brief.c handler/forest/pack.c handler/importer/trees.c handler/importer/checks.c handler/payload/numbers.c \
-    handler/payload/jsonrows.c handler/payload/array.c handler/telemetry/json.c handler/loading/checksum.c tests/handler/sanitized.c -lm
+    handler/payload/jsonrows.c handler/payload/libsvm.c handler/payload/array.c handler/telemetry/json.c \
+    handler/loading/checksum.c tests/handler/sanitized.c -lm
   "$made/sanitized" "$@"
   printf '#!/bin/sh\nexec %s "$@"\n' "$watched" >"$made/cc"
   chmod +x "$made/cc"

@@ -235,7 +235,7 @@ class Front:
         modes=STANDALONE,
     )
     drain_s: float = _setting(
-        "seconds that requests in flight have after SIGTERM",
+        "seconds that requests in flight have after SIGTERM; the last fifth of them without new connections",
         _seconds(0, 25),
         "MME_DRAIN_S",
         default=20.0,

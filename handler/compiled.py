@@ -24,6 +24,21 @@ log = logging.getLogger(__name__)
 LIBRARY = Path(__file__).with_name("libhandler.so")
 
 
+class AroundScores(ctypes.Structure):
+    """around_t of forest/brief.h."""
+
+    _fields_ = [(name, c_char_p) for name in ("head", "between", "tail")] + [
+        (name, c_int64) for name in ("n_head", "n_between", "n_tail")
+    ]
+
+    @classmethod
+    def of(cls, head: bytes, between: bytes, tail: bytes) -> AroundScores:
+        return cls(head, between, tail, len(head), len(between), len(tail))
+
+
+TEXT_BYTES = 32  # room for a score's text, as in brief.h
+
+
 def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     if not LIBRARY.exists():
         return None
@@ -54,6 +69,10 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.numbers_read.restype = c_int64
     library.jsonrows_read.argtypes = [c_char_p, c_int64, c_int, c_int64, c_void_p, c_int64]
     library.jsonrows_read.restype = c_int64
+    library.libsvm_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p]
+    library.libsvm_read.restype = c_int64
+    library.brief_answer.argtypes = [c_void_p, c_int64, ctypes.POINTER(AroundScores), c_void_p]
+    library.brief_answer.restype = c_int64
     library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]
     library.array_cut.restype = c_int64
     library.checksum.argtypes = [c_char_p, c_int64, c_uint64]

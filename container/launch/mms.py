@@ -233,7 +233,8 @@ def command(scratch: Scratch, settings: Settings, java_home: Path | None) -> lis
         f"-Xmx{settings.front.jvm_heap_bytes}",
         f"-XX:MaxDirectMemorySize={settings.front.jvm_direct_bytes}",
         "-Xss256k",  # five threads for each hosted model
-        *(_HOSTED_COLLECTOR if settings.front.hosted else _COLLECTOR),
+        *_COLLECTOR,
+        *([] if settings.front.hosted else [f"-Xmn{min(_YOUNG_BYTES, settings.front.jvm_heap_bytes // _YOUNG_SHARE)}"]),
         "-XX:+UseCompactObjectHeaders",  # smaller objects; an image's class archive is made for it
         # Else the thread that met it is gone, and the rest goes on without: a port that does not answer, for good. So the JVM
         # ends, the supervisor with it, and whoever runs this container starts another.
@@ -270,14 +271,13 @@ def _hosted_options(scratch: Scratch) -> list[str]:
     return [f"-Dmme.gate={scratch.gate}", f"-Dmme.binder={scratch.binder}", *_GIVE_BACK]
 
 
-# Large bodies and answers are not on the heap (container/link/spool.py), and a collector has little to do: beside strangers
-# who send and ask for much G1 stopped Java 15 times in a minute, for 4 ms. Nothing else was better there: G1 with one thread
-# and without unloading classes was as quick; the serial collector too, and 30 MB larger, or with a small young part as large,
-# with stops of 7 ms (30 November 2026, `benchmarks.hostile`). And where no file can be written, G1 leaves large arrays where
-# they are, which the serial collector moves: 20 to 50 ms of a core, and nobody is answered meanwhile.
-_COLLECTOR = ["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=10", "-XX:ParallelGCThreads=2", "-XX:ConcGCThreads=1"]
-# With a young part of 16 MB that moves little, and what is over goes back to the system at once.
-_HOSTED_COLLECTOR = ["-XX:+UseSerialGC"]
+# Both modes have the serial collector. A stop takes it 0.7 ms, where G1's two threads, which wait for each other and for a core
+# on a busy machine, took 1 to 5: over 8 connections of warm calls 1.4 % of the time, in which every call waits, and with it the
+# worst hundredth of them; now 0.2 % (30 November 2026). Large bodies and answers, which it would move, are on the heap only
+# where no file can be written (container/link/spool.py).
+_COLLECTOR = ["-XX:+UseSerialGC"]
+# Of the heap, for what is new: the more, the fewer stops, none of them longer. Hosted it is less, see _GIVE_BACK.
+_YOUNG_BYTES, _YOUNG_SHARE = 32 << 20, 6
 # Models come by the thousand and go. What Java keeps of them without these: a heap committed whole from the start and never
 # shrunk by more than a step, and freed pieces of its own malloc.
 _GIVE_BACK = [

@@ -57,6 +57,7 @@ LINGER_S = 5.0
 GATES_BACKLOG = 512
 LANES_BACKLOG = 128
 APOLOGY = wire.failure_reply(503, "the runtime ended with this request inside it; send it again")
+SHUT_AFTER = 0.8  # of a drain's time: callers who come again and again would make it last, and be cut off at its end
 MAX_LINE_BYTES = 64 * 1024  # of the JVM's output: what goes on without an end is told in pieces
 LAST_LINES = 15  # of the JVM's output, told when it dies
 COMPILE = "with a Java compiler (javac, 17 or later) ./build.sh setup compiles them, ./build.sh wheel into a wheel"
@@ -85,6 +86,7 @@ class Supervisor:
         self._has_ever_started = False
         self._restart_at: float | None = None
         self._drain_until: float | None = None
+        self._shut_at: float | None = None  # when a drain takes no more connections
         self._drained_status = EXIT_OK
         self._look_at = 0.0
         self._had_trouble = False
@@ -96,7 +98,7 @@ class Supervisor:
         self._runtime: Child | None = None
         self._channel: Channel | None = None
         self._jvm: Child | None = None
-        self._jvm_ending: int | None = None  # what it reads to its end as "the end is near"
+        self._jvm_ending: int | None = None  # its standard input: see plugin/Ending.java
         self._gates: socket.socket | None = None
         self._held: dict[int, socket.socket] = {}  # by slot: MMS's connections, which outlive a runtime
         self._closing = contextlib.ExitStack()
@@ -197,6 +199,9 @@ class Supervisor:
             log.warning("requests were still in flight when the drain time was over")
             self._status = self._drained_status
             return
+        if self._shut_at is not None and now >= self._shut_at:
+            self._shut_at = None
+            self._shut()
         if now >= self._look_at:
             self._look_at = now + LOOK_S
             self._look_after_scratch()
@@ -204,7 +209,8 @@ class Supervisor:
         while self._lingering and now >= self._lingering[0][0]:
             self._forget_oldest()
         forget_at = self._lingering[0][0] if self._lingering else None
-        clocks = [at for at in (self._restart_at, self._drain_until, forget_at, self._look_at) if at is not None]
+        times = (self._restart_at, self._shut_at, self._drain_until, forget_at, self._look_at)
+        clocks = [at for at in times if at is not None]
         timeout = max(0.0, min(clocks) - now)
         for descriptor, _ in self._epoll.poll(timeout):
             handler = self._handlers.get(descriptor)  # an earlier event of this round may have closed it
@@ -231,12 +237,16 @@ class Supervisor:
     def _drain(self, runtime: Channel, status: int) -> None:
         """Answer what is in flight, then end with this status."""
         self._drained_status = status
-        self._drain_until = time.monotonic() + self._settings.front.drain_s
+        now = time.monotonic()
+        self._drain_until = now + self._settings.front.drain_s
+        self._shut_at = now + self._settings.front.drain_s * SHUT_AFTER
         runtime.send("drain")
-        self._tell_jvm_of_end()
+        if self._jvm_ending is not None:
+            with contextlib.suppress(BrokenPipeError):  # its end is told by SIGCHLD
+                os.write(self._jvm_ending, b"\n")
 
-    def _tell_jvm_of_end(self) -> None:
-        """Its standard input ends; see plugin/Ending.java."""
+    def _shut(self) -> None:
+        """The front end takes no more connections: its standard input ends, see plugin/Ending.java."""
         if self._jvm_ending is not None:
             os.close(self._jvm_ending)
             self._jvm_ending = None
@@ -397,7 +407,7 @@ class Supervisor:
     def _start_jvm(self) -> None:
         self._jvm_output, theirs = os.pipe2(os.O_CLOEXEC)
         stdin, self._jvm_ending = os.pipe2(os.O_CLOEXEC)
-        self._closing.callback(self._tell_jvm_of_end)
+        self._closing.callback(self._shut)
         command = mms.command(self._scratch, self._settings, environments.java_home())
         try:
             self._jvm = self._children.start(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
+from collections.abc import Collection
 
 FIRST, LAST = 18_080, 32_000
 
@@ -18,9 +19,13 @@ class PortsUsedUp(Exception):
 
 
 class Ports:
-    """Any thread may take one. It begins anywhere, so that several platforms seldom meet."""
+    """Any thread may take one. It begins anywhere, so that several platforms seldom meet.
 
-    def __init__(self) -> None:
+    besides   ports that are spoken for, though nobody listens on them yet
+    """
+
+    def __init__(self, besides: Collection[int] = ()) -> None:
+        self._besides = frozenset(besides)
         self._lock = threading.Lock()
         self._next = random.SystemRandom().randrange(FIRST, LAST)
 
@@ -29,7 +34,7 @@ class Ports:
         with self._lock:
             for _ in range(FIRST, LAST):
                 port, self._next = self._next, self._next + 1 if self._next + 1 < LAST else FIRST
-                if _is_free(port):
+                if port not in self._besides and _is_free(port):
                     return port
         raise PortsUsedUp
 

@@ -7,20 +7,23 @@ that counts from one, whose feature 0 is unused, reads its requests one column o
 the first feature is 1. A label is skipped, and so is a query's number.
 source   aws/sagemaker-xgboost-container, serve_utils.py, _get_sparse_matrix_from_libsvm, at v3.0-5 and after
 
-Rule: lines are converted many at once; a token is looked at alone only to say which one is wrong.
+Rule: ordinary lines are read by libsvm.c, to the same bits. Of the others those of a piece are converted at once; a token is
+looked at alone only to say which one is wrong.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from ctypes import byref, c_int64
 from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from handler.compiled import holding, letting_go
 from handler.errors import FeatureMismatch, PayloadInvalid
+from handler.payload.delimited import BRIEF_BYTES
 from handler.payload.numbers import MAX_CELL_BYTES, has_long_cell, read_number, shorten
 from handler.payload.rows import Floats, Rows, sparse_rows
 from handler.payload.steps import count, find, trimmed
@@ -61,29 +64,52 @@ def read_libsvm(body: bytes, n_features: int, index_base: int = 0) -> Rows:
     if n_lines > MAX_LINES:
         raise PayloadInvalid("", f"{n_lines} lines, more than {MAX_LINES}; send so many rows as CSV or npy")
     values = sparse_rows(n_lines, n_features)
-    n_rows = 0
-    for line, lines in _with_rows(_pieces(body, start, end, n_features)):
-        _fill(values[n_rows : n_rows + len(lines)], _read_piece(lines, line, n_features), line, index_base)
-        n_rows += len(lines)
+    n_rows, at, line = 0, start, count(body, b"\n", 0, start) + 1
+    blank: int | None = None  # after a row
+    while at < end:
+        n_read, at = _read_ordinary(body, at, end, values[n_rows:], index_base)
+        if n_read and blank is not None:
+            raise _blank(blank)
+        n_rows += n_read
+        line += n_read
+        if at >= end:
+            break
+        lines, at = _piece(body, at, end, line, n_features)
+        first, last = _filled(lines, may_begin_blank=not n_rows)
+        if first < last:
+            if blank is not None:
+                raise _blank(blank)
+            entries = _read_piece(lines[first:last], line + first, n_features)
+            _fill(values[n_rows : n_rows + last - first], entries, line + first, index_base)
+            n_rows += last - first
+        if n_rows and last < len(lines) and blank is None:
+            blank = line + last
+        line += len(lines)
     if not n_rows:
         raise PayloadInvalid("", "the body holds no rows")
     return Rows(values[:n_rows])
 
 
-def _pieces(body: bytes, start: int, end: int, n_features: int) -> Iterator[tuple[int, list[bytes]]]:
-    """Lines without comments, about PIECE_BYTES at a time, each piece with the number of its first line."""
-    line = count(body, b"\n", 0, start) + 1
-    while start < end:
-        cut = find(body, b"\n", min(start + PIECE_BYTES, end), end)
-        if cut - start > 2 * PIECE_BYTES:
-            _refuse_long_line(body, start, cut, line, n_features)
-        text = body[start:cut].replace(b"\r\n", b"\n").replace(b"\t", b" ").removesuffix(b"\r")
-        if b"#" in text:
-            text = _COMMENT.sub(b"", text)
-        lines = text.split(b"\n")
-        yield line, lines
-        line += len(lines)
-        start = cut + 1
+def _read_ordinary(body: bytes, at: int, end: int, values: Floats, index_base: int) -> tuple[int, int]:
+    """Lines from `at` on, each into one of `values`, as far as C reads them: how many, and where it stopped."""
+    if holding is None or letting_go is None:
+        return 0, at
+    read = holding if end - at <= BRIEF_BYTES else letting_go
+    stopped = c_int64()
+    address = values.__array_interface__["data"][0]
+    n_rows = read.libsvm_read(body, at, end, values.shape[1], index_base, address, len(values), byref(stopped))
+    return n_rows, stopped.value
+
+
+def _piece(body: bytes, start: int, end: int, line: int, n_features: int) -> tuple[list[bytes], int]:
+    """Lines without comments, of about PIECE_BYTES, and where the next begins."""
+    cut = find(body, b"\n", min(start + PIECE_BYTES, end), end)
+    if cut - start > 2 * PIECE_BYTES:
+        _refuse_long_line(body, start, cut, line, n_features)
+    text = body[start:cut].replace(b"\r\n", b"\n").replace(b"\t", b" ").removesuffix(b"\r")
+    if b"#" in text:
+        text = _COMMENT.sub(b"", text)
+    return text.split(b"\n"), cut + 1
 
 
 def _refuse_long_line(body: bytes, start: int, end: int, line: int, n_features: int) -> None:
@@ -100,23 +126,14 @@ def _check_width(n_cells: int, n_features: int, where: str) -> None:
         raise FeatureMismatch(f"the model has {n_features} features, {where} names {n_cells}")
 
 
-def _with_rows(pieces: Iterable[tuple[int, list[bytes]]]) -> Iterator[tuple[int, list[bytes]]]:
-    """The same without blank lines at either end of the body. Raises PayloadInvalid for one in between."""
-    blank: int | None = None  # after a row
-    has_begun = False
-    for line, lines in pieces:
-        first, last = 0, len(lines)
-        while first < last and not has_begun and not lines[first].strip():
-            first += 1
-        while last > first and not lines[last - 1].strip():
-            last -= 1
-        if first < last:
-            if blank is not None:
-                raise _blank(blank)
-            has_begun = True
-            yield line + first, lines[first:last]
-        if has_begun and last < len(lines) and blank is None:
-            blank = line + last
+def _filled(lines: list[bytes], *, may_begin_blank: bool) -> tuple[int, int]:
+    """From which line to before which there is something in them."""
+    first, last = 0, len(lines)
+    while first < last and may_begin_blank and not lines[first].strip():
+        first += 1
+    while last > first and not lines[last - 1].strip():
+        last -= 1
+    return first, last
 
 
 def _blank(line: int) -> PayloadInvalid:

@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import threading
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -62,3 +64,33 @@ def test_a_connection_that_nobody_uses_is_closed(segments: Path, scratch: Path) 
         stream = used._connection.sock
         stream.settimeout(30)
         assert stream.recv(1) == b""
+
+
+def test_callers_who_come_again_and_again_meet_a_closed_door_before_the_drain_is_over(
+    segments: Path, scratch: Path
+) -> None:
+    """At its end they would be cut off in the middle of a call."""
+    with Endpoint(segments, scratch, "--workers", "2", "--drain", "5") as endpoint:
+        assert Caller(endpoint).call("us/1.tar.gz")[0] == 200
+        over = threading.Event()
+
+        def come_again() -> Counter[object]:
+            seen: Counter[object] = Counter()
+            while not over.is_set():
+                try:
+                    seen[Caller(endpoint).call("us/1.tar.gz")] += 1
+                except ConnectionRefusedError:
+                    seen["refused"] += 1
+                    over.wait(0.05)
+            return seen
+
+        with ThreadPoolExecutor(4) as callers:
+            coming = [callers.submit(come_again) for _ in range(4)]
+            time.sleep(0.5)
+            os.kill(endpoint.pid, signal.SIGTERM)
+            assert endpoint.wait() == 0
+            over.set()
+            seen = sum((one.result(30) for one in coming), Counter())
+    assert set(seen) <= {(200, "keep-alive"), (200, "close"), "refused"}
+    assert seen["refused"] >= 4
+    assert any("nothing is in flight any more" in line for line in endpoint.log)

@@ -1,11 +1,13 @@
-/* Drives walk.c, groups.c, brief.c, pack.c, trees.c, checks.c, numbers.c, jsonrows.c, array.c, json.c and checksum.c with forests, documents and texts
- * that were changed at random, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: ./build.sh sanitize [SECONDS [SEED]]
+/* Drives walk.c, groups.c, brief.c, pack.c, trees.c, checks.c, numbers.c, jsonrows.c, libsvm.c, array.c, json.c and checksum.c with
+ * forests, documents and texts that were changed at random, for AddressSanitizer and UndefinedBehaviorSanitizer to watch:
+ * ./build.sh sanitize [SECONDS [SEED]]
  *
  * Everything lies in blocks of exactly its size, so that one step outside is seen.
  */
 
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -199,6 +201,33 @@ static int read_one(void) {
     return n_rows > 0;
 }
 
+/* Into rows of exactly their size. A row that was read is followed by none that was written to. */
+static int read_libsvm(void) {
+    static const char ALPHABET[] = "0123456789.:::-+eE\n\n\r \t  naNx#q";
+    const uint32_t n_bytes = 2 + below(200), n_features = below(8), is_plain = below(2);
+    char *text = malloc(n_bytes);
+    for (uint32_t at = 0, index = 0; at < n_bytes; at++)
+        if (!is_plain)
+            text[at] = ALPHABET[below(sizeof ALPHABET - 1)];
+        else if (at + 4 < n_bytes && index < n_features && below(5)) {
+            text[at++] = ' ', text[at++] = (char)('0' + index), text[at++] = ':', text[at] = "0123456789"[below(10)];
+            index += 1 + below(2);
+        } else
+            text[at] = index && text[at - 1] != '\n' ? '\n' : '1', index = text[at] == '1';
+    if (is_plain && !below(4)) text[below(n_bytes)] = ALPHABET[below(sizeof ALPHABET - 1)];
+    text[n_bytes - 1] = '\n';
+    const int64_t max_rows = below(60), start = below(n_bytes - 1);
+    float *rows = malloc(4 * (size_t)(max_rows * n_features) + 1);
+    for (int64_t cell = 0; cell < max_rows * n_features; cell++) rows[cell] = NAN;
+    int64_t stopped;
+    const int64_t n_rows = libsvm_read(text, start, n_bytes - 1, n_features, below(2), rows, max_rows, &stopped);
+    if (n_rows < 0 || n_rows > max_rows || stopped < start || stopped > n_bytes - 1) abort();
+    for (int64_t cell = n_rows * n_features; cell < max_rows * n_features; cell++)
+        if (!isnan(rows[cell])) abort();
+    free(text), free(rows);
+    return n_rows > 0;
+}
+
 /* An array, in a block of exactly its size, and no more room for cuts than its caller makes. */
 static void cut_one(void) {
     static const char ALPHABET[] = "[]{},\"\\1 ";
@@ -337,6 +366,7 @@ int main(int argc, char **argv) {
             n_forests++, n_sound += (uint64_t)walk_one();
             order_some();
             n_texts++, n_read += (uint64_t)read_one(), cut_one();
+            n_texts++, n_read += (uint64_t)read_libsvm();
             n_documents++, n_taken += (uint64_t)read_trees();
             read_text_back();
             write_json();

@@ -1,8 +1,9 @@
 import java.io.IOException;
 
 /**
- * Whether this server is about to end: who starts it says so by closing its standard input. From then on each answer is the
- * last on its connection, so that callers and balancers go elsewhere by themselves and meet no closed door.
+ * Whether this server is about to end. Who starts it says so with a byte on its standard input: from then on each answer is the
+ * last on its connection, so that callers and balancers go elsewhere by themselves. When that input ends no connection is taken
+ * any more: who has not gone yet meets a closed door, and nobody is cut off in the middle of a call.
  */
 final class Ending {
 
@@ -14,20 +15,24 @@ final class Ending {
         return hasBegun;
     }
 
-    static void await() {
-        Thread thread = new Thread(Ending::read, "ending");
+    /**
+     * @param shut run when no more connections are to be taken
+     */
+    static void await(Runnable shut) {
+        Thread thread = new Thread(() -> read(shut), "ending");
         thread.setDaemon(true);
         thread.start();
     }
 
-    private static void read() {
+    private static void read(Runnable shut) {
         try {
-            while (System.in.read() >= 0) { // nobody writes anything; if somebody does, it says nothing
-                continue;
+            while (System.in.read() >= 0) {
+                hasBegun = true;
             }
         } catch (IOException e) { // then nobody can tell us
             return;
         }
         hasBegun = true;
+        shut.run();
     }
 }

@@ -51,6 +51,7 @@ public final class FrontServer extends ModelServer {
     private final ExecutorService changes = changers();
     private final Connection.Limits limits;
     private final Models.Tools tools;
+    private volatile Channel listening;
 
     private FrontServer(ConfigManager config) {
         super(config);
@@ -68,8 +69,9 @@ public final class FrontServer extends ModelServer {
             ConfigManager.init(new ConfigManager.Arguments(new DefaultParser().parse(options, args, null, false)));
             PluginsManager.getInstance().initialize();
             InternalLoggerFactory.setDefaultFactory(Slf4JLoggerFactory.INSTANCE);
-            Ending.await();
-            new FrontServer(ConfigManager.getInstance()).startAndWait();
+            FrontServer server = new FrontServer(ConfigManager.getInstance());
+            Ending.await(server::shut);
+            server.startAndWait();
         } catch (Throwable t) {
             t.printStackTrace();
         } finally {
@@ -115,17 +117,24 @@ public final class FrontServer extends ModelServer {
                         }
                     }
                 };
-        return new ServerBootstrap()
-                .group(serverGroup, workerGroup)
-                .channel(connector.getServerChannel())
-                .option(ChannelOption.SO_BACKLOG, 1024)
-                .childOption(ChannelOption.SO_KEEPALIVE, true)
-                .childOption(ChannelOption.RCVBUF_ALLOCATOR, READS)
-                .childHandler(pipeline)
-                .bind(connector.getSocketAddress())
-                .sync()
-                .channel()
-                .closeFuture();
+        ChannelFuture bound =
+                new ServerBootstrap()
+                        .group(serverGroup, workerGroup)
+                        .channel(connector.getServerChannel())
+                        .option(ChannelOption.SO_BACKLOG, 1024)
+                        .childOption(ChannelOption.SO_KEEPALIVE, true)
+                        .childOption(ChannelOption.RCVBUF_ALLOCATOR, READS)
+                        .childHandler(pipeline)
+                        .bind(connector.getSocketAddress())
+                        .sync();
+        listening = bound.channel();
+        return listening.newPromise(); // what MMS would take for its end; ours is told from outside
+    }
+
+    private void shut() {
+        if (listening != null) {
+            listening.close();
+        }
     }
 
     /** MMS's order: each handler passes on what is not its own. */

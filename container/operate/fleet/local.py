@@ -16,18 +16,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from container import settings
 from container.operate.exits import CommandFailed
 from container.operate.fleet.asked import Asker
 from container.operate.fleet.balancer import Balancer, configuration
 from container.operate.fleet.page import FleetFacts, FleetPage
 from container.operate.fleet.replicas import CHECK_S, PASSES, Address, Fleet
 from container.operate.printing import say
-from container.operate.serving import READY, ChildFailed, PortTaken, ServeChild, free_port
+from container.operate.serving import READY, ChildFailed, PortTaken, ServeChild
 from container.operate.stopping import ENDING, hearing
+from container.platform.ports import Ports
 
 READY_S = 120.0  # for the slowest start there is: a warm list over a busy machine
-FIRST_PORT = 18081
 LOOK_S = 0.2
 AGAIN_S = 1.0  # between a replica's end and its next start
 # Until a balancer has seen that a replica is back.
@@ -72,9 +71,9 @@ class LocalFleet:
         self._environment = dict(environment)
         self._is_over = False
         self._is_restart_wanted = False
-        ports = _free_ports(2 * wanted.n_replicas, {wanted.port, wanted.page_port})
+        ports = Ports(besides={wanted.port, wanted.page_port})
         self._replicas = [
-            _Replica(f"replica-{number}", Address("127.0.0.1", ports[2 * number - 2], ports[2 * number - 1]))
+            _Replica(f"replica-{number}", Address("127.0.0.1", ports.take(), ports.take()))
             for number in range(1, wanted.n_replicas + 1)
         ]
 
@@ -227,13 +226,3 @@ class LocalFleet:
 
 def _tell(text: str) -> None:
     print(f"mme fleet: {text}", file=sys.stderr, flush=True)
-
-
-def _free_ports(n: int, taken: set[int]) -> list[int]:
-    found: list[int] = []
-    port = FIRST_PORT
-    while len(found) < n:
-        port = free_port(one for one in range(port, settings.PORT_LIMIT) if one not in taken)
-        found.append(port)
-        port += 1
-    return found

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 START_S = 480.0  # SageMaker's window for a container's first healthy ping
 PING_EVERY_S = 0.5
-FIRST_PORT = 18080
 DISK = "30GiB"
 LOADERS = 8  # downloads and loads at the same time, on each instance
 
@@ -87,18 +86,18 @@ def run(chosen: argparse.Namespace, closing: ExitStack) -> int:
 
 def _start_containers(chosen: argparse.Namespace, closing: ExitStack) -> list[str]:
     """Our own container, hosted, once for each instance. They start side by side."""
-    from container.operate.serving import ServeChild, free_port
+    from container.operate.serving import ServeChild
+    from container.platform.ports import Ports
 
     children: list[ServeChild] = []
     urls = []
-    port = FIRST_PORT
+    ports = Ports()
     for _ in range(1 if chosen.instances is None else chosen.instances):
-        port = free_port(range(port, settings.PORT_LIMIT))
+        port = ports.take()
         memory = ["--memory", chosen.memory] if chosen.memory else []
         arguments = ["--hosted", "--port", str(port), "--host", "127.0.0.1", *memory]
         children.append(closing.enter_context(ServeChild(arguments, environments.container_environment())))
         urls.append(f"http://127.0.0.1:{port}")
-        port += 1
     for child in children:
         child.wait_ready(START_S)
     return urls

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from handler import compiled
 from handler.errors import AcceptUnsupported
 from handler.payload import ACCEPTED, Conventions, Predictions, encode, media
 from handler.payload.conventions import AWS, OURS
@@ -189,3 +190,24 @@ def test_lists_of_texts_are_one_cell_and_one_list() -> None:
 def test_recordio_is_refused_where_its_floats_would_change_a_label(labels: Any) -> None:
     with pytest.raises(AcceptUnsupported, match="text/csv"):
         encode(Predictions({"predicted_label": labels}), "application/x-recordio-protobuf")
+
+
+@pytest.mark.skipif(compiled.letting_go is None, reason="there was no C compiler")
+@pytest.mark.parametrize("media_type", [CSV, JSON, LINES])
+@pytest.mark.parametrize("one_line", [False, True])
+def test_long_answers_have_the_letters_that_orjson_writes(
+    media_type: str, one_line: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C writes them a piece at a time, but for pieces that it has no text for something in."""
+    draw = np.random.default_rng(5)
+    usual = (1 / (1 + np.exp(-draw.standard_normal((25_000, 1)) * 4))).astype(np.float32)
+    odd = usual.copy()
+    odd[12_345] = np.nan
+    odd[24_999] = 0.5
+    bits = draw.integers(0, 1 << 32, (5000, 1), np.uint32).view(np.float32)
+    conventions = Conventions(one_line=one_line)
+    for table in (usual, odd, bits, np.hstack([usual, odd]), usual.astype(np.float64)):
+        written = encode(Predictions(table), media_type, conventions)
+        with monkeypatch.context() as alone:
+            alone.setitem(encode.__globals__, "letting_go", None)
+            assert written == encode(Predictions(table), media_type, conventions)
