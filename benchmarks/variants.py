@@ -93,7 +93,9 @@ VARIANTS = {
     "direct-buffers": Variant("Netty's buffers outside the heap", properties={"prefer_direct_buffer": "true"}),
     "c1-only": Variant("no second compiler", java=("-XX:TieredStopAtLevel=1",)),
     "g1-gc": Variant("a collector that works beside calls", java=("-XX:+UseG1GC",), without=("-XX:+UseSerialGC",)),
-    "parallel-gc": Variant("a collector of several threads", java=("-XX:+UseParallelGC",), without=("-XX:+UseSerialGC",)),
+    "parallel-gc": Variant(
+        "a collector of several threads", java=("-XX:+UseParallelGC",), without=("-XX:+UseSerialGC",)
+    ),
     "fixed-heap": Variant("a heap that does not grow", java=("-Xms192m", "-Xmn96m")),
     "switch-5ms": Variant("CPython's own interval", code=_switch_interval(0.005)),
     "switch-1ms": Variant("a longer one than ours", code=_switch_interval(0.001)),
