@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import signal
 
 _PR_SET_PDEATHSIG = 1
@@ -12,8 +11,6 @@ _M_TRIM_THRESHOLD = -1
 _M_TOP_PAD = -2
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-_MADV_DONTNEED = 4
-_PAGE_BYTES = mmap.PAGESIZE
 
 
 class _Mallinfo(ctypes.Structure):
@@ -29,7 +26,6 @@ _libc = ctypes.CDLL(None)
 _libc.mallinfo2.restype = _Mallinfo
 _libc.malloc.restype = ctypes.c_void_p
 _libc.malloc.argtypes = [ctypes.c_size_t]
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _libc.free.argtypes = [ctypes.c_void_p]
 
 
@@ -53,21 +49,6 @@ def allocated_bytes() -> int:
 def trim() -> None:
     """Give free memory back to the system."""
     _libc.malloc_trim(0)
-
-
-def forget(block: bytes) -> None:
-    """Give back the memory of a block that nobody will look at again: its content is lost. To free it takes no time then,
-    which else is 0.1 ms a megabyte, with the interpreter lock held."""
-    first = -(-_address_of(block) // _PAGE_BYTES) * _PAGE_BYTES
-    end = (_address_of(block) + len(block)) // _PAGE_BYTES * _PAGE_BYTES
-    if end > first:
-        _libc.madvise(first, end - first, _MADV_DONTNEED)
-
-
-def _address_of(block: bytes) -> int:
-    address = ctypes.cast(ctypes.c_char_p(block), ctypes.c_void_p).value
-    assert address is not None  # a block has one
-    return address
 
 
 def keep_heap(mmap_from_bytes: int, trim_from_bytes: int, grow_by_bytes: int | None = None) -> None:

@@ -12,13 +12,11 @@ import mmap
 import os
 import re
 import socket
-import sys
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 
-from container.limits import libc
 from container.link import wire
 from container.link.held import ANSWERING, BEGINNING, IDLE, IN_DOUBT
 from container.link.spool import ANSWER, BODY, LARGE_BYTES, BodyLost, Spool
@@ -30,9 +28,6 @@ CALL_NUMBER = "x-mme-call"  # as launch/plugin/Call.java writes it
 RECEIVE_BYTES = 64 * 1024  # a one-row request is one read; a large body is read in the steps below
 LARGE_RECEIVE_BYTES = 1 << 20
 SMALL_RECEIVE_BYTES = 8 * 1024  # a frame that may be answered at once
-FORGOTTEN_BYTES = 1 << 20  # of a body: 0.1 ms to free
-# References to what only our caller has, or a tuple of his, as sys.getrefcount sees it in `forget_body`: his, ours, its own.
-_OURS = 3
 # MMS names a channel by Netty's long id: hexadecimal and dashes. The name becomes part of a path.
 _IO_NAME = re.compile(r"[0-9a-f-]{1,128}")
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus}
@@ -257,16 +252,11 @@ class Connection:
     def _answer_one(self, call: wire.Call) -> wire.Reply:
         number = call.headers.get(CALL_NUMBER, "")
         try:
-            request = self._as_request(call)
+            answer = self._answer(self._as_request(call))
         except BodyLost as error:
             log.warning("a body is lost, its caller gone or its file removed: %s", error)
             return _as_reply(call, _lost(number))
-        answer = self._answer(request)
-        spooled = self._spooled(number, answer)
-        forget_body(request)
-        if spooled is not answer:
-            forget_body(answer)
-        return _as_reply(call, spooled)
+        return _as_reply(call, self._spooled(number, answer))
 
     def _as_request(self, call: wire.Call) -> Request:
         headers = call.headers.copy()
@@ -306,15 +296,6 @@ class Connection:
             with contextlib.suppress(FileExistsError):
                 link.symlink_to("/dev/null")
             self._io_links.append(link)
-
-
-def forget_body(holder: Request | Answer) -> None:
-    """Give back the memory of a large body that only `holder` has, which only our caller has: its content is lost. Who keeps
-    one of them, to write it down, keeps it as it is."""
-    body = holder.body
-    is_alone = sys.getrefcount(holder) == _OURS and sys.getrefcount(body) == _OURS
-    if is_alone and len(body) >= FORGOTTEN_BYTES:
-        libc.forget(body)
 
 
 def _lost(number: str) -> Answer:

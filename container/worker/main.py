@@ -17,7 +17,6 @@ from container import assembly
 from container.assembly import LoadingParts, Models
 from container.capture.capture import Capture, Wanted
 from container.capture.room import room_of
-from container.limits import libc
 from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
 from container.link import wire
@@ -58,9 +57,6 @@ MAX_HOSTED_LOADS = 100_000
 # A thread that has just begun a long piece of Python holds the interpreter for at most this long, as soon as there are
 # callers; before, handing it round so often costs the threads that load a third more of the processor.
 SWITCH_INTERVAL_S = 0.0001
-# Blocks from here on are apart from the heap, and its end goes back when so much of it is free. Left to libc a large body
-# lies at the heap's end; who frees something next, mostly the thread that answers small calls, gives it back: 2 ms for 24 MB.
-APART_BYTES, FREE_END_BYTES = 1 << 20, 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +78,6 @@ class Launch:
 
 def main() -> int:
     """argv: the descriptor of the channel to the supervisor. Ends when the channel does."""
-    libc.keep_heap(mmap_from_bytes=APART_BYTES, trim_from_bytes=FREE_END_BYTES)
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     note = channel.receive()
     if note is None:
