@@ -307,8 +307,8 @@ def _outcome(verdict: _Verdict, documents: tuple[bytes, ...], uri: str) -> Exami
         origins = tuple(Origin.from_dict(one) for one in verdict.origins)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _no_verdict(uri, str(error)) from error
-    if len(verdict.facts) != len(documents):
-        raise _no_verdict(uri, "facts of other documents than were sent")
+    if not documents or len(verdict.facts) != len(documents):
+        raise _no_verdict(uri, "facts of other documents than were sent, or no documents")
     return Examined(documents, verdict.facts, origins)
 
 

@@ -116,7 +116,10 @@ def _refuse_long_line(body: bytes, start: int, end: int, line: int, n_features: 
     """The last line of a piece, where that is what makes it long: before anything is done to all of it at once."""
     last = body.rfind(b"\n", start, start + PIECE_BYTES) + 1 or start
     where = f"line {line + body.count(_LINE_END, start, last)}"
-    _check_width(count(body, b":", last, end), n_features, where)
+    comment = find(body, b"#", last, end)
+    colon = find(body, b":", last, comment)
+    is_query = body[max(last, colon - 3) : colon + 1] == _QUERY
+    _check_width(count(body, b":", last, comment) - is_query, n_features, where)
     if end - last > max(PIECE_BYTES, 2 * MAX_CELL_BYTES * (n_features + 2)):
         raise PayloadInvalid(where, f"{end - last} bytes; at most {MAX_CELL_BYTES} are read of an index:value")
 

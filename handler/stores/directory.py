@@ -73,7 +73,7 @@ class DirectoryStore:
         if folder and not (is_below(start, root) and os.path.realpath(start) == start):
             return  # a link, or no folder that a target could name, such as ".."
         try:
-            for stored in _walk(root, folder, root):
+            for stored in _walk(root, folder):
                 if stored.target.startswith(prefix):
                     yield stored
         except OSError as error:
@@ -130,22 +130,30 @@ class DirectoryStore:
 def _open_below(folder: int, parts: Sequence[str]) -> int:
     """The file at a path below an open folder, which is closed. Raises OSError, also where a part is a link."""
     *folders, name = parts
+    folder = _entered(folder, folders)
     try:
-        for part in folders:
-            inner = os.open(part, _FOLDER, dir_fd=folder)
-            os.close(folder)
-            folder = inner
         return os.open(name, _FILE, dir_fd=folder)
     finally:
         os.close(folder)
 
 
-def _walk(folder: str, target_prefix: str, root: str) -> Iterator[StoredObject]:
-    """Every regular file below `folder`/`target_prefix`, in the order of whole targets."""
-    path = os.path.join(folder, target_prefix)
+def _entered(folder: int, parts: Sequence[str]) -> int:
+    """The folder at a path below an open one, which is closed. Raises OSError, also where a part is a link."""
+    for part in parts:
+        try:
+            inner = os.open(part, _FOLDER, dir_fd=folder)
+        finally:
+            os.close(folder)
+        folder = inner
+    return folder
+
+
+def _walk(root: str, target_prefix: str) -> Iterator[StoredObject]:
+    """Every regular file below `root`/`target_prefix`, in the order of whole targets."""
+    path = os.path.join(root, target_prefix)
     try:
-        directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
+        directory = _entered(os.open(root, _FOLDER), target_prefix.split("/")[:-1])
+    except (FileNotFoundError, NotADirectoryError):  # gone meanwhile, or a link in its place
         return
     found: list[tuple[str, StoredObject | None]] = []
     try:
@@ -162,7 +170,7 @@ def _walk(folder: str, target_prefix: str, root: str) -> Iterator[StoredObject]:
     found.sort(key=itemgetter(0))
     for name, stored in found:
         if stored is None:
-            yield from _walk(folder, target_prefix + name, root)
+            yield from _walk(root, target_prefix + name)
         else:
             yield stored
 
@@ -170,10 +178,13 @@ def _walk(folder: str, target_prefix: str, root: str) -> Iterator[StoredObject]:
 def _stored(entry: os.DirEntry[str], folder: str, target_prefix: str, root: str) -> StoredObject | None:
     """None for what is no regular file inside the root."""
     try:
-        status = entry.stat()
+        status = entry.stat(follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode):
+            real = os.path.realpath(os.path.join(folder, entry.name))
+            if not is_below(real, root):
+                return None
+            status = os.stat(real, follow_symlinks=False)  # it may lead elsewhere by now
         if not stat.S_ISREG(status.st_mode):
-            return None
-        if entry.is_symlink() and not is_below(os.path.realpath(os.path.join(folder, entry.name)), root):
             return None
         target = parse_target(target_prefix + entry.name)
     except (OSError, TargetInvalid):  # gone meanwhile, a dangling link, or a name no caller could write

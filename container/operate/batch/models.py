@@ -75,7 +75,9 @@ class RunModels:
     def request(self, targets: Iterable[str]) -> None:
         """Load what is kept on disk and begin to load the rest, as far as there is room. Raises what `check` does."""
         known, artifacts = self._known, self._artifacts
-        new = self._load_kept([target for target in targets if target not in known and target in artifacts])
+        # Once each: two segments may have one, as x-y and z and x and y-z of a template {a}-{b}.
+        asked = dict.fromkeys(target for target in targets if target not in known and target in artifacts)
+        new = self._load_kept(list(asked))
         # A job for each costs a quarter as much as to load a model; a few models are for all threads all the same.
         n_together = max(1, min(MAX_TOGETHER, len(new) // MAX_TOGETHER))
         for at in range(0, len(new), n_together):

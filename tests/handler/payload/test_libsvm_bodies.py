@@ -65,6 +65,16 @@ def test_spellings_people_send(body: bytes, content_type: str, expected: list[li
     assert np.array_equal(decode(body, content_type, 3).values, np.array(expected, np.float32), equal_nan=True)
 
 
+@pytest.mark.parametrize("odd", [b"1 qid:3 %b", b"qid:3\t%b", b"1 %b # a:b", b"1 qid:3 %b#qid:4"])
+def test_a_long_line_has_as_many_cells_with_a_query_or_a_comment(odd: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(libsvm, "PIECE_BYTES", 8)
+    cells = b" ".join(b"%d:%d" % (column, column) for column in range(N_FEATURES))
+    body = b"0 0:1\n" + odd % cells
+    assert decode(body, "text/libsvm", N_FEATURES).values[1].tolist() == list(range(N_FEATURES))
+    with pytest.raises(FeatureMismatch, match=f"line 2 names {N_FEATURES}"):
+        decode(body, "text/libsvm", N_FEATURES - 1)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -100,6 +100,21 @@ def test_a_link_swapped_in_after_the_check_is_not_followed(
     assert (root / "was-eu").exists()
 
 
+@pytest.mark.parametrize("swapped", ["eu", "eu/north"])
+def test_a_listing_enters_no_link_that_was_swapped_in_for_a_folder(
+    root: Path, store: DirectoryStore, swapped: str
+) -> None:
+    outside = root.parent / "models-old"
+    for folder in (root / "eu/north", outside / "north"):
+        folder.mkdir()
+        (folder / "b").write_bytes(b"1")
+    found = store.list()
+    assert next(found).target == "eu/a"
+    (root / swapped).rename(root / "was")
+    (root / swapped).symlink_to(outside)
+    assert list(found) == []
+
+
 @pytest.mark.parametrize(
     "target", ["../secret", "eu/../../secret", "/eu/../../secret", "../models-old/a", "eu/..", ".."]
 )

@@ -109,6 +109,21 @@ def files_below(out: Path) -> dict[str, bytes]:
     }
 
 
+def test_two_segments_of_one_model_load_it_once(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    for number in range(N_MODELS):
+        (tmp_path / f"models/x-y-{number}.tar.gz").write_bytes(boosters.segment_archive(number))
+    data = table(200, 5)
+    cities = data.column("city").to_pylist()
+    first = pa.array(["x-y" if at % 2 else "x" for at in range(200)])
+    second = pa.array([city if at % 2 else f"y-{city}" for at, city in enumerate(cities)])
+    write(data.append_column("a", first).append_column("b", second), tmp_path / "data/a.parquet")
+    asked = Asked(target_template="{a}-{b}.tar.gz", keep=("id",))
+    outcome = score(tmp_path / "models", tmp_path / "data", tmp_path / "out", asked)
+    assert (outcome.summary["errors"], outcome.n_loads) == (0, N_MODELS)
+    assert np.array_equal(read_part(tmp_path / "out/rows/a.parquet").column("score").to_numpy(), wanted(data))
+
+
 @pytest.mark.parametrize("out_format", ["parquet", "csv", "jsonl"])
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl"])
 def test_answers_are_xgboosts_own_in_the_order_of_the_rows(
