@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import TracebackType
 
 from container.limits import libc
 from container.operate.exits import CommandFailed
+from container.platform.ports import Ports, PortsUsedUp
 
 READY = "ready"  # the first word of the line that `mme serve` prints when it can answer
 STOP_PATIENCE_S = 35.0  # longer than its own longest drain and clean-up
@@ -45,6 +46,15 @@ def free_port(ports: Iterable[int], flag: str = "--port") -> int:
             else:
                 return port
     raise taken
+
+
+def ports_for_children(n: int, besides: Collection[int] = ()) -> list[int]:
+    """Free ones, for endpoints that nobody but us speaks to. besides: spoken for. Raises CommandFailed."""
+    ports = Ports(besides)
+    try:
+        return [ports.take() for _ in range(n)]
+    except PortsUsedUp as error:
+        raise CommandFailed(str(error)) from error
 
 
 class ServeChild:

@@ -22,9 +22,8 @@ from container.operate.fleet.balancer import Balancer, configuration
 from container.operate.fleet.page import FleetFacts, FleetPage
 from container.operate.fleet.replicas import CHECK_S, PASSES, Address, Fleet
 from container.operate.printing import say
-from container.operate.serving import READY, ChildFailed, PortTaken, ServeChild
+from container.operate.serving import READY, ChildFailed, PortTaken, ServeChild, ports_for_children
 from container.operate.stopping import ENDING, hearing
-from container.platform.ports import Ports
 
 READY_S = 120.0  # for the slowest start there is: a warm list over a busy machine
 LOOK_S = 0.2
@@ -71,9 +70,9 @@ class LocalFleet:
         self._environment = dict(environment)
         self._is_over = False
         self._is_restart_wanted = False
-        ports = Ports(besides={wanted.port, wanted.page_port})
+        ports = ports_for_children(2 * wanted.n_replicas, {wanted.port, wanted.page_port})
         self._replicas = [
-            _Replica(f"replica-{number}", Address("127.0.0.1", ports.take(), ports.take()))
+            _Replica(f"replica-{number}", Address("127.0.0.1", ports[2 * number - 2], ports[2 * number - 1]))
             for number in range(1, wanted.n_replicas + 1)
         ]
 

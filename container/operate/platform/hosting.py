@@ -86,14 +86,11 @@ def run(chosen: argparse.Namespace, closing: ExitStack) -> int:
 
 def _start_containers(chosen: argparse.Namespace, closing: ExitStack) -> list[str]:
     """Our own container, hosted, once for each instance. They start side by side."""
-    from container.operate.serving import ServeChild
-    from container.platform.ports import Ports
+    from container.operate.serving import ServeChild, ports_for_children
 
     children: list[ServeChild] = []
     urls = []
-    ports = Ports()
-    for _ in range(1 if chosen.instances is None else chosen.instances):
-        port = ports.take()
+    for port in ports_for_children(1 if chosen.instances is None else chosen.instances):
         memory = ["--memory", chosen.memory] if chosen.memory else []
         arguments = ["--hosted", "--port", str(port), "--host", "127.0.0.1", *memory]
         children.append(closing.enter_context(ServeChild(arguments, environments.container_environment())))
