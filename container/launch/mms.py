@@ -273,11 +273,11 @@ def _hosted_options(scratch: Scratch) -> list[str]:
 
 # Both modes have the serial collector. A stop takes it 0.7 ms, where G1's two threads, which wait for each other and for a
 # core on a busy machine, took 1 to 5: over 8 connections of warm calls 1.4 % of the time, in which every call waits, and with
-# it the worst hundredth of them; now 0.2 % (30 November 2026). Large bodies and answers, which it would move, are on the heap
+# it the worst hundredth of them; now 0.3 % (30 November 2026). Large bodies and answers, which it would move, are on the heap
 # only where no file can be written (container/link/spool.py).
 _COLLECTOR = ["-XX:+UseSerialGC"]
 # Of the heap, for what is new: the more, the fewer stops, none of them longer. Hosted it is less, see _GIVE_BACK.
-_YOUNG_BYTES, _YOUNG_SHARE = 32 << 20, 6
+_YOUNG_BYTES, _YOUNG_SHARE = 24 << 20, 8
 # Models come by the thousand and go. What Java keeps of them without these: a heap committed whole from the start and never
 # shrunk by more than a step, and freed pieces of its own malloc.
 _GIVE_BACK = [
