@@ -273,8 +273,8 @@ def _hosted_options(scratch: Scratch) -> list[str]:
 
 # Both modes have the serial collector. A stop takes it 0.7 ms, where G1's two threads, which wait for each other and for a
 # core on a busy machine, took 1 to 5: over 8 connections of warm calls 1.4 % of the time, in which every call waits, and with
-# it the worst hundredth of them; now 0.3 % (30 November 2026). Large bodies and answers, which it would move, are on the heap
-# only where no file can be written (container/link/spool.py).
+# it the worst hundredth of them; with 16 and 32 MB for what is new 0.4 and 0.2 % (30 November 2026). Large bodies and
+# answers, which it would move, are on the heap only where no file can be written (container/link/spool.py).
 _COLLECTOR = ["-XX:+UseSerialGC"]
 # Of the heap, for what is new: the more, the fewer stops, none of them longer. Hosted it is less, see _GIVE_BACK.
 _YOUNG_BYTES, _YOUNG_SHARE = 24 << 20, 8

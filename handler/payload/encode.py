@@ -1,8 +1,8 @@
 """From predictions to the bytes of an answer.
 
-Rule: a float32 is written as the shortest decimal that reads back as the same float32, by orjson and for whole arrays
-at once; the separators are then put right with bytes.replace. NaN (no prediction is one, but a float may be) is null
-in JSON and nan in CSV.
+Rule: a float32 is written as the shortest decimal that reads back as the same float32: by orjson for whole arrays at once,
+whose separators are then put right with bytes.replace, and to the same letters by brief.c, where a row of many is one
+number. NaN (no prediction is one, but a float may be) is null in JSON and nan in CSV.
 """
 
 from __future__ import annotations
