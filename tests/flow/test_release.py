@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import xgboost
 
 from container.operate.exits import Exit
 from container.operate.main import main
+from container.operate.release.live import settled
+from container.operate.release.place import place_at
+from container.operate.release.verify import verify
 from tests.rig import boosters
 from tests.rig.endpoint import Endpoint
 from tests.rig.faulty_s3 import ENVIRONMENT
@@ -103,6 +110,32 @@ def test_an_endpoint_may_be_named_as_sagemaker_knows_it(
     url = f"http://127.0.0.1:{serve.port}/predictions/segments"
     monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME", url)
     assert run("verify", "--endpoint", "prices")[0] == Exit.OK
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind"),
+    [
+        (lambda n_asked: n_asked >= 1, "right"),  # the new model's from the second question on
+        (lambda n_asked: n_asked % 2, "old"),  # a balancer hands calls to two replicas in turns, one has not noticed
+        (lambda n_asked: 1 - n_asked % 2, "right"),
+        (lambda _: 2, "wrong"),
+    ],
+)
+def test_who_notices_while_it_is_asked_is_not_said_to_be_wrong(
+    run: Any, two_releases: tuple[str, str], tmp_path: Path, answers: Callable[[int], int], kind: str
+) -> None:
+    assert run("approve", two_releases[1])[0] == Exit.OK
+    old, new, neither = (boosters.segment(number) for number in (0, 2, 3))
+    n_asked = itertools.count()
+
+    def ask(_: str, body: bytes) -> bytes:
+        model = (old, new, neither)[answers(next(n_asked))]
+        rows = xgboost.DMatrix(np.genfromtxt(io.BytesIO(body), delimiter=",", ndmin=2))
+        return "\n".join(repr(float(score)) for score in model.predict(rows)).encode()
+
+    place = place_at(str(tmp_path / "live"))
+    (found,) = verify(place, *settled(place), ask, lambda key: key == HOUSTON)
+    assert found.kind == kind
 
 
 def test_nobody_at_the_address_is_said(run: Any, two_releases: tuple[str, str]) -> None:

@@ -74,6 +74,14 @@ def agrees(golden: Golden, answer: bytes) -> bool:
     return got.tobytes() == wanted.reshape(-1).tobytes()
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A model that may be the one that answers. `found` is what is said when it is."""
+
+    found: Found
+    golden: Golden
+
+
 class _Verifier:
     """Asks for one segment at a time; threads share it."""
 
@@ -95,33 +103,45 @@ class _Verifier:
         golden = self._golden(key, entry)
         if golden is None:
             return Found(key, UNKNOWN, entry.release, why="no golden rows of it are known")
+        live = _Candidate(Found(key, RIGHT, entry.release), golden)
         try:
-            if self._is_by(key, golden):
-                return Found(key, RIGHT, entry.release)
-            tried = {entry.digest}
-            since = self._before[0].until if self._before else ""
-            for one in self._before:
-                earlier = one.state.entries.get(key)
-                if earlier is None or earlier.digest in tried:
-                    continue
-                if len(tried) == 1:
-                    since = one.until
-                tried.add(earlier.digest)
-                golden = self._golden(key, earlier)
-                if golden is not None and self._is_by(key, golden):
-                    return Found(key, OLD, earlier.release, since)
+            if self._is_by(key, live):
+                return live.found
+            earlier = self._earlier(key, entry)
+            # Once more from the last to the first: the endpoint may have noticed between two questions, or be several.
+            for one in [*earlier, *reversed(earlier), live] if earlier else []:
+                if self._is_by(key, one):
+                    return one.found
         except EndpointUnreachable:
             raise
         except CallFailed as error:
             return Found(key, FAILED, why=str(error))
         return Found(key, WRONG, why="the answers are no model's that was live here lately")
 
+    def _earlier(self, key: str, entry: Entry) -> list[_Candidate]:
+        """Other models that lay there before, the newest first; those whose golden rows are known."""
+        candidates = []
+        tried = {entry.digest}
+        since = self._before[0].until if self._before else ""
+        for one in self._before:
+            earlier = one.state.entries.get(key)
+            if earlier is None or earlier.digest in tried:
+                continue
+            if len(tried) == 1:
+                since = one.until
+            tried.add(earlier.digest)
+            golden = self._golden(key, earlier)
+            if golden is not None:
+                candidates.append(_Candidate(Found(key, OLD, earlier.release, since), golden))
+        return candidates
+
     def _golden(self, key: str, entry: Entry) -> Golden | None:
         manifest = self._manifests.get(entry.release)
         segment = manifest.segments.get(key) if manifest is not None else None
         return segment.golden if segment is not None and segment.digest == entry.digest else None
 
-    def _is_by(self, key: str, golden: Golden) -> bool:
+    def _is_by(self, key: str, candidate: _Candidate) -> bool:
+        golden = candidate.golden
         return agrees(golden, self._ask(key, "\n".join(golden.rows).encode()))
 
 
