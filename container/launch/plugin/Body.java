@@ -2,6 +2,7 @@ import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufAllocator;
 import io.netty.buffer.CompositeByteBuf;
 import io.netty.buffer.Unpooled;
+import io.netty.util.concurrent.EventExecutor;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
 
@@ -9,89 +10,159 @@ import java.nio.channels.FileChannel;
  * A request's body as it arrives: in memory, and from {@link Spool#LARGE_BYTES} on in a file, where one can be written.
  *
  * <p>Rule: wherever it is, it is all of it in one place.
+ *
+ * <p>Used on the connection's event loop; the file on the {@link Spool}'s thread, since a disk may keep whoever writes to it
+ * waiting. While a part of it is on its way there, {@link #isMoving}, nothing is added.
  */
 final class Body {
 
     private static final int MANY_PIECES = 1024;
+    private static final int MOVED_BYTES = 256 * 1024; // at a time: handing over takes about as long as writing 32 KiB
 
     private final ByteBufAllocator memory;
     private final Call call;
+    private final EventExecutor loop;
+    private final Runnable whenMoved;
     private ByteBuf pieces; // null when there are none here
-    private FileChannel file; // null while it is in memory
-    private long nInFile;
     private boolean mayBeInFile;
+    private boolean isInFile; // what is not in `pieces`
+    private boolean isMoving;
+    private boolean isLost;
+    private boolean isReleased;
+    private int nMoved;
+    private FileChannel file; // of the spool's thread alone; null while there is none
 
-    Body(ByteBufAllocator memory, Call call) {
+    /**
+     * @param whenMoved is called on the loop, when something is no longer on its way, unless the body has been released
+     */
+    Body(ByteBufAllocator memory, Call call, EventExecutor loop, Runnable whenMoved) {
         this.memory = memory;
         this.call = call;
+        this.loop = loop;
+        this.whenMoved = whenMoved;
         mayBeInFile = call.isScoring; // anything else is MMS's own to read
     }
 
-    /** Takes the piece over. Raises IOException where what was in the file is lost. */
-    void add(ByteBuf piece) throws IOException {
-        pieces = pieces == null ? piece : together(piece);
-        if (file == null && mayBeInFile && pieces.readableBytes() > Spool.LARGE_BYTES) {
-            begin();
-        }
-        if (file != null) {
+    boolean isMoving() {
+        return isMoving;
+    }
+
+    /** What was in the file cannot be read back. */
+    boolean isLost() {
+        return isLost;
+    }
+
+    /** Takes the piece over. */
+    void add(ByteBuf piece) {
+        pieces = pieces == null ? piece : together(pieces, piece);
+        if (mayBeInFile && pieces.readableBytes() > (isInFile ? MOVED_BYTES : Spool.LARGE_BYTES)) {
             move();
         }
     }
 
-    private ByteBuf together(ByteBuf piece) {
+    /** Nothing more is added. Whether all of it is where it stays; if not, it is on its way. */
+    boolean settle() {
+        if (isInFile && pieces != null && !isMoving) {
+            move();
+        }
+        return !isMoving;
+    }
+
+    private ByteBuf together(ByteBuf first, ByteBuf next) {
         CompositeByteBuf all =
-                pieces instanceof CompositeByteBuf
-                        ? (CompositeByteBuf) pieces
-                        : memory.compositeDirectBuffer(MANY_PIECES).addComponent(true, pieces);
-        return all.addComponent(true, piece);
+                first instanceof CompositeByteBuf
+                        ? (CompositeByteBuf) first
+                        : memory.compositeDirectBuffer(MANY_PIECES).addComponent(true, first);
+        return all.addComponent(true, next);
     }
 
-    private void begin() {
-        try {
-            file = Spool.newBody(call.numbered());
-        } catch (IOException e) { // the disk is full or read-only, or the directory is gone: MMS's way does without
-            mayBeInFile = false;
-        }
+    private void move() {
+        ByteBuf some = pieces;
+        int size = some.readableBytes();
+        long number = call.numbered();
+        pieces = null;
+        isMoving = true;
+        isInFile = true;
+        Spool.execute(
+                () -> {
+                    ByteBuf all = null;
+                    boolean isGone = false;
+                    try {
+                        all = write(some, number);
+                    } catch (IOException | OutOfMemoryError e) { // Netty's, of direct memory
+                        isGone = true;
+                    }
+                    tell(size, all, isGone);
+                });
     }
 
-    /** Into the file, what has come; and back, all of it, where the file takes no more. */
-    private void move() throws IOException {
+    private void tell(int size, ByteBuf all, boolean isGone) {
+        loop.execute(() -> moved(size, all, isGone));
+    }
+
+    /** Null once it is in the file; where that takes no more, all there has ever been, and there is no file any more. */
+    private ByteBuf write(ByteBuf some, long number) throws IOException {
         try {
-            Spool.lookForRoom(pieces.readableBytes());
-            while (pieces.isReadable()) {
-                nInFile += pieces.readBytes(file, pieces.readableBytes());
+            if (file == null) {
+                file = Spool.newBody(number);
             }
-            pieces.release();
-            pieces = null;
-        } catch (IOException e) {
-            mayBeInFile = false;
-            takeBack();
+            Spool.lookForRoom(some.readableBytes());
+            while (some.isReadable()) {
+                some.readBytes(file, some.readableBytes());
+            }
+            some.release();
+            return null;
+        } catch (IOException e) { // the disk is full or read-only, or the directory is gone: MMS's way does without
+            return takeBack(some, number);
         }
     }
 
-    private void takeBack() throws IOException {
-        ByteBuf all = memory.directBuffer((int) nInFile);
+    private ByteBuf takeBack(ByteBuf rest, long number) throws IOException {
+        if (file == null) {
+            return rest;
+        }
+        ByteBuf all = Unpooled.EMPTY_BUFFER;
         try {
-            while (all.readableBytes() < nInFile) {
-                if (all.writeBytes(file, all.readableBytes(), (int) nInFile - all.readableBytes()) < 0) {
+            int written = (int) file.position();
+            all = memory.directBuffer(written);
+            while (all.readableBytes() < written) {
+                if (all.writeBytes(file, all.readableBytes(), written - all.readableBytes()) < 0) {
                     throw new IOException("the file of a body is shorter than what was written to it");
                 }
             }
-        } catch (IOException e) {
+        } catch (IOException | OutOfMemoryError e) {
             all.release();
+            rest.release();
             throw e;
+        } finally {
+            removeFile(number);
         }
-        removeFile();
-        ByteBuf rest = pieces;
-        pieces = all;
-        pieces = together(rest);
+        return together(all, rest);
+    }
+
+    private void moved(int size, ByteBuf all, boolean isGone) {
+        isMoving = false;
+        if (isReleased) {
+            if (all != null) {
+                all.release();
+            }
+            return;
+        }
+        nMoved += size;
+        if (all != null) {
+            mayBeInFile = false;
+            isInFile = false;
+            pieces = all;
+        }
+        isLost = isGone;
+        whenMoved.run();
     }
 
     /** The whole of it for MMS, which releases it; of one in a file nothing, and the file is told of in the request's head. */
-    ByteBuf whole() throws IOException {
-        if (file != null) {
-            file.close();
-            call.goesWithFile(nInFile);
+    ByteBuf whole() {
+        if (isInFile) {
+            call.goesWithFile(nMoved);
+            Spool.execute(this::closeFile);
         }
         ByteBuf whole = pieces == null ? Unpooled.EMPTY_BUFFER : pieces;
         pieces = null;
@@ -100,23 +171,33 @@ final class Body {
 
     /** Leave nothing of it; what the runtime has taken is the runtime's. */
     void release() {
+        isReleased = true;
         if (pieces != null) {
             pieces.release();
             pieces = null;
         }
-        if (file != null) {
-            removeFile();
+        if (isInFile) {
+            isInFile = false;
+            long number = call.number;
+            Spool.execute(() -> removeFile(number));
         }
     }
 
-    private void removeFile() {
+    private void removeFile(long number) {
+        closeFile();
+        Spool.removeBody(number);
+    }
+
+    private void closeFile() {
+        if (file == null) {
+            return;
+        }
         try {
             file.close();
-        } catch (IOException e) { // what it holds is dropped anyway
-            mayBeInFile = false;
+        } catch (IOException e) { // all of it has been written, or it is dropped
+            return;
+        } finally {
+            file = null;
         }
-        file = null;
-        nInFile = 0;
-        Spool.removeBody(call.number);
     }
 }

@@ -88,8 +88,10 @@ final class Connection extends ChannelDuplexHandler {
     private Call call; // being received or answered; null between two
     private boolean isAsked; // it is whole and has been passed on, or refused: its answer is all that is missing
     private boolean isRefused; // it has been answered before its body was here, which is let pass
+    private boolean isHere; // all of it, though a part of its body may still be on its way to its file
     private Body body; // what of it is here
     private int nBytes; // of this request, on the common account
+    private boolean isOpening; // the file of its answer
     private LargeAnswer answer; // being sent from its file, on that account too; null while none is
     private boolean isPumping;
     private boolean isLast; // what has been answered is the last: nothing is read any more
@@ -147,7 +149,7 @@ final class Connection extends ChannelDuplexHandler {
         }
         isPumping = true;
         try {
-            while (!isAsked && !isLast && !waiting.isEmpty() && (call != null || ctx.channel().isWritable())) {
+            while (!isAsked && !isLast && !isMoving() && !waiting.isEmpty() && (call != null || ctx.channel().isWritable())) {
                 take(ctx, waiting.poll());
             }
         } finally {
@@ -156,10 +158,15 @@ final class Connection extends ChannelDuplexHandler {
         if (isLast) {
             forgetWaiting();
         }
-        boolean mayRead = waiting.isEmpty();
+        boolean mayRead = waiting.isEmpty() && !isMoving();
         if (ctx.channel().config().isAutoRead() != mayRead) {
             ctx.channel().config().setAutoRead(mayRead);
         }
+    }
+
+    /** The caller waits for the disk so, and nobody else does. */
+    private boolean isMoving() {
+        return body != null && body.isMoving();
     }
 
     private void take(ChannelHandlerContext ctx, Object message) {
@@ -212,36 +219,36 @@ final class Connection extends ChannelDuplexHandler {
             }
         }
         if (content instanceof LastHttpContent) {
-            if (isRefused) {
-                ended(ctx);
-            } else {
-                passOn(ctx);
-            }
+            isHere = true;
+            passOn(ctx);
         }
     }
 
     private void keep(ChannelHandlerContext ctx, ByteBuf piece) {
         if (body == null) {
-            body = new Body(ctx.alloc(), call);
+            body = new Body(ctx.alloc(), call, ctx.executor(), () -> moved(ctx));
         }
-        try {
-            body.add(piece);
-        } catch (IOException e) {
-            refuse(ctx, limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, LOST_BODY), false);
-        }
+        body.add(piece);
     }
 
-    private void passOn(ChannelHandlerContext ctx) {
-        ByteBuf whole;
-        try {
-            whole = body == null ? Unpooled.EMPTY_BUFFER : body.whole();
-        } catch (IOException e) {
+    private void moved(ChannelHandlerContext ctx) {
+        if (body.isLost()) {
             refuse(ctx, limits.words().refusal(HttpResponseStatus.SERVICE_UNAVAILABLE, LOST_BODY), false);
-            ended(ctx);
-            return;
         }
-        isAsked = true;
-        ctx.fireChannelRead(call.whole(whole));
+        if (isHere) {
+            passOn(ctx);
+        }
+        pump(ctx);
+    }
+
+    /** What is all here, unless its body is still on its way to its file: then that will. */
+    private void passOn(ChannelHandlerContext ctx) {
+        if (isRefused) {
+            ended(ctx);
+        } else if (body == null || body.settle()) {
+            isAsked = true;
+            ctx.fireChannelRead(call.whole(body == null ? Unpooled.EMPTY_BUFFER : body.whole()));
+        }
     }
 
     private FullHttpResponse tooLarge() {
@@ -269,7 +276,7 @@ final class Connection extends ChannelDuplexHandler {
             return;
         }
         FullHttpResponse response = (FullHttpResponse) message;
-        if (!isAsked) { // nobody waits for it: MMS may answer twice when a worker dies
+        if (!isAsked || isOpening) { // nobody waits for it: MMS may answer twice when a worker dies
             response.release();
             return;
         }
@@ -294,25 +301,49 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private void sendFrom(ChannelHandlerContext ctx, String file, FullHttpResponse response) {
-        try {
-            LargeAnswer large = LargeAnswer.open(file, call.number);
-            if (limits.allBytes().get() + large.nBytes > ANSWERS_TO_BODIES * limits.maxAllBytes()) {
-                large.close();
-                refuseAnswer(ctx, response, "too many answers wait to be read by their callers; try again");
-            } else if (call.isStream) {
-                sendWhole(ctx, large.inMemory(response));
-            } else {
-                send(ctx, response, large);
-            }
-        } catch (IOException e) {
-            LOGGER.warn("an answer is lost: {}", e.toString());
+        isOpening = true;
+        LargeAnswer.open(ctx, file, call.number, large -> opened(ctx, response, large), e -> lost(ctx, response, e));
+    }
+
+    private void opened(ChannelHandlerContext ctx, FullHttpResponse response, LargeAnswer large) {
+        if (!isAsked) { // the caller has gone
+            response.release();
+            large.close();
+        } else if (limits.allBytes().get() + large.nBytes > ANSWERS_TO_BODIES * limits.maxAllBytes()) {
+            large.close();
+            refuseAnswer(ctx, response, "too many answers wait to be read by their callers; try again");
+        } else if (call.isStream) {
+            FullHttpResponse all = response.replace(Unpooled.buffer(large.nBytes));
+            response.release();
+            large.addTo(ctx, all, () -> added(ctx, all), e -> lost(ctx, all, e));
+            large.close();
+        } else {
+            send(ctx, response, large);
+        }
+    }
+
+    private void added(ChannelHandlerContext ctx, FullHttpResponse response) {
+        if (isAsked) {
+            sendWhole(ctx, response);
+            ctx.flush();
+        } else {
+            response.release();
+        }
+    }
+
+    private void lost(ChannelHandlerContext ctx, FullHttpResponse response, IOException trouble) {
+        LOGGER.warn("an answer is lost: {}", trouble.toString());
+        if (isAsked) {
             refuseAnswer(ctx, response, "the answer was lost on its way from the runtime; send the request again");
+        } else {
+            response.release();
         }
     }
 
     private void refuseAnswer(ChannelHandlerContext ctx, FullHttpResponse response, String text) {
         Lane.tellRefused(HttpResponseStatus.SERVICE_UNAVAILABLE.code());
         sendWhole(ctx, notNow(response, text));
+        ctx.flush();
     }
 
     /** MMS calls it an error of the server's when the runtime dies with a request; another is there in a second. */
@@ -390,6 +421,8 @@ final class Connection extends ChannelDuplexHandler {
         call = null;
         isAsked = false;
         isRefused = false;
+        isHere = false;
+        isOpening = false;
         watch(ctx);
     }
 
@@ -508,7 +541,8 @@ final class Connection extends ChannelDuplexHandler {
         if (isAsked && answer == null && call.number != 0) {
             long number = call.number;
             Lane.tellGone(number);
-            ctx.executor().schedule(() -> Spool.removeAnswer(number), UNAWARE_S, TimeUnit.SECONDS);
+            Runnable remove = () -> Spool.execute(() -> Spool.removeAnswer(number));
+            ctx.executor().schedule(remove, UNAWARE_S, TimeUnit.SECONDS);
         }
         if (isAsked && nBytes > SMALL_BODY_BYTES) {
             int held = nBytes;

@@ -1,20 +1,18 @@
 import io.netty.buffer.ByteBuf;
-import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelHandlerContext;
-import io.netty.handler.codec.http.DefaultFullHttpResponse;
 import io.netty.handler.codec.http.DefaultHttpContent;
 import io.netty.handler.codec.http.DefaultLastHttpContent;
 import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.util.concurrent.Future;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
-import java.util.concurrent.TimeUnit;
+import java.util.function.Consumer;
 
 /**
  * An answer's body that the runtime has left in a file, sent a piece at a time: the next is read when the caller's socket has
  * taken the one before, and the event loop has looked at its other connections.
  *
- * <p>Used on the connection's event loop only.
+ * <p>Used on the connection's event loop; the file on the {@link Spool}'s thread.
  */
 final class LargeAnswer {
 
@@ -22,7 +20,7 @@ final class LargeAnswer {
 
     final int nBytes;
     private final FileChannel file;
-    private int left;
+    private int left; // of the spool's thread alone
 
     private LargeAnswer(FileChannel file, int nBytes) {
         this.file = file;
@@ -33,9 +31,27 @@ final class LargeAnswer {
     /**
      * @param said in the runtime's header
      * @param number of the call that is answered
-     * @throws IOException where that call's answer is not there, or not as long as was said
+     * @param opened is told on the event loop, and closes it
+     * @param failed is told there where that call's answer is not there, or not as long as was said
      */
-    static LargeAnswer open(String said, long number) throws IOException {
+    static void open(
+            ChannelHandlerContext ctx,
+            String said,
+            long number,
+            Consumer<LargeAnswer> opened,
+            Consumer<IOException> failed) {
+        Spool.execute(
+                () -> {
+                    try {
+                        LargeAnswer answer = open(said, number);
+                        ctx.executor().execute(() -> opened.accept(answer));
+                    } catch (IOException e) {
+                        ctx.executor().execute(() -> failed.accept(e));
+                    }
+                });
+    }
+
+    private static LargeAnswer open(String said, long number) throws IOException {
         String[] words = said.split(" ");
         if (words.length != 2 || !words[0].equals(Long.toString(number))) {
             throw new IOException("not this call's answer: " + said);
@@ -48,33 +64,36 @@ final class LargeAnswer {
         return new LargeAnswer(file, (int) file.size());
     }
 
-    /** The response with all of it, for what has to be seen whole. */
-    FullHttpResponse inMemory(FullHttpResponse head) throws IOException {
-        ByteBuf body = Unpooled.buffer(nBytes);
-        try {
-            read(body, nBytes);
-        } finally {
-            close();
-        }
-        head.release();
-        return new DefaultFullHttpResponse(
-                head.protocolVersion(), head.status(), body, head.headers(), head.trailingHeaders());
+    /** Put all of it into the response, for what has to be seen whole. */
+    void addTo(ChannelHandlerContext ctx, FullHttpResponse response, Runnable added, Consumer<IOException> failed) {
+        Spool.execute(
+                () -> {
+                    try {
+                        read(response.content(), nBytes);
+                        ctx.executor().execute(added);
+                    } catch (IOException e) {
+                        ctx.executor().execute(() -> failed.accept(e));
+                    }
+                });
     }
 
     /** Send all of it. If it cannot be read to its end, its connection is closed: it has been told how long it is. */
     void send(ChannelHandlerContext ctx, Runnable whenSent) {
-        if (!file.isOpen()) { // the caller has gone
-            return;
-        }
-        ByteBuf piece = ctx.alloc().directBuffer(PIECE_BYTES);
-        try {
-            read(piece, Math.min(PIECE_BYTES, left));
-        } catch (IOException e) {
-            piece.release();
-            ctx.close();
-            return;
-        }
-        boolean isLast = left == 0;
+        Spool.execute(
+                () -> {
+                    ByteBuf piece = ctx.alloc().directBuffer(PIECE_BYTES);
+                    try {
+                        read(piece, Math.min(PIECE_BYTES, left));
+                        boolean isLast = left == 0;
+                        ctx.executor().execute(() -> write(ctx, piece, isLast, whenSent));
+                    } catch (IOException e) { // or closed, since the caller has gone
+                        piece.release();
+                        ctx.executor().execute(ctx::close);
+                    }
+                });
+    }
+
+    private void write(ChannelHandlerContext ctx, ByteBuf piece, boolean isLast, Runnable whenSent) {
         ctx.writeAndFlush(isLast ? new DefaultLastHttpContent(piece) : new DefaultHttpContent(piece))
                 .addListener(written -> goOn(ctx, written, isLast, whenSent));
     }
@@ -84,8 +103,8 @@ final class LargeAnswer {
             ctx.close();
         } else if (isLast) {
             whenSent.run();
-        } else { // what is executed without a time comes before the loop has looked at its connections again
-            ctx.executor().schedule(() -> send(ctx, whenSent), 0, TimeUnit.NANOSECONDS);
+        } else {
+            send(ctx, whenSent);
         }
     }
 
@@ -99,10 +118,13 @@ final class LargeAnswer {
     }
 
     void close() {
-        try {
-            file.close();
-        } catch (IOException e) { // it was only read
-            left = 0;
-        }
+        Spool.execute(
+                () -> {
+                    try {
+                        file.close();
+                    } catch (IOException e) { // it was only read
+                        left = 0;
+                    }
+                });
     }
 }

@@ -8,12 +8,17 @@ import java.nio.file.OpenOption;
 import java.nio.file.Path;
 import java.nio.file.StandardOpenOption;
 import java.util.Set;
+import java.util.concurrent.Executor;
+import java.util.concurrent.Executors;
 
 /**
  * Where large bodies and answers are between here and the runtime, each in a file of its own: container/link/spool.py tells
  * how. MMS would have each of them in arrays on the heap, and the collector would stop everybody for them.
  *
  * <p>Rule: the two headers are between us and the runtime. No caller's is passed on, and none is sent to a caller.
+ *
+ * <p>Rule: whatever touches a file is executed here, on one thread, in the order in which it was asked for. An event loop
+ * answers everybody, and a disk whose journal is busy keeps who creates, writes or removes a file for up to 0.1 s.
  */
 final class Spool {
 
@@ -27,8 +32,20 @@ final class Spool {
 
     private static final long KEPT_FREE_BYTES = 256 << 20; // or half of the file system, as on the other side
     private static final FileStore DISK = disk();
+    private static final Executor THREAD =
+            Executors.newSingleThreadExecutor(
+                    task -> {
+                        Thread thread = new Thread(task, "spool");
+                        thread.setDaemon(true);
+                        return thread;
+                    });
 
     private Spool() {}
+
+    /** Whoever waits for it is told by the task itself. */
+    static void execute(Runnable task) {
+        THREAD.execute(task);
+    }
 
     private static FileStore disk() {
         try {
