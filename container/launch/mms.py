@@ -6,6 +6,7 @@ class of ours, which puts a door in front of it (plugin/FrontServer.java).
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -21,6 +22,7 @@ from handler.errors import StartRefused
 
 STARTED = "Model server started."  # MMS prints it on stdout when both its ports are bound
 HARMLESS = "WARNING: sun.reflect.Reflection.getCallerClass"  # log4j says so of every jar it is shaded into
+_EVENT_LOOP = "epollEventLoop"  # of a thread's name, of which the system keeps 15 characters
 UNIX_PATH_MAX_BYTES = 107  # sockaddr_un.sun_path, less its NUL
 
 # MMS gives a request back as failed when the runtime has not answered by then. It is the last resort: a cold request is
@@ -205,6 +207,16 @@ def _as_properties(values: Mapping[str, object]) -> str:
         text = "".join(chr(code) if 0x20 <= code < 0x7F else f"\\u{code:04x}" for code in codes)
         lines.append(f"{name}={text}\n")
     return "".join(lines)
+
+
+def event_loops(jvm: int) -> list[int]:
+    """The threads of the front end that answer everybody, by their ids in the system. None of a JVM that has ended."""
+    found = []
+    for thread in Path(f"/proc/{jvm}/task").glob("*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if (thread / "comm").read_text().startswith(_EVENT_LOOP):
+                found.append(int(thread.name))
+    return found
 
 
 def plugin_path() -> Path | None:

@@ -32,6 +32,7 @@ from container.launch.binder import Binder, DoorLost, Wish
 from container.launch.children import Child, Children
 from container.launch.scratch import ScratchDirectory
 from container.launch.stubs import Binding, Stubs, socket_name
+from container.limits import libc
 from container.link import wire
 from container.link.channel import Channel
 from container.link.held import Board
@@ -369,6 +370,8 @@ class Supervisor:
         wanted = 0 if self._settings.front.hosted else self._settings.front.workers
         if self._has_mms_started and self._has_ever_started and self._n_workers >= wanted:
             self._is_ready = True
+            for thread in mms.event_loops(self._jvm.pid) if self._jvm else []:
+                libc.take_short_turns(thread)
             log.info("ready after %.1f s", time.monotonic() - self._started_at)
             self._on_ready()
 

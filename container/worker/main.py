@@ -17,6 +17,7 @@ from container import assembly
 from container.assembly import LoadingParts, Models
 from container.capture.capture import Capture, Wanted
 from container.capture.room import room_of
+from container.limits import libc
 from container.limits.capacity import OF_MODEL, model_capacity
 from container.limits.memory import container_limit
 from container.link import wire
@@ -99,6 +100,7 @@ def main() -> int:
             channel.send("refused", str(error))  # another start would fare no better
             return 1
         gc.freeze()  # what exists now stays; the collector need not look at it again
+        libc.take_short_turns(0)
         runtime.serve()
     return 0
 
