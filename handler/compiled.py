@@ -24,21 +24,6 @@ log = logging.getLogger(__name__)
 LIBRARY = Path(__file__).with_name("libhandler.so")
 
 
-class AroundScores(ctypes.Structure):
-    """around_t of forest/brief.h."""
-
-    _fields_ = [(name, c_char_p) for name in ("head", "between", "tail")] + [
-        (name, c_int64) for name in ("n_head", "n_between", "n_tail")
-    ]
-
-    @classmethod
-    def of(cls, head: bytes, between: bytes, tail: bytes) -> AroundScores:
-        return cls(head, between, tail, len(head), len(between), len(tail))
-
-
-TEXT_BYTES = 32  # room for a score's text, as in brief.h
-
-
 def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     if not LIBRARY.exists():
         return None
@@ -71,8 +56,6 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.jsonrows_read.restype = c_int64
     library.libsvm_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p]
     library.libsvm_read.restype = c_int64
-    library.brief_answer.argtypes = [c_void_p, c_int64, ctypes.POINTER(AroundScores), c_void_p]
-    library.brief_answer.restype = c_int64
     library.array_cut.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64]
     library.array_cut.restype = c_int64
     library.checksum.argtypes = [c_char_p, c_int64, c_uint64]
@@ -87,6 +70,9 @@ class Row(Protocol):
         self, packed: bytes, n_features: int, n_trees: int, form: int, body: bytes,
         head: bytes, between: bytes, tail: bytes, /,
     ) -> bytes | None: ...  # fmt: skip
+    def write_scores(
+        self, address: int, n_rows: int, head: bytes, between: bytes, tail: bytes, /
+    ) -> bytes | None: ...
     def float_text(self, bits: int, /) -> bytes | None: ...
 
 

@@ -10,6 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "brief.h"
@@ -17,7 +18,7 @@
 /* Rows times trees: about 20 us, as in walker.py, where rows are walked, and where so many are scored in bulk. From MOST_WALKS on
  * other cores may help, which the longer way knows of. */
 enum { BRIEF_WALKS = 1000, BRIEF_IN_BULK = 4000, FEWEST_IN_BULK = 24, MOST_WALKS = 200000 };
-enum { MOST_AROUND_BYTES = 64 };
+enum { MOST_AROUND_BYTES = 64, MOST_WRITTEN = 1 << 28 };
 
 void forest_predict(const void *forest, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out);
 
@@ -69,8 +70,35 @@ static PyObject *score_brief(PyObject *self, PyObject *const *args, Py_ssize_t n
     Py_RETURN_NONE;
 }
 
+/* write_scores(scores, n_rows, head, between, tail) -> bytes or None, `scores` being the address of so many float32. The lock is
+ * held for nothing that takes long: a copy of 20 MB keeps everybody for 10 ms. */
+static PyObject *write_scores(PyObject *self, PyObject *const *args, Py_ssize_t n_args) {
+    (void)self;
+    if (n_args != 5) return PyErr_Format(PyExc_TypeError, "write_scores takes scores, how many, and what is around them");
+    const float *scores = PyLong_AsVoidPtr(args[0]);
+    const Py_ssize_t n_rows = PyLong_AsSsize_t(args[1]);
+    around_t around;
+    if (PyErr_Occurred() || !takes_around(args + 2, &around)) return NULL;
+    if (n_rows < 1 || n_rows > MOST_WRITTEN) return PyErr_Format(PyExc_ValueError, "%zd scores", n_rows);
+    PyThreadState *state = PyEval_SaveThread();
+    char *const room = malloc((size_t)(around.n_head + n_rows * (TEXT_BYTES + around.n_between) + around.n_tail));
+    const int has_room = room != NULL;
+    const int64_t n = has_room ? brief_answer(scores, n_rows, &around, room) : NO_TEXT;
+    PyEval_RestoreThread(state);
+    PyObject *const text = n == NO_TEXT ? NULL : PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n);
+    char *const at = text ? PyBytes_AsString(text) : NULL;
+    state = PyEval_SaveThread();
+    if (at) memcpy(at, room, (size_t)n);
+    free(room);
+    PyEval_RestoreThread(state);
+    if (text || PyErr_Occurred()) return text;
+    if (!has_room) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
     {"score_brief", (PyCFunction)(void (*)(void))score_brief, METH_FASTCALL, NULL},
+    {"write_scores", (PyCFunction)(void (*)(void))write_scores, METH_FASTCALL, NULL},
     {"float_text", (PyCFunction)(void (*)(void))float_text, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };

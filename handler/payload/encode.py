@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from handler.compiled import TEXT_BYTES, AroundScores, letting_go
+from handler.compiled import row
 from handler.errors import AcceptUnsupported
 from handler.payload import media
 from handler.payload.conventions import OURS, Conventions
@@ -27,8 +27,8 @@ EXACT_IN_FLOAT32 = 1 << 24
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 # Numbers that are written in one go, 0.3 ms: nobody else gets the interpreter meanwhile. More are written in pieces.
 PIECE_NUMBERS = 10_000
-# From here on C writes a piece, to the same letters: it needs no lock for that, and to ask for it again may take longer than
-# writing fewer.
+# From here on C writes all of them, to the same letters: it needs no lock for that, and to ask for it again may take longer
+# than writing fewer.
 MANY_NUMBERS = 1000
 
 
@@ -74,6 +74,10 @@ def encode(predictions: Predictions, media_type: str, conventions: Conventions =
             outputs = np.ascontiguousarray(outputs)
         if conventions.is_aws and media_type in _AWS_WRITERS:
             return _AWS_WRITERS[media_type](outputs)
+        around = around_scores(conventions).get(media_type)
+        text = None if around is None else _text_of_many(outputs, around)
+        if text is not None:
+            return text
         if conventions.one_line and media_type == media.CSV:
             return _scores_one_line(outputs)
         write_scores = _SCORE_WRITERS.get(media_type)
@@ -107,34 +111,23 @@ def _fits_floats(column: NDArray[Any]) -> bool:
     )
 
 
-def _text_of_many(scores: NDArray[Any], head: bytes, between: bytes, tail: bytes) -> bytes | None:
-    """The text of a piece with one number a row, without the interpreter lock; None where that is not to be had: of few, of
-    other numbers than float32, and where C has no text for one."""
-    if letting_go is None or len(scores) < MANY_NUMBERS or scores.dtype != np.float32 or scores.shape[1:] != (1,):
+def _text_of_many(scores: NDArray[Any], around: Around) -> bytes | None:
+    """One number a row, written without the interpreter lock; None where that is not to be had: of few, of other numbers than
+    float32, and where C has no text for one."""
+    if row is None or len(scores) < MANY_NUMBERS or scores.dtype != np.float32 or scores.shape[1:] != (1,):
         return None
-    room = np.empty(len(head) + len(tail) + len(scores) * (TEXT_BYTES + len(between)), np.uint8)
-    around = AroundScores.of(head, between, tail)
-    n_bytes = letting_go.brief_answer(
-        scores.__array_interface__["data"][0], len(scores), around, room.__array_interface__["data"][0]
-    )
-    return room[:n_bytes].tobytes() if n_bytes > 0 else None
+    return row.write_scores(scores.__array_interface__["data"][0], len(scores), *around)
 
 
 def _scores_csv(scores: NDArray[Any]) -> bytes:
-    return b"\n".join([_column(piece, b"\n") for piece in _pieces(scores)])
-
-
-def _column(piece: NDArray[Any], between: bytes) -> bytes:
-    """Rows, with `between` between two of them and a comma between the numbers of one."""
-    text = _text_of_many(piece, b"", between, b"")
-    return _csv_text(piece)[2:-2].replace(b"],[", between) if text is None else text
+    return b"\n".join([_csv_text(piece)[2:-2].replace(b"],[", b"\n") for piece in _pieces(scores)])
 
 
 def _scores_one_line(scores: NDArray[Any]) -> bytes:
     """`0.5,1.5`, or with several outputs `[0.5, 0.2],[1.5, 0.1]`, which is no CSV: what AWS's multi-model handler writes, but
     for the digits, which are float32's here and float64's there."""
     if scores.shape[1] == 1:
-        return b",".join([_column(piece, b",") for piece in _pieces(scores)])
+        return b",".join([_csv_text(piece)[2:-2].replace(b"],[", b",") for piece in _pieces(scores)])
     return b",".join(
         [_csv_text(piece)[1:-1].replace(b",", b", ").replace(b"], [", b"],[") for piece in _pieces(scores)]
     )
@@ -166,9 +159,6 @@ def _scores_jsonlines(scores: NDArray[Any]) -> bytes:
 
 def _score_objects(scores: NDArray[Any], between: bytes) -> bytes:
     """{"score":0.5} for each row, or {"score":[0.5,0.2]} when a row has several outputs."""
-    written = _text_of_many(scores, b'{"score":', b"}" + between + b'{"score":', b"}")
-    if written is not None:
-        return written
     text = orjson.dumps(scores, option=_NUMPY)
     if scores.shape[1] == 1:
         return b'{"score":' + text[2:-2].replace(b"],[", b"}" + between + b'{"score":') + b"}"

@@ -192,13 +192,13 @@ def test_recordio_is_refused_where_its_floats_would_change_a_label(labels: Any) 
         encode(Predictions({"predicted_label": labels}), "application/x-recordio-protobuf")
 
 
-@pytest.mark.skipif(compiled.letting_go is None, reason="there was no C compiler")
+@pytest.mark.skipif(compiled.row is None, reason="nothing was compiled for this Python")
 @pytest.mark.parametrize("media_type", [CSV, JSON, LINES])
 @pytest.mark.parametrize("one_line", [False, True])
 def test_long_answers_have_the_letters_that_orjson_writes(
     media_type: str, one_line: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """C writes them a piece at a time, but for pieces that it has no text for something in."""
+    """C writes them, but for those that it has no text for something in."""
     draw = np.random.default_rng(5)
     usual = (1 / (1 + np.exp(-draw.standard_normal((25_000, 1)) * 4))).astype(np.float32)
     odd = usual.copy()
@@ -209,5 +209,5 @@ def test_long_answers_have_the_letters_that_orjson_writes(
     for table in (usual, odd, bits, np.hstack([usual, odd]), usual.astype(np.float64)):
         written = encode(Predictions(table), media_type, conventions)
         with monkeypatch.context() as alone:
-            alone.setitem(encode.__globals__, "letting_go", None)
+            alone.setitem(encode.__globals__, "row", None)
             assert written == encode(Predictions(table), media_type, conventions)
