@@ -52,6 +52,8 @@ def _open(kind: type[ctypes.CDLL]) -> ctypes.CDLL | None:
     library.trees_pack.restype = c_int
     library.numbers_read.argtypes = [c_char_p, c_int64, c_int64, c_void_p, c_int64]
     library.numbers_read.restype = c_int64
+    library.numbers_between.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_void_p, c_int64]
+    library.numbers_between.restype = c_int64
     library.jsonrows_read.argtypes = [c_char_p, c_int64, c_int, c_int64, c_void_p, c_int64]
     library.jsonrows_read.restype = c_int64
     library.libsvm_read.argtypes = [c_char_p, c_int64, c_int64, c_int64, c_int64, c_void_p, c_int64, c_void_p]
@@ -70,9 +72,7 @@ class Row(Protocol):
         self, packed: bytes, n_features: int, n_trees: int, form: int, body: bytes,
         head: bytes, between: bytes, tail: bytes, /,
     ) -> bytes | None: ...  # fmt: skip
-    def write_scores(
-        self, address: int, n_rows: int, head: bytes, between: bytes, tail: bytes, /
-    ) -> bytes | None: ...
+    def write_scores(self, address: int, n_rows: int, head: bytes, between: bytes, tail: bytes, /) -> bytes | None: ...
     def float_text(self, bits: int, /) -> bytes | None: ...
 
 

@@ -6,9 +6,10 @@ LF or CRLF, last line ended or not; blank lines at either end are dropped. A bla
 were it dropped, the answers would no longer stand beside their rows. So are ragged rows, a header, infinity, and
 numbers no float32 can hold or of more than 512 characters.
 
-Rule: four ways, each only for what the one before it declined, all agreeing on every body they read.
+Rule: five ways, each only for what the one before it declined, all agreeing on every body they read.
     one line    a single JSON parse of "[...]": numbers in the spelling everyone writes
-    a block     numbers.c, where it was compiled, over many lines at once
+    all lines   numbers.c, where it was compiled, over all of a long body
+    a block     numbers.c over many lines at once
     a block     a JSON parse of the same, in pieces, so that memory stays a small multiple of the body
     a cell      Python, for quotes and rare spellings, and to say which cell is wrong
 """
@@ -116,6 +117,9 @@ def _read_lines(body: bytes, n_features: int) -> Rows:
         are_spaced = False
     refuse_too_wide(head.count(separator) + 1, n_features)
     sheet = _Sheet(separator, _width(head, separator), first_line, are_spaced)
+    values = sheet.read_at_once(body, start, end)
+    if values is not None:
+        return Rows(values)
     blocks = [sheet.read(piece, line) for line, piece in sheet.pieces(body, start, end)]
     return Rows(blocks[0] if len(blocks) == 1 else np.concatenate(blocks))
 
@@ -172,6 +176,30 @@ class _Sheet:
     n_columns: int
     first_line: int
     are_spaced: bool
+
+    def read_at_once(self, body: bytes, start: int, end: int) -> Floats | None:
+        """All rows of a long body, by numbers.c without the interpreter lock; None when anything is out of the ordinary, a last
+        line among it that is long."""
+        if letting_go is None or self.separator != b"," or self.are_spaced or end - start <= PIECE_BYTES:
+            return None
+        is_ended = body[end : end + 1] == b"\n"  # which numbers.c needs behind the last line
+        cut = end if is_ended else body.rfind(b"\n", end - PIECE_BYTES, end)
+        if cut < 0:
+            return None
+        n_lines = count(body, b"\n", start, cut) + 1
+        n_cells = n_lines * self.n_columns
+        if n_cells > cut - start + 1:  # each has a byte at least, itself or behind it
+            return None
+        values = np.empty((n_lines if is_ended else n_lines + 1, self.n_columns), np.float32)
+        address = values.__array_interface__["data"][0]
+        if letting_go.numbers_between(body, start, cut, self.n_columns, address, n_cells) != n_lines:
+            return None
+        if not is_ended:
+            last = _read_block(body[cut + 1 : end], self.n_columns)
+            if last is None:
+                return None
+            values[n_lines:] = last
+        return values
 
     def pieces(self, body: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         """Whole lines, about PIECE_BYTES at a time, each piece with the number of its first line."""

@@ -99,3 +99,7 @@ int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float
         at++;
     }
 }
+
+int64_t numbers_between(const char *text, int64_t start, int64_t end, int64_t n_columns, float *out, int64_t max_cells) {
+    return numbers_read(text + start, end - start, n_columns, out, max_cells);
+}

@@ -16,6 +16,9 @@ int number_read(const char **at, float *out);
  * n_columns, or DECLINED. An empty cell, nan and null are NaN. */
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells);
 
+/* The same of text[start:end]. */
+int64_t numbers_between(const char *text, int64_t start, int64_t end, int64_t n_columns, float *out, int64_t max_cells);
+
 /* text: n_bytes, and a zero behind them. is_lines: a row a line, and no envelope. out: room for max_cells. Returns the number of
  * rows, each of n_columns, or DECLINED. null is NaN. */
 int64_t jsonrows_read(const char *text, int64_t n_bytes, int is_lines, int64_t n_columns, float *out, int64_t max_cells);
