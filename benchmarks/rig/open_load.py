@@ -3,7 +3,8 @@
 Rule: a call's time runs from when it was due. A server that stalls is thus charged with every call that it kept waiting;
 callers that wait for an answer before they ask again would leave just those out ("coordinated omission").
 
-Rule: a server is not charged with what the caller does. Python's collector stops everything for 45 ms when it has 50,000
+Rule: a server is not charged with what the caller does. The caller's threads get a core at once, as on a machine of their
+own (strangers.py). Python's collector stops everything for 45 ms when it has 50,000
 calls to look through, so it does not run until the last is answered.
 """
 
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+
+from benchmarks.rig.strangers import come_first
 
 T = TypeVar("T")
 
@@ -70,11 +73,15 @@ class Client:
         self._body = body
         self._n_connections = n_connections
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="open-load", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="open-load", daemon=True)
 
     def __enter__(self) -> Client:
         self._thread.start()
         return self
+
+    def _run_loop(self) -> None:
+        come_first()
+        self._loop.run_forever()
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
