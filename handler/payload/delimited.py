@@ -178,8 +178,8 @@ class _Sheet:
     are_spaced: bool
 
     def read_at_once(self, body: bytes, start: int, end: int) -> Floats | None:
-        """All rows of a long body, by numbers.c without the interpreter lock; None when anything is out of the ordinary, a last
-        line among it that is long."""
+        """All rows of a long body, by numbers.c without the interpreter lock; None when anything is out of the ordinary, or
+        the last line is long."""
         if letting_go is None or self.separator != b"," or self.are_spaced or end - start <= PIECE_BYTES:
             return None
         is_ended = body[end : end + 1] == b"\n"  # which numbers.c needs behind the last line
