@@ -332,8 +332,8 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private void lost(ChannelHandlerContext ctx, FullHttpResponse response, IOException trouble) {
-        LOGGER.warn("an answer is lost: {}", trouble.toString());
         if (isAsked) {
+            LOGGER.warn("an answer is lost: {}", trouble.toString());
             refuseAnswer(ctx, response, "the answer was lost on its way from the runtime; send the request again");
         } else {
             response.release();
