@@ -9,6 +9,7 @@ Rule: nothing here knows what is right beyond what is cheap to say. What is watc
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import sys
@@ -125,6 +126,10 @@ def score_brief() -> bool:
     around = around_scores(OURS)[answered]
     found = compiled.row.score_brief(PACKED, N_FEATURES, SHAPE.n_trees, FORMS[kind], body, *around)
     compiled.row.float_text(draw.getrandbits(32))
+    scores = np.array(
+        [draw.choice((draw.uniform(-9, 9), 0.5, math.nan)) for _ in range(draw.randrange(1, 9))], np.float32
+    )
+    compiled.row.write_scores(scores.__array_interface__["data"][0], len(scores), *around)
     if found is None:
         return False
     values = np.ascontiguousarray(decode(body, kind, N_FEATURES).values)
