@@ -181,7 +181,7 @@ class _Run:
                 print(f"{name} p99 {p99_ms:.1f} ms, quiet {quiet_ms:.1f}: {ratio:.1f}", flush=True)
                 before = after
         for name, rounds in figures.items():
-            one = sorted(rounds, key=lambda one: one["ratio"])[(n_rounds - 1) // 2]
+            one = sorted(rounds, key=lambda one: one["ratio"])[n_rounds // 2]
             figure = f"{one['p99_ms']:.1f} ms, quiet {one['quiet_p99_ms']:.1f}: {one['ratio']:.1f}"
             self.verdicts.say(f"{name} p99", figure, f"at most {TARGET_RATIO:g}", one["ratio"] <= TARGET_RATIO)
         return {"attacks": figures}

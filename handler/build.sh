@@ -1,9 +1,9 @@
 #!/bin/sh
 # Compiles the walker and the readers of numbers, arrays and trees where there is a C compiler, and leaves none where there is none:
 #   build.sh OUTPUT_DIRECTORY
-# Where Python's headers are, too, a short body is scored in one call (forest/row.c), a call written down in one
-# (telemetry/sheet.c), models read from disk several in one (loading/kept.c), and a booster's UBJSON (importer/ubjson.c); PYTHON names
-# the interpreter.
+# Where Python's headers are, too, a short body is scored and a long answer written in one call (forest/row.c), a call written down in
+# one (telemetry/sheet.c), models read from disk several in one (loading/kept.c), and a booster's UBJSON (importer/ubjson.c); PYTHON
+# names the interpreter.
 # Without them libxgboost scores all models and Python reads all bodies: the same answers, more slowly and from more memory.
 set -eu
 here=$(dirname "$0")

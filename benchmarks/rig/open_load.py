@@ -4,8 +4,8 @@ Rule: a call's time runs from when it was due. A server that stalls is thus char
 callers that wait for an answer before they ask again would leave just those out ("coordinated omission").
 
 Rule: a server is not charged with what the caller does. The caller's threads get a core at once, as on a machine of their
-own (strangers.py). Python's collector stops everything for 45 ms when it has 50,000
-calls to look through, so it does not run until the last is answered.
+own (strangers.py). Python's collector stops everything for 45 ms when it has 50,000 calls to look through, so it does not
+run until the last is answered.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 /* brief.c and the walker as a module of Python's: a call through ctypes costs a microsecond.
  *
- * Rule: what has no text is None. The interpreter lock is held, for letting go of it costs more than the work, unless the walk is
- * long.
+ * Rule: what has no text is None. The interpreter lock is held, for letting go of it costs more than the work, unless the walk
+ * or the answer is long.
  *
  * Limited API, so that one library serves every CPython from 3.11 on.
  */

@@ -119,15 +119,16 @@ def _text_of_many(scores: NDArray[Any], around: Around) -> bytes | None:
     return row.write_scores(scores.__array_interface__["data"][0], len(scores), *around)
 
 
-def _scores_csv(scores: NDArray[Any]) -> bytes:
-    return b"\n".join([_csv_text(piece)[2:-2].replace(b"],[", b"\n") for piece in _pieces(scores)])
+def _scores_csv(scores: NDArray[Any], between: bytes = b"\n") -> bytes:
+    """Rows, with `between` between two of them and a comma between the numbers of one."""
+    return between.join([_csv_text(piece)[2:-2].replace(b"],[", between) for piece in _pieces(scores)])
 
 
 def _scores_one_line(scores: NDArray[Any]) -> bytes:
     """`0.5,1.5`, or with several outputs `[0.5, 0.2],[1.5, 0.1]`, which is no CSV: what AWS's multi-model handler writes, but
     for the digits, which are float32's here and float64's there."""
     if scores.shape[1] == 1:
-        return b",".join([_csv_text(piece)[2:-2].replace(b"],[", b",") for piece in _pieces(scores)])
+        return _scores_csv(scores, b",")
     return b",".join(
         [_csv_text(piece)[1:-1].replace(b",", b", ").replace(b"], [", b"],[") for piece in _pieces(scores)]
     )

@@ -138,7 +138,14 @@ final class Connection extends ChannelDuplexHandler {
         if (isBetweenRequests || isAsked) {
             ctx.read();
         } else { // what is executed without a time comes before that look
-            ctx.executor().schedule(() -> ctx.read(), 0, TimeUnit.NANOSECONDS);
+            ctx.executor().schedule(() -> readOn(ctx), 0, TimeUnit.NANOSECONDS);
+        }
+    }
+
+    /** Unless something has come meanwhile that has to wait: whoever takes that reads on. */
+    private static void readOn(ChannelHandlerContext ctx) {
+        if (ctx.channel().config().isAutoRead()) {
+            ctx.read();
         }
     }
 

@@ -81,16 +81,25 @@ final class LargeAnswer {
     void send(ChannelHandlerContext ctx, Runnable whenSent) {
         Spool.execute(
                 () -> {
-                    ByteBuf piece = ctx.alloc().directBuffer(PIECE_BYTES);
                     try {
-                        read(piece, Math.min(PIECE_BYTES, left));
+                        ByteBuf piece = nextPiece(ctx);
                         boolean isLast = left == 0;
                         ctx.executor().execute(() -> write(ctx, piece, isLast, whenSent));
-                    } catch (IOException e) { // or closed, since the caller has gone
-                        piece.release();
+                    } catch (IOException | OutOfMemoryError e) { // or closed, since the caller has gone
                         ctx.executor().execute(ctx::close);
                     }
                 });
+    }
+
+    private ByteBuf nextPiece(ChannelHandlerContext ctx) throws IOException {
+        ByteBuf piece = ctx.alloc().directBuffer(PIECE_BYTES);
+        try {
+            read(piece, Math.min(PIECE_BYTES, left));
+            return piece;
+        } catch (IOException e) {
+            piece.release();
+            throw e;
+        }
     }
 
     private void write(ChannelHandlerContext ctx, ByteBuf piece, boolean isLast, Runnable whenSent) {

@@ -18,7 +18,7 @@ import java.util.concurrent.Executors;
  * <p>Rule: the two headers are between us and the runtime. No caller's is passed on, and none is sent to a caller.
  *
  * <p>Rule: whatever touches a file is executed here, on one thread, in the order in which it was asked for. An event loop
- * answers everybody, and a disk whose journal is busy keeps who creates, writes or removes a file for up to 0.1 s.
+ * answers everybody, and a disk may keep whoever creates, writes or removes a file waiting.
  */
 final class Spool {
 
