@@ -17,6 +17,9 @@ import io.netty.channel.ChannelOption;
 import io.netty.channel.ChannelPipeline;
 import io.netty.channel.EventLoopGroup;
 import io.netty.channel.RecvByteBufAllocator;
+import io.netty.channel.epoll.EpollServerSocketChannel;
+import io.netty.channel.epoll.EpollSocketChannel;
+import io.netty.channel.unix.Socket;
 import io.netty.util.internal.logging.InternalLoggerFactory;
 import io.netty.util.internal.logging.Slf4JLoggerFactory;
 import java.io.IOException;
@@ -46,6 +49,8 @@ public final class FrontServer extends ModelServer {
     // Of one connection at a time, so that who sends 64 KiB again and again takes turns with the others.
     private static final RecvByteBufAllocator READS =
             new AdaptiveRecvByteBufAllocator(1024, 4096, RequestDecoder.PIECE_BYTES).maxMessagesPerRead(1);
+
+    private static final int ADDRESS_BYTES = 26; // Netty's: a length, an IPv6 address, its scope, a port
 
     private final Turnstile turnstile = new Turnstile();
     private final ExecutorService changes = changers();
@@ -133,8 +138,26 @@ public final class FrontServer extends ModelServer {
 
     private void shut() {
         if (listening != null) {
-            listening.close();
+            listening.eventLoop().execute(this::shutBehindTheLast);
         }
+    }
+
+    /** The system resets whoever is connected and not accepted yet when a listening socket is closed. Only the event loop calls. */
+    private void shutBehindTheLast() {
+        if (listening instanceof EpollServerSocketChannel epoll) {
+            Socket socket = (Socket) epoll.fd();
+            try {
+                socket.listen(0); // who comes in between is not answered, asks again in a second and is refused
+                byte[] address = new byte[ADDRESS_BYTES];
+                for (int last = socket.accept(address); last >= 0; last = socket.accept(address)) {
+                    epoll.pipeline().fireChannelRead(new EpollSocketChannel(last));
+                }
+                socket.close();
+            } catch (IOException e) { // no descriptor for one more: they are reset
+                InternalLoggerFactory.getInstance(FrontServer.class).warn("the last connections were not accepted: {}", e);
+            }
+        }
+        listening.close();
     }
 
     /** MMS's order: each handler passes on what is not its own. */
