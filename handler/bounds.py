@@ -182,14 +182,8 @@ class Visit:
         """Before a body is read. Raises NoRoom, Unavailable."""
         self._take(0.0, n_body_bytes * READ_FACTORS.get(content_type.partition(";")[0].strip(), OTHER_READ_FACTOR))
 
-    def answers(self, n_rows: int, n_numbers: int, n_row_bytes: int, row_s: float, what: str) -> Blocks | None:
-        """Before rows are scored: how to go through them, None for all at once.
-
-        n_numbers     of the answer to one row
-        n_row_bytes   that the rows take
-        row_s         of a core, for one
-        raises        TooMuchWork, NoRoom, Unavailable, CallerGone
-        """
+    def allow_answer(self, n_rows: int, n_numbers: int, what: str) -> None:
+        """Raises TooMuchWork when the shortest text that an answer of so many numbers a row can have is too long."""
         most = self._bounds.max_answer_bytes
         n_answer_bytes = n_rows * n_numbers * LEAST_CHARACTERS
         if n_answer_bytes > most:
@@ -198,6 +192,16 @@ class Visit:
                 f"{n_rows} rows of {what} are {n_rows * n_numbers} numbers, whose text has more than {most} bytes; "
                 f"send at most {rows} rows"
             )
+
+    def answers(self, n_rows: int, n_numbers: int, n_row_bytes: int, row_s: float, what: str) -> Blocks | None:
+        """Before rows are scored: how to go through them, None for all at once.
+
+        n_numbers     of the answer to one row
+        n_row_bytes   that the rows take
+        row_s         of a core, for one
+        raises        TooMuchWork, NoRoom, Unavailable, CallerGone
+        """
+        self.allow_answer(n_rows, n_numbers, what)
         core_s = n_rows * row_s
         if core_s > MOST_CORE_S:
             raise TooMuchWork(

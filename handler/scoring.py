@@ -19,7 +19,7 @@ from handler.libxgboost import Floats, Kind, XGBoostError
 from handler.messages import Request
 from handler.outputs import plan_outputs
 from handler.payload import OURS, Conventions, Predictions, around_scores, decode, encode, fit_rows
-from handler.payload.decode import FORMS
+from handler.payload.decode import FORMS, stated_shape
 from handler.predictor import Facts, FoldsDisagree, Iterations, Scorer
 
 # Read and scored within milliseconds, whatever is in it.
@@ -123,6 +123,10 @@ class PlainScoring:
     ) -> Scored:
         content_type = request.headers.get("content-type", "")
         if visit is not None:
+            n_rows, n_columns = stated_shape(request.body, content_type)
+            if n_columns == model.facts.n_features:  # else that is what is wrong with it
+                n_numbers = 1 if outputs else model.facts.n_outputs  # of outputs there is one at least
+                visit.allow_answer(n_rows, n_numbers, ", ".join(outputs) or "scores")
             visit.reads(len(request.body), content_type)
         with NO_FLOOR if visit is None else visit.floor:
             values = read_rows(request.body, content_type, model.facts, self._conventions)

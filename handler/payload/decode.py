@@ -14,7 +14,7 @@ from handler.payload.arrow import read_arrow_file, read_arrow_stream, read_parqu
 from handler.payload.delimited import read_csv
 from handler.payload.jsonbody import read_json, read_jsonlines
 from handler.payload.libsvm import read_libsvm
-from handler.payload.npy import read_npy
+from handler.payload.npy import npy_shape, read_npy
 from handler.payload.recordio import read_recordio
 from handler.payload.rows import Rows
 
@@ -64,6 +64,12 @@ def decode(body: bytes, content_type: str, n_features: int, *, may_be_short: boo
     if not body:
         raise BodyEmpty
     return reader(body, n_features) if content_type else _read_unnamed(body, n_features, reader)
+
+
+def stated_shape(body: bytes, content_type: str) -> tuple[int, int]:
+    """How many rows and columns a body holds, where its format says so before they are read; else (0, 0). Raises
+    PayloadInvalid."""
+    return npy_shape(body) if body and content_type.partition(";")[0].strip() == media.NPY else (0, 0)
 
 
 def _read_unnamed(body: bytes, n_features: int, reader: Reader) -> Rows:

@@ -37,15 +37,19 @@ def read_npy(body: bytes, n_features: int) -> Rows:  # noqa: ARG001 - every read
     raises   PayloadInvalid
     """
     dtype, is_fortran, shape, start = _read_header(body)
-    n_bytes, there = math.prod(shape) * dtype.itemsize, len(body) - start
-    if not n_bytes:
-        raise PayloadInvalid("", "the body holds no rows")
-    if n_bytes != there:
-        raise PayloadInvalid("npy header", f"shape {shape} of {dtype} takes {n_bytes} bytes, {there} are there")
     array = np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if is_fortran else "C")
     with np.errstate(over="ignore", invalid="ignore"):  # a number beyond float32 becomes infinite, and is found by that
         values = np.ascontiguousarray(array, dtype=np.float32)
     return Rows(finite(values.reshape(-1, shape[-1])))
+
+
+def npy_shape(body: bytes) -> tuple[int, int]:
+    """How many rows and columns an npy body holds; costs nothing, however many there are.
+
+    raises   PayloadInvalid
+    """
+    _, _, shape, _ = _read_header(body)
+    return math.prod(shape[:-1]), shape[-1]
 
 
 def _read_header(body: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int]:
@@ -70,4 +74,10 @@ def _read_header(body: bytes) -> tuple[np.dtype[Any], bool, tuple[int, ...], int
         dtype = np.dtype(descr[1])
     except TypeError as error:
         raise PayloadInvalid("npy header", f"type {descr[1]} is not a number") from error
-    return dtype, order[1] == "True", tuple(int(side) for side in shape.groups() if side is not None), start
+    sides = tuple(int(side) for side in shape.groups() if side is not None)
+    n_numbers_bytes, there = math.prod(sides) * dtype.itemsize, len(body) - start
+    if not n_numbers_bytes:
+        raise PayloadInvalid("", "the body holds no rows")
+    if n_numbers_bytes != there:
+        raise PayloadInvalid("npy header", f"shape {sides} of {dtype} takes {n_numbers_bytes} bytes, {there} are there")
+    return dtype, order[1] == "True", sides, start

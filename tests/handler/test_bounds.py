@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,6 +120,26 @@ def test_an_answer_that_could_not_be_sent_is_refused_before_it_is_made(model: Fo
 
 
 @pytest.mark.parametrize("outputs", [(), ("contribs",), ("interactions", "leaf"), ("approx_contribs", "margin")])
+def npy(shape: tuple[int, ...]) -> Request:
+    kept = io.BytesIO()
+    np.save(kept, np.ones(shape, np.int8))
+    return Request({"content-type": "application/x-npy"}, kept.getvalue())
+
+
+def test_an_array_whose_answer_could_not_be_sent_is_refused_by_its_shape_and_takes_no_turn(model: Forest) -> None:
+    bounds = make(most=1000, n_places=1)
+    bounds.take_turn()  # who wanted one now would be told Unavailable
+    many = HEAVY_BYTES // 6
+    scoring = PlainScoring(bounds=bounds)
+    with pytest.raises(TooMuchWork, match="send at most 500 rows"):
+        score(scoring, model, npy((many, 6)))
+    with pytest.raises(TooMuchWork, match="of probability are"):
+        score(scoring, model, npy((many, 6)), "probability")
+    with pytest.raises(Unavailable):  # how wide it is comes first
+        score(scoring, model, npy((many, 7)))
+    assert bounds.n_bytes == 0
+
+
 def test_in_blocks_the_answer_is_the_same_to_the_last_bit(
     model: Forest, monkeypatch: pytest.MonkeyPatch, outputs: tuple[str, ...]
 ) -> None:
