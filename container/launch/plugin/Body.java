@@ -20,6 +20,7 @@ final class Body {
 
     private static final Logger LOGGER = LoggerFactory.getLogger(Body.class);
     private static final int MANY_PIECES = 1024;
+    private static final int COPIED_BYTES = 16 * 1024; // in 1 us, as long as it takes to keep a piece by itself
     private static final int MOVED_BYTES = 256 * 1024; // at a time: each handing over wakes two threads
 
     private final Channel channel;
@@ -27,8 +28,9 @@ final class Body {
     private final Call call;
     private final Runnable whenMoved;
     private ByteBuf pieces; // null when there are none here
+    private ByteBuf copies; // of small pieces, behind these; null when there are none
     private boolean mayBeInFile;
-    private boolean isInFile; // what is not in `pieces`
+    private boolean isInFile; // what is not here
     private boolean isMoving;
     private boolean isLost;
     private boolean isReleased;
@@ -57,14 +59,54 @@ final class Body {
 
     /** Takes the piece over. */
     void add(ByteBuf piece) {
-        pieces = pieces == null ? piece : together(pieces, piece);
-        if (mayBeInFile && pieces.readableBytes() > (isInFile ? MOVED_BYTES : Spool.LARGE_BYTES)) {
+        if (pieces == null && copies == null) {
+            pieces = piece; // of most requests all there is
+        } else if (piece.readableBytes() < COPIED_BYTES) {
+            copy(piece);
+        } else {
+            gather();
+            pieces = together(pieces, piece);
+        }
+        if (mayBeInFile && bytesOf(pieces) + bytesOf(copies) > (isInFile ? MOVED_BYTES : Spool.LARGE_BYTES)) {
             move();
         }
     }
 
+    /** A piece holds all of what it was read into, a KiB at the least: of a caller who sends single bytes a thousand times more. */
+    private void copy(ByteBuf piece) {
+        try {
+            if (copies == null) {
+                copies = memory.directBuffer(Math.min(COPIED_BYTES, bytesOf(pieces)) + piece.readableBytes());
+            }
+            if (pieces != null && bytesOf(pieces) < COPIED_BYTES) { // the first one
+                copies.writeBytes(pieces);
+                pieces.release();
+                pieces = null;
+            }
+            copies.writeBytes(piece);
+        } finally {
+            piece.release();
+        }
+        if (copies.readableBytes() >= COPIED_BYTES) {
+            gather();
+        }
+    }
+
+    /** What has been copied so far is a piece as others are. */
+    private void gather() {
+        if (copies != null) {
+            pieces = pieces == null ? copies : together(pieces, copies);
+            copies = null;
+        }
+    }
+
+    private static int bytesOf(ByteBuf some) {
+        return some == null ? 0 : some.readableBytes();
+    }
+
     /** Nothing more is added. Whether all of it is where it stays; if not, it is on its way. */
     boolean settle() {
+        gather();
         if (isInFile && pieces != null && !isMoving) {
             move();
         }
@@ -80,6 +122,7 @@ final class Body {
     }
 
     private void move() {
+        gather();
         ByteBuf some = pieces;
         int size = some.readableBytes();
         long number = call.numbered();
@@ -178,6 +221,7 @@ final class Body {
     /** Leave nothing of it; what the runtime has taken is the runtime's. */
     void release() {
         isReleased = true;
+        gather();
         if (pieces != null) {
             pieces.release();
             pieces = null;

@@ -70,6 +70,9 @@ public final class Scenes {
             case "half-behind":
                 scene.halfARequestBehindAnotherIsGivenUp();
                 break;
+            case "single-bytes":
+                scene.singleBytesHoldNoMoreThanThemselves();
+                break;
             case "no-memory-for-a-body":
                 scene.aBodyMeets(() -> new OutOfMemoryError("of a test"));
                 check(scene.sent().startsWith("HTTP/1.1 503"), "said");
@@ -122,6 +125,24 @@ public final class Scenes {
         check(sent().startsWith("HTTP/1.1 408"), "given up");
     }
 
+    private void singleBytesHoldNoMoreThanThemselves() throws Exception {
+        ByteBuf[] reads = new ByteBuf[20_000];
+        channel.writeInbound(head(reads.length));
+        for (int i = 0; i < reads.length; i++) {
+            reads[i] = Unpooled.directBuffer(1024).writeByte(i);
+            channel.writeInbound(new DefaultHttpContent(reads[i]));
+            check(i == 0 || reads[i].refCnt() == 0, "let go of");
+        }
+        check(reads[0].refCnt() == 0, "the first one too");
+        receive(LastHttpContent.EMPTY_LAST_CONTENT);
+        ByteBuf body = asked.peek().content();
+        check(body.readableBytes() == reads.length, "whole");
+        for (int i = 0; i < reads.length; i++) {
+            check(body.getByte(i) == (byte) i, "as it was sent");
+        }
+        answer("done");
+    }
+
     private void aBodyMeets(Supplier<Throwable> trouble) throws Exception {
         ByteBuf piece =
                 new UnpooledDirectByteBuf(UnpooledByteBufAllocator.DEFAULT, LARGE / 2, LARGE / 2) {
@@ -158,8 +179,6 @@ public final class Scenes {
 
     private void nothingIsLeft() throws Exception {
         channel.close();
-        settle();
-        pass(60); // of which those who are gone are remembered for 30
         settle();
         asked.forEach(ReferenceCountUtil::release);
         check(limits.allBytes().get() == 0, "given back");

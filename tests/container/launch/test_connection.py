@@ -30,6 +30,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
     [
         "slow-answer",
         "half-behind",
+        "single-bytes",
         "no-memory-for-a-body",
         "fault-in-a-body",
         "no-memory-for-an-answer",
