@@ -385,7 +385,8 @@ final class Connection extends ChannelDuplexHandler {
         var sent = ctx.write(told);
         if (nAnswered > SMALL_BODY_BYTES) { // and so is kept by whoever asks for much and reads nothing
             limits.allBytes().addAndGet(nAnswered);
-            sent.addListener(future -> limits.allBytes().addAndGet(-nAnswered));
+            Ending.sends();
+            sent.addListener(future -> isTaken(nAnswered));
         }
         if (closes) {
             sent.addListener((ChannelFutureListener) future -> endInPeace(ctx));
@@ -396,6 +397,7 @@ final class Connection extends ChannelDuplexHandler {
         release();
         answer = large;
         limits.allBytes().addAndGet(large.nBytes);
+        Ending.sends();
         boolean closes = finishHead(response, large.nBytes, false);
         ctx.write(new DefaultHttpResponse(response.protocolVersion(), response.status(), response.headers()));
         response.release();
@@ -416,9 +418,14 @@ final class Connection extends ChannelDuplexHandler {
     private void settleAnswer(ChannelHandlerContext ctx) {
         if (answer != null) {
             answer.close(ctx.channel());
-            limits.allBytes().addAndGet(-answer.nBytes);
+            isTaken(answer.nBytes);
             answer = null;
         }
+    }
+
+    private void isTaken(int nAnswered) {
+        limits.allBytes().addAndGet(-nAnswered);
+        Ending.hasSent();
     }
 
     /** Whether the connection is closed behind this answer. */
