@@ -50,7 +50,7 @@ LONGEST_PAUSE_S = 2.0
 MAX_FAILED_STARTS = 3  # of a runtime that never once came up: it would not come up by itself
 MAX_FAILED_RESTARTS = 12  # in a row, of one that did come up once: some twenty seconds with the pauses between them
 LOOK_S = 2.0  # between two looks at the scratch directory
-JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM
+JVM_PATIENCE_S = 3.0  # the JVM ends within 0.2 s of SIGTERM, or 2.2 where answers are still being read: Ending.java
 RUNTIME_PATIENCE_S = 3.0
 ORPHANS_PATIENCE_S = 2.0  # the stub and readers, which end within milliseconds of what they wait for
 # A socket stays this long after its model: MMS, asked to unload what it is about to load, connects a moment later.

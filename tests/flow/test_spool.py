@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -113,8 +114,12 @@ def _target(link: Path) -> str:
 
 @pytest.fixture(scope="module", params=["standalone", "hosted"])
 def echo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Echo]:
-    is_hosted = request.param == "hosted"
-    root = tmp_path_factory.mktemp(str(request.param))
+    with started(tmp_path_factory.mktemp(str(request.param)), is_hosted=request.param == "hosted") as one:
+        yield one
+
+
+@contextlib.contextmanager
+def started(root: Path, *, is_hosted: bool) -> Iterator[Echo]:
     (root / "inference.py").write_text(dedent(ECHO))
     models = root / "models"
     if is_hosted:
@@ -373,6 +378,22 @@ def test_a_runtime_that_is_killed_takes_no_waiting_body_and_no_answer_with_it(ec
     echo.wait_until_tidy()
     until(lambda: _is_back(echo))
     echo.ask(body)
+
+
+# -- the end ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_that_is_being_read_when_all_ends_is_whole(tmp_path: Path) -> None:
+    with started(tmp_path, is_hosted=False) as echo:
+        body = noise(MAX_BODY)
+        reads, does_not = (echo.slow(echo.front.request(1, body, BINARY)) for _ in range(2))
+        until(echo.is_sending)
+        os.kill(echo.endpoint.pid, signal.SIGTERM)
+        until(lambda: any("nothing is in flight" in line for line in echo.endpoint.log))
+        assert reads.reply().body == body
+        assert echo.endpoint.wait() == 0
+        reads.close()
+        does_not.close()
 
 
 def _is_back(echo: Echo, body: bytes = b"?") -> bool:

@@ -2,9 +2,11 @@ import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufAllocator;
 import io.netty.buffer.CompositeByteBuf;
 import io.netty.buffer.Unpooled;
-import io.netty.util.concurrent.EventExecutor;
+import io.netty.channel.Channel;
 import java.io.IOException;
 import java.nio.channels.FileChannel;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * A request's body as it arrives: in memory, and from {@link Spool#LARGE_BYTES} on in a file, where one can be written.
@@ -16,16 +18,19 @@ import java.nio.channels.FileChannel;
  */
 final class Body {
 
+    private static final Logger LOGGER = LoggerFactory.getLogger(Body.class);
     private static final int MANY_PIECES = 1024;
+    private static final int COPIED_BYTES = 16 * 1024; // in 1 us, as long as it takes to keep a piece by itself
     private static final int MOVED_BYTES = 256 * 1024; // at a time: each handing over wakes two threads
 
+    private final Channel channel;
     private final ByteBufAllocator memory;
     private final Call call;
-    private final EventExecutor loop;
     private final Runnable whenMoved;
     private ByteBuf pieces; // null when there are none here
+    private ByteBuf copies; // of small pieces, behind these; null when there are none
     private boolean mayBeInFile;
-    private boolean isInFile; // what is not in `pieces`
+    private boolean isInFile; // what is not here
     private boolean isMoving;
     private boolean isLost;
     private boolean isReleased;
@@ -35,10 +40,10 @@ final class Body {
     /**
      * @param whenMoved is called on the loop, when something is no longer on its way, unless the body has been released
      */
-    Body(ByteBufAllocator memory, Call call, EventExecutor loop, Runnable whenMoved) {
-        this.memory = memory;
+    Body(Channel channel, Call call, Runnable whenMoved) {
+        this.channel = channel;
+        this.memory = channel.alloc();
         this.call = call;
-        this.loop = loop;
         this.whenMoved = whenMoved;
         mayBeInFile = call.isScoring; // anything else is MMS's own to read
     }
@@ -54,14 +59,54 @@ final class Body {
 
     /** Takes the piece over. */
     void add(ByteBuf piece) {
-        pieces = pieces == null ? piece : together(pieces, piece);
-        if (mayBeInFile && pieces.readableBytes() > (isInFile ? MOVED_BYTES : Spool.LARGE_BYTES)) {
+        if (pieces == null && copies == null) {
+            pieces = piece; // of most requests all there is
+        } else if (piece.readableBytes() < COPIED_BYTES) {
+            copy(piece);
+        } else {
+            gather();
+            pieces = together(pieces, piece);
+        }
+        if (mayBeInFile && bytesOf(pieces) + bytesOf(copies) > (isInFile ? MOVED_BYTES : Spool.LARGE_BYTES)) {
             move();
         }
     }
 
+    /** A piece holds all of what it was read into, a KiB at the least: of a caller who sends single bytes a thousand times more. */
+    private void copy(ByteBuf piece) {
+        try {
+            if (copies == null) {
+                copies = memory.directBuffer(Math.min(COPIED_BYTES, bytesOf(pieces)) + piece.readableBytes());
+            }
+            if (pieces != null && bytesOf(pieces) < COPIED_BYTES) { // the first one
+                copies.writeBytes(pieces);
+                pieces.release();
+                pieces = null;
+            }
+            copies.writeBytes(piece);
+        } finally {
+            piece.release();
+        }
+        if (copies.readableBytes() >= COPIED_BYTES) {
+            gather();
+        }
+    }
+
+    /** What has been copied so far is a piece as others are. */
+    private void gather() {
+        if (copies != null) {
+            pieces = pieces == null ? copies : together(pieces, copies);
+            copies = null;
+        }
+    }
+
+    private static int bytesOf(ByteBuf some) {
+        return some == null ? 0 : some.readableBytes();
+    }
+
     /** Nothing more is added. Whether all of it is where it stays; if not, it is on its way. */
     boolean settle() {
+        gather();
         if (isInFile && pieces != null && !isMoving) {
             move();
         }
@@ -77,6 +122,7 @@ final class Body {
     }
 
     private void move() {
+        gather();
         ByteBuf some = pieces;
         int size = some.readableBytes();
         long number = call.numbered();
@@ -84,20 +130,24 @@ final class Body {
         isMoving = true;
         isInFile = true;
         Spool.execute(
+                channel,
                 () -> {
                     ByteBuf all = null;
                     boolean isGone = false;
                     try {
                         all = write(some, number);
                     } catch (IOException | OutOfMemoryError e) { // Netty's, of direct memory
+                        LOGGER.warn("a body is lost: {}", e.toString());
                         isGone = true;
+                    } finally {
+                        some.release();
                     }
                     tell(size, all, isGone);
                 });
     }
 
     private void tell(int size, ByteBuf all, boolean isGone) {
-        loop.execute(() -> moved(size, all, isGone));
+        Spool.tell(channel, () -> moved(size, all, isGone));
     }
 
     /** Null once it is in the file; where that takes no more, all there has ever been, and there is no file any more. */
@@ -110,17 +160,17 @@ final class Body {
             while (some.isReadable()) {
                 some.readBytes(file, some.readableBytes());
             }
-            some.release();
             return null;
         } catch (IOException e) { // the disk is full or read-only, or the directory is gone: MMS's way does without
-            return takeBack(some, number);
+            if (file == null) {
+                return some.retain();
+            }
+            ByteBuf all = takeBack(number);
+            return together(all, some.retain());
         }
     }
 
-    private ByteBuf takeBack(ByteBuf rest, long number) throws IOException {
-        if (file == null) {
-            return rest;
-        }
+    private ByteBuf takeBack(long number) throws IOException {
         ByteBuf all = Unpooled.EMPTY_BUFFER;
         try {
             int written = (int) file.position();
@@ -130,14 +180,13 @@ final class Body {
                     throw new IOException("the file of a body is shorter than what was written to it");
                 }
             }
-        } catch (IOException | OutOfMemoryError e) {
+            return all;
+        } catch (Throwable t) {
             all.release();
-            rest.release();
-            throw e;
+            throw t;
         } finally {
             removeFile(number);
         }
-        return together(all, rest);
     }
 
     private void moved(int size, ByteBuf all, boolean isGone) {
@@ -162,7 +211,7 @@ final class Body {
     ByteBuf whole() {
         if (isInFile) {
             call.goesWithFile(nMoved);
-            Spool.execute(this::closeFile);
+            Spool.execute(channel, this::closeFile);
         }
         ByteBuf whole = pieces == null ? Unpooled.EMPTY_BUFFER : pieces;
         pieces = null;
@@ -172,6 +221,7 @@ final class Body {
     /** Leave nothing of it; what the runtime has taken is the runtime's. */
     void release() {
         isReleased = true;
+        gather();
         if (pieces != null) {
             pieces.release();
             pieces = null;
@@ -179,7 +229,7 @@ final class Body {
         if (isInFile) {
             isInFile = false;
             long number = call.number;
-            Spool.execute(() -> removeFile(number));
+            Spool.execute(channel, () -> removeFile(number));
         }
     }
 

@@ -159,6 +159,8 @@ final class Connection extends ChannelDuplexHandler {
             while (!isAsked && !isLast && !isMoving() && !waiting.isEmpty() && (call != null || ctx.channel().isWritable())) {
                 take(ctx, waiting.poll());
             }
+        } catch (Throwable t) { // whoever has called may not know whom it ends
+            exceptionCaught(ctx, t);
         } finally {
             isPumping = false;
         }
@@ -169,6 +171,12 @@ final class Connection extends ChannelDuplexHandler {
         if (ctx.channel().config().isAutoRead() != mayRead) {
             ctx.channel().config().setAutoRead(mayRead);
         }
+    }
+
+    /** Where it is not a read that has led here: behind that the clock is set anyway. */
+    private void goOn(ChannelHandlerContext ctx) {
+        pump(ctx);
+        watch(ctx);
     }
 
     /** The caller waits for the disk so, and nobody else does. */
@@ -233,7 +241,7 @@ final class Connection extends ChannelDuplexHandler {
 
     private void keep(ChannelHandlerContext ctx, ByteBuf piece) {
         if (body == null) {
-            body = new Body(ctx.alloc(), call, ctx.executor(), () -> moved(ctx));
+            body = new Body(ctx.channel(), call, () -> moved(ctx));
         }
         body.add(piece);
     }
@@ -245,7 +253,7 @@ final class Connection extends ChannelDuplexHandler {
         if (isHere) {
             passOn(ctx);
         }
-        pump(ctx);
+        goOn(ctx);
     }
 
     /** What is all here, unless its body is still on its way to its file: then that will. */
@@ -304,7 +312,7 @@ final class Connection extends ChannelDuplexHandler {
     private void sendWhole(ChannelHandlerContext ctx, FullHttpResponse response) {
         send(ctx, response, false);
         ended(ctx);
-        pump(ctx);
+        goOn(ctx);
     }
 
     private void sendFrom(ChannelHandlerContext ctx, String file, FullHttpResponse response) {
@@ -315,15 +323,15 @@ final class Connection extends ChannelDuplexHandler {
     private void opened(ChannelHandlerContext ctx, FullHttpResponse response, LargeAnswer large) {
         if (!isAsked) { // the caller has gone
             response.release();
-            large.close();
+            large.close(ctx.channel());
         } else if (limits.allBytes().get() + large.nBytes > ANSWERS_TO_BODIES * limits.maxAllBytes()) {
-            large.close();
+            large.close(ctx.channel());
             refuseAnswer(ctx, response, "too many answers wait to be read by their callers; try again");
         } else if (call.isStream) {
             FullHttpResponse all = response.replace(Unpooled.buffer(large.nBytes));
             response.release();
             large.addTo(ctx, all, () -> added(ctx, all), e -> lost(ctx, all, e));
-            large.close();
+            large.close(ctx.channel());
         } else {
             send(ctx, response, large);
         }
@@ -338,7 +346,7 @@ final class Connection extends ChannelDuplexHandler {
         }
     }
 
-    private void lost(ChannelHandlerContext ctx, FullHttpResponse response, IOException trouble) {
+    private void lost(ChannelHandlerContext ctx, FullHttpResponse response, Throwable trouble) {
         if (isAsked) {
             LOGGER.warn("an answer is lost: {}", trouble.toString());
             refuseAnswer(ctx, response, "the answer was lost on its way from the runtime; send the request again");
@@ -377,7 +385,8 @@ final class Connection extends ChannelDuplexHandler {
         var sent = ctx.write(told);
         if (nAnswered > SMALL_BODY_BYTES) { // and so is kept by whoever asks for much and reads nothing
             limits.allBytes().addAndGet(nAnswered);
-            sent.addListener(future -> limits.allBytes().addAndGet(-nAnswered));
+            Ending.sends();
+            sent.addListener(future -> isTaken(nAnswered));
         }
         if (closes) {
             sent.addListener((ChannelFutureListener) future -> endInPeace(ctx));
@@ -388,6 +397,7 @@ final class Connection extends ChannelDuplexHandler {
         release();
         answer = large;
         limits.allBytes().addAndGet(large.nBytes);
+        Ending.sends();
         boolean closes = finishHead(response, large.nBytes, false);
         ctx.write(new DefaultHttpResponse(response.protocolVersion(), response.status(), response.headers()));
         response.release();
@@ -396,21 +406,26 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private void sent(ChannelHandlerContext ctx, boolean closes) {
-        settleAnswer();
+        settleAnswer(ctx);
         ended(ctx);
         if (closes) {
             endInPeace(ctx);
         } else {
-            pump(ctx);
+            goOn(ctx);
         }
     }
 
-    private void settleAnswer() {
+    private void settleAnswer(ChannelHandlerContext ctx) {
         if (answer != null) {
-            answer.close();
-            limits.allBytes().addAndGet(-answer.nBytes);
+            answer.close(ctx.channel());
+            isTaken(answer.nBytes);
             answer = null;
         }
+    }
+
+    private void isTaken(int nAnswered) {
+        limits.allBytes().addAndGet(-nAnswered);
+        Ending.hasSent();
     }
 
     /** Whether the connection is closed behind this answer. */
@@ -466,8 +481,7 @@ final class Connection extends ChannelDuplexHandler {
 
     @Override
     public void channelWritabilityChanged(ChannelHandlerContext ctx) throws Exception {
-        watch(ctx);
-        pump(ctx);
+        goOn(ctx);
         super.channelWritabilityChanged(ctx);
     }
 
@@ -548,7 +562,7 @@ final class Connection extends ChannelDuplexHandler {
         if (isAsked && answer == null && call.number != 0) {
             long number = call.number;
             Lane.tellGone(number);
-            Runnable remove = () -> Spool.execute(() -> Spool.removeAnswer(number));
+            Runnable remove = () -> Spool.execute(ctx.channel(), () -> Spool.removeAnswer(number));
             ctx.executor().schedule(remove, UNAWARE_S, TimeUnit.SECONDS);
         }
         if (isAsked && nBytes > SMALL_BODY_BYTES) {
@@ -557,7 +571,7 @@ final class Connection extends ChannelDuplexHandler {
             ctx.executor().schedule(() -> limits.allBytes().addAndGet(-held), GONE_S, TimeUnit.SECONDS);
         }
         isAsked = false; // an answer that comes now is nobody's
-        settleAnswer();
+        settleAnswer(ctx);
         release();
         forgetWaiting();
         if (clock != null) {

@@ -1,4 +1,5 @@
 import io.netty.buffer.ByteBuf;
+import io.netty.channel.Channel;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.handler.codec.http.DefaultHttpContent;
 import io.netty.handler.codec.http.DefaultLastHttpContent;
@@ -32,21 +33,23 @@ final class LargeAnswer {
      * @param said in the runtime's header
      * @param number of the call that is answered
      * @param opened is told on the event loop, and closes it
-     * @param failed is told there where that call's answer is not there, or not as long as was said
+     * @param failed is told there where that call's answer is not there, or not as long as was said, or cannot be opened
      */
     static void open(
             ChannelHandlerContext ctx,
             String said,
             long number,
             Consumer<LargeAnswer> opened,
-            Consumer<IOException> failed) {
+            Consumer<Throwable> failed) {
+        Channel channel = ctx.channel();
         Spool.execute(
+                channel,
                 () -> {
                     try {
                         LargeAnswer answer = open(said, number);
-                        ctx.executor().execute(() -> opened.accept(answer));
-                    } catch (IOException e) {
-                        ctx.executor().execute(() -> failed.accept(e));
+                        Spool.tell(channel, () -> opened.accept(answer));
+                    } catch (Throwable t) {
+                        Spool.tell(channel, () -> failed.accept(t));
                     }
                 });
     }
@@ -57,22 +60,29 @@ final class LargeAnswer {
             throw new IOException("not this call's answer: " + said);
         }
         FileChannel file = Spool.openAnswer(number);
-        if (!words[1].equals(Long.toString(file.size())) || file.size() > Integer.MAX_VALUE) {
+        try {
+            long size = file.size();
+            if (!words[1].equals(Long.toString(size)) || size > Integer.MAX_VALUE) {
+                throw new IOException("an answer of " + size + " bytes, not " + words[1]);
+            }
+            return new LargeAnswer(file, (int) size);
+        } catch (Throwable t) {
             file.close();
-            throw new IOException("an answer of " + file.size() + " bytes, not " + words[1]);
+            throw t;
         }
-        return new LargeAnswer(file, (int) file.size());
     }
 
     /** Put all of it into the response, for what has to be seen whole. */
-    void addTo(ChannelHandlerContext ctx, FullHttpResponse response, Runnable added, Consumer<IOException> failed) {
+    void addTo(ChannelHandlerContext ctx, FullHttpResponse response, Runnable added, Consumer<Throwable> failed) {
+        Channel channel = ctx.channel();
         Spool.execute(
+                channel,
                 () -> {
                     try {
                         read(response.content(), nBytes);
-                        ctx.executor().execute(added);
-                    } catch (IOException e) {
-                        ctx.executor().execute(() -> failed.accept(e));
+                        Spool.tell(channel, added::run);
+                    } catch (Throwable t) {
+                        Spool.tell(channel, () -> failed.accept(t));
                     }
                 });
     }
@@ -80,13 +90,12 @@ final class LargeAnswer {
     /** Send all of it. If it cannot be read to its end, its connection is closed: it has been told how long it is. */
     void send(ChannelHandlerContext ctx, Runnable whenSent) {
         Spool.execute(
+                ctx.channel(),
                 () -> {
-                    try {
+                    if (file.isOpen()) { // else the caller has gone
                         ByteBuf piece = nextPiece(ctx);
                         boolean isLast = left == 0;
-                        ctx.executor().execute(() -> write(ctx, piece, isLast, whenSent));
-                    } catch (IOException | OutOfMemoryError e) { // or closed, since the caller has gone
-                        ctx.executor().execute(ctx::close);
+                        Spool.tell(ctx.channel(), () -> write(ctx, piece, isLast, whenSent));
                     }
                 });
     }
@@ -96,9 +105,9 @@ final class LargeAnswer {
         try {
             read(piece, Math.min(PIECE_BYTES, left));
             return piece;
-        } catch (IOException e) {
+        } catch (Throwable t) {
             piece.release();
-            throw e;
+            throw t;
         }
     }
 
@@ -126,14 +135,7 @@ final class LargeAnswer {
         left -= size;
     }
 
-    void close() {
-        Spool.execute(
-                () -> {
-                    try {
-                        file.close();
-                    } catch (IOException e) { // it was only read
-                        left = 0;
-                    }
-                });
+    void close(Channel channel) {
+        Spool.execute(channel, file::close);
     }
 }

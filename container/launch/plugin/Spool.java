@@ -1,3 +1,4 @@
+import io.netty.channel.Channel;
 import io.netty.util.AsciiString;
 import java.io.IOException;
 import java.io.UncheckedIOException;
@@ -10,6 +11,8 @@ import java.nio.file.StandardOpenOption;
 import java.util.Set;
 import java.util.concurrent.Executor;
 import java.util.concurrent.Executors;
+import org.slf4j.Logger;
+import org.slf4j.LoggerFactory;
 
 /**
  * Where large bodies and answers are between here and the runtime, each in a file of its own: container/link/spool.py tells
@@ -26,6 +29,12 @@ final class Spool {
     static final AsciiString BODY = AsciiString.cached("x-mme-body"); // of a request: the length
     static final AsciiString ANSWER = AsciiString.cached("x-mme-answer"); // of a reply: the call's number, the length
 
+    /** What is done for a connection. */
+    interface Task {
+        void run() throws IOException;
+    }
+
+    private static final Logger LOGGER = LoggerFactory.getLogger(Spool.class);
     private static final Path DIRECTORY = Path.of(System.getProperty("mme.spool"));
     private static final Set<OpenOption> NEW =
             Set.of(StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE, StandardOpenOption.READ);
@@ -42,9 +51,24 @@ final class Spool {
 
     private Spool() {}
 
-    /** Whoever waits for it is told by the task itself. */
-    static void execute(Runnable task) {
-        THREAD.execute(task);
+    /** Whoever waits for it is told by the task itself, see {@link #tell}. */
+    static void execute(Channel channel, Task task) {
+        THREAD.execute(() -> run(channel, task));
+    }
+
+    /** Executed on the connection's event loop. */
+    static void tell(Channel channel, Task task) {
+        channel.eventLoop().execute(() -> run(channel, task));
+    }
+
+    /** What goes wrong ends its connection, else the caller would wait for nothing; and this thread goes on for the others. */
+    private static void run(Channel channel, Task task) {
+        try {
+            task.run();
+        } catch (Throwable t) {
+            LOGGER.error("a connection is closed after a fault of ours", t);
+            channel.close();
+        }
     }
 
     private static FileStore disk() {
