@@ -76,6 +76,7 @@ final class Connection extends ChannelDuplexHandler {
     private static final Logger LOGGER = LoggerFactory.getLogger(Connection.class);
     private static final String LOST_BODY = "the body was lost on its way to the runtime; send it again";
     private static final int SMALL_BODY_BYTES = 8 * 1024; // never refused for what others send
+    private static final int LONG_BODY_BYTES = 64 * 1024; // has a pace, see Pace
     private static final int ANSWERS_TO_BODIES = 8; // as many bytes as of requests may be on the disk of answers that wait
     private static final int GONE_S = 30; // a caller's: MMS works on what it has sent, and holds it, for about as long
     private static final int UNAWARE_S = 1; // of that the runtime is, and may still leave an answer
@@ -130,16 +131,23 @@ final class Connection extends ChannelDuplexHandler {
 
     /**
      * Asked for after each piece. In the middle of a request the next one is read when the event loop has looked at its other
-     * connections: Netty would read 64 of them before it does, 4 MiB.
+     * connections: Netty would read 64 of them before it does, 4 MiB. Of a long one it is read in its turn, see {@link Pace}.
      */
     @Override
     public void read(ChannelHandlerContext ctx) {
         boolean isBetweenRequests = call == null && !isLast;
         if (isBetweenRequests || isAsked) {
             ctx.read();
+        } else if (isLong()) {
+            Pace.schedule(ctx.channel().eventLoop(), () -> readOn(ctx));
         } else { // what is executed without a time comes before that look
             ctx.executor().schedule(() -> readOn(ctx), 0, TimeUnit.NANOSECONDS);
         }
+    }
+
+    /** Or what is only read to be dropped. */
+    private boolean isLong() {
+        return isLast || isRefused || call.bodyBytes > LONG_BODY_BYTES || nBytes > LONG_BODY_BYTES;
     }
 
     /** Unless something has come meanwhile that has to wait: whoever takes that reads on. */

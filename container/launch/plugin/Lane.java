@@ -99,6 +99,7 @@ final class Lane {
     /** Where requests of one connection leave the way to MMS for the lane. */
     static final class Ramp extends ChannelInboundHandlerAdapter {
 
+        private static final int SMALL_BYTES = 8 * 1024;
         private static final String POOL = "/predictions/segments"; // as container/launch/mms.py names it
         private static final String MODELS = "/models/";
         private static final String INVOKE = "/invoke";
@@ -113,6 +114,9 @@ final class Lane {
         @Override
         public void channelRead(ChannelHandlerContext ctx, Object message) {
             Call.Whole request = (Call.Whole) message;
+            if (request.call.isScoring && isSmall(request.content().readableBytes())) {
+                Pace.small();
+            }
             Lane lane = LANES.get();
             if (lane != null && lane.isOpenFor(request)) {
                 String model = turnstile == null ? targetOf(request) : modelOf(request.uri());
@@ -142,6 +146,11 @@ final class Lane {
             int end = uri.length() - INVOKE.length();
             boolean isInvoke = start < end && uri.startsWith(MODELS) && uri.endsWith(INVOKE);
             return isInvoke && uri.indexOf('/', start) == end ? uri.substring(start, end) : null;
+        }
+
+        /** Of a body in a file nothing is here. */
+        private static boolean isSmall(int nBytes) {
+            return 0 < nBytes && nBytes <= SMALL_BYTES;
         }
 
         private void leave(String model) {

@@ -11,7 +11,7 @@ import java.util.function.Consumer;
 
 /**
  * An answer's body that the runtime has left in a file, sent a piece at a time: the next is read when the caller's socket has
- * taken the one before, and the event loop has looked at its other connections.
+ * taken the one before, and the event loop has looked at its other connections, see {@link Pace}.
  *
  * <p>Used on the connection's event loop; the file on the {@link Spool}'s thread.
  */
@@ -122,7 +122,7 @@ final class LargeAnswer {
         } else if (isLast) {
             whenSent.run();
         } else {
-            send(ctx, whenSent);
+            Pace.schedule(ctx.channel().eventLoop(), () -> send(ctx, whenSent));
         }
     }
 

@@ -5,6 +5,7 @@ import io.netty.buffer.UnpooledByteBufAllocator;
 import io.netty.buffer.UnpooledDirectByteBuf;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.channel.ChannelOutboundHandlerAdapter;
 import io.netty.channel.embedded.EmbeddedChannel;
 import io.netty.handler.codec.http.DefaultFullHttpRequest;
 import io.netty.handler.codec.http.DefaultFullHttpResponse;
@@ -39,11 +40,20 @@ public final class Scenes {
     private final Deque<Call.Whole> asked = new ArrayDeque<>();
     private final EmbeddedChannel channel = new EmbeddedChannel();
     private ChannelHandlerContext inner;
+    private int nReads;
 
     private Scenes() {
         Connection connection = new Connection(limits, new RequestDecoder());
         channel.freezeTime();
         channel.pipeline()
+                .addLast(
+                        new ChannelOutboundHandlerAdapter() {
+                            @Override
+                            public void read(ChannelHandlerContext ctx) throws Exception {
+                                nReads++;
+                                super.read(ctx);
+                            }
+                        })
                 .addLast(connection.encoder(), connection)
                 .addLast(
                         new ChannelInboundHandlerAdapter() {
@@ -72,6 +82,9 @@ public final class Scenes {
                 break;
             case "single-bytes":
                 scene.singleBytesHoldNoMoreThanThemselves();
+                break;
+            case "pace":
+                scene.longBodiesTakeTurnsBesideSmallRequests();
                 break;
             case "no-memory-for-a-body":
                 scene.aBodyMeets(() -> new OutOfMemoryError("of a test"));
@@ -141,6 +154,30 @@ public final class Scenes {
             check(body.getByte(i) == (byte) i, "as it was sent");
         }
         answer("done");
+    }
+
+    private void longBodiesTakeTurnsBesideSmallRequests() throws Exception {
+        Pace pace = new Pace();
+        check(pace.untilNextPiece(0) == 0 && pace.untilNextPiece(0) == 0, "no pause where nobody else is");
+        pace.small(5);
+        check(pace.untilNextPiece(5) == 0, "the first one at once");
+        check(pace.untilNextPiece(5) == Pace.PAUSE_NS, "then a pause");
+        check(pace.untilNextPiece(6) == 2 * Pace.PAUSE_NS - 1, "for all of them together");
+        check(pace.untilNextPiece(7 + 9 * Pace.PAUSE_NS) == 0, "which is over when nobody came");
+        long later = 5 + Pace.WATCHED_NS;
+        check(pace.untilNextPiece(later) == 0 && pace.untilNextPiece(later) == Pace.PAUSE_NS, "for a second");
+        check(pace.untilNextPiece(later + 1) == 0, "and no longer");
+
+        int nPieces = 50;
+        Pace.small();
+        receive(head(nPieces + LARGE / 2));
+        int before = nReads;
+        for (int i = 0; i < nPieces; i++) {
+            channel.writeInbound(new DefaultHttpContent(Unpooled.directBuffer().writeZero(1)));
+        }
+        check(nReads < before + nPieces, "some wait");
+        pass(1);
+        check(nReads == before + nPieces, "all are read in their turn");
     }
 
     private void aBodyMeets(Supplier<Throwable> trouble) throws Exception {

@@ -31,6 +31,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
         "slow-answer",
         "half-behind",
         "single-bytes",
+        "pace",
         "no-memory-for-a-body",
         "fault-in-a-body",
         "no-memory-for-an-answer",
