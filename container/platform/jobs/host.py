@@ -91,7 +91,7 @@ class Host:
     def kill(self) -> None:
         process = self._process
         if process is not None and process.returncode is None:
-            self.signal(signal.SIGKILL)
+            # Not the program by itself: unshare, which would outlive it for a moment, writes of that into its log.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
