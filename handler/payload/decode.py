@@ -69,7 +69,7 @@ def decode(body: bytes, content_type: str, n_features: int, *, may_be_short: boo
 def stated_shape(body: bytes, content_type: str) -> tuple[int, int]:
     """How many rows and columns a body holds, where its format says so before they are read; else (0, 0). Raises
     PayloadInvalid."""
-    return npy_shape(body) if body and content_type.partition(";")[0].strip() == media.NPY else (0, 0)
+    return npy_shape(body) if body and content_type.partition(";")[0].strip().lower() == media.NPY else (0, 0)
 
 
 def _read_unnamed(body: bytes, n_features: int, reader: Reader) -> Rows:

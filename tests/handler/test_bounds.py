@@ -134,7 +134,7 @@ def test_an_array_whose_answer_could_not_be_sent_is_refused_by_its_shape_and_tak
         score(scoring, model, npy((many, 6)))
     with pytest.raises(TooMuchWork, match="of probability are"):
         score(scoring, model, npy((many, 6)), "probability")
-    with pytest.raises(Unavailable):  # how wide it is comes first
+    with pytest.raises(Unavailable):  # of a wrong width it is read, which says so
         score(scoring, model, npy((many, 7)))
     assert bounds.n_bytes == 0
 

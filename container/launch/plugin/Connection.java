@@ -49,12 +49,18 @@ final class Connection extends ChannelDuplexHandler {
      *
      * @param maxBodyBytes of one request
      * @param maxAllBytes of all requests that are not answered yet, from the arrival of each piece to the answer, and of all
-     *     answers that their callers have not taken yet
+     *     answers in memory that their callers have not taken yet
      * @param idleSeconds for which a connection may be without a request; it may be twice as long, see {@link #lookWhetherIdle}
      */
-    record Limits(int maxBodyBytes, long maxAllBytes, long idleSeconds, Words words, AtomicLong allBytes) {
+    record Limits(
+            int maxBodyBytes,
+            long maxAllBytes,
+            long idleSeconds,
+            Words words,
+            AtomicLong allBytes,
+            AtomicLong answersInFiles) {
         Limits(int maxBodyBytes, long maxAllBytes, long idleSeconds, Words words) {
-            this(maxBodyBytes, maxAllBytes, idleSeconds, words, new AtomicLong());
+            this(maxBodyBytes, maxAllBytes, idleSeconds, words, new AtomicLong(), new AtomicLong());
         }
     }
 
@@ -76,7 +82,7 @@ final class Connection extends ChannelDuplexHandler {
     private static final Logger LOGGER = LoggerFactory.getLogger(Connection.class);
     private static final String LOST_BODY = "the body was lost on its way to the runtime; send it again";
     private static final int SMALL_BODY_BYTES = 8 * 1024; // never refused for what others send
-    private static final int LONG_BODY_BYTES = 64 * 1024; // has a pace, see Pace
+    private static final int PACED_BODY_BYTES = 64 * 1024; // see Pace
     private static final int ANSWERS_TO_BODIES = 8; // as many bytes as of requests may be on the disk of answers that wait
     private static final int GONE_S = 30; // a caller's: MMS works on what it has sent, and holds it, for about as long
     private static final int UNAWARE_S = 1; // of that the runtime is, and may still leave an answer
@@ -92,8 +98,9 @@ final class Connection extends ChannelDuplexHandler {
     private boolean isHere; // all of it, though a part of its body may still be on its way to its file
     private Body body; // what of it is here
     private int nBytes; // of this request, on the common account
+    private boolean isInLine; // for the next read
     private boolean isOpening; // the file of its answer
-    private LargeAnswer answer; // being sent from its file, on that account too; null while none is
+    private LargeAnswer answer; // being sent from its file; null while none is
     private boolean isPumping;
     private boolean isLast; // what has been answered is the last: nothing is read any more
     private Wait wait = Wait.NOTHING;
@@ -131,23 +138,39 @@ final class Connection extends ChannelDuplexHandler {
 
     /**
      * Asked for after each piece. In the middle of a request the next one is read when the event loop has looked at its other
-     * connections: Netty would read 64 of them before it does, 4 MiB. Of a long one it is read in its turn, see {@link Pace}.
+     * connections: Netty would read 64 of them before it does, 4 MiB. Of a large one it is read in its turn, see {@link Pace}.
      */
     @Override
     public void read(ChannelHandlerContext ctx) {
         boolean isBetweenRequests = call == null && !isLast;
         if (isBetweenRequests || isAsked) {
             ctx.read();
-        } else if (isLong()) {
-            Pace.schedule(ctx.channel().eventLoop(), () -> readOn(ctx));
+        } else if (isLarge()) {
+            awaitTurn(ctx);
         } else { // what is executed without a time comes before that look
             ctx.executor().schedule(() -> readOn(ctx), 0, TimeUnit.NANOSECONDS);
         }
     }
 
-    /** Or what is only read to be dropped. */
-    private boolean isLong() {
-        return isLast || isRefused || call.bodyBytes > LONG_BODY_BYTES || nBytes > LONG_BODY_BYTES;
+    /** And not only read to be dropped, which is little work, and is not to be in the way of others. */
+    private boolean isLarge() {
+        return !isLast && !isRefused && (call.bodyBytes > PACED_BODY_BYTES || nBytes > PACED_BODY_BYTES);
+    }
+
+    private void awaitTurn(ChannelHandlerContext ctx) {
+        if (!isInLine) {
+            isInLine = true;
+            ctx.channel().config().setAutoRead(false); // else whatever comes is read at once
+            Pace.of(ctx.channel().eventLoop()).await(() -> takeTurn(ctx));
+        }
+    }
+
+    /** Read once; behind that is the next turn. What may not be read now is when that has changed, see {@link #pump}. */
+    private void takeTurn(ChannelHandlerContext ctx) {
+        isInLine = false;
+        if (mayRead()) {
+            ctx.read();
+        }
     }
 
     /** Unless something has come meanwhile that has to wait: whoever takes that reads on. */
@@ -175,13 +198,16 @@ final class Connection extends ChannelDuplexHandler {
         if (isLast) {
             forgetWaiting();
         }
-        boolean mayRead = waiting.isEmpty() && !isMoving();
-        if (ctx.channel().config().isAutoRead() != mayRead) {
-            ctx.channel().config().setAutoRead(mayRead);
+        if (ctx.channel().config().isAutoRead() != mayRead()) {
+            ctx.channel().config().setAutoRead(mayRead());
         }
     }
 
-    /** Where it is not a read that has led here: behind that the clock is set anyway. */
+    private boolean mayRead() {
+        return waiting.isEmpty() && !isMoving() && !isInLine;
+    }
+
+    /** Take what waits, and set the clock, where no read has led here: behind a read it is set anyway. */
     private void goOn(ChannelHandlerContext ctx) {
         pump(ctx);
         watch(ctx);
@@ -225,6 +251,9 @@ final class Connection extends ChannelDuplexHandler {
         }
         ByteBuf piece = content.content();
         int size = piece.readableBytes();
+        if (isLarge()) {
+            Pace.of(ctx.channel().eventLoop()).moved(size);
+        }
         if (!isRefused && content.decoderResult().isFailure()) {
             Throwable cause = content.decoderResult().cause();
             String text = cause instanceof RequestDecoder.Malformed ? cause.getMessage() : "the body's chunks cannot be read";
@@ -332,7 +361,7 @@ final class Connection extends ChannelDuplexHandler {
         if (!isAsked) { // the caller has gone
             response.release();
             large.close(ctx.channel());
-        } else if (limits.allBytes().get() + large.nBytes > ANSWERS_TO_BODIES * limits.maxAllBytes()) {
+        } else if (limits.answersInFiles().get() + large.nBytes > ANSWERS_TO_BODIES * limits.maxAllBytes()) {
             large.close(ctx.channel());
             refuseAnswer(ctx, response, "too many answers wait to be read by their callers; try again");
         } else if (call.isStream) {
@@ -394,7 +423,7 @@ final class Connection extends ChannelDuplexHandler {
         if (nAnswered > SMALL_BODY_BYTES) { // and so is kept by whoever asks for much and reads nothing
             limits.allBytes().addAndGet(nAnswered);
             Ending.sends();
-            sent.addListener(future -> isTaken(nAnswered));
+            sent.addListener(future -> isTaken(limits.allBytes(), nAnswered));
         }
         if (closes) {
             sent.addListener((ChannelFutureListener) future -> endInPeace(ctx));
@@ -404,7 +433,7 @@ final class Connection extends ChannelDuplexHandler {
     private void send(ChannelHandlerContext ctx, FullHttpResponse response, LargeAnswer large) {
         release();
         answer = large;
-        limits.allBytes().addAndGet(large.nBytes);
+        limits.answersInFiles().addAndGet(large.nBytes);
         Ending.sends();
         boolean closes = finishHead(response, large.nBytes, false);
         ctx.write(new DefaultHttpResponse(response.protocolVersion(), response.status(), response.headers()));
@@ -426,13 +455,13 @@ final class Connection extends ChannelDuplexHandler {
     private void settleAnswer(ChannelHandlerContext ctx) {
         if (answer != null) {
             answer.close(ctx.channel());
-            isTaken(answer.nBytes);
+            isTaken(limits.answersInFiles(), answer.nBytes);
             answer = null;
         }
     }
 
-    private void isTaken(int nAnswered) {
-        limits.allBytes().addAndGet(-nAnswered);
+    private static void isTaken(AtomicLong account, int nAnswered) {
+        account.addAndGet(-nAnswered);
         Ending.hasSent();
     }
 
@@ -560,6 +589,7 @@ final class Connection extends ChannelDuplexHandler {
         String what = wait == Wait.HEAD ? "head" : "body";
         String text = "the request's " + what + " did not arrive within " + wait.seconds + " s";
         refuse(ctx, limits.words().refusal(HttpResponseStatus.REQUEST_TIMEOUT, text), true);
+        watch(ctx);
     }
 
     // -- the end -----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 /**
  * Whether this server is about to end. Who starts it says so with a byte on its standard input: from then on each answer is the
  * last on its connection, so that callers and balancers go elsewhere by themselves. When that input ends no connection is taken
- * any more: who has not gone yet meets a closed door, and nobody is cut off in the middle of a call.
+ * any more: who has not gone yet meets a closed door, and no call that has reached the runtime is cut off.
  */
 final class Ending {
 

@@ -147,7 +147,7 @@ public final class FrontServer extends ModelServer {
         if (listening instanceof EpollServerSocketChannel epoll) {
             Socket socket = (Socket) epoll.fd();
             try {
-                socket.listen(0); // who comes in between is not answered, asks again in a second and is refused
+                socket.listen(0); // of who comes in between all but one ask again in a second, and are refused
                 byte[] address = new byte[ADDRESS_BYTES];
                 for (int last = socket.accept(address); last >= 0; last = socket.accept(address)) {
                     epoll.pipeline().fireChannelRead(new EpollSocketChannel(last));

@@ -115,7 +115,7 @@ final class Lane {
         public void channelRead(ChannelHandlerContext ctx, Object message) {
             Call.Whole request = (Call.Whole) message;
             if (request.call.isScoring && isSmall(request.content().readableBytes())) {
-                Pace.small();
+                Pace.of(ctx.channel().eventLoop()).small();
             }
             Lane lane = LANES.get();
             if (lane != null && lane.isOpenFor(request)) {

@@ -112,6 +112,7 @@ final class LargeAnswer {
     }
 
     private void write(ChannelHandlerContext ctx, ByteBuf piece, boolean isLast, Runnable whenSent) {
+        Pace.of(ctx.channel().eventLoop()).moved(piece.readableBytes());
         ctx.writeAndFlush(isLast ? new DefaultLastHttpContent(piece) : new DefaultHttpContent(piece))
                 .addListener(written -> goOn(ctx, written, isLast, whenSent));
     }
@@ -122,7 +123,7 @@ final class LargeAnswer {
         } else if (isLast) {
             whenSent.run();
         } else {
-            Pace.schedule(ctx.channel().eventLoop(), () -> send(ctx, whenSent));
+            Pace.of(ctx.channel().eventLoop()).await(() -> send(ctx, whenSent));
         }
     }
 

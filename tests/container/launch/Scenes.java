@@ -6,6 +6,7 @@ import io.netty.buffer.UnpooledDirectByteBuf;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.ChannelOutboundHandlerAdapter;
+import io.netty.channel.ChannelPromise;
 import io.netty.channel.embedded.EmbeddedChannel;
 import io.netty.handler.codec.http.DefaultFullHttpRequest;
 import io.netty.handler.codec.http.DefaultFullHttpResponse;
@@ -28,6 +29,7 @@ import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.Supplier;
 
 /** Of a connection, what takes a minute or is a fault of ours: played with its clock in hand. One scene by its name. */
@@ -41,6 +43,7 @@ public final class Scenes {
     private final EmbeddedChannel channel = new EmbeddedChannel();
     private ChannelHandlerContext inner;
     private int nReads;
+    private boolean isDeaf;
 
     private Scenes() {
         Connection connection = new Connection(limits, new RequestDecoder());
@@ -52,6 +55,16 @@ public final class Scenes {
                             public void read(ChannelHandlerContext ctx) throws Exception {
                                 nReads++;
                                 super.read(ctx);
+                            }
+
+                            @Override
+                            public void write(ChannelHandlerContext ctx, Object message, ChannelPromise promise)
+                                    throws Exception {
+                                if (isDeaf) { // the caller's socket takes nothing
+                                    ReferenceCountUtil.release(message);
+                                } else {
+                                    super.write(ctx, message, promise);
+                                }
                             }
                         })
                 .addLast(connection.encoder(), connection)
@@ -83,8 +96,11 @@ public final class Scenes {
             case "single-bytes":
                 scene.singleBytesHoldNoMoreThanThemselves();
                 break;
+            case "deaf":
+                scene.whoCannotBeToldThatItIsTooLateIsClosed();
+                break;
             case "pace":
-                scene.longBodiesTakeTurnsBesideSmallRequests();
+                scene.largeBodiesTakeTurnsBesideSmallRequests();
                 break;
             case "no-memory-for-a-body":
                 scene.aBodyMeets(() -> new OutOfMemoryError("of a test"));
@@ -156,28 +172,47 @@ public final class Scenes {
         answer("done");
     }
 
-    private void longBodiesTakeTurnsBesideSmallRequests() throws Exception {
-        Pace pace = new Pace();
-        check(pace.untilNextPiece(0) == 0 && pace.untilNextPiece(0) == 0, "no pause where nobody else is");
-        pace.small(5);
-        check(pace.untilNextPiece(5) == 0, "the first one at once");
-        check(pace.untilNextPiece(5) == Pace.PAUSE_NS, "then a pause");
-        check(pace.untilNextPiece(6) == 2 * Pace.PAUSE_NS - 1, "for all of them together");
-        check(pace.untilNextPiece(7 + 9 * Pace.PAUSE_NS) == 0, "which is over when nobody came");
-        long later = 5 + Pace.WATCHED_NS;
-        check(pace.untilNextPiece(later) == 0 && pace.untilNextPiece(later) == Pace.PAUSE_NS, "for a second");
-        check(pace.untilNextPiece(later + 1) == 0, "and no longer");
-
-        int nPieces = 50;
-        Pace.small();
-        receive(head(nPieces + LARGE / 2));
-        int before = nReads;
-        for (int i = 0; i < nPieces; i++) {
-            channel.writeInbound(new DefaultHttpContent(Unpooled.directBuffer().writeZero(1)));
+    private void largeBodiesTakeTurnsBesideSmallRequests() throws Exception {
+        AtomicLong now = new AtomicLong();
+        Pace pace = new Pace(channel.eventLoop(), now::get);
+        Pace.OF_LOOP.set(pace);
+        receive(head(LARGE / 2));
+        check(readsFor(now, piece(1), 0) == 1, "read on at once where nobody else is");
+        pace.small();
+        check(readsFor(now, piece(1 << 16), Pace.PAUSE_NS - 1) == 0, "a pause for 64 KiB");
+        check(!channel.config().isAutoRead(), "nothing else is read meanwhile");
+        for (int i = 0; i < 50; i++) {
+            check(readsFor(now, piece(1), 0) == 0, "whatever comes");
         }
-        check(nReads < before + nPieces, "some wait");
-        pass(1);
-        check(nReads == before + nPieces, "all are read in their turn");
+        check(readsFor(now, piece(0), 1 + 50 * Pace.PAUSE_NS / (1 << 16)) == 1, "one turn, paid for by what has come");
+        check(readsFor(now, piece(1), Pace.PAUSE_NS) == 1, "and the next");
+        pace.moved(LARGE);
+        check(readsFor(now, piece(1), Pace.PAUSE_NS) == 0, "others' bytes are paid for too");
+        now.addAndGet(Pace.WATCHED_NS);
+        check(readsFor(now, piece(0), Pace.WATCHED_NS) == 1, "no longer than small requests come");
+    }
+
+    private static HttpObject piece(int nBytes) {
+        return new DefaultHttpContent(Unpooled.directBuffer().writeZero(nBytes));
+    }
+
+    /** How often more is read when this has come and so much time has gone by. */
+    private int readsFor(AtomicLong now, HttpObject piece, long ns) {
+        int before = nReads;
+        channel.writeInbound(piece);
+        now.addAndGet(ns);
+        channel.advanceTimeBy(ns, TimeUnit.NANOSECONDS);
+        channel.runPendingTasks();
+        return nReads - before;
+    }
+
+    private void whoCannotBeToldThatItIsTooLateIsClosed() throws Exception {
+        isDeaf = true;
+        receive(head(100));
+        pass(61);
+        check(channel.isOpen(), "it has time to close the connection itself");
+        pass(11);
+        check(!channel.isOpen(), "closed");
     }
 
     private void aBodyMeets(Supplier<Throwable> trouble) throws Exception {

