@@ -180,7 +180,9 @@ class Visit:
 
     def reads(self, n_body_bytes: int, content_type: str) -> None:
         """Before a body is read. Raises NoRoom, Unavailable."""
-        self._take(0.0, n_body_bytes * READ_FACTORS.get(content_type.partition(";")[0].strip().lower(), OTHER_READ_FACTOR))
+        self._take(
+            0.0, n_body_bytes * READ_FACTORS.get(content_type.partition(";")[0].strip().lower(), OTHER_READ_FACTOR)
+        )
 
     def allow_answer(self, n_rows: int, n_numbers: int, what: str) -> None:
         """Raises TooMuchWork when the shortest text that an answer of so many numbers a row can have is too long."""
