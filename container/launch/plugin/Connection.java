@@ -129,11 +129,21 @@ final class Connection extends ChannelDuplexHandler {
     @Override
     public void channelRead(ChannelHandlerContext ctx, Object message) {
         if (isLast) {
-            ReferenceCountUtil.release(message);
+            drop(ctx, message);
             return;
         }
         waiting.add(message);
         pump(ctx);
+    }
+
+    private void drop(ChannelHandlerContext ctx, Object message) {
+        if (message instanceof HttpContent content) {
+            line(ctx).moved(content.content().readableBytes());
+        }
+        ReferenceCountUtil.release(message);
+        if (!isInLine) {
+            ctx.channel().config().setAutoRead(true); // to its end
+        }
     }
 
     /**
@@ -145,23 +155,28 @@ final class Connection extends ChannelDuplexHandler {
         boolean isBetweenRequests = call == null && !isLast;
         if (isBetweenRequests || isAsked) {
             ctx.read();
-        } else if (isLarge()) {
+        } else if (isPaced()) {
             awaitTurn(ctx);
         } else { // what is executed without a time comes before that look
             ctx.executor().schedule(() -> readOn(ctx), 0, TimeUnit.NANOSECONDS);
         }
     }
 
-    /** And not only read to be dropped, which is little work, and is not to be in the way of others. */
-    private boolean isLarge() {
-        return !isLast && !isRefused && (call.bodyBytes > PACED_BODY_BYTES || nBytes > PACED_BODY_BYTES);
+    /** Of what is dropped, and comes in chunks, nobody knows how much there is. */
+    private boolean isPaced() {
+        return call == null || call.bodyBytes > PACED_BODY_BYTES || nBytes > PACED_BODY_BYTES || isRefused && call.bodyBytes < 0;
+    }
+
+    private Pace.Line line(ChannelHandlerContext ctx) {
+        Pace pace = Pace.of(ctx.channel().eventLoop());
+        return isLast || isRefused ? pace.dropped : pace.kept;
     }
 
     private void awaitTurn(ChannelHandlerContext ctx) {
         if (!isInLine) {
             isInLine = true;
             ctx.channel().config().setAutoRead(false); // else whatever comes is read at once
-            Pace.of(ctx.channel().eventLoop()).await(() -> takeTurn(ctx));
+            line(ctx).await(() -> takeTurn(ctx));
         }
     }
 
@@ -251,8 +266,8 @@ final class Connection extends ChannelDuplexHandler {
         }
         ByteBuf piece = content.content();
         int size = piece.readableBytes();
-        if (isLarge()) {
-            Pace.of(ctx.channel().eventLoop()).moved(size);
+        if (isPaced()) {
+            line(ctx).moved(size);
         }
         if (!isRefused && content.decoderResult().isFailure()) {
             Throwable cause = content.decoderResult().cause();

@@ -112,7 +112,7 @@ final class LargeAnswer {
     }
 
     private void write(ChannelHandlerContext ctx, ByteBuf piece, boolean isLast, Runnable whenSent) {
-        Pace.of(ctx.channel().eventLoop()).moved(piece.readableBytes());
+        Pace.of(ctx.channel().eventLoop()).kept.moved(piece.readableBytes());
         ctx.writeAndFlush(isLast ? new DefaultLastHttpContent(piece) : new DefaultHttpContent(piece))
                 .addListener(written -> goOn(ctx, written, isLast, whenSent));
     }
@@ -123,7 +123,7 @@ final class LargeAnswer {
         } else if (isLast) {
             whenSent.run();
         } else {
-            Pace.of(ctx.channel().eventLoop()).await(() -> send(ctx, whenSent));
+            Pace.of(ctx.channel().eventLoop()).kept.await(() -> send(ctx, whenSent));
         }
     }
 

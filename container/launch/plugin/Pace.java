@@ -24,13 +24,12 @@ final class Pace {
     static final long WATCHED_NS = TimeUnit.SECONDS.toNanos(1); // behind each small request
     static final FastThreadLocal<Pace> OF_LOOP = new FastThreadLocal<>();
 
+    final Line kept = new Line(); // of bodies and answers
+    final Line dropped = new Line(); // of what is only read, so that its caller hears why; it is in nobody else's way
     private final EventExecutor loop;
     private final LongSupplier clock;
-    private final Deque<Runnable> line = new ArrayDeque<>();
-    private boolean isTimed; // a timer is set for the line
     private boolean hasSmall;
-    private long lastSmall; // of the clock, as the line below
-    private long nextTurn;
+    private long lastSmall; // of the clock
 
     /**
      * @param clock in ns
@@ -54,56 +53,60 @@ final class Pace {
     void small() {
         long now = clock.getAsLong();
         if (!isWatched(now)) {
-            nextTurn = now;
+            kept.nextTurn = now;
+            dropped.nextTurn = now;
         }
         hasSmall = true;
         lastSmall = now;
-    }
-
-    /** So many bytes of a large body or answer have gone through the loop. */
-    void moved(int nBytes) {
-        long now = clock.getAsLong();
-        if (isWatched(now)) {
-            nextTurn = later(nextTurn, now) + PAUSE_NS * nBytes / RequestDecoder.PIECE_BYTES;
-        }
-    }
-
-    /** Run it in its turn, and when the loop has looked at its other connections. */
-    void await(Runnable next) {
-        line.add(next);
-        if (!isTimed) {
-            time();
-        }
-    }
-
-    private void time() {
-        long now = clock.getAsLong();
-        long wait = isWatched(now) ? Math.min(nextTurn - now, lastSmall + WATCHED_NS - now) : 0;
-        isTimed = true;
-        // what is executed without a time comes before that look
-        loop.schedule(this::turn, Math.max(0, wait), TimeUnit.NANOSECONDS);
-    }
-
-    private void turn() {
-        isTimed = false;
-        long now = clock.getAsLong();
-        int n = !isWatched(now) ? line.size() : nextTurn - now > 0 ? 0 : 1;
-        try {
-            for (; n > 0; n--) {
-                line.remove().run();
-            }
-        } finally {
-            if (!line.isEmpty() && !isTimed) {
-                time();
-            }
-        }
     }
 
     private boolean isWatched(long now) {
         return hasSmall && now - lastSmall < WATCHED_NS;
     }
 
-    private static long later(long one, long other) {
-        return one - other > 0 ? one : other;
+    final class Line {
+
+        private final Deque<Runnable> waiting = new ArrayDeque<>();
+        private boolean isTimed; // a timer is set for the first of them
+        private long nextTurn; // of the clock
+
+        /** So many bytes have gone through the loop. */
+        void moved(int nBytes) {
+            long now = clock.getAsLong();
+            if (isWatched(now)) {
+                nextTurn = (nextTurn - now > 0 ? nextTurn : now) + PAUSE_NS * nBytes / RequestDecoder.PIECE_BYTES;
+            }
+        }
+
+        /** Run it in its turn, and when the loop has looked at its other connections. */
+        void await(Runnable next) {
+            waiting.add(next);
+            if (!isTimed) {
+                time();
+            }
+        }
+
+        private void time() {
+            long now = clock.getAsLong();
+            long wait = isWatched(now) ? Math.min(nextTurn - now, lastSmall + WATCHED_NS - now) : 0;
+            isTimed = true;
+            // what is executed without a time comes before that look
+            loop.schedule(this::turn, Math.max(0, wait), TimeUnit.NANOSECONDS);
+        }
+
+        private void turn() {
+            isTimed = false;
+            long now = clock.getAsLong();
+            int n = !isWatched(now) ? waiting.size() : nextTurn - now > 0 ? 0 : 1;
+            try {
+                for (; n > 0; n--) {
+                    waiting.remove().run();
+                }
+            } finally {
+                if (!waiting.isEmpty() && !isTimed) {
+                    time();
+                }
+            }
+        }
     }
 }

@@ -96,6 +96,9 @@ public final class Scenes {
             case "single-bytes":
                 scene.singleBytesHoldNoMoreThanThemselves();
                 break;
+            case "dropped":
+                scene.whatIsDroppedHasALineOfItsOwn();
+                break;
             case "deaf":
                 scene.whoCannotBeToldThatItIsTooLateIsClosed();
                 break;
@@ -186,10 +189,27 @@ public final class Scenes {
         }
         check(readsFor(now, piece(0), 1 + 50 * Pace.PAUSE_NS / (1 << 16)) == 1, "one turn, paid for by what has come");
         check(readsFor(now, piece(1), Pace.PAUSE_NS) == 1, "and the next");
-        pace.moved(LARGE);
+        pace.kept.moved(LARGE);
         check(readsFor(now, piece(1), Pace.PAUSE_NS) == 0, "others' bytes are paid for too");
+        pace.small();
         now.addAndGet(Pace.WATCHED_NS);
         check(readsFor(now, piece(0), Pace.WATCHED_NS) == 1, "no longer than small requests come");
+    }
+
+    private void whatIsDroppedHasALineOfItsOwn() throws Exception {
+        AtomicLong now = new AtomicLong();
+        Pace pace = new Pace(channel.eventLoop(), now::get);
+        Pace.OF_LOOP.set(pace);
+        pace.small();
+        pace.kept.moved(LARGE);
+        DefaultHttpRequest head = head(LARGE);
+        head.headers().set(HttpHeaderNames.CONTENT_ENCODING, "gzip");
+        receive(head);
+        check(sent().startsWith("HTTP/1.1 415"), "refused before its body is here");
+        for (int left = LARGE; left > 0; left -= 1 << 16) {
+            check(readsFor(now, piece(1 << 16), Pace.PAUSE_NS - 1) == 0, "a pause");
+            check(readsFor(now, piece(0), 1) == 1, "and the next piece");
+        }
     }
 
     private static HttpObject piece(int nBytes) {
@@ -270,7 +290,7 @@ public final class Scenes {
         }
     }
 
-    private static HttpObject head(int nBytes) {
+    private static DefaultHttpRequest head(int nBytes) {
         DefaultHttpRequest head = new DefaultHttpRequest(HttpVersion.HTTP_1_1, HttpMethod.POST, "/invocations");
         head.headers().set(HttpHeaderNames.HOST, "x").set(HttpHeaderNames.CONTENT_LENGTH, nBytes);
         return head;

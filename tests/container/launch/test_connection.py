@@ -32,6 +32,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> str:
         "half-behind",
         "single-bytes",
         "deaf",
+        "dropped",
         "pace",
         "no-memory-for-a-body",
         "fault-in-a-body",
