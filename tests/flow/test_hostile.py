@@ -62,9 +62,8 @@ def test_answers_that_nobody_reads_are_in_nobodys_way_until_there_are_too_many(s
             assert endpoint.post("us/0.tar.gz", "\n".join([ROW] * 1000)).status == 200
             lines.append(held.enter_context(unread(endpoint, body)).recv(12))
         assert lines[-1] == b"HTTP/1.1 503"
-        assert (
-            8 * 16 // 10 <= len(lines) <= 8 * 16 // 9 + 2
-        )  # all bodies may have 16 MiB, these answers eight times that
+        # All bodies may have 16 MiB, these answers eight times that.
+        assert 8 * 16 // 10 <= len(lines) <= 8 * 16 // 9 + 2
         refused = endpoint.post("us/0.tar.gz", body, Content_Type="text/libsvm")
         assert refused.status == 503
         assert "too many answers" in refused.json["Message"]
