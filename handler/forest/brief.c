@@ -8,9 +8,10 @@
 
 #include <string.h>
 
+#include "../offer.h"
 #include "../payload/numbers.h"
 
-enum { MAX_FEATURES = 1024 };
+enum { MAX_FEATURES = 1024, TEXT_NS = 80 /* for a score, about */ };
 enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127, MAX_DECIMALS = 13, LEAST_EXPONENT = -13, MOST_EXPONENT = 23 };
 
 /* The shortest decimal that reads back as the same float32, the nearest of several, with a point and a digit behind it; its
@@ -90,11 +91,13 @@ static char *put(char *at, const char *bytes, int64_t n_bytes) {
 
 int64_t brief_answer(const float *scores, int64_t n_rows, const around_t *around, char *text) {
     char *at = put(text, around->head, around->n_head);
+    int64_t done = 0;
     for (int64_t row = 0; row < n_rows; row++) {
         if (row) at = put(at, around->between, around->n_between);
         const int n_bytes = brief_text(scores[row], at);
         if (n_bytes == NO_TEXT) return NO_TEXT;
         at += n_bytes;
+        offer_core(&done, TEXT_NS);
     }
     return put(at, around->tail, around->n_tail) - text;
 }

@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../offer.h"
+
 typedef struct {
     uint32_t magic, n_nodes, n_trees, n_groups, n_features, feature_bits, transform, n_outputs;
 } head_t;
@@ -78,6 +80,8 @@ enum { LEVELS = 6, SPLITS = (1 << LEVELS) - 1, MOST_NODES = 2 * SPLITS + 1 };
  * so fewer rows are walked (measured on an EPYC with AVX-512: as fast from 20 rows at 5 and 6 levels). AT_ONCE: rows of two
  * vectors of the widest kind; a column has a multiple of it. */
 enum { BULK_ROWS = 2048, BULK_NUMBERS = 1 << 15, FEWEST_BULK_ROWS = 24, MOST_ADDED_NODES = 32, AT_ONCE = 32 };
+/* For a row in one tree, about. */
+enum { BULK_NS = 2, WALK_NS = 16 };
 
 /* A tree padded to a complete one, in the order of levels: the children of node i are 2i + 1 and 2i + 2.
  *
@@ -223,7 +227,8 @@ static uint32_t padded(uint32_t n_rows) { return (n_rows + AT_ONCE - 1) / AT_ONC
 
 /* All trees' leaves added for at most BULK_ROWS rows, tree after tree. columns: the rows' numbers, column by column, each padded;
  * behind them there is room for as many again, and for the rows' sums. */
-static void add_in_bulk(const forest_t *forest, uint32_t n_trees, uint32_t n_rows, float *columns, float *out) {
+static void add_in_bulk(
+    const forest_t *forest, uint32_t n_trees, uint32_t n_rows, float *columns, float *out, int64_t *done) {
     const head_t *const head = forest->head;
     const node_t *const nodes = forest->nodes;
     const uint32_t n_groups = head->n_groups, stride = padded(n_rows), missing_left = head->n_features * stride;
@@ -247,12 +252,14 @@ static void add_in_bulk(const forest_t *forest, uint32_t n_trees, uint32_t n_row
         float *const of_group = sums + forest->groups[t] * stride;
         if (is_worth_it && complete(nodes, root, head->feature_bits, stride, missing_left, &tree)) {
             bulk(&tree, columns, stride, of_group);
+            offer_core(done, (int64_t)stride * BULK_NS);
             continue;
         }
         const int has_levels = n_nodes > 2 * UPPER_SPLITS;
         const int is_found = has_levels && upper(nodes, root, head->feature_bits, stride, missing_left, &top);
         if (is_found) find(&top, columns, stride, found);
         add_walked(nodes, head->feature_bits, root, is_found ? found : NULL, columns, 1, stride, n_rows, of_group, 1);
+        offer_core(done, (int64_t)n_rows * WALK_NS);
     }
     for (uint32_t group = 0; group < n_groups; group++)
         for (uint32_t row = 0; row < n_rows; row++) out[(size_t)row * n_groups + group] = sums[group * stride + row];
@@ -367,6 +374,7 @@ void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint3
     if (n_trees > head->n_trees) n_trees = head->n_trees;
     const float *lanes[LANES];
     uint32_t at[LANES];
+    int64_t done = 0;
 
     begin(&forest, n_rows, out);
     const int64_t most = bulk_rows(head, n_rows);
@@ -377,7 +385,7 @@ void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint3
             for (uint32_t feature = 0; feature < n_features; feature++)
                 for (uint32_t row = 0; row < n; row++)
                     columns[(size_t)feature * stride + row] = rows[(first + row) * n_features + feature];
-            add_in_bulk(&forest, n_trees, n, columns, out + first * n_groups);
+            add_in_bulk(&forest, n_trees, n, columns, out + first * n_groups, &done);
         }
     } else if (n_rows < LANES) {
         for (int64_t row = 0; row < n_rows; row++) {
@@ -393,9 +401,11 @@ void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint3
     } else {
         for (int64_t block = 0; block < n_rows; block += BLOCK) {
             const int64_t n = n_rows - block < BLOCK ? n_rows - block : BLOCK;
-            for (uint32_t tree = 0; tree < n_trees; tree++)
+            for (uint32_t tree = 0; tree < n_trees; tree++) {
                 add_walked(nodes, head->feature_bits, forest.roots[tree], NULL, rows + block * n_features, n_features, 1, n,
                            out + block * n_groups + forest.groups[tree], n_groups);
+                offer_core(&done, n * WALK_NS);
+            }
         }
     }
     if (!is_margin) transform_all(head, n_rows, out);
@@ -406,6 +416,7 @@ static void predict_group(const void *packed, const float *columns, int64_t n_ro
     const forest_t forest = opened(packed);
     const uint32_t n_features = forest.head->n_features;
     float numbers[BULK_NUMBERS];
+    int64_t done = 0;
     const int64_t in_bulk = bulk_rows(forest.head, end - start);
     const int64_t most = in_bulk ? in_bulk : BULK_NUMBERS / n_features;
     if (in_bulk) begin(&forest, end - start, out + start);
@@ -419,7 +430,7 @@ static void predict_group(const void *packed, const float *columns, int64_t n_ro
                 for (uint32_t row = 0; row < n; row++) numbers[(size_t)row * n_features + feature] = column[row];
         }
         if (in_bulk)
-            add_in_bulk(&forest, forest.head->n_trees, n, numbers, out + first);
+            add_in_bulk(&forest, forest.head->n_trees, n, numbers, out + first, &done);
         else
             forest_predict(packed, numbers, n, UINT32_MAX, 0, out + first);
     }

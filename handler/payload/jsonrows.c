@@ -5,6 +5,7 @@
  */
 
 #include "numbers.h"
+#include "../offer.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -71,7 +72,8 @@ static const char *past_row(const char *at, shape_t shape, float *out) {
 /* Rows up to an end: a bracket, or that of the text. All are of the kind of the first. */
 static int64_t rows_up_to(const char **at, const char *end, char between, shape_t shape, float *out, int64_t max_cells) {
     const char kind = **at;
-    for (int64_t n_rows = 0;;) {
+    int64_t done = 0;
+    for (int64_t n_rows = 0;; offer_core(&done, shape.n_columns * NUMBER_NS)) {
         if ((n_rows + 1) * shape.n_columns > max_cells || **at != kind) return DECLINED;
         if (!(*at = past_row(*at, shape, out + n_rows++ * shape.n_columns))) return DECLINED;
         if (end ? *at >= end : **at == ']') return n_rows;

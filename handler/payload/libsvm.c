@@ -4,11 +4,12 @@
  * grow along their line, everything that is wrong. */
 
 #include "numbers.h"
+#include "../offer.h"
 
 #include <math.h>
 #include <stddef.h>
 
-enum { MAX_TOKEN_BYTES = 512 /* as in numbers.py */, MAX_INDEX_DIGITS = 18 };
+enum { MAX_TOKEN_BYTES = 512 /* as in numbers.py */, MAX_INDEX_DIGITS = 18, BYTE_NS = 4 /* of a line, about */ };
 
 static int ends_token(const char *at, const char *end) {
     return at >= end || *at == ' ' || *at == '\t' || *at == '\n' || (*at == '\r' && at + 1 < end && at[1] == '\n');
@@ -63,7 +64,7 @@ static const char *line_read(const char *at, const char *end, int64_t n_features
 
 int64_t libsvm_read(const char *text, int64_t start, int64_t end, int64_t n_features, int64_t index_base, float *rows,
                     int64_t max_rows, int64_t *stopped) {
-    int64_t n_rows = 0;
+    int64_t n_rows = 0, done = 0;
     for (; start < end && n_rows < max_rows; n_rows++) {
         float *const row = rows + n_rows * n_features;
         const char *const next = line_read(text + start, text + end, n_features, index_base, row);
@@ -71,6 +72,7 @@ int64_t libsvm_read(const char *text, int64_t start, int64_t end, int64_t n_feat
             for (int64_t column = 0; column < n_features; column++) row[column] = NAN;
             break;
         }
+        offer_core(&done, (next - text - start) * BYTE_NS);
         start = next - text;
     }
     *stopped = start < end ? start : end;

@@ -6,6 +6,7 @@
 
 #define _GNU_SOURCE
 #include "numbers.h"
+#include "../offer.h"
 
 #include <locale.h>
 #include <math.h>
@@ -70,7 +71,7 @@ static int is_null_word(const char *c) {
 
 int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float *out, int64_t max_cells) {
     const char *at = text, *end = text + n_bytes;
-    int64_t n_cells = 0, column = 0;
+    int64_t n_cells = 0, column = 0, done = 0;
     for (;;) {
         if (n_cells == max_cells) return DECLINED;
         if (*at == ',' || *at == '\n')
@@ -92,6 +93,7 @@ int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float
             if (column == n_columns) return DECLINED;
         } else if (*at == '\n') {
             if (column != n_columns) return DECLINED;
+            offer_core(&done, column * NUMBER_NS);
             column = 0;
             if (at == end) return n_cells / n_columns;
         } else
