@@ -17,7 +17,7 @@ FROM packages AS compiled
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends default-jdk-headless gcc libc6-dev python3-dev
 COPY container/launch/plugin plugin
 RUN plugin/build.sh /opt/mme/lib/python3*/site-packages/mms/frontend/model-server.jar /build/classes && test -d /build/classes
-COPY handler/build.sh handler/
+COPY handler/build.sh handler/*.c handler/*.h handler/
 COPY handler/forest/*.c handler/forest/*.h handler/forest/
 COPY handler/importer/*.c handler/importer/*.h handler/importer/
 COPY handler/loading/*.c handler/loading/*.h handler/loading/

@@ -1,7 +1,7 @@
 """What build.sh made of our C, opened twice: one way in holds the interpreter lock, the other lets go of it.
 
-Rule: everything works without it. Where there was no compiler, all of `holding`, `letting_go`, `row`, `sheet`, `kept` and
-`ubjson` are None; where there were no headers of Python's, all but the first two.
+Rule: everything works without it. Where there was no compiler, all of `holding`, `letting_go`, `row`, `sheet`, `kept`,
+`files` and `ubjson` are None; where there were no headers of Python's, all but the first two.
 """
 
 from __future__ import annotations
@@ -104,6 +104,13 @@ class Kept(Protocol):
     ) -> list[tuple[bytes, tuple[bytes, ...], int, int] | None]: ...
 
 
+class Files(Protocol):
+    """files.c; files.py is what others call."""
+
+    def read(self, descriptor: int, n_bytes: int, /) -> bytes | None: ...
+    def write(self, descriptor: int, text: bytes, /) -> None: ...
+
+
 class Ubjson(Protocol):
     """importer/ubjson.c."""
 
@@ -137,4 +144,5 @@ letting_go = _open(ctypes.CDLL)
 row: Row | None = _open_module("row")
 sheet: Sheets | None = _open_module("sheet")
 kept: Kept | None = _open_module("kept")
+files: Files | None = _open_module("files")
 ubjson: Ubjson | None = _open_module("ubjson")

@@ -17,6 +17,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from handler import files
+
 # Of the request, with the length in bytes; of the reply, with the call's number and the length.
 BODY = "x-mme-body"
 ANSWER = "x-mme-answer"
@@ -55,12 +57,12 @@ class Spool:
         try:
             os.unlink(path)
             is_whole = os.fstat(descriptor).st_size == n_bytes <= self._max_bytes
-            body = os.read(descriptor, n_bytes) if is_whole else b""  # in one go, without the interpreter lock
+            body = files.read(descriptor, n_bytes) if is_whole else None
         except OSError as error:
             raise BodyLost(str(error)) from error
         finally:
             os.close(descriptor)
-        if not is_whole or len(body) != n_bytes:
+        if body is None:
             raise BodyLost(f"{path.name} does not have {n_bytes} bytes")
         return body
 
@@ -74,9 +76,7 @@ class Spool:
         except (OSError, ValueError):
             return False
         try:
-            left = memoryview(answer)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            files.write(descriptor, answer)
         except OSError:
             with contextlib.suppress(OSError):
                 os.unlink(path)

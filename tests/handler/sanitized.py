@@ -1,5 +1,5 @@
 """Drives all that is compiled, through Python, for AddressSanitizer and UndefinedBehaviorSanitizer to watch: the modules
-(row.c, sheet.c, kept.c, ubjson.c), which sanitized.c cannot reach, and everything as its callers call it.
+(row.c, sheet.c, kept.c, files.c, ubjson.c), which sanitized.c cannot reach, and everything as its callers call it.
 
     ./build.sh sanitize [SECONDS [SEED]]        sets it all up: the library compiled for it, in a copy of handler/
 
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from container.capture.lines import line
-from handler import compiled
+from handler import compiled, files
 from handler.errors import ArtifactBroken, ArtifactRefused, RequestError
 from handler.forest import groups, packed, walker
 from handler.forest.proof import sample
@@ -196,6 +196,19 @@ def read_kept() -> bool:
     return any(found)
 
 
+def read_file() -> bool:
+    """Somewhere in a file, more or fewer bytes than there are."""
+    text, path = draw.randbytes(draw.choice((0, 1, 5000, 200_000))), Path(SCRATCH.name, "file")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    files.write(descriptor, text)
+    at, n_bytes = draw.randrange(len(text) + 1), draw.randrange(300_000)
+    os.lseek(descriptor, at, os.SEEK_SET)
+    found = files.read(descriptor, n_bytes)
+    os.close(descriptor)
+    assert found == (text[at : at + n_bytes] if at + n_bytes <= len(text) else None)
+    return found is not None
+
+
 def import_one() -> bool:
     data = draw.choice(STOCK)
     try:
@@ -266,7 +279,7 @@ STOCK = _stock()
 SCRATCH = tempfile.TemporaryDirectory()
 PATIENCE_S = 60.0
 WORK: tuple[Callable[[], bool], ...] = (
-    *(read_body, score_brief, walk, order_rows, read_kept, import_one, read_ubjson, write_call),
+    *(read_body, score_brief, walk, order_rows, read_kept, read_file, import_one, read_ubjson, write_call),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,14 +61,13 @@ def test_without_the_directory_nothing_is_put(tmp_path: Path) -> None:
     assert not Spool(tmp_path / "gone", MAX_BYTES).put("7", b"answer")
 
 
-def test_an_answer_that_does_not_fit_leaves_nothing(
-    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(descriptor: int, data: memoryview) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "write", full)
-    assert not spool.put("7", b"answer")
+def test_an_answer_that_does_not_fit_leaves_nothing(spool: Spool, tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3, hard))
+    try:
+        assert not spool.put("7", b"answer")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 
