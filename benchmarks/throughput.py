@@ -28,6 +28,9 @@ TO_ECHO, P50_TO_ECHO = 3.0, 0.5  # requests a second over 8 connections; p50 on 
 CPU_US = 45.0  # of the whole tree, for a request
 TO_BEFORE = 3.0  # requests a second over 64 connections
 N_DRAWS = 20_000
+WARM_UP_S = (
+    10  # after six, Java still compiled through the first run: p99 was 5.8 times p50, and 2.2 to 3.6 in the next
+)
 BODY = segments.csv(segments.rows(1, seed=7))
 
 
@@ -120,7 +123,7 @@ def interleaved(
     """
     own = draws if isinstance(draws, dict) else dict.fromkeys(servers, draws)
     for name, server in servers.items():
-        _measure(server, own[name], loads[0], 3)  # the JVM compiles
+        _measure(server, own[name], loads[0], WARM_UP_S)
     figures: dict[str, list[dict[str, Any]]] = {name: [{} for _ in range(rounds)] for name in servers}
     names = list(servers)
     for number in range(rounds):
