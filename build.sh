@@ -62,7 +62,7 @@ setup() {
     install --no-build-isolation --editable .
     echo "$wanted" >.venv/.installed
   fi
-  wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*/*.[ch]; } | sha256sum)
+  wanted=$({ command -v javac "${CC:-cc}" gcc clang; cat container/launch/plugin/*.{sh,java} handler/build.sh handler/*.[ch] handler/*/*.[ch]; } | sha256sum)
   if [ "$(cat .venv/.compiled 2>/dev/null)" != "$wanted" ]; then
     container/launch/plugin/build.sh .venv/lib/python*/site-packages/mms/frontend/model-server.jar container/launch/plugin/classes
     if command -v "${CC:-cc}" gcc clang >/dev/null; then PYTHON=.venv/bin/python handler/build.sh handler; else compile_with_zig; fi
@@ -125,7 +125,7 @@ sanitize() {
   # shellcheck disable=SC2064  # its name is known now, and gone when the trap runs
   trap "rm -rf '$made'" EXIT
   watched="${CC:-cc} -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
-  $watched -std=c11 -O1 -ffp-contract=off -Wall -Wextra -Werror -o "$made/sanitized" handler/forest/walk.c handler/forest/groups.c \
+  $watched -std=c11 -O1 -ffp-contract=off -Wall -Wextra -Werror -o "$made/sanitized" handler/offer.c handler/forest/walk.c handler/forest/groups.c \
     handler/forest/brief.c handler/forest/pack.c handler/importer/trees.c handler/importer/checks.c handler/payload/numbers.c \
     handler/payload/jsonrows.c handler/payload/libsvm.c handler/payload/array.c handler/telemetry/json.c \
     handler/loading/checksum.c tests/handler/sanitized.c -lm

@@ -127,8 +127,9 @@ def _open_module(name: str) -> Any:
     """The same library once more, as one of the modules that it also is: a call through ctypes costs a microsecond."""
     if letting_go is None or not hasattr(letting_go, f"PyInit_{name}"):
         return None
-    loader = ExtensionFileLoader(name, str(LIBRARY))
-    spec = spec_from_loader(name, loader)
+    qualified = f"{__name__}.{name}"  # in sys.modules; a hook may have modules of these names
+    loader = ExtensionFileLoader(qualified, str(LIBRARY))
+    spec = spec_from_loader(qualified, loader)
     assert spec is not None
     try:
         module = module_from_spec(spec)

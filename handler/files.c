@@ -9,6 +9,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <errno.h>
+#include <limits.h>
 #include <unistd.h>
 
 #include "offer.h"
@@ -35,18 +36,28 @@ static int write_pieces(int descriptor, const char *from, Py_ssize_t n_bytes) {
     for (int64_t done = 0; n_bytes; offer_core(&done, PIECE_NS)) {
         const ssize_t n = write(descriptor, from, (size_t)(n_bytes < PIECE_BYTES ? n_bytes : PIECE_BYTES));
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return 0;
+        if (n <= 0) {
+            errno = n ? errno : EIO;
+            return 0;
+        }
         from += n;
         n_bytes -= n;
     }
     return 1;
 }
 
+/* -1 where it is none, with an exception or without. */
+static int descriptor_of(PyObject *number) {
+    const long descriptor = PyLong_AsLong(number);
+    return descriptor < 0 || descriptor > INT_MAX ? -1 : (int)descriptor;
+}
+
 /* read(descriptor, n_bytes) -> bytes, or None where there are fewer; raises OSError */
 static PyObject *read_file(PyObject *self, PyObject *const *args, Py_ssize_t n_args) {
     (void)self;
     if (n_args != 2) return PyErr_Format(PyExc_TypeError, "read takes a descriptor and how many bytes");
-    const long descriptor = PyLong_AsLong(args[0]);
+    const int descriptor = descriptor_of(args[0]);
+    if (PyErr_Occurred()) return NULL;
     const Py_ssize_t n_bytes = PyLong_AsSsize_t(args[1]);
     if (PyErr_Occurred()) return NULL;
     if (n_bytes < 0) return PyErr_Format(PyExc_ValueError, "%zd bytes", n_bytes);
@@ -54,7 +65,7 @@ static PyObject *read_file(PyObject *self, PyObject *const *args, Py_ssize_t n_a
     char *const room = found ? PyBytes_AsString(found) : NULL;
     if (!room) return NULL;
     PyThreadState *const state = PyEval_SaveThread();
-    const Py_ssize_t n_read = read_pieces((int)descriptor, room, n_bytes);
+    const Py_ssize_t n_read = read_pieces(descriptor, room, n_bytes);
     PyEval_RestoreThread(state);
     if (n_read == n_bytes) return found;
     if (n_read < 0) PyErr_SetFromErrno(PyExc_OSError);
@@ -67,12 +78,12 @@ static PyObject *read_file(PyObject *self, PyObject *const *args, Py_ssize_t n_a
 static PyObject *write_file(PyObject *self, PyObject *const *args, Py_ssize_t n_args) {
     (void)self;
     if (n_args != 2) return PyErr_Format(PyExc_TypeError, "write takes a descriptor and bytes");
-    const long descriptor = PyLong_AsLong(args[0]);
+    const int descriptor = descriptor_of(args[0]);
     char *from;
     Py_ssize_t n_bytes;
     if (PyErr_Occurred() || PyBytes_AsStringAndSize(args[1], &from, &n_bytes) < 0) return NULL;
     PyThreadState *const state = PyEval_SaveThread();
-    const int is_done = write_pieces((int)descriptor, from, n_bytes);
+    const int is_done = write_pieces(descriptor, from, n_bytes);
     PyEval_RestoreThread(state);
     if (!is_done) return PyErr_SetFromErrno(PyExc_OSError);
     Py_RETURN_NONE;

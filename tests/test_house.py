@@ -17,7 +17,7 @@ ROOMS: dict[str, set[str]] = {
     "environments": set(),
     "limits": set(),
     "log_stream": set(),
-    "link": {"handler.messages"},
+    "link": {"handler.files", "handler.messages"},
     "settings": {"handler.attributes", "handler.errors", "handler.archives.limits"},
     "examine": {"limits", "environments", "handler"},
     "assembly": {"settings", "examine", "limits", "handler"},

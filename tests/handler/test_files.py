@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,16 +55,19 @@ def test_of_a_shorter_file_there_is_nothing(tmp_path: Path) -> None:
         assert files.read(descriptor, len(LONG) + 1) is None
 
 
-def test_a_pipe_that_gives_and_takes_a_little_at_a_time_is_read_and_written_whole() -> None:
+def test_a_pipe_that_gives_a_little_at_a_time_is_read_whole_while_another_thread_writes() -> None:
     here, there = os.pipe()
-    if (child := os.fork()) == 0:
+
+    def write() -> None:
         files.write(there, LONG)
-        os._exit(0)
-    os.close(there)
-    assert files.read(here, len(LONG)) == LONG
-    assert files.read(here, 1) is None
+        os.close(there)
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(write)
+        assert files.read(here, len(LONG)) == LONG
+        assert files.read(here, 1) is None
+        done.result()
     os.close(here)
-    os.waitpid(child, 0)
 
 
 def test_what_does_not_fit_is_an_error_and_so_is_a_descriptor_that_is_none(tmp_path: Path) -> None:
@@ -77,8 +81,9 @@ def test_what_does_not_fit_is_an_error_and_so_is_a_descriptor_that_is_none(tmp_p
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         with pytest.raises(OSError, match="Bad file descriptor"):
             files.read(descriptor, 1)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        files.write(-1, b"x")
+    for number in (-1, 1 << 30):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            files.write(number, b"x")
 
 
 @pytest.mark.skipif(compiled is None, reason="nothing is compiled here")
@@ -86,6 +91,10 @@ def test_what_c_is_not_made_for_is_refused() -> None:
     assert compiled is not None
     with pytest.raises(ValueError, match="-1 bytes"):
         compiled.read(0, -1)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        compiled.read(1 << 32, 1)  # which is no other way to say 0
+    with pytest.raises(TypeError):
+        compiled.read("0", 1)  # type: ignore[arg-type]
     with pytest.raises(MemoryError):
         compiled.read(0, 1 << 62)
     with pytest.raises(TypeError):
