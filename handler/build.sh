@@ -16,7 +16,7 @@ for compiler in "${CC:-cc}" gcc clang; do
     # No contraction: a multiply and an add are rounded one after the other, as in libxgboost.
     # shellcheck disable=SC2086  # `modules` is five files or none
     "$compiler" -std=c11 -O3 -fPIC -shared -s -ffp-contract=off -Wall -Wextra -Werror -o "$1/libhandler.so.part" \
-      "$here/forest/walk.c" "$here/forest/groups.c" "$here/forest/brief.c" "$here/forest/pack.c" "$here/importer/trees.c" \
+      "$here/offer.c" "$here/forest/walk.c" "$here/forest/groups.c" "$here/forest/brief.c" "$here/forest/pack.c" "$here/importer/trees.c" \
       "$here/importer/checks.c" "$here/payload/numbers.c" "$here/payload/jsonrows.c" "$here/payload/libsvm.c" \
       "$here/payload/array.c" "$here/telemetry/json.c" "$here/loading/checksum.c" $modules -isystem "$headers" -lm
     mv "$1/libhandler.so.part" "$1/libhandler.so"

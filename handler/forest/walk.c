@@ -81,7 +81,7 @@ enum { LEVELS = 6, SPLITS = (1 << LEVELS) - 1, MOST_NODES = 2 * SPLITS + 1 };
  * vectors of the widest kind; a column has a multiple of it. */
 enum { BULK_ROWS = 2048, BULK_NUMBERS = 1 << 15, FEWEST_BULK_ROWS = 24, MOST_ADDED_NODES = 32, AT_ONCE = 32 };
 /* For a row in one tree, about. */
-enum { BULK_NS = 2, WALK_NS = 16 };
+enum { BULK_NS = 2, WALK_NS = 16, NUMBER_NS = 1 /* to copy one */, TRANSFORM_NS = 8 };
 
 /* A tree padded to a complete one, in the order of levels: the children of node i are 2i + 1 and 2i + 2.
  *
@@ -261,6 +261,7 @@ static void add_in_bulk(
         add_walked(nodes, head->feature_bits, root, is_found ? found : NULL, columns, 1, stride, n_rows, of_group, 1);
         offer_core(done, (int64_t)n_rows * WALK_NS);
     }
+    offer_core(done, (int64_t)(3 * head->n_features + 2 * n_groups) * stride * NUMBER_NS);
     for (uint32_t group = 0; group < n_groups; group++)
         for (uint32_t row = 0; row < n_rows; row++) out[(size_t)row * n_groups + group] = sums[group * stride + row];
 }
@@ -349,24 +350,33 @@ static void begin(const forest_t *forest, int64_t n_rows, float *out) {
         for (uint32_t group = 0; group < n_groups; group++) out[row * n_groups + group] = forest->base[group];
 }
 
-static void transform_all(const head_t *head, int64_t n_rows, float *out) {
+static void transform_all(const head_t *head, int64_t n_rows, float *out, int64_t *done) {
     const uint32_t n_groups = head->n_groups;
     switch (head->transform) {
     case IDENTITY: return;
     case SOFTMAX:
-        for (int64_t row = 0; row < n_rows; row++) out[row] = largest(out + row * n_groups, n_groups);
+        for (int64_t row = 0; row < n_rows; row++) {
+            out[row] = largest(out + row * n_groups, n_groups);
+            offer_core(done, n_groups * NUMBER_NS);
+        }
         return;
     case SOFTPROB:
-        for (int64_t row = 0; row < n_rows; row++) softmax(out + row * n_groups, n_groups);
+        for (int64_t row = 0; row < n_rows; row++) {
+            softmax(out + row * n_groups, n_groups);
+            offer_core(done, n_groups * TRANSFORM_NS);
+        }
         return;
     default:
-        for (int64_t i = 0; i < n_rows * n_groups; i++) out[i] = transformed(out[i], head->transform);
+        for (int64_t i = 0; i < n_rows * n_groups; i++) {
+            out[i] = transformed(out[i], head->transform);
+            offer_core(done, TRANSFORM_NS);
+        }
     }
 }
 
-/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows,
- * n_groups); holds (n_rows, n_outputs) when this returns, and (n_rows, n_groups) for margins. */
-void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out) {
+/* As forest_predict; done: as of offer_core. */
+static void predict(
+    const void *packed, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out, int64_t *done) {
     const forest_t forest = opened(packed);
     const head_t *const head = forest.head;
     const node_t *const nodes = forest.nodes;
@@ -374,7 +384,6 @@ void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint3
     if (n_trees > head->n_trees) n_trees = head->n_trees;
     const float *lanes[LANES];
     uint32_t at[LANES];
-    int64_t done = 0;
 
     begin(&forest, n_rows, out);
     const int64_t most = bulk_rows(head, n_rows);
@@ -385,7 +394,7 @@ void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint3
             for (uint32_t feature = 0; feature < n_features; feature++)
                 for (uint32_t row = 0; row < n; row++)
                     columns[(size_t)feature * stride + row] = rows[(first + row) * n_features + feature];
-            add_in_bulk(&forest, n_trees, n, columns, out + first * n_groups, &done);
+            add_in_bulk(&forest, n_trees, n, columns, out + first * n_groups, done);
         }
     } else if (n_rows < LANES) {
         for (int64_t row = 0; row < n_rows; row++) {
@@ -396,6 +405,7 @@ void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint3
                 walk(nodes, head->feature_bits, lanes, 1, at);
                 for (uint32_t lane = 0; lane < n; lane++)
                     out[row * n_groups + forest.groups[tree + lane]] += nodes[at[lane]].value;
+                offer_core(done, LANES * WALK_NS);
             }
         }
     } else {
@@ -404,19 +414,26 @@ void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint3
             for (uint32_t tree = 0; tree < n_trees; tree++) {
                 add_walked(nodes, head->feature_bits, forest.roots[tree], NULL, rows + block * n_features, n_features, 1, n,
                            out + block * n_groups + forest.groups[tree], n_groups);
-                offer_core(&done, n * WALK_NS);
+                offer_core(done, n * WALK_NS);
             }
         }
     }
-    if (!is_margin) transform_all(head, n_rows, out);
+    if (!is_margin) transform_all(head, n_rows, out, done);
+}
+
+/* rows: (n_rows, n_features). n_trees: how many of the forest's trees are walked, from the first on. out: room for (n_rows,
+ * n_groups); holds (n_rows, n_outputs) when this returns, and (n_rows, n_groups) for margins. */
+void forest_predict(const void *packed, const float *rows, int64_t n_rows, uint32_t n_trees, int is_margin, float *out) {
+    int64_t done = 0;
+    predict(packed, rows, n_rows, n_trees, is_margin, out, &done);
 }
 
 /* Rows [start, end) of columns that have n_rows, scored by a forest of one output. */
-static void predict_group(const void *packed, const float *columns, int64_t n_rows, int64_t start, int64_t end, float *out) {
+static void predict_group(
+    const void *packed, const float *columns, int64_t n_rows, int64_t start, int64_t end, float *out, int64_t *done) {
     const forest_t forest = opened(packed);
     const uint32_t n_features = forest.head->n_features;
     float numbers[BULK_NUMBERS];
-    int64_t done = 0;
     const int64_t in_bulk = bulk_rows(forest.head, end - start);
     const int64_t most = in_bulk ? in_bulk : BULK_NUMBERS / n_features;
     if (in_bulk) begin(&forest, end - start, out + start);
@@ -430,19 +447,20 @@ static void predict_group(const void *packed, const float *columns, int64_t n_ro
                 for (uint32_t row = 0; row < n; row++) numbers[(size_t)row * n_features + feature] = column[row];
         }
         if (in_bulk)
-            add_in_bulk(&forest, forest.head->n_trees, n, numbers, out + first, &done);
+            add_in_bulk(&forest, forest.head->n_trees, n, numbers, out + first, done);
         else
-            forest_predict(packed, numbers, n, UINT32_MAX, 0, out + first);
+            predict(packed, numbers, n, UINT32_MAX, 0, out + first, done);
     }
-    if (in_bulk) transform_all(forest.head, end - start, out + start);
+    if (in_bulk) transform_all(forest.head, end - start, out + start, done);
 }
 
 /* Plain scores of groups of rows, each by a forest of one output. borders: two for each group, where its rows begin and end.
  * columns: (n_features, n_rows); as many as each forest has, and no more than BULK_NUMBERS. out: room for n_rows. */
 void forests_predict(const void *const *forests, int64_t n_groups, const int64_t *borders, const float *columns, int64_t n_rows,
                      float *out) {
+    int64_t done = 0;
     for (int64_t group = 0; group < n_groups; group++)
-        predict_group(forests[group], columns, n_rows, borders[2 * group], borders[2 * group + 1], out);
+        predict_group(forests[group], columns, n_rows, borders[2 * group], borders[2 * group + 1], out, &done);
 }
 
 /* An intercept as XGBoost stores it, before its link: what the sum of the leaves begins with. */

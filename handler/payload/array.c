@@ -16,7 +16,12 @@ int64_t array_cut(const char *text, int64_t n_bytes, int64_t start, int64_t piec
     int64_t done = 0, offered_at = start; /* a byte takes about a ns */
     for (; at < n_bytes; at++) switch (text[at]) {
         case '"':
-            for (at++; at < n_bytes && text[at] != '"'; at++) at += text[at] == '\\';
+            for (at++; at < n_bytes && text[at] != '"'; at++) {
+                at += text[at] == '\\';
+                if (at - offered_at < OFFER_NS) continue;
+                offer_core(&done, at - offered_at);
+                offered_at = at;
+            }
             break;
         case '[':
         case '{':

@@ -74,6 +74,7 @@ int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float
     int64_t n_cells = 0, column = 0, done = 0;
     for (;;) {
         if (n_cells == max_cells) return DECLINED;
+        const char *const cell = at;
         if (*at == ',' || *at == '\n')
             out[n_cells] = n_columns > 1 ? NAN : INFINITY; /* alone on its line, nothing may be a missing line as well */
         else if (is_digit(*at) || *at == '-' || *at == '.' || *at == '+') {
@@ -87,13 +88,13 @@ int64_t numbers_read(const char *text, int64_t n_bytes, int64_t n_columns, float
         } else
             return DECLINED;
         if (isinf(out[n_cells])) return DECLINED;
+        offer_core(&done, (at + 1 - cell) * DIGIT_NS);
         n_cells++;
         column++;
         if (*at == ',' && at < end) {
             if (column == n_columns) return DECLINED;
         } else if (*at == '\n') {
             if (column != n_columns) return DECLINED;
-            offer_core(&done, column * NUMBER_NS);
             column = 0;
             if (at == end) return n_cells / n_columns;
         } else

@@ -4,7 +4,7 @@
 
 #include <stdint.h>
 
-enum { DECLINED = -1, NUMBER_NS = 12 /* to read one, about */ };
+enum { DECLINED = -1, NUMBER_NS = 12, DIGIT_NS = 4 /* to read one, about; and a byte of one in CSV */ };
 
 static inline int is_digit(char c) { return c >= '0' && c <= '9'; }
 

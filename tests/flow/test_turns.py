@@ -8,12 +8,15 @@ import platform
 import shutil
 import struct
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from container.limits.libc import SHORTEST_SLICE_NS
+from container.limits.libc import SHORTEST_SLICE_NS, take_short_turns
+from handler.compiled import letting_go
 from tests.rig import boosters
 from tests.rig.endpoint import Endpoint
 
@@ -52,3 +55,27 @@ def test_the_event_loops_and_the_main_thread_take_short_turns_and_nobody_else(en
                 short[slice_ns(int(thread.name)) == SHORTEST_SLICE_NS].add(name[:14])
     assert short[True] == {"epollEventLoop", "main True"}
     assert "main False" in short[False]
+
+
+OFFERED_NS = 200_000
+
+
+@pytest.mark.skipif(letting_go is None, reason="nothing is compiled here")
+@pytest.mark.parametrize("had_ns", [None, SHORTEST_SLICE_NS], ids=["a thread of the system's slices", "one of shorter"])
+def test_who_offers_its_core_has_slices_that_it_loses_little_by(had_ns: int | None) -> None:
+    text, cuts = b"[" + b"1," * 1_000_000 + b"1]", np.empty(100, np.int64)
+    seen: list[int] = []
+
+    def work() -> None:
+        assert letting_go is not None
+        if had_ns is not None:
+            take_short_turns(0)
+        seen.append(slice_ns(0))
+        letting_go.array_cut(text, len(text), 1, 100_000, 10, cuts.ctypes.data, len(cuts))
+        seen.append(slice_ns(0))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    before_ns, after_ns = seen
+    assert after_ns == (had_ns or min(before_ns, OFFERED_NS))
