@@ -14,7 +14,7 @@
 
 #include "offer.h"
 
-/* In memory, which is where the kernel has what was just written, or is about to write, about. */
+/* A piece, and how long it takes to copy it from or to the kernel's pages, about. */
 enum { PIECE_BYTES = 1 << 16, PIECE_NS = 50000 };
 
 /* How many bytes there were, fewer than n_bytes at the end of the file; -1 with errno. */

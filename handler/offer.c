@@ -1,3 +1,5 @@
+/* An offer of the core, see offer.h. */
+
 #define _GNU_SOURCE
 #include "offer.h"
 
@@ -5,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Who yields gives up what is left of its slice, from Linux 6.18 on, and beside others who do not yield, libxgboost or Java's compiler,
+/* Who yields gives up what is left of its slice, as Linux 6.18 has it, and beside others who do not yield, libxgboost or Java's compiler,
  * would have a sixteenth of a core with slices of 3 ms. So it asks for short ones first; longer than those of the threads that answer
  * small requests (container/limits/libc.py), which still come first. Linux 6.12 and later; others leave everything as it was. */
 enum { SLICE_NS = 200000, RESET_ON_FORK = 1 };
