@@ -62,9 +62,8 @@ def main() -> int:
     parser.add_argument("--echo-workers", type=int, default=0, help="0 tries 1 to 4 and takes the best")
     parser.add_argument("--cold", type=int, default=120, help="first calls, behind some that are not counted")
     chosen = parser.parse_args()
+    cold_figures = _cold(segments.make(chosen.cold + cold.N_WARM_UP))
     made = segments.make(chosen.segments)
-    few = segments.make(chosen.cold + cold.N_WARM_UP)
-    cold_figures = _cold(few)
     draws = [made.targets[number] for number in segments.zipf(made.n_segments, N_DRAWS)]
     echo_workers = chosen.echo_workers or best_echo(draws)
     capacity = chosen.segments

@@ -28,9 +28,8 @@ TO_ECHO, P50_TO_ECHO = 3.0, 0.5  # requests a second over 8 connections; p50 on 
 CPU_US = 45.0  # of the whole tree, for a request
 TO_BEFORE = 3.0  # requests a second over 64 connections
 N_DRAWS = 20_000
-WARM_UP_S = (
-    10  # after six, Java still compiled through the first run: p99 was 5.8 times p50, and 2.2 to 3.6 in the next
-)
+# After six, Java still compiled through the first run: its p99 was 5.8 times p50, and in the next three 2.2 to 3.6.
+WARM_UP_S = 10
 BODY = segments.csv(segments.rows(1, seed=7))
 
 

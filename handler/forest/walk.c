@@ -81,7 +81,7 @@ enum { LEVELS = 6, SPLITS = (1 << LEVELS) - 1, MOST_NODES = 2 * SPLITS + 1 };
  * vectors of the widest kind; a column has a multiple of it. */
 enum { BULK_ROWS = 2048, BULK_NUMBERS = 1 << 15, FEWEST_BULK_ROWS = 24, MOST_ADDED_NODES = 32, AT_ONCE = 32 };
 /* For a row in one tree, about. */
-enum { BULK_NS = 2, WALK_NS = 16, NUMBER_NS = 1 /* to copy one */, TRANSFORM_NS = 8 };
+enum { BULK_NS = 2, WALK_NS = 16, COPY_NS = 1 /* for a number */, TRANSFORM_NS = 8 };
 
 /* A tree padded to a complete one, in the order of levels: the children of node i are 2i + 1 and 2i + 2.
  *
@@ -261,7 +261,7 @@ static void add_in_bulk(
         add_walked(nodes, head->feature_bits, root, is_found ? found : NULL, columns, 1, stride, n_rows, of_group, 1);
         offer_core(done, (int64_t)n_rows * WALK_NS);
     }
-    offer_core(done, (int64_t)(3 * head->n_features + 2 * n_groups) * stride * NUMBER_NS);
+    offer_core(done, (int64_t)(3 * head->n_features + 2 * n_groups) * stride * COPY_NS);
     for (uint32_t group = 0; group < n_groups; group++)
         for (uint32_t row = 0; row < n_rows; row++) out[(size_t)row * n_groups + group] = sums[group * stride + row];
 }
@@ -357,7 +357,7 @@ static void transform_all(const head_t *head, int64_t n_rows, float *out, int64_
     case SOFTMAX:
         for (int64_t row = 0; row < n_rows; row++) {
             out[row] = largest(out + row * n_groups, n_groups);
-            offer_core(done, n_groups * NUMBER_NS);
+            offer_core(done, n_groups * COPY_NS);
         }
         return;
     case SOFTPROB:

@@ -7,7 +7,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -58,36 +58,38 @@ def again_and_again(work: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
+def connections(front: Front, n: int) -> Iterator[list[Wire]]:
+    with ExitStack() as wires:
+        yield [wires.enter_context(closing(Wire(front))) for _ in range(n)]
+
+
+@contextmanager
 def small_calls(front: Front) -> Iterator[None]:
     """On several connections, so that each event loop of the front end has some."""
-    wires = [Wire(front) for _ in range(4)]
+    with connections(front, 4) as wires:
 
-    def call() -> None:
-        for wire in wires:
-            wire.send(front.request(1, ROW))
-            assert wire.reply().status == 200
+        def call() -> None:
+            for wire in wires:
+                wire.send(front.request(1, ROW))
+                assert wire.reply().status == 200
 
-    with again_and_again(call):
-        yield
-    for wire in wires:
-        wire.close()
+        with again_and_again(call):
+            yield
 
 
 @contextmanager
 def trickles(front: Front) -> Iterator[None]:
     """Callers whose large bodies have begun and go on by a byte at a time."""
-    wires = [Wire(front) for _ in range(N_TRICKLING)]
-    for wire in wires:
-        wire.send(front.request(1, b"1" * BEGUN_BYTES, f"Content-Length: {BODY_BYTES}"))
-
-    def trickle() -> None:
+    with connections(front, N_TRICKLING) as wires:
         for wire in wires:
-            wire.send(b"1")
+            wire.send(front.request(1, b"1" * BEGUN_BYTES, f"Content-Length: {BODY_BYTES}"))
 
-    with again_and_again(trickle):
-        yield
-    for wire in wires:
-        wire.close()
+        def trickle() -> None:
+            for wire in wires:
+                wire.send(b"1")
+
+        with again_and_again(trickle):
+            yield
 
 
 def ask_much(front: Front, n_rows: int) -> None:

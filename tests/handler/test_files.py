@@ -29,8 +29,10 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
 @contextmanager
 def opened(path: Path, flags: int) -> Iterator[int]:
     descriptor = os.open(path, flags | os.O_CREAT, 0o600)
-    yield descriptor
-    os.close(descriptor)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("text", [b"", b"x", LONG[: 1 << 16], LONG], ids=["empty", "a byte", "a piece", "pieces"])
